@@ -1,0 +1,303 @@
+use super::*;
+
+#[tokio::test]
+async fn each_dialect_takes_its_own_refresh_and_no_other() {
+    for spoken in DIALECTS {
+        for asked in DIALECTS {
+            let server = AuthorizationServer::new(asked);
+            let token = server.issue_refresh_token();
+            let status = status(&server, refresh(spoken, &token)).await;
+            assert_eq!(status == 200, spoken == asked, "{spoken:?} at {asked:?}");
+            assert_eq!(server.refreshes(), usize::from(spoken == asked));
+            assert_eq!(server.refused(), usize::from(spoken != asked));
+        }
+    }
+}
+
+#[tokio::test]
+async fn winbooks_answers_as_its_page_shows() {
+    let server = AuthorizationServer::new(Dialect::Winbooks);
+    let first = answer(&server, exchange(&server.issue_exchange_token())).await;
+    let keys: Vec<_> = first.as_object().unwrap().keys().collect();
+    assert_eq!(
+        keys,
+        [
+            "access_token",
+            "expires_in",
+            "refresh_token",
+            "scope",
+            "token_type"
+        ]
+    );
+    assert_eq!(first["expires_in"], "900");
+    assert_eq!(first["scope"], Value::Null);
+    assert_eq!(first["token_type"], "bearer");
+
+    let refresh_token = first["refresh_token"].as_str().unwrap();
+    let second = answer(&server, refresh(Dialect::Winbooks, refresh_token)).await;
+    assert_eq!(second["refresh_token"], first["refresh_token"]);
+    assert_ne!(second["access_token"], first["access_token"]);
+}
+
+#[tokio::test]
+async fn two_ba_answers_a_number_and_a_new_refresh_token() {
+    let server = AuthorizationServer::new(Dialect::TwoBa);
+    let token = server.issue_refresh_token();
+    let answer = answer(&server, refresh(Dialect::TwoBa, &token)).await;
+    assert_eq!(answer["expires_in"], 900);
+    assert_ne!(answer["refresh_token"], token);
+}
+
+#[tokio::test(start_paused = true)]
+async fn xoxoday_tells_ends_in_milliseconds_of_the_epoch() {
+    let clock = Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000));
+    let server = AuthorizationServer::new(Dialect::Xoxoday)
+        .clock(clock)
+        .access_lifetime(Duration::from_secs(10))
+        .refresh_lifetime(Duration::from_secs(20));
+    let ask = |token: String| refresh(Dialect::Xoxoday, &token);
+
+    let numbers = answer(&server, ask(server.issue_refresh_token())).await;
+    assert_eq!(numbers["access_token_expiry"], 1_010_000);
+    assert_eq!(numbers["refresh_token_expiry"], 1_020_000);
+    assert_eq!(numbers["expires_in"], "10");
+
+    let server = server.expiry(Printed::Text).expires_in(Printed::Absent);
+    let strings = answer(&server, ask(server.issue_refresh_token())).await;
+    assert_eq!(strings["access_token_expiry"], "1010000");
+    assert_eq!(strings.get("expires_in"), None);
+
+    let server = server.expiry(Printed::Absent);
+    let absent = answer(&server, ask(server.issue_refresh_token())).await;
+    assert_eq!(absent.get("access_token_expiry"), None);
+}
+
+#[tokio::test]
+async fn the_standard_takes_three_grants_and_both_ways_to_say_who_one_is() {
+    let server = AuthorizationServer::new(Dialect::Rfc6749);
+    let code = server.issue_exchange_token();
+    let exchange = form(&[("grant_type", "exchange_token"), ("code", &code)]);
+    let ask = with_authorization(post("/token", FORM, exchange), &encoded_basic());
+    assert_eq!(status(&server, ask).await, 200);
+
+    let credentials = form(&[
+        ("grant_type", "client_credentials"),
+        ("client_id", ID),
+        ("client_secret", SECRET),
+        ("scope", "a b"),
+        ("audience", "unknown, so ignored"),
+    ]);
+    let answer = answer(&server, post("/token", FORM, credentials)).await;
+    assert_eq!(answer.get("refresh_token"), None);
+    assert!(server.is_live(answer["access_token"].as_str().unwrap()));
+    assert_eq!((server.exchanges(), server.client_credentials()), (1, 1));
+    assert_eq!(server.live_sessions(), 2);
+}
+
+#[tokio::test]
+async fn what_is_asked_wrongly_is_refused_properly() {
+    type Spoil = fn(&str) -> Ask;
+    let cases: &[(&str, Dialect, u16, Spoil)] = &[
+        ("another path", Dialect::TwoBa, 404, |token| {
+            let mut ask = refresh(Dialect::TwoBa, token);
+            *ask.uri_mut() = Uri::from_static("/oauth/token");
+            ask
+        }),
+        ("GET", Dialect::TwoBa, 405, |token| {
+            let mut ask = refresh(Dialect::TwoBa, token);
+            *ask.method_mut() = http::Method::GET;
+            ask
+        }),
+        ("parameters in the URI", Dialect::TwoBa, 400, |token| {
+            let mut ask = refresh(Dialect::TwoBa, token);
+            *ask.uri_mut() = Uri::from_static("/OAuth/Token?client_id=x");
+            ask
+        }),
+        ("no content type", Dialect::Rfc6749, 415, |token| {
+            let mut ask = refresh(Dialect::Rfc6749, token);
+            ask.headers_mut().remove(header::CONTENT_TYPE);
+            ask
+        }),
+        ("a form for JSON", Dialect::Xoxoday, 415, |_| {
+            post("/chef/v1/oauth/token/user", FORM, String::new())
+        }),
+        ("broken JSON", Dialect::Xoxoday, 400, |_| {
+            post("/chef/v1/oauth/token/user", JSON, "{".into())
+        }),
+        ("a number in JSON", Dialect::Xoxoday, 400, |_| {
+            let body = r#"{"grant_type":1}"#.into();
+            post("/chef/v1/oauth/token/company", JSON, body)
+        }),
+        ("no Accept", Dialect::Winbooks, 406, |token| {
+            let mut ask = refresh(Dialect::Winbooks, token);
+            ask.headers_mut().remove(header::ACCEPT);
+            ask
+        }),
+        ("no credentials", Dialect::Winbooks, 401, |token| {
+            let mut ask = refresh(Dialect::Winbooks, token);
+            ask.headers_mut().remove(header::AUTHORIZATION);
+            ask
+        }),
+        (
+            "a colon after the e-mail",
+            Dialect::Winbooks,
+            401,
+            |token| {
+                let colon = basic(&format!("{}:", AuthorizationServer::EMAIL));
+                with_authorization(refresh(Dialect::Winbooks, token), &colon)
+            },
+        ),
+        (
+            "credentials that are no base64",
+            Dialect::Winbooks,
+            401,
+            |t| with_authorization(refresh(Dialect::Winbooks, t), "Basic somebody@example.com"),
+        ),
+        ("unencoded Basic", Dialect::Rfc6749, 401, |token| {
+            let raw = basic(&format!("{ID}:{SECRET}"));
+            with_authorization(refresh(Dialect::Rfc6749, token), &raw)
+        }),
+        (
+            "credentials given in two ways",
+            Dialect::Rfc6749,
+            400,
+            |_| {
+                let body = form(&[("grant_type", "client_credentials"), ("client_id", ID)]);
+                with_authorization(post("/token", FORM, body), &encoded_basic())
+            },
+        ),
+        (
+            "Basic where the body is asked",
+            Dialect::TwoBa,
+            400,
+            |token| with_authorization(refresh(Dialect::TwoBa, token), &encoded_basic()),
+        ),
+        ("another secret", Dialect::TwoBa, 401, |token| {
+            let grant = ("grant_type", "refresh_token");
+            let secret = ("client_secret", "wrong");
+            let body = form(&[grant, ("refresh_token", token), ("client_id", ID), secret]);
+            post("/OAuth/Token", FORM, body)
+        }),
+        ("an unknown grant", Dialect::Rfc6749, 400, |_| {
+            let ask = post("/token", FORM, form(&[("grant_type", "password")]));
+            with_authorization(ask, &encoded_basic())
+        }),
+        ("no token", Dialect::Rfc6749, 400, |_| {
+            refresh(Dialect::Rfc6749, "")
+        }),
+    ];
+    for (what, dialect, expected, spoil) in cases {
+        let server = AuthorizationServer::new(*dialect);
+        let token = server.issue_refresh_token();
+        assert_eq!(status(&server, spoil(&token)).await, *expected, "{what}");
+        assert_eq!((server.refused(), server.refreshes()), (1, 0), "{what}");
+        assert_eq!(status(&server, refresh(*dialect, &token)).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_form_must_be_encoded_and_each_parameter_in_its_place() {
+    let server = AuthorizationServer::new(Dialect::Winbooks);
+    let token = server.issue_refresh_token();
+    let good = form(&[("grant_type", "refresh_token"), ("code", &token)]);
+    for (what, body) in [
+        (
+            "unencoded",
+            format!("grant_type=refresh_token&code={token}"),
+        ),
+        ("doubled", format!("{good}&code=x")),
+        ("in the wrong place", format!("{good}&refresh_token=x")),
+        ("half an escape", format!("{good}&x=%2")),
+        ("no value", format!("{good}&x")),
+    ] {
+        let ask = refresh(Dialect::Winbooks, &token).map(|_| Full::from(body));
+        let answer = answer(&server, ask).await;
+        assert_eq!(answer["error"], "invalid_request", "{what}");
+    }
+    assert_eq!(server.refreshes(), 0);
+}
+
+#[tokio::test]
+async fn other_clients_can_be_expected() {
+    let server = AuthorizationServer::new(Dialect::Rfc6749)
+        .client("an id", "a secret")
+        .raw_basic(true)
+        .prefix("/wow/v2/");
+    assert_eq!(server.token_path(), "/wow/v2/token");
+    let body = || form(&[("grant_type", "client_credentials")]);
+    let ask = |path, who: &str| with_authorization(post(path, FORM, body()), &basic(who));
+    assert_eq!(
+        status(&server, ask("/wow/v2/token", "an id:a secret")).await,
+        200
+    );
+    assert_eq!(
+        status(&server, ask("/wow/v2/token", "an+id:a+secret")).await,
+        401
+    );
+    assert_eq!(status(&server, ask("/token", "an id:a secret")).await, 404);
+
+    let server = AuthorizationServer::new(Dialect::TwoBa).public_client("app");
+    for (secret, expected) in [("", 200), ("x", 401)] {
+        let token = server.issue_refresh_token();
+        let body = form(&[
+            ("grant_type", "refresh_token"),
+            ("refresh_token", &token),
+            ("client_id", "app"),
+            ("client_secret", secret),
+        ]);
+        assert_eq!(
+            status(&server, post("/OAuth/Token", FORM, body)).await,
+            expected
+        );
+    }
+}
+
+#[tokio::test]
+async fn each_dialect_has_its_words_for_a_dead_refresh_token() {
+    for dialect in DIALECTS {
+        let server = AuthorizationServer::new(dialect);
+        let token = server.issue_refresh_token();
+        server.revoke_sessions();
+        let revoked = send(&server, refresh(dialect, &token)).await;
+        let unknown = send(&server, refresh(dialect, "rt-none")).await;
+        let (statuses, texts) = (
+            (revoked.status().as_u16(), unknown.status().as_u16()),
+            [text(revoked).await, text(unknown).await],
+        );
+        if dialect == Dialect::Xoxoday {
+            assert_eq!(statuses, (200, 400));
+            assert!(texts[0].contains("auth.token_error"));
+            assert!(texts[1].contains("invalid/expired token"));
+        } else {
+            assert_eq!(statuses, (400, 400));
+            assert_eq!(texts, [r#"{"error":"invalid_grant"}"#; 2]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refreshing_too_often_is_told_in_both_of_xoxodays_shapes() {
+    let minute = Duration::from_secs(60);
+    for (penalty, told) in [
+        (None, "{\nmessage:'auth.request_limit_exceeded'\n}"),
+        (
+            Some(minute),
+            r#"{"errors":[{"message":"auth.request_limit_exceeded","penaltySeconds":60}]}"#,
+        ),
+    ] {
+        let server = AuthorizationServer::new(Dialect::Xoxoday).limit(1, minute, penalty);
+        let token = server.issue_refresh_token();
+        let (token, access) = turn(&server, Dialect::Xoxoday, &token).await;
+        let refused = send(&server, refresh(Dialect::Xoxoday, &token)).await;
+        assert_eq!(refused.status(), 429);
+        assert_eq!(text(refused).await, told);
+        assert!(!server.is_live(&access));
+        tokio::time::advance(minute).await;
+        turn(&server, Dialect::Xoxoday, &token).await;
+    }
+
+    let server = AuthorizationServer::new(Dialect::TwoBa).limit(0, minute, None);
+    let token = server.issue_refresh_token();
+    let refused = send(&server, refresh(Dialect::TwoBa, &token)).await;
+    assert_eq!(refused.headers()[header::RETRY_AFTER], "60");
+}

@@ -1,0 +1,172 @@
+use super::*;
+
+async fn faulty(
+    fault: Fault,
+) -> (
+    AuthorizationServer,
+    Result<Response<ReplyBody>, tower::BoxError>,
+) {
+    let server = AuthorizationServer::new(Dialect::TwoBa);
+    let token = server.issue_refresh_token();
+    server.fault(fault);
+    let reply = server
+        .clone()
+        .oneshot(refresh(Dialect::TwoBa, &token))
+        .await;
+    (server, reply)
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_in_the_servers_place_change_nothing() {
+    let elsewhere = Uri::from_static("https://evil.example/token");
+    let cases = [
+        (Fault::Status(StatusCode::OK), 200, "", ""),
+        (Fault::Status(StatusCode::BAD_GATEWAY), 502, "", ""),
+        (
+            Fault::TooManyRequests {
+                retry_after: Duration::from_millis(1_500),
+            },
+            429,
+            "retry-after",
+            "2",
+        ),
+        (
+            Fault::Html(StatusCode::OK),
+            200,
+            "content-type",
+            "text/html; charset=utf-8",
+        ),
+        (
+            Fault::Redirect {
+                status: StatusCode::TEMPORARY_REDIRECT,
+                location: elsewhere,
+            },
+            307,
+            "location",
+            "https://evil.example/token",
+        ),
+        (
+            Fault::raw(StatusCode::OK, "text/plain", r#"{"error":"bad"}"#),
+            200,
+            "content-type",
+            "text/plain",
+        ),
+    ];
+    for (fault, status, name, value) in cases {
+        let shown = format!("{fault:?}");
+        let (server, reply) = faulty(fault).await;
+        let response = reply.unwrap();
+        assert_eq!(response.status(), status, "{shown}");
+        let header = response.headers().get(name);
+        assert_eq!(
+            header.map_or("", |it| it.to_str().unwrap()),
+            value,
+            "{shown}"
+        );
+        assert_eq!((server.token_requests(), server.refreshes()), (1, 0));
+    }
+
+    let (server, reply) = faulty(Fault::DropBeforeCommit).await;
+    assert!(reply.is_err());
+    assert_eq!((server.requests().len(), server.refreshes()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_reply_dropped_after_the_commit_leaves_the_refresh_token_spent() {
+    let (server, reply) = faulty(Fault::DropReplyAfterCommit).await;
+    let error = reply.unwrap_err();
+    assert_eq!(
+        error.downcast::<std::io::Error>().unwrap().kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
+    assert_eq!(server.refreshes(), 1);
+    let recorded = &server.requests()[0];
+    let again = refresh(Dialect::TwoBa, recorded.param("refresh_token").unwrap());
+    assert_eq!(status(&server, again).await, 400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delayed_reply_is_late_and_the_work_is_not() {
+    let server = AuthorizationServer::new(Dialect::TwoBa);
+    let token = server.issue_refresh_token();
+    server.fault(Fault::Delay(Duration::from_secs(10)));
+    let begun = Instant::now();
+    let reply = tokio::spawn(server.clone().oneshot(refresh(Dialect::TwoBa, &token)));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(server.refreshes(), 1);
+    assert_eq!(reply.await.unwrap().unwrap().status(), 200);
+    assert_eq!(begun.elapsed(), Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_answers_never_does() {
+    let hour = Duration::from_secs(3_600);
+    let reply = tokio::time::timeout(hour, faulty(Fault::NeverAnswers)).await;
+    assert!(reply.is_err());
+}
+
+#[tokio::test]
+async fn a_huge_body_is_as_long_as_ordered_and_unannounced() {
+    let (_, reply) = faulty(Fault::HugeBody(100_000)).await;
+    let body = reply.unwrap().into_body();
+    assert_eq!(body.size_hint().exact(), None);
+    assert_eq!(body.collect().await.unwrap().to_bytes().len(), 100_000);
+
+    let (_, reply) = faulty(Fault::HugeBody(u64::MAX)).await;
+    let body = http_body_util::Limited::new(reply.unwrap().into_body(), 65_536);
+    assert!(body.collect().await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_body_trickles_for_ever() {
+    let (_, reply) = faulty(Fault::SlowBody(Duration::from_secs(5))).await;
+    let mut body = reply.unwrap().into_body();
+    let begun = Instant::now();
+    for _ in 0..3 {
+        let frame = body.frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap().len(), 1);
+    }
+    assert_eq!(begun.elapsed(), Duration::from_secs(15));
+
+    let (_, reply) = faulty(Fault::SlowBody(Duration::MAX)).await;
+    let mut body = reply.unwrap().into_body();
+    let day = Duration::from_secs(86_400);
+    assert!(tokio::time::timeout(day, body.frame()).await.is_err());
+}
+
+#[tokio::test]
+async fn tokens_come_expired_again_or_not_at_all() {
+    let server = AuthorizationServer::new(Dialect::TwoBa);
+    let token = server.issue_refresh_token();
+    let (token, good) = turn(&server, Dialect::TwoBa, &token).await;
+
+    server.fault(Fault::SameToken);
+    let (token, same) = turn(&server, Dialect::TwoBa, &token).await;
+    assert_eq!(same, good);
+
+    server.fault(Fault::AlreadyExpired);
+    let expired = answer(&server, refresh(Dialect::TwoBa, &token)).await;
+    assert_eq!(expired["expires_in"], 0);
+    assert!(!server.is_live(expired["access_token"].as_str().unwrap()));
+
+    server.fault(Fault::NoAccessToken);
+    let token = expired["refresh_token"].as_str().unwrap();
+    let none = answer(&server, refresh(Dialect::TwoBa, token)).await;
+    assert_eq!(none.get("access_token"), None);
+    assert_eq!(server.refreshes(), 4);
+}
+
+#[tokio::test]
+async fn faults_come_in_their_order_and_then_the_standing_one() {
+    let server = AuthorizationServer::new(Dialect::TwoBa);
+    server.fault_always(Fault::Status(StatusCode::SERVICE_UNAVAILABLE));
+    server.fault(Fault::Status(StatusCode::IM_A_TEAPOT));
+    server.fault_next(2, &Fault::Status(StatusCode::BAD_GATEWAY));
+    let ask = || refresh(Dialect::TwoBa, "rt-none");
+    for expected in [418, 502, 502, 503, 503] {
+        assert_eq!(status(&server, ask()).await, expected);
+    }
+    server.fault_always(None);
+    assert_eq!(status(&server, ask()).await, 400);
+    assert_eq!((server.token_requests(), server.refused()), (6, 1));
+}

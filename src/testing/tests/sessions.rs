@@ -1,0 +1,155 @@
+use super::*;
+
+#[tokio::test]
+async fn a_rotated_refresh_token_is_spent_and_its_successor_is_not() {
+    for dialect in [Dialect::TwoBa, Dialect::Xoxoday] {
+        let server = AuthorizationServer::new(dialect);
+        let first = server.issue_refresh_token();
+        let (second, _) = turn(&server, dialect, &first).await;
+        assert_eq!(status(&server, refresh(dialect, &first)).await, 400);
+        turn(&server, dialect, &second).await;
+        assert_eq!((server.refreshes(), server.refused()), (2, 1));
+        assert_eq!((server.reuse_detected(), server.live_sessions()), (0, 1));
+    }
+}
+
+#[tokio::test]
+async fn reuse_ends_the_whole_session_and_no_other() {
+    let server = AuthorizationServer::new(Dialect::Rfc6749);
+    let other = server.issue_refresh_token();
+    let first = server.issue_refresh_token();
+    let (second, access) = turn(&server, Dialect::Rfc6749, &first).await;
+    assert_eq!(
+        status(&server, refresh(Dialect::Rfc6749, &first)).await,
+        400
+    );
+    assert_eq!(
+        status(&server, refresh(Dialect::Rfc6749, &second)).await,
+        400
+    );
+    assert!(!server.is_live(&access));
+    assert_eq!((server.reuse_detected(), server.live_sessions()), (1, 1));
+    turn(&server, Dialect::Rfc6749, &other).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn within_its_grace_a_replaced_refresh_token_still_works() {
+    let server = AuthorizationServer::new(Dialect::Rfc6749).grace(Duration::from_secs(30));
+    let first = server.issue_refresh_token();
+    turn(&server, Dialect::Rfc6749, &first).await;
+    tokio::time::advance(Duration::from_secs(29)).await;
+    turn(&server, Dialect::Rfc6749, &first).await;
+    assert_eq!(server.live_sessions(), 1);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(
+        status(&server, refresh(Dialect::Rfc6749, &first)).await,
+        400
+    );
+    assert_eq!((server.reuse_detected(), server.live_sessions()), (1, 0));
+}
+
+#[tokio::test]
+async fn an_exchange_token_works_once_or_always() {
+    for (once, expected) in [(true, 400), (false, 200)] {
+        let server = AuthorizationServer::new(Dialect::Winbooks).exchange_once(once);
+        let code = server.issue_exchange_token();
+        assert_eq!(status(&server, exchange(&code)).await, 200);
+        assert_eq!(status(&server, exchange(&code)).await, expected);
+        server.revoke_exchange_tokens();
+        assert_eq!(status(&server, exchange(&code)).await, 400);
+        assert_eq!(server.live_sessions(), server.exchanges());
+    }
+}
+
+#[tokio::test]
+async fn without_refresh_tokens_in_the_answers_nothing_rotates() {
+    let server = AuthorizationServer::new(Dialect::TwoBa).give_refresh_token(false);
+    let token = server.issue_refresh_token();
+    for _ in 0..2 {
+        let answer = answer(&server, refresh(Dialect::TwoBa, &token)).await;
+        assert_eq!(answer.get("refresh_token"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_can_end_the_older_access_tokens() {
+    for dialect in DIALECTS {
+        let server = AuthorizationServer::new(dialect);
+        let token = server.issue_refresh_token();
+        let (token, first) = turn(&server, dialect, &token).await;
+        let (_, second) = turn(&server, dialect, &token).await;
+        assert_eq!(server.is_live(&first), dialect != Dialect::Xoxoday);
+        assert!(server.is_live(&second));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_expire_by_the_clock_the_server_was_given() {
+    let clock = Clock::simulated(SystemTime::UNIX_EPOCH);
+    let server = AuthorizationServer::new(Dialect::TwoBa)
+        .clock(clock.clone())
+        .refresh_lifetime(Duration::from_secs(3_600));
+    let token = server.issue_refresh_token();
+    let (token, access) = turn(&server, Dialect::TwoBa, &token).await;
+
+    tokio::time::advance(Duration::from_secs(899)).await;
+    assert!(server.is_live(&access));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(!server.is_live(&access));
+    assert_eq!(server.live_sessions(), 1);
+
+    clock.step(3_600); // the machine slept
+    assert_eq!(server.live_sessions(), 0);
+    assert_eq!(status(&server, refresh(Dialect::TwoBa, &token)).await, 400);
+}
+
+#[tokio::test]
+async fn a_lifetime_without_end_is_no_overflow() {
+    let server = AuthorizationServer::new(Dialect::Xoxoday)
+        .access_lifetime(Duration::MAX)
+        .refresh_lifetime(Duration::MAX)
+        .grace(Duration::MAX);
+    let token = server.issue_refresh_token();
+    let answer = answer(&server, refresh(Dialect::Xoxoday, &token)).await;
+    assert_eq!(answer["expires_in"], u64::MAX.to_string());
+    assert_eq!(answer.get("access_token_expiry"), None);
+    turn(&server, Dialect::Xoxoday, &token).await;
+}
+
+#[tokio::test]
+async fn what_a_test_ends_is_ended_and_the_rest_is_not() {
+    let server = AuthorizationServer::new(Dialect::TwoBa);
+    let token = server.issue_refresh_token();
+    let (token, first) = turn(&server, Dialect::TwoBa, &token).await;
+    server.expire_access_tokens();
+    assert!(!server.is_live(&first));
+    let (token, second) = turn(&server, Dialect::TwoBa, &token).await;
+    server.revoke_access_tokens();
+    assert!(!server.is_live(&second));
+    let (_, third) = turn(&server, Dialect::TwoBa, &token).await;
+    let other = server.issue_access_token();
+    assert!(server.revoke_session(&third));
+    assert!(!server.revoke_session(&third) && !server.revoke_session("at-none"));
+    assert!(!server.is_live(&third) && server.is_live(&other));
+    assert_eq!(server.live_sessions(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_date_tells_the_servers_clock_with_its_skew() {
+    let clock = Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(86_400));
+    let server = AuthorizationServer::new(Dialect::TwoBa).clock(clock);
+    let date = async |server: &AuthorizationServer| {
+        let response = send(server, refresh(Dialect::TwoBa, "rt-none")).await;
+        let date = response.headers().get(header::DATE)?;
+        Some(date.to_str().unwrap().to_owned())
+    };
+    let at = |time: &str| Some(time.to_owned());
+    assert_eq!(date(&server).await, at("Fri, 02 Jan 1970 00:00:00 GMT"));
+    let server = server.skew(-3_600);
+    assert_eq!(date(&server).await, at("Thu, 01 Jan 1970 23:00:00 GMT"));
+    // before what a `Date` can tell
+    let server = server.skew(-100_000);
+    assert_eq!(date(&server).await, None);
+    let server = server.skew(0).date(false);
+    assert_eq!(date(&server).await, None);
+}
