@@ -65,8 +65,12 @@ pub enum TokenErrorKind {
     InvalidToken,
     /// The API refuses tokens as soon as they are issued.
     Rejected,
+    /// A refused request was not sent again: its body or its method does not allow it, or the budget is used up.
+    NotReplayed,
     /// The session could not be loaded from or saved to its store.
     Store,
+    /// Another process saved the session while this one believed to hold the lease.
+    LeaseLost,
     /// A token would have left over plain http.
     InsecureOrigin,
     /// The task that was getting the token ended before it was done: its runtime shut down, or the source panicked.
@@ -90,7 +94,9 @@ impl TokenErrorKind {
             Self::ReauthRequired => "a person must authorize again",
             Self::InvalidToken => "not a usable token",
             Self::Rejected => "the API refuses tokens as soon as they are issued",
+            Self::NotReplayed => "the refused request was not sent again",
             Self::Store => "the session store failed",
+            Self::LeaseLost => "the session was saved by another process",
             Self::InsecureOrigin => "a token may not leave over an insecure connection",
             Self::Interrupted => "getting a token was interrupted",
             Self::Config => "not configured",
@@ -176,7 +182,9 @@ impl TokenError {
             | TokenErrorKind::RateLimited
             | TokenErrorKind::InvalidResponse
             | TokenErrorKind::Rejected
+            | TokenErrorKind::NotReplayed
             | TokenErrorKind::Store
+            | TokenErrorKind::LeaseLost
             | TokenErrorKind::Interrupted
             | TokenErrorKind::Source => true,
             TokenErrorKind::InvalidClient

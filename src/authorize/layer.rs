@@ -1,0 +1,223 @@
+//! The layer and its service.
+
+use std::{
+    fmt, mem,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response, header::AUTHORIZATION};
+use tower::BoxError;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    Origins, Scope,
+    future::{Authorizing, ResponseFuture},
+};
+use crate::{
+    cache::{Lookup, TokenCache},
+    error::{TokenError, TokenErrorKind},
+    retry::{BearerChallenge, ClassifyResponse},
+    source::TokenSource,
+};
+
+/// Puts a token on each request: any body, no replay.
+///
+/// A refusal is reported to the cache, so that the next request has another token, and the response is handed on as it
+/// is. For requests to be healed, use [`BearerAuthLayer`](crate::BearerAuthLayer), or put
+/// [`RefreshOnReject`](crate::RefreshOnReject) above.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+/// use tower_bearer::{AuthorizeLayer, Token, source_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+/// let source = source_fn(|_| async { Token::new("abc") });
+/// let service = ServiceBuilder::new()
+///     .layer(AuthorizeLayer::new(source))
+///     .service(service_fn(|request: Request<()>| async move {
+///         assert_eq!(request.headers()["authorization"], "Bearer abc");
+///         Ok::<_, std::convert::Infallible>(Response::new(()))
+///     }));
+///
+/// service.oneshot(Request::get("https://api.example.com/").body(())?).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a layer does nothing until it wraps a service"]
+pub struct AuthorizeLayer {
+    guard: Guard,
+}
+
+impl AuthorizeLayer {
+    /// A layer with a cache of its own over `source`, sending tokens where the source says they may go.
+    pub fn new(source: impl TokenSource) -> Self {
+        Self::from(TokenCache::new(source))
+    }
+
+    /// Where the token may go. Default: what the source says.
+    pub fn origins(mut self, origins: Origins) -> Self {
+        self.guard.origins = origins;
+        self
+    }
+
+    /// What counts as a refusal of the token. Default: [`BearerChallenge`].
+    pub fn classifier(mut self, classifier: impl ClassifyResponse) -> Self {
+        self.guard.classifier = Arc::new(classifier);
+        self
+    }
+}
+
+impl From<TokenCache> for AuthorizeLayer {
+    fn from(cache: TokenCache) -> Self {
+        Self {
+            guard: Guard::new(cache),
+        }
+    }
+}
+
+impl<S> Layer<S> for AuthorizeLayer {
+    type Service = Authorize<S>;
+
+    fn layer(&self, inner: S) -> Authorize<S> {
+        Authorize::new(inner, Arc::new(self.guard.clone()))
+    }
+}
+
+/// What stands between a token and the network.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    pub(crate) cache: TokenCache,
+    pub(crate) origins: Origins,
+    pub(crate) classifier: Arc<dyn ClassifyResponse>,
+}
+
+impl Guard {
+    pub(crate) fn new(cache: TokenCache) -> Self {
+        Self {
+            origins: cache.origins().clone(),
+            cache,
+            classifier: Arc::new(BearerChallenge),
+        }
+    }
+
+    /// May the token go with this request? Not where a caller has set an `Authorization` of his own: that is his business.
+    #[inline]
+    pub(crate) fn judge<B>(&self, request: &Request<B>) -> Scope {
+        if request.headers().contains_key(AUTHORIZATION) {
+            return Scope::Outside;
+        }
+        self.origins.judge(request.uri())
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("cache", &self.cache)
+            .field("origins", &self.origins)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Puts a token on each request; made by [`AuthorizeLayer`].
+///
+/// # Readiness
+///
+/// It is ready when the inner service is. But while a request waits for a token it holds no readiness of the inner
+/// service: a token endpoint behind the same client and the same concurrency limit could not be called otherwise. For
+/// that the inner service must be [`Clone`]; one that isn't can stand behind a [`Buffer`](tower::buffer::Buffer).
+#[derive(Clone, Debug)]
+pub struct Authorize<S> {
+    inner: S,
+    guard: Arc<Guard>,
+}
+
+impl<S> Authorize<S> {
+    pub(crate) fn new(inner: S, guard: Arc<Guard>) -> Self {
+        Self { inner, guard }
+    }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    pub(crate) fn guard(&self) -> &Arc<Guard> {
+        &self.guard
+    }
+
+    /// Sends `request` with the token, if `scope` says that it may have it. The inner service must be ready.
+    #[inline]
+    pub(crate) fn send<B>(&mut self, mut request: Request<B>, scope: Scope) -> Authorizing<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        match scope {
+            Scope::Inside => match self.guard.cache.lookup() {
+                Lookup::Ready(issued) => {
+                    let header = issued.token().header().clone();
+                    request.headers_mut().insert(AUTHORIZATION, header);
+                    Authorizing::sent(self.inner.call(request), Some(issued))
+                }
+                Lookup::Wait(wait) => {
+                    // The readiness that was acquired goes with the instance that acquired it; a clone has none.
+                    let inner = self.inner.clone();
+                    drop(mem::replace(&mut self.inner, inner.clone()));
+                    Authorizing::waiting(wait, inner, request)
+                }
+                Lookup::Failed(error) => self.fail(error),
+            },
+            Scope::Outside => Authorizing::sent(self.inner.call(request), None),
+            Scope::Insecure => self.fail(TokenError::new(
+                TokenErrorKind::InsecureOrigin,
+                "a request with a token was to go over plain http; use https, or a loopback address",
+            )),
+        }
+    }
+
+    #[cold]
+    fn fail<B>(&mut self, error: TokenError) -> Authorizing<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        // Nothing will be called, so nothing may stay reserved.
+        let inner = self.inner.clone();
+        self.inner = inner;
+        Authorizing::failed(error)
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for Authorize<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    type Response = Response<R>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let scope = self.guard.judge(&request);
+        let sending = self.send(request, scope);
+        ResponseFuture::new(sending, Arc::clone(&self.guard))
+    }
+}

@@ -1,0 +1,13 @@
+//! [`AuthorizeLayer`]: puts the token on requests, and does no more.
+
+mod future;
+mod layer;
+mod origins;
+
+pub(crate) use self::future::Authorizing;
+pub use self::{
+    future::ResponseFuture,
+    layer::{Authorize, AuthorizeLayer},
+    origins::Origins,
+};
+pub(crate) use self::{layer::Guard, origins::Scope};

@@ -1,0 +1,63 @@
+//! The frames that are kept for a replay.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::Frame;
+
+/// The first frame needs no allocation, as most bodies are of one.
+#[derive(Default)]
+pub(super) struct Frames {
+    first: Option<Kept>,
+    more: Vec<Kept>,
+    size: usize,
+}
+
+#[derive(Clone)]
+enum Kept {
+    Data(Bytes),
+    Trailers(Box<HeaderMap>),
+}
+
+impl Frames {
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.len()
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<Frame<Bytes>> {
+        let kept = match index.checked_sub(1) {
+            None => self.first.as_ref(),
+            Some(index) => self.more.get(index),
+        };
+        kept.cloned().map(|kept| match kept {
+            Kept::Data(data) => Frame::data(data),
+            Kept::Trailers(trailers) => Frame::trailers(*trailers),
+        })
+    }
+
+    /// False for kinds that this version of http-body doesn't know: they are sent, but can't be copied.
+    pub(super) fn can_keep(frame: &Frame<Bytes>) -> bool {
+        frame.is_data() || frame.is_trailers()
+    }
+
+    /// Keeps a copy, unless the frame holds nothing; false if the limit is exceeded now, or the frame can't be copied.
+    pub(super) fn keep(&mut self, frame: &Frame<Bytes>, limit: usize) -> bool {
+        let (kept, size) = if let Some(data) = frame.data_ref() {
+            (Kept::Data(data.clone()), data.len())
+        } else if let Some(trailers) = frame.trailers_ref() {
+            let size =
+                |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+            let sum = trailers.iter().map(size).sum();
+            (Kept::Trailers(Box::new(trailers.clone())), sum)
+        } else {
+            return false;
+        };
+        if size > 0 {
+            match &mut self.first {
+                Some(_) => self.more.push(kept),
+                first => *first = Some(kept),
+            }
+        }
+        self.size = self.size.saturating_add(size);
+        self.size <= limit
+    }
+}

@@ -1,0 +1,293 @@
+//! What the handles of one body share, and which of them may do what next.
+//!
+//! The lock is held for bookkeeping only. While the user's body is polled it is out of its place, and everything whose
+//! `Drop` or `wake` is foreign code leaves in [`After`]: such code may come back to this very lock.
+
+use std::{
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use http_body::{Body, SizeHint};
+use tower::BoxError;
+
+use super::{
+    Polled, ReplayError,
+    frames::Frames,
+    poll_bytes,
+    reader::{Progress, Reader},
+};
+
+pub(super) struct Shared<B> {
+    /// The size of the whole body.
+    hint: SizeHint,
+    limit: usize,
+    state: Mutex<State<B>>,
+}
+
+struct State<B> {
+    source: Source<B>,
+    /// Everything that was read, as long as a handle may still want it.
+    frames: Frames,
+    replayable: bool,
+    /// How many handles have started; the last of them sends.
+    turn: u64,
+    /// The task of the handle that sends, if that is pending.
+    waker: Option<Waker>,
+}
+
+enum Source<B> {
+    Here(B),
+    /// Somebody polls it.
+    Away,
+    Ended,
+    /// Its error, for the handle that took over while it happened.
+    Failed(BoxError),
+}
+
+enum Next<B> {
+    Answer(Polled),
+    Read(B),
+}
+
+/// What is to be woken and dropped once the lock is released.
+struct After<B> {
+    wake: Option<Waker>,
+    waker: Option<Waker>,
+    body: Option<B>,
+    frames: Frames,
+}
+
+impl<B> Shared<B> {
+    pub(super) fn new(body: B, hint: SizeHint, limit: usize) -> Self {
+        let state = State {
+            source: Source::Here(body),
+            frames: Frames::default(),
+            replayable: true,
+            turn: 0,
+            waker: None,
+        };
+        Self {
+            hint,
+            limit,
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(super) fn hint(&self) -> &SizeHint {
+        &self.hint
+    }
+
+    pub(super) fn can_replay(&self) -> bool {
+        self.lock().replayable
+    }
+
+    /// The handle is dropped; if nobody can go on with the rest, that goes too.
+    pub(super) fn leave(&self, reader: &Reader) {
+        if reader.turn != 0 {
+            let after = self.lock().leave(reader);
+            after.run();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<B>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B> Shared<B>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    pub(super) fn poll_frame(&self, reader: &mut Reader, cx: &mut Context<'_>) -> Polled {
+        if reader.progress != Progress::Going {
+            return Poll::Ready(None);
+        }
+        let (next, after) = self.lock().advance(reader, cx.waker());
+        after.run();
+        let polled = match next {
+            Next::Answer(polled) => polled,
+            Next::Read(body) => self.read(body, reader, cx),
+        };
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => reader.count(frame),
+            Poll::Ready(Some(Err(_))) => reader.progress = Progress::Failed,
+            _ => {}
+        }
+        polled
+    }
+
+    fn read(&self, mut body: B, reader: &mut Reader, cx: &mut Context<'_>) -> Polled {
+        let guard = Panicked(self);
+        let polled = poll_bytes(&mut body, cx);
+        let ended = match &polled {
+            Poll::Pending => false,
+            Poll::Ready(Some(Ok(_))) => body.is_end_stream(),
+            Poll::Ready(_) => true,
+        };
+        let waker = polled.is_pending().then(|| cx.waker().clone());
+        mem::forget(guard);
+
+        let rest = if ended { Err(body) } else { Ok(body) };
+        let (polled, after) = self
+            .lock()
+            .put_back(rest, polled, waker, reader, self.limit);
+        after.run();
+        polled
+    }
+}
+
+/// Lets nobody wait for a body that panicked while it was polled.
+struct Panicked<'a, B>(&'a Shared<B>);
+
+impl<B> Drop for Panicked<'_, B> {
+    fn drop(&mut self) {
+        let mut after = After::<B>::default();
+        let mut state = self.0.lock();
+        state.source = Source::Failed(ReplayError::NotReplayable.into());
+        state.replayable = false;
+        after.wake = state.waker.take();
+        drop(state);
+        after.run();
+    }
+}
+
+impl<B> State<B> {
+    /// What the handle gets now: a kept frame, an end, or the body to read on from.
+    fn advance(&mut self, reader: &mut Reader, waker: &Waker) -> (Next<B>, After<B>) {
+        let mut after = After::default();
+        if reader.turn == 0 {
+            // Before it takes over: a handle that can't replay must not stop the one that sends.
+            if !self.replayable {
+                return (Next::Answer(ReplayError::NotReplayable.polled()), after);
+            }
+            self.turn += 1;
+            reader.turn = self.turn;
+            after.wake = self.waker.take();
+        } else if reader.turn == self.turn {
+            after.waker = self.waker.take();
+        } else {
+            return (Next::Answer(ReplayError::Superseded.polled()), after);
+        }
+
+        if let Some(frame) = self.frames.get(reader.position) {
+            reader.position += 1;
+            if reader.position == self.frames.len() {
+                reader.finish_if(matches!(self.source, Source::Ended));
+                after.frames = self.forget_if_useless(reader);
+            }
+            return (Next::Answer(Poll::Ready(Some(Ok(frame)))), after);
+        }
+
+        let answer = match mem::replace(&mut self.source, Source::Away) {
+            Source::Here(body) => return (Next::Read(body), after),
+            Source::Away => {
+                self.waker = Some(waker.clone());
+                Poll::Pending
+            }
+            Source::Ended => {
+                self.source = Source::Ended;
+                reader.finish_if(true);
+                Poll::Ready(None)
+            }
+            Source::Failed(error) => {
+                self.source = Source::Ended;
+                Poll::Ready(Some(Err(error)))
+            }
+        };
+        (Next::Answer(answer), after)
+    }
+
+    /// Takes the body back (`Err` if it has ended) with what it yielded, and says what its reader gets of that.
+    fn put_back(
+        &mut self,
+        body: Result<B, B>,
+        polled: Polled,
+        waker: Option<Waker>,
+        reader: &mut Reader,
+        limit: usize,
+    ) -> (Polled, After<B>) {
+        let mut after = After::default();
+        self.source = match body {
+            Ok(body) => Source::Here(body),
+            Err(body) => {
+                after.body = Some(body);
+                Source::Ended
+            }
+        };
+        match &polled {
+            // Also the one that exceeds the limit: if this reader has been superseded meanwhile, the handle that sends
+            // has not seen it.
+            Poll::Ready(Some(Ok(frame))) if self.replayable => {
+                self.replayable = self.frames.keep(frame, limit);
+            }
+            Poll::Ready(Some(Err(_))) => self.replayable = false,
+            _ => {}
+        }
+
+        if reader.turn != self.turn {
+            after.wake = self.waker.take();
+            match polled {
+                Poll::Ready(Some(Err(error))) => self.source = Source::Failed(error),
+                Poll::Ready(Some(Ok(frame))) if !Frames::can_keep(&frame) => {
+                    self.source = Source::Failed(ReplayError::NotReplayable.into());
+                }
+                _ => {}
+            }
+            return (ReplayError::Superseded.polled(), after);
+        }
+        match &polled {
+            Poll::Pending => self.waker = waker,
+            Poll::Ready(Some(Err(_))) => {}
+            Poll::Ready(_) => reader.finish_if(matches!(self.source, Source::Ended)),
+        }
+        reader.position = self.frames.len();
+        after.frames = self.forget_if_useless(reader);
+        (polled, after)
+    }
+
+    fn leave(&mut self, reader: &Reader) -> After<B> {
+        let mut after = After::default();
+        if reader.turn == self.turn {
+            after.waker = self.waker.take();
+            if !self.replayable {
+                after.frames = mem::take(&mut self.frames);
+                if let Source::Here(body) = mem::replace(&mut self.source, Source::Ended) {
+                    after.body = Some(body);
+                }
+            }
+        }
+        after
+    }
+
+    /// What was kept, for dropping, if nobody but this reader can go on, who has passed it all on.
+    fn forget_if_useless(&mut self, reader: &mut Reader) -> Frames {
+        if self.replayable {
+            return Frames::default();
+        }
+        reader.position = 0;
+        mem::take(&mut self.frames)
+    }
+}
+
+impl<B> Default for After<B> {
+    fn default() -> Self {
+        Self {
+            wake: None,
+            waker: None,
+            body: None,
+            frames: Frames::default(),
+        }
+    }
+}
+
+impl<B> After<B> {
+    fn run(self) {
+        drop((self.waker, self.body, self.frames));
+        if let Some(waker) = self.wake {
+            waker.wake();
+        }
+    }
+}

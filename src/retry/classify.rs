@@ -1,0 +1,199 @@
+//! What counts as a refusal of the token.
+
+use http::{Extensions, HeaderMap, Response, StatusCode, header};
+
+use super::challenge::{Malformed, Part, challenges};
+
+/// Tells whether an answer refuses the token that was sent.
+///
+/// The default is [`BearerChallenge`]. Servers that tell it otherwise need one of their own; a closure will do.
+///
+/// A refusal costs a refresh and a second request, and must mean that the first one had no effect: for what may have
+/// been done already, or for a rule of the business that a new token can't bend, the answer is
+/// [`Accepted`](Verdict::Accepted).
+///
+/// # Examples
+///
+/// Netatmo says 403 when a token has expired, which elsewhere means that nobody with any token may do this:
+///
+/// ```
+/// use http::{Response, StatusCode};
+/// use tower_bearer::retry::{BearerChallenge, ClassifyResponse, ResponseHead, Verdict};
+///
+/// let netatmo = |head: ResponseHead<'_>| match head.status {
+///     StatusCode::FORBIDDEN => Verdict::Refused,
+///     _ => BearerChallenge.classify(head),
+/// };
+///
+/// let answer = Response::builder().status(403).body(())?;
+/// assert_eq!(netatmo.classify(ResponseHead::of(&answer)), Verdict::Refused);
+/// assert_eq!(BearerChallenge.classify(ResponseHead::of(&answer)), Verdict::Accepted);
+/// # Ok::<(), http::Error>(())
+/// ```
+pub trait ClassifyResponse: Send + Sync + 'static {
+    /// What the answer says about the token. Called for every answer, so it should decide quickly.
+    fn classify(&self, head: ResponseHead<'_>) -> Verdict;
+}
+
+/// What is known of an answer before its body is read.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ResponseHead<'a> {
+    /// The status code.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// What layers below have left with the answer.
+    pub extensions: &'a Extensions,
+}
+
+impl<'a> ResponseHead<'a> {
+    /// The head of `response`.
+    #[inline]
+    pub fn of<B>(response: &'a Response<B>) -> Self {
+        Self {
+            status: response.status(),
+            headers: response.headers(),
+            extensions: response.extensions(),
+        }
+    }
+}
+
+/// What an answer says about the token that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Nothing: the answer is the caller's, whatever it is.
+    Accepted,
+    /// The token is no longer good, and a new one may be.
+    Refused,
+    /// The request is refused, and a new token of the same kind would be, too: the answer is the caller's.
+    Denied,
+}
+
+impl<F> ClassifyResponse for F
+where
+    F: Fn(ResponseHead<'_>) -> Verdict + Send + Sync + 'static,
+{
+    #[inline]
+    fn classify(&self, head: ResponseHead<'_>) -> Verdict {
+        self(head)
+    }
+}
+
+/// The default [`ClassifyResponse`]: what the standards say.
+///
+/// | The answer | is |
+/// |---|---|
+/// | 401, `WWW-Authenticate: Bearer error="invalid_token"` (RFC 6750 §3.1) | `Refused` |
+/// | 401, `Bearer` with `insufficient_scope`, `invalid_request` or `insufficient_user_authentication` (RFC 9470 §3) | `Denied`: the same session yields no other token |
+/// | 401, `Bearer` without an error, or one that isn't in the standards | `Refused`: many servers say no more for an expired token |
+/// | 401, challenges but none of them `Bearer` | `Denied`: the server wants something else than a token |
+/// | 401, without a challenge or with one that can't be read | `Refused`: against RFC 9110 §15.5.2, but common |
+/// | `content-type: application/grpc…` and `grpc-status: 16` in the headers | `Refused`: `UNAUTHENTICATED`, and nothing was begun |
+/// | all others | `Accepted` |
+///
+/// If one of several `Bearer` challenges says `invalid_token`, that decides.
+///
+/// A 403 is no refusal: the server knows who asks, and forbids it (RFC 9110 §15.5.4); a new token for the same
+/// session would be forbidden the same, at the price of a refresh for every such request. Nor are 400, 404, 409 or 422,
+/// which are answers of the business.
+///
+/// # Examples
+///
+/// ```
+/// use http::Response;
+/// use tower_bearer::retry::{BearerChallenge, ClassifyResponse, ResponseHead, Verdict};
+///
+/// let answer = Response::builder()
+///     .status(401)
+///     .header("www-authenticate", r#"Basic realm="x", Bearer error="insufficient_scope""#)
+///     .body(())?;
+///
+/// assert_eq!(BearerChallenge.classify(ResponseHead::of(&answer)), Verdict::Denied);
+/// # Ok::<(), http::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct BearerChallenge;
+
+impl ClassifyResponse for BearerChallenge {
+    #[inline]
+    fn classify(&self, head: ResponseHead<'_>) -> Verdict {
+        if head.status == StatusCode::UNAUTHORIZED {
+            judge_challenges(head.headers)
+        } else if is_grpc(head.headers) && is_unauthenticated(head.headers) {
+            Verdict::Refused
+        } else {
+            Verdict::Accepted
+        }
+    }
+}
+
+#[inline]
+fn is_grpc(headers: &HeaderMap) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().get(..GRPC.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
+}
+
+/// Whether these headers or trailers tell of gRPC's `UNAUTHENTICATED`.
+pub(crate) fn is_unauthenticated(headers: &HeaderMap) -> bool {
+    headers.get("grpc-status").is_some_and(|code| code == "16")
+}
+
+#[cold]
+fn judge_challenges(headers: &HeaderMap) -> Verdict {
+    let mut readable = true;
+    let mut others = false;
+    let mut bearer = None;
+    // Across lines: several are one list (RFC 9110 §5.3).
+    let mut scheme = None;
+    let lines = headers.get_all(header::WWW_AUTHENTICATE).iter();
+    for part in lines.flat_map(|line| challenges(line.as_bytes())) {
+        match part {
+            Ok(Part::Scheme(name)) if name.eq_ignore_ascii_case(b"Bearer") => {
+                scheme = Some(Scheme::Bearer);
+                bearer.get_or_insert(Verdict::Refused);
+            }
+            Ok(Part::Scheme(_)) => {
+                scheme = Some(Scheme::Other);
+                others = true;
+            }
+            Ok(Part::Param(name, value)) => match scheme {
+                Some(Scheme::Bearer) if name.eq_ignore_ascii_case(b"error") => {
+                    if value.is("invalid_token") {
+                        return Verdict::Refused;
+                    }
+                    if DENIALS.iter().any(|denial| value.is(denial)) {
+                        bearer = Some(Verdict::Denied);
+                    }
+                }
+                Some(_) => {}
+                None => readable = false,
+            },
+            Err(Malformed) => readable = false,
+        }
+    }
+    match bearer {
+        Some(verdict) => verdict,
+        None if others && readable => Verdict::Denied,
+        None => Verdict::Refused,
+    }
+}
+
+enum Scheme {
+    Bearer,
+    Other,
+}
+
+/// Errors that a new token of the same session can't heal.
+const DENIALS: [&str; 3] = [
+    "insufficient_scope",
+    "invalid_request",
+    "insufficient_user_authentication",
+];
+
+#[cfg(test)]
+mod tests;

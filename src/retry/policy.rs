@@ -1,0 +1,241 @@
+//! The policy of `tower::retry`.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::{Method, Request, Response};
+use http_body::Body;
+use tower::{
+    BoxError,
+    retry::{
+        Policy,
+        budget::{Budget, TpsBudget},
+    },
+};
+
+use super::{
+    attempt::{Answer, Attempt, Refused},
+    drain::{Drain, Renewed},
+};
+use crate::{
+    body::ReplayBody,
+    cache::TokenCache,
+    error::{TokenError, TokenErrorKind},
+};
+
+/// How many replays stand in reserve for each second of the budget's ten: a session that is revoked while thousands of
+/// requests are under way must be able to heal them all.
+const REPLAYS_PER_SECOND: u32 = 1_000;
+const BUDGET_WINDOW: Duration = Duration::from_secs(10);
+
+/// A [`tower::retry::Policy`] that sends again, once, what was refused for its token.
+///
+/// [`BearerAuthLayer`](crate::BearerAuthLayer) brings it along. By itself it stands above an
+/// [`AuthorizeLayer`](crate::AuthorizeLayer), which tells it what was refused, with requests whose body is a
+/// [`ReplayBody`]. There it waits for the new token only after it has let go of the refused response, and it clones
+/// each request's headers up front; the layer does neither.
+///
+/// Nothing else is retried: no error, no timeout, no other status. Such requests may have had their effect.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, Response, StatusCode};
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+/// use tower_bearer::{AuthorizeLayer, RefreshOnReject, ReplayBody, Token, TokenCache, source_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), tower::BoxError> {
+/// let cache = TokenCache::new(source_fn(|request| async move {
+///     Token::new(if request.refused_token().is_some() { "new" } else { "old" })
+/// }));
+/// let service = ServiceBuilder::new()
+///     .retry(RefreshOnReject::new(cache.clone()))
+///     .layer(AuthorizeLayer::from(cache))
+///     .service(service_fn(|request: Request<ReplayBody<String>>| async move {
+///         let good = request.headers()["authorization"] == "Bearer new";
+///         let status = if good { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+///         Response::builder().status(status).body(())
+///     }));
+///
+/// let body = ReplayBody::new(String::from("hello"), 64 * 1024);
+/// let response = service.oneshot(Request::post("https://api.example.com/").body(body)?).await?;
+/// assert_eq!(response.status(), StatusCode::OK);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct RefreshOnReject {
+    cache: TokenCache,
+    replays: Arc<Replays>,
+}
+
+impl RefreshOnReject {
+    /// A policy for what was sent with tokens of `cache`.
+    pub fn new(cache: TokenCache) -> Self {
+        Self::with(cache, Arc::new(Replays::default()))
+    }
+
+    pub(crate) fn with(cache: TokenCache, replays: Arc<Replays>) -> Self {
+        Self { cache, replays }
+    }
+
+    pub(crate) fn replays(&self) -> &Replays {
+        &self.replays
+    }
+
+    /// The budget that replays are charged to. A replay that is accepted is paid back.
+    ///
+    /// Default: 1,000 replays a second, saved up for ten.
+    pub fn budget(mut self, budget: impl Budget + Send + Sync + 'static) -> Self {
+        Arc::make_mut(&mut self.replays).budget = Arc::new(budget);
+        self
+    }
+
+    /// Replays only methods that are idempotent (RFC 9110 §9.2.2). Default: all.
+    ///
+    /// A server that answers 401 to the token has not processed the request, so that sending it again is no repetition.
+    /// That is what "refused" means here. For servers that are known to act first and to refuse later, turn this on.
+    pub fn only_idempotent(mut self, on: bool) -> Self {
+        Arc::make_mut(&mut self.replays).only_idempotent = on;
+        self
+    }
+}
+
+/// What may be sent again, and how much of it.
+#[derive(Clone)]
+pub(crate) struct Replays {
+    budget: Arc<dyn Budget + Send + Sync>,
+    only_idempotent: bool,
+}
+
+impl Default for Replays {
+    fn default() -> Self {
+        Self {
+            budget: Arc::new(TpsBudget::new(BUDGET_WINDOW, REPLAYS_PER_SECOND, 1.0)),
+            only_idempotent: false,
+        }
+    }
+}
+
+impl Replays {
+    /// Whether a request like this may be sent again, budget aside.
+    pub(crate) fn allow<B>(&self, method: &Method, body: &ReplayBody<B>) -> Result<(), TokenError> {
+        let reason = if self.only_idempotent && !method.is_idempotent() {
+            "only idempotent methods are sent again here"
+        } else if !body.can_replay() {
+            "its body can't be sent again: it failed, or it is larger than the replay limit"
+        } else {
+            return Ok(());
+        };
+        Err(TokenError::new(TokenErrorKind::NotReplayed, reason))
+    }
+
+    pub(crate) fn withdraw(&self) -> Result<(), TokenError> {
+        if self.budget.withdraw() {
+            return Ok(());
+        }
+        let reason = "the replay budget is used up: most tokens are refused";
+        Err(TokenError::new(TokenErrorKind::NotReplayed, reason))
+    }
+
+    /// A replay was accepted: it gives back what it cost.
+    pub(crate) fn deposit(&self) {
+        self.budget.deposit();
+    }
+}
+
+impl fmt::Debug for Replays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replays")
+            .field("only_idempotent", &self.only_idempotent)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Inside of [`BearerAuth`](crate::BearerAuth), where a new token has been waited for before the response is let go of.
+impl<B, R> Policy<Attempt<B>, Answer<R>, BoxError> for RefreshOnReject
+where
+    R: Body,
+{
+    type Future = Drain<R>;
+
+    fn retry(
+        &mut self,
+        attempt: &mut Attempt<B>,
+        result: &mut Result<Answer<R>, BoxError>,
+    ) -> Option<Drain<R>> {
+        let Ok(Answer::Healed(response)) = result else {
+            return None;
+        };
+        let allowed = self
+            .replays
+            .allow(attempt.method(), attempt.body())
+            .and_then(|()| self.replays.withdraw());
+        match allowed {
+            Ok(()) => response
+                .take()
+                .map(|response| Drain::new(response.into_body())),
+            Err(reason) => {
+                if let Some(response) = response {
+                    response.extensions_mut().insert(reason);
+                }
+                None
+            }
+        }
+    }
+
+    #[inline]
+    fn clone_request(&mut self, attempt: &Attempt<B>) -> Option<Attempt<B>> {
+        attempt.snapshot()
+    }
+}
+
+/// By itself, above an [`AuthorizeLayer`](crate::AuthorizeLayer).
+impl<B, R, E> Policy<Request<ReplayBody<B>>, Response<R>, E> for RefreshOnReject {
+    type Future = Renewed;
+
+    fn retry(
+        &mut self,
+        request: &mut Request<ReplayBody<B>>,
+        result: &mut Result<Response<R>, E>,
+    ) -> Option<Renewed> {
+        let Ok(response) = result else { return None };
+        let Some(Refused(issued)) = response.extensions_mut().remove() else {
+            if request.extensions_mut().remove::<Replayed>().is_some() {
+                self.cache.replay_accepted();
+                self.replays.deposit();
+            }
+            return None;
+        };
+        let allowed = if request.extensions().get::<Replayed>().is_some() {
+            self.cache.replay_refused(&issued);
+            let reason = "the token that replaced a refused one was refused as well";
+            Err(TokenError::new(TokenErrorKind::Rejected, reason))
+        } else {
+            self.replays
+                .allow(request.method(), request.body())
+                .and_then(|()| self.cache.replacement(&issued))
+                .and_then(|wait| self.replays.withdraw().map(|()| wait))
+        };
+        match allowed {
+            Ok(wait) => {
+                request.extensions_mut().insert(Replayed);
+                Some(Renewed::new(wait))
+            }
+            Err(reason) => {
+                response.extensions_mut().insert(reason);
+                None
+            }
+        }
+    }
+
+    fn clone_request(
+        &mut self,
+        request: &Request<ReplayBody<B>>,
+    ) -> Option<Request<ReplayBody<B>>> {
+        Some(request.clone())
+    }
+}
+
+/// Marks a request that is sent for the second time.
+#[derive(Clone, Debug)]
+struct Replayed;

@@ -1,0 +1,150 @@
+//! [`BearerAuth`]: the assembly of `Authorize`, `Retry` and the replayable body.
+
+mod renew;
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower::{
+    BoxError,
+    retry::{Retry, future::ResponseFuture as RetryFuture},
+};
+use tower_service::Service;
+
+use self::renew::Renew;
+use crate::{
+    authorize::{Authorize, Guard, Scope},
+    body::ReplayBody,
+    retry::{Attempt, RefreshOnReject},
+};
+
+/// Puts a token on each request, and heals those that are refused for it; made by
+/// [`BearerAuthLayer`](crate::BearerAuthLayer).
+///
+/// The inner service is called with bodies of type [`ReplayBody<B>`](ReplayBody).
+///
+/// # Errors
+///
+/// Those of the inner service; and [`TokenError`](crate::TokenError) if there is no token to send a request with. A
+/// refused request whose token can't be replaced is no error: the caller gets the server's own response, unread, and
+/// finds the `TokenError` that says why in its extensions.
+///
+/// # Readiness
+///
+/// It is ready when the inner service is, but holds no readiness while it waits for a token. For that and for replays
+/// the inner service must be [`Clone`]; one that isn't can stand behind a [`Buffer`](tower::buffer::Buffer).
+#[derive(Clone, Debug)]
+pub struct BearerAuth<S> {
+    retry: Retry<RefreshOnReject, Renew<S>>,
+    guard: Arc<Guard>,
+    replay_limit: usize,
+}
+
+impl<S> BearerAuth<S> {
+    pub(crate) fn new(
+        inner: S,
+        guard: Arc<Guard>,
+        policy: RefreshOnReject,
+        replay_limit: usize,
+    ) -> Self {
+        let renew = Renew::new(Authorize::new(inner, Arc::clone(&guard)), policy.clone());
+        Self {
+            retry: Retry::new(policy, renew),
+            guard,
+            replay_limit,
+        }
+    }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        self.retry.get_ref().get_ref()
+    }
+
+    /// The inner service.
+    pub fn get_mut(&mut self) -> &mut S {
+        self.retry.get_mut().get_mut()
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.retry.into_inner().into_inner()
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for BearerAuth<S>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+    B: Body + Unpin,
+    R: Body,
+{
+    type Response = Response<R>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S, B, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Service::<Attempt<B>>::poll_ready(&mut self.retry, cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let scope = self.guard.judge(&request);
+        // What has no token of ours is never sent again.
+        let limit = if scope == Scope::Inside {
+            self.replay_limit
+        } else {
+            0
+        };
+        let request = request.map(|body| ReplayBody::new(body, limit));
+        ResponseFuture {
+            inner: self.retry.call(Attempt::new(request, scope)),
+        }
+    }
+}
+
+pin_project! {
+    /// Response future of [`BearerAuth`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, B, R>
+    where
+        S: Service<Request<ReplayBody<B>>, Response = Response<R>>,
+        S: Clone,
+        S::Error: Into<BoxError>,
+        R: Body,
+    {
+        #[pin]
+        inner: RetryFuture<RefreshOnReject, Renew<S>, Attempt<B>>,
+    }
+}
+
+impl<S, B, R> Future for ResponseFuture<S, B, R>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+    R: Body,
+{
+    type Output = Result<Response<R>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(self.project().inner.poll(cx))?;
+        Poll::Ready(Ok(answer.into_response()))
+    }
+}
+
+impl<S, B, R> fmt::Debug for ResponseFuture<S, B, R>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+    R: Body,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,222 @@
+//! What stands between `Retry` and `Authorize`: it holds a refused response until another token is there.
+//!
+//! A retry policy must say at once whether to try again, and what it has let go of is gone. So the wait for the token
+//! comes first: a caller whose request can't be healed gets the server's own answer, unread.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower::BoxError;
+use tower_service::Service;
+
+use crate::{
+    authorize::{Authorize, Authorizing, Guard},
+    body::ReplayBody,
+    cache::{Issued, Wait},
+    error::{TokenError, TokenErrorKind},
+    retry::{Answer, Attempt, RefreshOnReject, ResponseHead, Verdict},
+};
+
+#[derive(Clone, Debug)]
+pub(super) struct Renew<S> {
+    authorize: Authorize<S>,
+    policy: RefreshOnReject,
+}
+
+impl<S> Renew<S> {
+    pub(super) fn new(authorize: Authorize<S>, policy: RefreshOnReject) -> Self {
+        Self { authorize, policy }
+    }
+
+    pub(super) fn get_ref(&self) -> &S {
+        self.authorize.get_ref()
+    }
+
+    pub(super) fn get_mut(&mut self) -> &mut S {
+        self.authorize.get_mut()
+    }
+
+    pub(super) fn into_inner(self) -> S {
+        self.authorize.into_inner()
+    }
+}
+
+impl<S, B, R> Service<Attempt<B>> for Renew<S>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    type Response = Answer<R>;
+    type Error = BoxError;
+    type Future = Renewing<S, B, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.authorize.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, attempt: Attempt<B>) -> Self::Future {
+        let replay = if attempt.is_replay() {
+            Replay::This
+        } else {
+            Replay::Possible {
+                method: attempt.method().clone(),
+                body: attempt.body().clone(),
+            }
+        };
+        let scope = attempt.scope;
+        Renewing {
+            state: State::Sending {
+                sending: self.authorize.send(attempt.into_request(), scope),
+                replay,
+            },
+            guard: Arc::clone(self.authorize.guard()),
+            policy: self.policy.clone(),
+        }
+    }
+}
+
+/// Whether an attempt can be followed by another.
+enum Replay<B> {
+    /// It is one.
+    This,
+    /// If its method and body allow it.
+    Possible {
+        method: http::Method,
+        body: ReplayBody<B>,
+    },
+}
+
+pin_project! {
+    pub(super) struct Renewing<S, B, R>
+    where
+        S: Service<Request<ReplayBody<B>>>,
+    {
+        #[pin]
+        state: State<S, B, R>,
+        guard: Arc<Guard>,
+        policy: RefreshOnReject,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, B, R>
+    where
+        S: Service<Request<ReplayBody<B>>>,
+    {
+        // On its way, or waiting for its first token.
+        Sending {
+            #[pin]
+            sending: Authorizing<S, ReplayBody<B>>,
+            replay: Replay<B>,
+        },
+        // Refused: the response is kept while the token is replaced.
+        Refused {
+            response: Option<Response<R>>,
+            issued: Arc<Issued>,
+            wait: Wait,
+        },
+    }
+}
+
+impl<S, B, R> Future for Renewing<S, B, R>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+{
+    type Output = Result<Answer<R>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProj::Sending { sending, replay } => {
+                    let (response, issued) = ready!(sending.poll(cx))?;
+                    let Some(issued) = issued else {
+                        return Poll::Ready(Ok(Answer::Final(response)));
+                    };
+                    let verdict = this.guard.classifier.classify(ResponseHead::of(&response));
+                    if verdict != Verdict::Refused {
+                        accepted(&response, &issued, replay, this.guard, this.policy);
+                        return Poll::Ready(Ok(Answer::Final(response)));
+                    }
+                    let wait = match refused(&issued, replay, this.guard, this.policy) {
+                        Ok(Some(wait)) => wait,
+                        Ok(None) => return Poll::Ready(Ok(Answer::Healed(Some(response)))),
+                        Err(reason) => return Poll::Ready(Ok(told(response, reason))),
+                    };
+                    this.state.set(State::Refused {
+                        response: Some(response),
+                        issued,
+                        wait,
+                    });
+                }
+                StateProj::Refused {
+                    response,
+                    issued,
+                    wait,
+                } => {
+                    let outcome = ready!(Pin::new(wait).poll(cx));
+                    let response = response.take().expect("polled after completion");
+                    let outcome = outcome.and_then(|new| issued.replaced_by(&new));
+                    return Poll::Ready(Ok(match outcome {
+                        Ok(()) => Answer::Healed(Some(response)),
+                        Err(reason) => told(response, reason),
+                    }));
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+fn accepted<B, R>(
+    response: &Response<R>,
+    issued: &Issued,
+    replay: &Replay<B>,
+    guard: &Guard,
+    policy: &RefreshOnReject,
+) {
+    if response.status().is_success() {
+        issued.prove();
+    }
+    if let Replay::This = replay {
+        guard.cache.replay_accepted();
+        policy.replays().deposit();
+    }
+}
+
+/// What to wait for before the request can be sent again, if anything; or why it won't be.
+#[cold]
+fn refused<B>(
+    issued: &Issued,
+    replay: &Replay<B>,
+    guard: &Guard,
+    policy: &RefreshOnReject,
+) -> Result<Option<Wait>, TokenError> {
+    match replay {
+        Replay::This => {
+            guard.cache.replay_refused(issued);
+            let reason = "the token that replaced a refused one was refused as well";
+            Err(TokenError::new(TokenErrorKind::Rejected, reason))
+        }
+        Replay::Possible { method, body } => {
+            // The token is replaced also for those who come after, whether or not this one can be healed.
+            let replacement = guard.cache.replacement(issued);
+            policy.replays().allow(method, body)?;
+            replacement
+        }
+    }
+}
+
+fn told<R>(mut response: Response<R>, reason: TokenError) -> Answer<R> {
+    response.extensions_mut().insert(reason);
+    Answer::Final(response)
+}

@@ -1,0 +1,88 @@
+//! [`MemoryStore`]: a session that lives as long as the process.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::{Mutex as LeaseMutex, OwnedMutexGuard};
+
+use super::{Session, StoreLease, TokenStore};
+use crate::error::{TokenError, TokenErrorKind};
+
+/// Keeps a session in memory; clones keep the same one.
+///
+/// The default of the sources. With a server that rotates refresh tokens, the one that a process was configured with is
+/// worth nothing after its first refresh: then a restart needs a durable store.
+///
+/// # Examples
+///
+/// ```
+/// use tower_bearer::MemoryStore;
+///
+/// let store = MemoryStore::new();
+/// let shared_with_another_source = store.clone();
+/// # let _ = shared_with_another_source;
+/// ```
+#[derive(Clone, Default)]
+pub struct MemoryStore {
+    session: Arc<Mutex<Option<Session>>>,
+    lease: Arc<LeaseMutex<()>>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl TokenStore for MemoryStore {
+    type Lease = MemoryLease;
+
+    async fn load(&self) -> Result<Option<Session>, TokenError> {
+        Ok(self
+            .session
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone())
+    }
+
+    async fn lease(&self) -> Result<MemoryLease, TokenError> {
+        Ok(MemoryLease {
+            session: Arc::clone(&self.session),
+            _held: Arc::clone(&self.lease).lock_owned().await,
+        })
+    }
+}
+
+/// The lease of a [`MemoryStore`].
+pub struct MemoryLease {
+    session: Arc<Mutex<Option<Session>>>,
+    _held: OwnedMutexGuard<()>,
+}
+
+impl StoreLease for MemoryLease {
+    async fn save(&mut self, replaces: u64, session: &Session) -> Result<(), TokenError> {
+        let mut stored = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if stored.as_ref().map_or(0, Session::version) != replaces {
+            let message = "another session was saved meanwhile";
+            return Err(TokenError::new(TokenErrorKind::LeaseLost, message));
+        }
+        *stored = Some(session.clone());
+        Ok(())
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for MemoryLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryLease").finish_non_exhaustive()
+    }
+}
