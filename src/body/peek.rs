@@ -38,7 +38,7 @@ pin_project! {
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), tower::BoxError> {
-    /// let body = Full::from(r#"{"success":0,"error_message_id":"auth.token_error"}"#);
+    /// let body = Full::<bytes::Bytes>::from(r#"{"success":0,"error_message_id":"auth.token_error"}"#);
     /// let (beginning, body) = PeekBody::new(body, PEEK_LIMIT).peek().await;
     ///
     /// assert!(beginning.ends_with(br#""auth.token_error"}"#));

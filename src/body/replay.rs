@@ -57,7 +57,7 @@ type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower::BoxError> {
-/// let body = ReplayBody::new(Full::from("an order"), REPLAY_LIMIT);
+/// let body = ReplayBody::new(Full::<bytes::Bytes>::from("an order"), REPLAY_LIMIT);
 /// let kept = body.clone();
 ///
 /// assert_eq!(body.collect().await?.to_bytes(), "an order");

@@ -137,8 +137,15 @@ impl Gate {
     }
 
     /// A token did not help: it was refused before it was ever accepted, or is the one that was to be replaced.
-    pub(crate) fn fruitless(&mut self) {
-        self.fruitless = self.fruitless.saturating_add(1);
+    ///
+    /// One that has lasted longer than the longest backoff was good for something.
+    pub(crate) fn fruitless(&mut self, now: Instant) {
+        let lasted = self.last_start.is_none_or(|start| start + LONGEST < now);
+        self.fruitless = if lasted {
+            1
+        } else {
+            self.fruitless.saturating_add(1)
+        };
     }
 
     /// A token helped after a refusal.
@@ -271,11 +278,11 @@ mod tests {
         let mut gate = Gate::default();
         gate.started(now);
         assert_eq!(gate.admit_refusal(now, FLOOR), Ok(FLOOR));
-        gate.fruitless();
+        gate.fruitless(now);
         assert_eq!(gate.admit_refusal(now, FLOOR), Ok(FLOOR));
         let holds: Vec<u64> = (0..8)
             .map(|_| {
-                gate.fruitless();
+                gate.fruitless(now);
                 gate.admit_refusal(now, FLOOR).unwrap_err().as_secs()
             })
             .collect();
@@ -283,5 +290,13 @@ mod tests {
         assert_eq!(gate.admit_refusal(now + LONGEST, FLOOR), Ok(Duration::ZERO));
         gate.fruitful();
         assert_eq!(gate.admit_refusal(now, FLOOR), Ok(FLOOR));
+        gate.fruitless(now);
+        gate.fruitless(now);
+        gate.fruitless(now + 2 * LONGEST);
+        assert_eq!(
+            gate.hold_left(now, FLOOR),
+            FLOOR,
+            "a token that lasted begins the count anew"
+        );
     }
 }

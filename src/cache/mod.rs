@@ -262,6 +262,3 @@ impl fmt::Debug for TokenCacheBuilder {
             .finish_non_exhaustive()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -274,7 +274,7 @@ impl Shared {
         if !issued.refused {
             control.refused += 1;
             if fruitless {
-                control.gate.fruitless();
+                control.gate.fruitless(self.now().mono);
             }
         }
         let boarding = self.replace(&mut control, &issued);
@@ -319,7 +319,7 @@ impl Shared {
         };
         if issued.token.same_secret(token) && !issued.refused {
             control.refused += 1;
-            control.gate.fruitless();
+            control.gate.fruitless(self.now().mono);
             self.serve_on(&mut control, &issued);
         }
     }
@@ -424,7 +424,7 @@ impl Shared {
         });
         self.current.store(Some(Arc::clone(&issued)));
         if same {
-            control.gate.fruitless();
+            control.gate.fruitless(now.mono);
             self.serve_on(control, &issued);
         }
         issued

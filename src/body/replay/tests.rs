@@ -1,1 +1,643 @@
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Mutex,
+};
 
+use http::HeaderMap;
+use http_body_util::{BodyExt, Empty, Full};
+use proptest::prelude::*;
+use tokio_test::{assert_pending, assert_ready, block_on, task};
+
+use super::*;
+
+mod race;
+
+/// What a [`Script`] does when it is polled.
+#[derive(Clone, Debug)]
+enum Step {
+    Data(Bytes),
+    Trailers(HeaderMap),
+    /// Pending, and never woken.
+    Pending,
+    /// Pending, and woken at once.
+    Yield,
+    Fail,
+}
+
+/// A body that follows a script, and takes being polled after its end as the mistake that it is.
+#[derive(Clone, Debug, Default)]
+struct Script {
+    steps: VecDeque<Step>,
+    sized: bool,
+    knows_its_end: bool,
+    over: bool,
+}
+
+impl Script {
+    fn new(steps: impl IntoIterator<Item = Step>) -> Self {
+        Self {
+            steps: steps.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    fn size(&self) -> usize {
+        let size = |step: &Step| match step {
+            Step::Data(data) => data.len(),
+            _ => 0,
+        };
+        self.steps.iter().map(size).sum()
+    }
+}
+
+impl Body for Script {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        assert!(!self.over, "polled after its end");
+        let step = self.steps.pop_front();
+        self.over = matches!(step, None | Some(Step::Fail));
+        Poll::Ready(match step {
+            Some(Step::Data(data)) => Some(Ok(Frame::data(data))),
+            Some(Step::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
+            Some(Step::Pending) => return Poll::Pending,
+            Some(Step::Yield) => {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Some(Step::Fail) => Some(Err("broken")),
+            None => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.knows_its_end && self.steps.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.sized {
+            SizeHint::with_exact(self.size() as u64)
+        } else {
+            SizeHint::default()
+        }
+    }
+}
+
+fn data(text: &'static str) -> Step {
+    Step::Data(Bytes::from_static(text.as_bytes()))
+}
+
+fn full(text: &'static str) -> Full<Bytes> {
+    Full::from(text)
+}
+
+fn trailers(name: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([(name.parse().unwrap(), "x".parse().unwrap())])
+}
+
+/// Everything a handle yields until its end or error; pending is polled again.
+fn drain<B>(mut body: ReplayBody<B>) -> Result<(Vec<u8>, Option<HeaderMap>), BoxError>
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let (mut bytes, mut trailers, mut pending) = (Vec::new(), None, 0);
+    loop {
+        match poll(&mut body) {
+            Poll::Pending => {
+                pending += 1;
+                assert!(pending < 1000, "waits for ever");
+            }
+            Poll::Ready(None) => return Ok((bytes, trailers)),
+            Poll::Ready(Some(Err(error))) => return Err(error),
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => bytes.extend_from_slice(&data),
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            },
+        }
+    }
+}
+
+fn poll<B>(body: &mut ReplayBody<B>) -> Polled
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    task::spawn(()).enter(|cx, _| Pin::new(body).poll_frame(cx))
+}
+
+fn next<B>(body: &mut ReplayBody<B>) -> Bytes
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let frame = assert_ready!(poll(body)).expect("not the end").unwrap();
+    frame.into_data().expect("data")
+}
+
+fn failure<B>(body: &mut ReplayBody<B>) -> ReplayError
+where
+    B: Body + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let error = assert_ready!(poll(body)).expect("not the end").unwrap_err();
+    *error.downcast_ref().expect("ours")
+}
+
+#[test]
+fn an_empty_body_stays_empty() {
+    for limit in [0, 10] {
+        let mut body = ReplayBody::new(Empty::<Bytes>::new(), limit);
+        let mut clone = body.clone();
+        for body in [&mut body, &mut clone] {
+            assert!(body.is_end_stream());
+            assert!(body.can_replay());
+            assert_eq!(body.size_hint().exact(), Some(0));
+            assert!(assert_ready!(poll(body)).is_none());
+        }
+    }
+}
+
+#[test]
+fn a_full_body_ends_right_after_its_frame_and_so_does_its_replay() {
+    let mut body = ReplayBody::new(full("hello"), 5);
+    let mut clone = body.clone();
+    for body in [&mut body, &mut clone] {
+        assert!(!body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(5));
+        assert_eq!(next(body), "hello");
+        assert!(body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(0));
+        assert!(assert_ready!(poll(body)).is_none());
+        assert!(assert_ready!(poll(body)).is_none());
+    }
+    assert!(clone.can_replay());
+}
+
+#[test]
+fn the_data_of_a_replay_is_not_a_copy() {
+    let sent = Bytes::from(vec![7; 100]);
+    let mut body = ReplayBody::new(Full::new(sent.clone()), 1000);
+    let mut clone = body.clone();
+    assert_eq!(next(&mut body).as_ptr(), sent.as_ptr());
+    assert_eq!(next(&mut clone).as_ptr(), sent.as_ptr());
+}
+
+#[test]
+fn a_body_known_to_be_too_large_is_passed_through() {
+    for (limit, steps) in [(4, vec![data("hello")]), (0, vec![data("x"), data("y")])] {
+        let script = Script {
+            sized: true,
+            ..Script::new(steps)
+        };
+        let size = script.size();
+        let mut body = ReplayBody::new(script, limit);
+        let mut clone = body.clone();
+        assert!(!body.can_replay() && !clone.can_replay());
+        assert_eq!(failure(&mut clone), ReplayError::NotReplayable);
+        assert!(assert_ready!(poll(&mut clone)).is_none());
+        assert!(!clone.is_end_stream(), "nobody may take it for sent");
+        assert_eq!(failure(&mut clone.clone()), ReplayError::NotReplayable);
+        assert_eq!(body.size_hint().exact(), Some(size as u64));
+        next(&mut body);
+        assert_eq!(drain(body).unwrap().0.len(), usize::from(limit == 0));
+    }
+}
+
+#[test]
+fn a_body_passed_through_is_not_polled_after_its_end_or_error() {
+    for last in [None, Some(Step::Fail)] {
+        let mut body = ReplayBody::new(Script::new(last), 0);
+        let first = assert_ready!(poll(&mut body));
+        assert!(matches!(first, None | Some(Err(_))));
+        assert!(assert_ready!(poll(&mut body)).is_none());
+    }
+}
+
+#[test]
+fn a_refusal_in_the_middle_replays_what_was_sent_and_goes_on_with_the_rest() {
+    let mut first = ReplayBody::new(Script::new([data("a"), data("b"), data("c")]), 10);
+    let mut second = first.clone();
+    assert_eq!(next(&mut first), "a");
+    assert_eq!(next(&mut first), "b");
+    assert_eq!(next(&mut second), "a");
+    assert_eq!(next(&mut second), "b");
+    assert_eq!(next(&mut second), "c");
+    assert_eq!(failure(&mut first), ReplayError::Superseded);
+    assert!(assert_ready!(poll(&mut first)).is_none());
+    assert!(!first.is_end_stream());
+    assert!(assert_ready!(poll(&mut second)).is_none());
+    assert!(second.is_end_stream());
+}
+
+#[test]
+fn the_handle_that_starts_last_sends_whenever_it_was_cloned() {
+    let mut original = ReplayBody::new(Script::new([data("a"), data("b")]), 10);
+    let mut clone = original.clone();
+    assert_eq!(next(&mut clone), "a");
+    assert_eq!(drain(original.clone()).unwrap().0, b"ab");
+    assert_eq!(next(&mut original), "a");
+    assert_eq!(failure(&mut clone), ReplayError::Superseded);
+    assert_eq!(drain(original).unwrap().0, b"ab"[1..]);
+}
+
+#[test]
+fn a_handle_that_has_sent_everything_is_not_superseded() {
+    let mut first = ReplayBody::new(full("a"), 10);
+    let second = first.clone();
+    assert_eq!(next(&mut first), "a");
+    assert_eq!(drain(second).unwrap().0, b"a");
+    assert!(first.is_end_stream());
+    assert!(assert_ready!(poll(&mut first)).is_none());
+}
+
+#[test]
+fn a_superseded_handle_that_waits_is_woken_to_learn_it() {
+    let mut first = ReplayBody::new(Script::new([data("a"), Step::Pending, data("b")]), 10);
+    let second = first.clone();
+    assert_eq!(next(&mut first), "a");
+    let mut waiting = task::spawn(first.frame());
+    assert_pending!(waiting.poll());
+    assert_eq!(drain(second).unwrap().0, b"ab");
+    assert!(waiting.is_woken());
+    let error = assert_ready!(waiting.poll()).unwrap().unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&ReplayError::Superseded));
+}
+
+#[test]
+fn a_dropped_handle_leaves_everything_to_the_others() {
+    let mut first = ReplayBody::new(Script::new([data("a"), Step::Pending, data("b")]), 10);
+    let second = first.clone();
+    assert_eq!(next(&mut first), "a");
+    assert_pending!(poll(&mut first));
+    drop(first);
+    assert_eq!(drain(second).unwrap().0, b"ab");
+}
+
+#[test]
+fn trailers_are_replayed() {
+    let body = ReplayBody::new(
+        Script::new([data("a"), Step::Trailers(trailers("sum"))]),
+        10,
+    );
+    let clone = body.clone();
+    for body in [body, clone] {
+        assert_eq!(drain(body).unwrap(), (b"a".to_vec(), Some(trailers("sum"))));
+    }
+}
+
+#[test]
+fn trailers_count_against_the_limit() {
+    let body = ReplayBody::new(Script::new([Step::Trailers(trailers("sum"))]), 3);
+    let clone = body.clone();
+    assert_eq!(drain(body).unwrap().1, Some(trailers("sum")));
+    assert!(!clone.can_replay());
+}
+
+#[test]
+fn over_the_limit_the_stream_flows_on_and_no_clone_can_stop_it() {
+    let mut body = ReplayBody::new(Script::new([data("ab"), data("cd"), data("ef")]), 3);
+    let mut clone = body.clone();
+    assert_eq!(next(&mut body), "ab");
+    assert!(body.can_replay());
+    assert_eq!(next(&mut body), "cd");
+    assert!(!body.can_replay() && !clone.can_replay());
+    assert_eq!(failure(&mut clone), ReplayError::NotReplayable);
+    assert_eq!(drain(body).unwrap().0, b"ef");
+    assert!(assert_ready!(poll(&mut clone)).is_none());
+}
+
+#[test]
+fn exactly_the_limit_is_kept() {
+    let body = ReplayBody::new(Script::new([data("ab"), data("cd")]), 4);
+    let clone = body.clone();
+    assert_eq!(drain(body).unwrap().0, b"abcd");
+    assert!(clone.can_replay());
+    assert_eq!(drain(clone).unwrap().0, b"abcd");
+}
+
+/// Tells when it is dropped.
+struct Watched(Arc<Mutex<u32>>);
+
+impl AsRef<[u8]> for Watched {
+    fn as_ref(&self) -> &[u8] {
+        b"watched"
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        *self.0.lock().unwrap() += 1;
+    }
+}
+
+#[test]
+fn over_the_limit_what_was_kept_is_freed() {
+    let dropped = Arc::new(Mutex::new(0));
+    let step = || Step::Data(Bytes::from_owner(Watched(Arc::clone(&dropped))));
+    let mut body = ReplayBody::new(Script::new([step(), step(), step()]), 15);
+    let _clone = body.clone();
+    next(&mut body);
+    next(&mut body);
+    assert_eq!(*dropped.lock().unwrap(), 0);
+    drop(next(&mut body));
+    assert_eq!(*dropped.lock().unwrap(), 3);
+}
+
+#[test]
+fn what_nobody_can_go_on_with_is_dropped_with_its_handle() {
+    let dropped = Arc::new(Mutex::new(0));
+    let step = || Step::Data(Bytes::from_owner(Watched(Arc::clone(&dropped))));
+    let mut body = ReplayBody::new(Script::new([step(), step()]), 1);
+    let mut clone = body.clone();
+    next(&mut body);
+    drop(body);
+    assert_eq!(*dropped.lock().unwrap(), 2);
+    assert_eq!(failure(&mut clone), ReplayError::NotReplayable);
+}
+
+#[test]
+fn an_error_is_passed_on_and_ends_the_replay() {
+    let mut body = ReplayBody::new(Script::new([data("a"), Step::Fail]), 10);
+    let mut clone = body.clone();
+    assert_eq!(next(&mut body), "a");
+    let error = assert_ready!(poll(&mut body)).unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "broken");
+    assert!(assert_ready!(poll(&mut body)).is_none());
+    assert!(!body.is_end_stream(), "nobody may take it for sent");
+    assert!(!clone.can_replay());
+    assert_eq!(failure(&mut clone), ReplayError::NotReplayable);
+}
+
+/// A body that, while it is polled, does something else first.
+struct Meanwhile<F>(Option<F>, Script);
+
+impl<F: FnOnce() + Unpin> Body for Meanwhile<F> {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        if let Some(act) = self.0.take() {
+            act();
+        }
+        Pin::new(&mut self.1).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.1.is_end_stream()
+    }
+}
+
+type Other = ReplayBody<Meanwhile<Box<dyn FnOnce() + Send>>>;
+
+/// A handle whose first poll of the script is interrupted by another that takes over, and that one, waiting.
+fn interrupted(script: Script, limit: usize) -> (Other, task::Spawn<Other>) {
+    let slot = Arc::new(Mutex::new(None::<task::Spawn<Other>>));
+    let act: Box<dyn FnOnce() + Send> = Box::new({
+        let slot = Arc::clone(&slot);
+        move || {
+            let mut slot = slot.lock().unwrap();
+            let other = slot.as_mut().unwrap();
+            assert_pending!(other.enter(|cx, body| body.poll_frame(cx)));
+        }
+    });
+    let mut body = ReplayBody::new(Meanwhile(Some(act), script), limit);
+    *slot.lock().unwrap() = Some(task::spawn(body.clone()));
+    let polled = catch_unwind(AssertUnwindSafe(|| failure(&mut body)));
+    let other = slot.lock().unwrap().take().unwrap();
+    if let Ok(error) = polled {
+        assert_eq!(error, ReplayError::Superseded);
+    }
+    assert!(other.is_woken(), "what it waits for is back");
+    (body, other)
+}
+
+#[test]
+fn whoever_takes_over_during_a_poll_waits_for_it_and_loses_nothing() {
+    for first in [data("a"), Step::Pending] {
+        let pending = matches!(first, Step::Pending);
+        let (mut body, other) = interrupted(Script::new([first, data("b")]), 10);
+        assert!(assert_ready!(poll(&mut body)).is_none());
+        let expected: &[u8] = if pending { b"b" } else { b"ab" };
+        assert_eq!(drain(other.into_inner()).unwrap().0, expected);
+    }
+}
+
+#[test]
+fn whoever_takes_over_during_the_last_poll_sees_the_end() {
+    let (_body, other) = interrupted(Script::default(), 10);
+    assert_eq!(drain(other.into_inner()).unwrap().0, b"");
+}
+
+#[test]
+fn whoever_takes_over_while_the_limit_is_exceeded_gets_everything() {
+    let (body, other) = interrupted(Script::new([data("abcdef"), data("g")]), 3);
+    assert!(!body.can_replay());
+    assert_eq!(drain(other.into_inner()).unwrap().0, b"abcdefg");
+}
+
+#[test]
+fn whoever_takes_over_during_an_error_gets_the_error() {
+    let (body, other) = interrupted(Script::new([Step::Fail]), 10);
+    assert!(!body.can_replay());
+    let error = drain(other.into_inner()).unwrap_err();
+    assert_eq!(error.to_string(), "broken");
+}
+
+#[test]
+fn nobody_waits_for_a_body_that_panicked() {
+    let script = Script {
+        over: true,
+        ..Script::default()
+    };
+    let (body, other) = interrupted(script, 10);
+    assert!(!body.can_replay());
+    let error = drain(other.into_inner()).unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&ReplayError::NotReplayable));
+}
+
+#[test]
+fn data_of_any_kind_and_errors_of_any_kind_will_do() {
+    let inner = Full::new(VecDeque::from(b"hello".to_vec())).map_err(BoxError::from);
+    let body = ReplayBody::new(inner, 10);
+    let clone = body.clone();
+    assert_eq!(block_on(body.collect()).unwrap().to_bytes(), "hello");
+    assert_eq!(block_on(clone.collect()).unwrap().to_bytes(), "hello");
+}
+
+#[test]
+fn debug_tells_the_state_and_no_content() {
+    let body = ReplayBody::new(full("secret"), 10);
+    let shown = format!("{body:?}");
+    assert_eq!(shown, "ReplayBody { kind: kept, can_replay: true, .. }");
+}
+
+#[test]
+fn handles_can_go_to_other_threads() {
+    fn check<T: Send + Sync + Unpin>() {}
+    check::<ReplayBody<Script>>();
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let chunk = prop::collection::vec(any::<u8>(), 0..6).prop_map(|data| Step::Data(data.into()));
+    let step = prop_oneof![5 => chunk, 2 => Just(Step::Pending), 1 => Just(Step::Fail)];
+    let end = prop::option::of(Just(Step::Trailers(trailers("sum"))));
+    (prop::collection::vec(step, 0..8), end).prop_map(|(mut steps, end)| {
+        steps.extend(end);
+        steps
+    })
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Poll(usize),
+    Clone(usize),
+    Drop(usize),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        6 => (0..3_usize).prop_map(Act::Poll),
+        2 => (0..3_usize).prop_map(Act::Clone),
+        1 => (0..3_usize).prop_map(Act::Drop),
+    ];
+    prop::collection::vec(act, 0..40)
+}
+
+/// A handle with what was seen of it.
+struct Seen {
+    body: ReplayBody<Script>,
+    bytes: Vec<u8>,
+    trailers: Option<HeaderMap>,
+    started: Option<usize>,
+    ended: bool,
+}
+
+impl Seen {
+    fn new(body: ReplayBody<Script>) -> Self {
+        Self {
+            body,
+            bytes: Vec::new(),
+            trailers: None,
+            started: None,
+            ended: false,
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a_replay_equals_the_original_or_says_that_it_cannot_be(
+        steps in steps(),
+        acts in acts(),
+        limit in 0..40_usize,
+        sized in any::<bool>(),
+        knows_its_end in any::<bool>(),
+    ) {
+        let script = Script { sized, knows_its_end, ..Script::new(steps.clone()) };
+        let whole = script.size() as u64;
+        let fails = steps.iter().any(|step| matches!(step, Step::Fail));
+        let bytes: Vec<u8> = steps.iter().flat_map(|step| match step {
+            Step::Data(data) => data.to_vec(),
+            _ => Vec::new(),
+        }).collect();
+        let last = steps.iter().find_map(|step| match step {
+            Step::Trailers(trailers) => Some(trailers.clone()),
+            _ => None,
+        });
+        let weight = bytes.len() + if last.is_some() { 4 } else { 0 };
+        let too_large = weight > limit;
+
+        let mut starts = 0;
+        let mut handles = vec![Seen::new(ReplayBody::new(script, limit))];
+        let mut acts = acts.into_iter();
+        let mut finale = None;
+        loop {
+            // After all the acts: one more clone, to its end.
+            let index = match acts.next() {
+                Some(Act::Poll(index)) => index % handles.len(),
+                Some(Act::Clone(index)) => {
+                    let clone = handles[index % handles.len()].body.clone();
+                    handles.push(Seen::new(clone));
+                    continue;
+                }
+                Some(Act::Drop(index)) if handles.len() > 1 => {
+                    handles.remove(index % handles.len());
+                    continue;
+                }
+                Some(Act::Drop(_)) => continue,
+                None => *finale.get_or_insert_with(|| {
+                    let clone = handles[0].body.clone();
+                    handles.push(Seen::new(clone));
+                    handles.len() - 1
+                }),
+            };
+            let newest = handles.iter().filter_map(|handle| handle.started).max();
+            let handle = &mut handles[index];
+            let could = handle.body.can_replay();
+            let at_end = handle.body.is_end_stream();
+            if sized && !handle.ended && could {
+                let left = whole - handle.bytes.len() as u64;
+                prop_assert_eq!(handle.body.size_hint().exact(), Some(left));
+            }
+            let polled = poll(&mut handle.body);
+            let fresh = handle.started.is_none() && !handle.ended;
+            if fresh {
+                starts += 1;
+                handle.started = Some(starts);
+            }
+            match polled {
+                Poll::Pending => {
+                    prop_assert!(!at_end);
+                    continue;
+                }
+                Poll::Ready(Some(Ok(frame))) => {
+                    prop_assert!(!at_end && !handle.ended);
+                    match frame.into_data() {
+                        Ok(data) => {
+                            handle.bytes.extend_from_slice(&data);
+                            prop_assert!(bytes.starts_with(&handle.bytes));
+                        }
+                        Err(frame) => handle.trailers = frame.into_trailers().ok(),
+                    }
+                    continue;
+                }
+                Poll::Ready(None) => if !handle.ended {
+                    prop_assert_eq!(&handle.bytes, &bytes);
+                    prop_assert_eq!(&handle.trailers, &last);
+                    handle.ended = true;
+                },
+                Poll::Ready(Some(Err(error))) => {
+                    prop_assert!(!at_end && !handle.ended);
+                    handle.ended = true;
+                    match error.downcast_ref() {
+                        Some(ReplayError::NotReplayable) => {
+                            prop_assert!(fresh && !could && (too_large || fails || limit == 0));
+                            // It has not become the one that sends.
+                            handle.started = None;
+                        }
+                        Some(ReplayError::Superseded) => prop_assert!(starts > 1 && !fresh),
+                        None => {
+                            prop_assert!(fails && error.to_string() == "broken");
+                            prop_assert!(!handle.body.can_replay());
+                            prop_assert!(fresh || newest == handle.started);
+                        }
+                    }
+                }
+            }
+            if finale.is_some() {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,1019 @@
+//! What a cache promises: one flight, whatever becomes of its callers; by generation; fail-soft; no hammering; both clocks.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::{Duration, SystemTime},
+};
+
+use proptest::prelude::*;
+use tokio::{
+    task::{JoinSet, yield_now},
+    time::{Instant, advance, sleep},
+};
+use tower_bearer::{
+    Clock, Schedule, Token, TokenCache, TokenError, TokenErrorKind, TokenRequest, TokenSource,
+    TokenState, cache::TokenCacheBuilder,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: i64 = 86_400;
+
+/// A source that numbers its tokens, and does as it is told.
+#[derive(Clone, Default)]
+struct Numbered(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    calls: AtomicUsize,
+    started: Mutex<Vec<Instant>>,
+    lifetime: Mutex<Option<Duration>>,
+    takes: Mutex<Duration>,
+    fails: Mutex<Option<TokenError>>,
+    same: AtomicBool,
+    panics: AtomicBool,
+    mended: AtomicBool,
+    probes: AtomicUsize,
+    keep_warm: AtomicBool,
+}
+
+impl Numbered {
+    fn living(seconds: u64) -> Self {
+        let source = Self::default();
+        source.live(Some(Duration::from_secs(seconds)));
+        source
+    }
+
+    fn live(&self, lifetime: Option<Duration>) {
+        *self.0.lifetime.lock().unwrap() = lifetime;
+    }
+
+    fn takes(self, time: Duration) -> Self {
+        *self.0.takes.lock().unwrap() = time;
+        self
+    }
+
+    fn fail(&self, error: impl Into<Option<TokenError>>) {
+        *self.0.fails.lock().unwrap() = error.into();
+    }
+
+    fn calls(&self) -> usize {
+        self.0.calls.load(Ordering::SeqCst)
+    }
+
+    fn started(&self) -> Vec<Instant> {
+        self.0.started.lock().unwrap().clone()
+    }
+
+    fn cache(&self) -> TokenCacheBuilder {
+        TokenCache::builder(self.clone()).clock(clock()).seed(7)
+    }
+}
+
+impl TokenSource for Numbered {
+    async fn token(&self, _: TokenRequest) -> Result<Token, TokenError> {
+        let number = self.0.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.started.lock().unwrap().push(Instant::now());
+        let takes = *self.0.takes.lock().unwrap();
+        if takes.is_zero() {
+            yield_now().await;
+        } else {
+            sleep(takes).await;
+        }
+        assert!(!self.0.panics.load(Ordering::SeqCst), "as it was told");
+        if let Some(error) = self.0.fails.lock().unwrap().clone() {
+            return Err(error);
+        }
+        let number = if self.0.same.load(Ordering::SeqCst) {
+            1
+        } else {
+            number
+        };
+        let token = Token::new(format!("token-{number}"))?;
+        Ok(match *self.0.lifetime.lock().unwrap() {
+            Some(lifetime) => token.expires_in(lifetime),
+            None => token,
+        })
+    }
+
+    async fn mended(&self) -> bool {
+        self.0.probes.fetch_add(1, Ordering::SeqCst);
+        self.0.mended.load(Ordering::SeqCst)
+    }
+
+    fn schedule(&self) -> Schedule {
+        Schedule::default().keep_warm(self.0.keep_warm.load(Ordering::SeqCst))
+    }
+}
+
+fn clock() -> Clock {
+    Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
+}
+
+fn down() -> TokenError {
+    TokenError::new(TokenErrorKind::Server, "down")
+}
+
+fn dead() -> TokenError {
+    TokenError::new(TokenErrorKind::ReauthRequired, "log in again")
+}
+
+fn secret(token: &Token) -> &str {
+    token.expose_secret()
+}
+
+/// Lets tasks that can run do so, without time passing.
+async fn settle() {
+    for _ in 0..20 {
+        yield_now().await;
+    }
+}
+
+fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+mod one_flight {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_thousand_callers_on_an_empty_cache_are_one_call() {
+        let source = Numbered::living(900).takes(SECOND);
+        let cache = source.cache().build();
+        let mut callers = JoinSet::new();
+        for _ in 0..10_000 {
+            let cache = cache.clone();
+            callers.spawn(async move { cache.token().await });
+        }
+        let tokens = callers.join_all().await;
+        assert_eq!(tokens.len(), 10_000);
+        assert!(
+            tokens
+                .iter()
+                .all(|token| secret(token.as_ref().unwrap()) == "token-1")
+        );
+        assert_eq!(source.calls(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_thousand_callers_share_one_failure() {
+        let source = Numbered::living(900).takes(SECOND);
+        source.fail(down().with_source(std::io::Error::other("the one")));
+        let cache = source.cache().build();
+        let mut callers = JoinSet::new();
+        for _ in 0..10_000 {
+            let cache = cache.clone();
+            callers.spawn(async move { cache.token().await.unwrap_err() });
+        }
+        let errors = callers.join_all().await;
+        let cause = |error: &TokenError| {
+            let source = std::error::Error::source(error).unwrap();
+            std::ptr::from_ref(source).cast::<()>().addr()
+        };
+        let first = cause(&errors[0]);
+        assert!(
+            errors.iter().all(|error| cause(error) == first),
+            "clones of one error"
+        );
+        assert_eq!((errors.len(), source.calls()), (10_000, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_caller_may_leave_and_the_flight_still_lands() {
+        let source = Numbered::living(900).takes(SECOND);
+        let cache = source.cache().build();
+        {
+            let mut caller = pin!(cache.token());
+            assert!(poll_once(caller.as_mut()).is_pending());
+        }
+        sleep(2 * SECOND).await;
+        assert_eq!(secret(&cache.peek().unwrap()), "token-1");
+        assert_eq!(source.calls(), 1);
+    }
+
+    /// Callers come, are polled and leave at random; the flight takes several steps.
+    async fn random_drops(seed: u64) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let source = Numbered::living(900).takes(Duration::from_millis(rng.u64(1..50)));
+        let fails = rng.bool();
+        if fails {
+            source.fail(dead());
+        }
+        let cache = source.cache().build();
+        let mut callers: VecDeque<_> = (0..rng.usize(1..12))
+            .map(|_| {
+                let cache = cache.clone();
+                Box::pin(async move { cache.token().await })
+            })
+            .collect();
+        let mut answers = 0;
+        while let Some(mut caller) = callers.pop_front() {
+            match rng.u8(0..4) {
+                0 => drop(caller),
+                1 => {
+                    settle().await;
+                    callers.push_back(caller);
+                }
+                2 => {
+                    advance(Duration::from_millis(rng.u64(0..10))).await;
+                    callers.push_back(caller);
+                }
+                _ => match poll_once(caller.as_mut()) {
+                    Poll::Ready(result) => {
+                        assert_eq!(result.is_err(), fails, "seed {seed}");
+                        answers += 1;
+                    }
+                    Poll::Pending => callers.push_back(caller),
+                },
+            }
+        }
+        sleep(SECOND).await;
+        let status = cache.status();
+        // Nobody may have come far enough to want one; but then nobody was answered either.
+        assert!(source.calls() <= 1, "seed {seed}: doubled");
+        assert_eq!(
+            source.calls() as u64,
+            status.issued + status.failed,
+            "seed {seed}: lost"
+        );
+        assert!(answers == 0 || source.calls() == 1, "seed {seed}");
+        assert_eq!(cache.token().await.is_err(), fails, "seed {seed}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_await_of_a_caller_may_be_its_last() {
+        for seed in 0..1_000 {
+            random_drops(seed).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_waits_no_longer_than_he_is_told_to_and_the_flight_goes_on() {
+        let source = Numbered::living(900).takes(60 * SECOND);
+        let cache = source.cache().max_wait(5 * SECOND).build();
+        let start = Instant::now();
+        let error = cache.token().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Timeout);
+        assert_eq!(start.elapsed(), 5 * SECOND);
+        sleep(60 * SECOND).await;
+        assert_eq!(secret(&cache.peek().unwrap()), "token-1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_hangs_is_given_up() {
+        let source = Numbered::living(900).takes(Duration::from_secs(1 << 30));
+        let cache = source.cache().attempt_limit(10 * SECOND).build();
+        let error = cache.token().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Timeout);
+        assert!(error.to_string().contains("10s"), "{error}");
+    }
+}
+
+mod runtimes {
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn without_a_runtime_there_is_an_error_that_says_so() {
+        let cache = Numbered::living(900).cache().clock(Clock::system()).build();
+        let mut caller = pin!(cache.token());
+        let Poll::Ready(Err(error)) = poll_once(caller.as_mut()) else {
+            panic!("neither a token nor an error")
+        };
+        assert_eq!(error.kind(), TokenErrorKind::Config);
+        assert!(error.to_string().contains("Tokio runtime"), "{error}");
+    }
+
+    #[test]
+    fn a_flight_that_is_lost_with_its_runtime_is_begun_anew_by_a_waiter_elsewhere() {
+        let source = Numbered::living(900).takes(Duration::from_secs(3_600));
+        let cache = source.cache().clock(Clock::system()).build();
+        let dying = runtime();
+        dying.block_on(async {
+            let mut caller = pin!(cache.token());
+            assert!(poll_once(caller.as_mut()).is_pending());
+            yield_now().await;
+        });
+        assert_eq!(source.calls(), 1);
+        let living = runtime();
+        living.block_on(async {
+            let mut waiter = pin!(cache.token());
+            assert!(poll_once(waiter.as_mut()).is_pending());
+            *source.0.takes.lock().unwrap() = Duration::ZERO;
+            dying.shutdown_background();
+            // The floor between attempts is the only thing that is waited for.
+            assert_eq!(secret(&waiter.await.unwrap()), "token-2");
+        });
+    }
+
+    #[test]
+    fn the_next_caller_begins_anew_after_a_runtime_has_gone() {
+        let source = Numbered::living(900).takes(Duration::from_secs(3_600));
+        let schedule = Schedule::default().min_interval(Duration::ZERO);
+        let cache = source
+            .cache()
+            .clock(Clock::system())
+            .schedule(schedule)
+            .build();
+        runtime().block_on(async {
+            let mut caller = pin!(cache.token());
+            assert!(poll_once(caller.as_mut()).is_pending());
+            yield_now().await;
+        });
+        *source.0.takes.lock().unwrap() = Duration::ZERO;
+        let token = runtime().block_on(cache.token()).unwrap();
+        assert_eq!(secret(&token), "token-2");
+    }
+
+    #[test]
+    fn handles_in_several_runtimes_share_one_flight() {
+        let source = Numbered::living(900).takes(Duration::from_millis(50));
+        let cache = source.cache().clock(Clock::system()).build();
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let cache = cache.clone();
+                std::thread::spawn(move || runtime().block_on(cache.token()).unwrap())
+            })
+            .collect();
+        // A runtime may end with its own caller served by another's flight, and take no flight with it but its own.
+        for thread in threads {
+            assert!(secret(&thread.join().unwrap()).starts_with("token-"));
+        }
+        assert_eq!(cache.status().issued, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_panics_is_an_error_for_all_and_the_next_attempt_may_succeed() {
+        let source = Numbered::living(900).takes(SECOND);
+        source.0.panics.store(true, Ordering::SeqCst);
+        let cache = source.cache().build();
+        let (a, b) = tokio::join!(cache.token(), cache.token());
+        for error in [a.unwrap_err(), b.unwrap_err()] {
+            assert_eq!(error.kind(), TokenErrorKind::Interrupted);
+            assert!(error.to_string().contains("panicked"), "{error}");
+        }
+        source.0.panics.store(false, Ordering::SeqCst);
+        sleep(2 * SECOND).await;
+        assert_eq!(secret(&cache.token().await.unwrap()), "token-2");
+    }
+}
+
+mod generations {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_thousand_refusals_of_one_token_are_one_refresh() {
+        for seed in 0..20 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let source = Numbered::default().takes(Duration::from_millis(30));
+            let cache = source.cache().build();
+            let a = cache.token().await.unwrap();
+            sleep(5 * SECOND).await;
+            let mut refusals = JoinSet::new();
+            for _ in 0..10_000 {
+                // Before, during and after the refresh, which begins with the first and takes 30 ms.
+                let (cache, a, when) = (cache.clone(), a.clone(), rng.u64(0..60));
+                refusals.spawn(async move {
+                    sleep(Duration::from_millis(when)).await;
+                    cache.reject(&a);
+                    cache.token().await.unwrap()
+                });
+            }
+            for token in refusals.join_all().await {
+                assert_eq!(secret(&token), "token-2", "seed {seed}");
+            }
+            assert_eq!(source.calls(), 2, "seed {seed}");
+            assert_eq!(
+                secret(&cache.peek().unwrap()),
+                "token-2",
+                "B survives, seed {seed}"
+            );
+            assert_eq!(cache.status().refused, 1, "seed {seed}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_of_another_cache_is_no_business_of_this_one() {
+        let cache = Numbered::default().cache().build();
+        let token = cache.token().await.unwrap();
+        cache.reject(&Token::new("somebody-elses").unwrap());
+        assert_eq!(secret(&cache.peek().unwrap()), secret(&token));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_token_is_served_on_if_no_other_can_be_had() {
+        let source = Numbered::default();
+        let cache = source.cache().build();
+        let a = cache.token().await.unwrap();
+        sleep(5 * SECOND).await;
+        source.fail(down());
+        cache.reject(&a);
+        assert_eq!(
+            cache.token().await.unwrap_err().kind(),
+            TokenErrorKind::Server
+        );
+        assert_eq!(cache.status().state, TokenState::Refused);
+        // The server's own answer tells more than ours.
+        assert_eq!(secret(&cache.token().await.unwrap()), "token-1");
+        source.fail(None);
+        sleep(61 * SECOND).await;
+        assert_eq!(secret(&cache.token().await.unwrap()), "token-1");
+        settle().await;
+        assert_eq!(
+            secret(&cache.token().await.unwrap()),
+            "token-3",
+            "renewed behind"
+        );
+    }
+}
+
+mod fail_soft {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_in_the_due_window_and_one_flight_runs_behind() {
+        let source = Numbered::living(900).takes(10 * SECOND);
+        let cache = source.cache().build();
+        cache.token().await.unwrap();
+        advance(Duration::from_secs(870)).await;
+        for _ in 0..100 {
+            let mut caller = pin!(cache.token());
+            let Poll::Ready(Ok(token)) = poll_once(caller.as_mut()) else {
+                panic!("a caller had to wait")
+            };
+            assert_eq!(secret(&token), "token-1");
+        }
+        sleep(11 * SECOND).await;
+        assert_eq!(secret(&cache.token().await.unwrap()), "token-2");
+        assert_eq!(source.calls(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_of_ten_minutes_disturbs_nobody_while_the_token_lasts() {
+        let source = Numbered::living(3_600);
+        let cache = source.cache().build();
+        cache.token().await.unwrap();
+        // The window opens between 5 minutes and 1 minute before the end.
+        advance(Duration::from_secs(3_600 - 310)).await;
+        source.fail(down());
+        let (mut failed, mut first_failure) = (0, None);
+        for second in 0..600 {
+            if cache.token().await.is_err() {
+                failed += 1;
+                first_failure.get_or_insert(second);
+            }
+            settle().await;
+            advance(SECOND).await;
+        }
+        let usable = 310 - 5;
+        assert!(first_failure >= Some(usable), "failed at {first_failure:?}");
+        assert_eq!(failed, 600 - first_failure.unwrap());
+        // Full jitter under caps of 1, 2, 4 … 60 s makes 30 s a try on average.
+        assert!(
+            (5..45).contains(&source.calls()),
+            "{} attempts in ten minutes",
+            source.calls()
+        );
+        source.fail(None);
+        let back = Instant::now();
+        while cache.token().await.is_err() {
+            advance(SECOND).await;
+        }
+        assert!(
+            back.elapsed() <= 61 * SECOND,
+            "recovered after {:?}",
+            back.elapsed()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_to_renew_what_is_still_fresh_is_not_fatal() {
+        let source = Numbered::living(900);
+        let cache = source.cache().build();
+        cache.token().await.unwrap();
+        source.fail(dead());
+        advance(Duration::from_secs(880)).await;
+        cache.token().await.unwrap();
+        settle().await;
+        assert_eq!(
+            cache.status().last_error.unwrap().kind(),
+            TokenErrorKind::ReauthRequired
+        );
+        cache.token().await.unwrap();
+        source.fail(None);
+        advance(Duration::from_secs(30)).await;
+        assert_eq!(
+            secret(&cache.token().await.unwrap()),
+            "token-3",
+            "tried once more when it matters"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_forced_refresh_that_fails_leaves_the_token() {
+        let source = Numbered::living(900);
+        let cache = source.cache().build();
+        cache.token().await.unwrap();
+        sleep(2 * SECOND).await;
+        source.fail(down());
+        cache.refresh().await.unwrap_err();
+        assert_eq!(secret(&cache.token().await.unwrap()), "token-1");
+        source.fail(None);
+        sleep(2 * SECOND).await;
+        assert_eq!(secret(&cache.refresh().await.unwrap()), "token-3");
+    }
+}
+
+mod no_hammering {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lasting_failure_is_answered_at_once_without_a_call() {
+        let source = Numbered::default();
+        source.fail(dead());
+        let cache = source.cache().build();
+        for _ in 0..1_000 {
+            let error = cache.token().await.unwrap_err();
+            assert_eq!(error.kind(), TokenErrorKind::ReauthRequired);
+            advance(SECOND).await;
+        }
+        assert_eq!(source.calls(), 1);
+        let probes = source.0.probes.load(Ordering::SeqCst);
+        assert!(
+            (90..=100).contains(&probes),
+            "asked {probes} times in 1,000 s"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reset_or_a_mended_source_ends_a_lasting_failure() {
+        let source = Numbered::default();
+        source.fail(dead());
+        let cache = source.cache().build();
+        cache.token().await.unwrap_err();
+        source.fail(None);
+        advance(2 * SECOND).await;
+        cache.token().await.unwrap_err();
+        cache.reset();
+        assert_eq!(secret(&cache.token().await.unwrap()), "token-2");
+
+        let source = Numbered::default();
+        source.fail(dead());
+        let cache = source.cache().build();
+        cache.token().await.unwrap_err();
+        source.fail(None);
+        source.0.mended.store(true, Ordering::SeqCst);
+        advance(11 * SECOND).await;
+        cache.token().await.unwrap_err();
+        settle().await;
+        assert_eq!(
+            secret(&cache.token().await.unwrap()),
+            "token-2",
+            "found out behind the callers"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_asks_for_a_pause_gets_it() {
+        let source = Numbered::default();
+        source.fail(
+            TokenError::new(TokenErrorKind::RateLimited, "slow down")
+                .with_retry_after(Duration::from_secs(600)),
+        );
+        let cache = source.cache().build();
+        for _ in 0..599 {
+            cache.token().await.unwrap_err();
+            advance(SECOND).await;
+        }
+        assert_eq!(source.calls(), 1);
+        source.fail(None);
+        advance(2 * SECOND).await;
+        cache.token().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_that_are_expired_when_they_come_are_fetched_at_the_floors_rate() {
+        let source = Numbered::living(0);
+        let cache = source.cache().build();
+        let start = Instant::now();
+        while start.elapsed() < 60 * SECOND {
+            cache.token().await.unwrap();
+        }
+        assert!(
+            (59..=62).contains(&source.calls()),
+            "{} calls in a minute",
+            source.calls()
+        );
+        assert!(
+            source
+                .started()
+                .windows(2)
+                .all(|pair| pair[1] - pair[0] >= SECOND)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_issues_the_same_token_again_is_asked_ever_more_rarely() {
+        let source = Numbered::living(900);
+        source.0.same.store(true, Ordering::SeqCst);
+        let cache = source.cache().build();
+        cache.token().await.unwrap();
+        source.live(Some(Duration::from_secs(100)));
+        advance(Duration::from_secs(880)).await;
+        for _ in 0..600 {
+            assert_eq!(secret(&cache.token().await.unwrap()), "token-1");
+            settle().await;
+            advance(SECOND).await;
+        }
+        assert!(
+            source.calls() < 40,
+            "{} calls in ten minutes",
+            source.calls()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_that_are_refused_as_soon_as_they_are_issued_do_not_cost_a_refresh_each() {
+        let source = Numbered::default();
+        let cache = source.cache().build();
+        let start = Instant::now();
+        for _ in 0..1_000 {
+            let token = cache.token().await.unwrap();
+            cache.reject(&token);
+            sleep(Duration::from_millis(100)).await;
+        }
+        // The floor doubles to a minute: 1, 1, 2, 4, 8, 16, 32, 60 …
+        let seconds = start.elapsed().as_secs();
+        assert!(
+            source.calls() <= 10,
+            "{} calls in {seconds} s",
+            source.calls()
+        );
+        assert_eq!(source.calls() as u64, cache.status().issued);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_of_fifteen_minutes_lasts_a_day_at_a_hundred_refreshes_and_nobody_waits() {
+        let source = Numbered::living(900);
+        let cache = source.cache().build();
+        cache.token().await.unwrap();
+        for second in 0..DAY {
+            {
+                let mut caller = pin!(cache.token());
+                assert!(
+                    poll_once(caller.as_mut()).is_ready(),
+                    "waited at {second} s"
+                );
+            }
+            yield_now().await;
+            yield_now().await;
+            advance(SECOND).await;
+        }
+        assert!(
+            (96..=120).contains(&source.calls()),
+            "{} refreshes in a day",
+            source.calls()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_replicas_do_not_refresh_in_the_same_second() {
+        let mut fresh = Vec::new();
+        for seed in 0..1_000 {
+            let cache = Numbered::living(3_600).cache().seed(seed).build();
+            cache.token().await.unwrap();
+            fresh.push(cache);
+        }
+        // The window opens between 5 minutes and 1 minute before the token is unusable.
+        advance(Duration::from_secs(3_600 - 305)).await;
+        let mut due = Vec::new();
+        while !fresh.is_empty() {
+            advance(SECOND).await;
+            let before = fresh.len();
+            fresh.retain(|cache| cache.status().state == TokenState::Fresh);
+            due.push(before - fresh.len());
+        }
+        let busiest = due.iter().max().copied().unwrap_or_default();
+        assert!(
+            (235..=241).contains(&due.len()),
+            "spread over {} s",
+            due.len()
+        );
+        assert!(busiest < 20, "{busiest} in one second");
+    }
+}
+
+mod clocks {
+    use super::*;
+
+    async fn with_clock(lifetime: u64) -> (Numbered, TokenCache, Clock) {
+        let (source, clock) = (Numbered::living(lifetime), clock());
+        let cache = source.cache().clock(clock.clone()).build();
+        cache.token().await.unwrap();
+        advance(2 * SECOND).await;
+        (source, cache, clock)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_wakes_from_suspend_does_not_send_what_has_ended() {
+        let (_, cache, clock) = with_clock(900).await;
+        clock.step(8 * 3_600);
+        assert!(cache.peek().is_none());
+        assert_eq!(secret(&cache.token().await.unwrap()), "token-2");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_set_back_by_a_day_prolongs_nothing() {
+        let (_, cache, clock) = with_clock(900).await;
+        clock.step(-DAY);
+        assert_eq!(secret(&cache.token().await.unwrap()), "token-1");
+        advance(Duration::from_secs(900)).await;
+        assert_eq!(secret(&cache.token().await.unwrap()), "token-2");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_set_forward_by_a_day_costs_one_refresh() {
+        let (source, cache, clock) = with_clock(900).await;
+        clock.step(DAY);
+        for _ in 0..600 {
+            cache.token().await.unwrap();
+            advance(SECOND).await;
+        }
+        assert_eq!(source.calls(), 2);
+        clock.step(-DAY);
+        cache.token().await.unwrap();
+        assert_eq!(source.calls(), 2, "and setting it right costs none");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_lifetime_is_used_until_it_is_refused() {
+        let source = Numbered::default();
+        let cache = source.cache().build();
+        let token = cache.token().await.unwrap();
+        advance(Duration::from_secs(1 << 30)).await;
+        assert_eq!(secret(&cache.token().await.unwrap()), "token-1");
+        cache.reject(&token);
+        assert_eq!(secret(&cache.token().await.unwrap()), "token-2");
+    }
+}
+
+mod keeping_warm {
+    use super::*;
+
+    fn warm(lifetime: u64) -> Numbered {
+        let source = Numbered::living(lifetime);
+        source.0.keep_warm.store(true, Ordering::SeqCst);
+        source
+    }
+
+    fn tasks() -> usize {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_are_renewed_with_no_traffic_at_all() {
+        let source = warm(900);
+        let cache = source.cache().build();
+        sleep(Duration::from_secs(DAY as u64)).await;
+        assert!(
+            (96..=125).contains(&source.calls()),
+            "{} refreshes in a day",
+            source.calls()
+        );
+        assert!(cache.peek().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_outlived_without_traffic() {
+        let source = warm(900);
+        let cache = source.cache().build();
+        sleep(SECOND).await;
+        source.fail(down());
+        sleep(Duration::from_secs(7_200)).await;
+        assert!(cache.peek().is_none());
+        assert!(
+            source.calls() < 400,
+            "{} attempts in two hours",
+            source.calls()
+        );
+        source.fail(None);
+        sleep(Duration::from_secs(61)).await;
+        assert!(cache.peek().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_task_ends_with_the_last_handle() {
+        let before = tasks();
+        let source = warm(900);
+        let cache = source.cache().build();
+        sleep(10 * SECOND).await;
+        let clone = cache.clone();
+        drop(cache);
+        settle().await;
+        assert_eq!(tasks(), before + 1);
+        drop(clone);
+        settle().await;
+        assert_eq!(tasks(), before);
+        assert_eq!(
+            Arc::strong_count(&source.0),
+            1,
+            "the source is freed as well"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flight_lands_even_if_all_handles_are_dropped_and_then_frees_everything() {
+        let source = Numbered::living(900).takes(SECOND);
+        let cache = source.cache().build();
+        {
+            let mut caller = pin!(cache.token());
+            assert!(poll_once(caller.as_mut()).is_pending());
+        }
+        drop(cache);
+        settle().await;
+        assert_eq!(source.calls(), 1);
+        sleep(2 * SECOND).await;
+        assert_eq!(Arc::strong_count(&source.0), 1);
+    }
+
+    #[test]
+    fn a_cache_built_outside_of_a_runtime_is_kept_warm_from_its_first_use() {
+        let source = warm(1);
+        let cache = source.cache().clock(Clock::system()).build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            cache.token().await.unwrap();
+            sleep(60 * SECOND).await;
+        });
+        assert!(source.calls() > 30, "{} calls", source.calls());
+    }
+}
+
+mod telling {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_subscription_tells_of_tokens_and_of_failures_and_ends_with_the_cache() {
+        let source = Numbered::living(900);
+        let cache = source.cache().build();
+        let mut told = cache.subscribe();
+        cache.token().await.unwrap();
+        told.changed().await.unwrap();
+        let status = told.borrow_and_update().clone();
+        assert_eq!(
+            (status.state, status.issued, status.failed),
+            (TokenState::Fresh, 1, 0)
+        );
+        assert!(status.expires_at.is_some());
+
+        source.fail(down());
+        advance(Duration::from_secs(2)).await;
+        cache.refresh().await.unwrap_err();
+        told.changed().await.unwrap();
+        let status = told.borrow_and_update().clone();
+        assert_eq!((status.issued, status.failed), (1, 1));
+        assert_eq!(status.last_error.unwrap().kind(), TokenErrorKind::Server);
+
+        drop(cache);
+        settle().await;
+        assert!(told.changed().await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn states_follow_the_life_of_a_token() {
+        let source = Numbered::living(900);
+        let cache = source.cache().build();
+        assert_eq!(cache.status().state, TokenState::Empty);
+        cache.token().await.unwrap();
+        assert_eq!(cache.status().state, TokenState::Fresh);
+        advance(Duration::from_secs(880)).await;
+        assert_eq!(cache.status().state, TokenState::Due);
+        assert!(cache.peek().is_some());
+        advance(Duration::from_secs(16)).await;
+        assert_eq!(cache.status().state, TokenState::Expired);
+        assert!(cache.peek().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_that_is_printed_holds_a_token() {
+        let source = Numbered::living(900);
+        let cache = source.cache().build();
+        cache.token().await.unwrap();
+        let shown = format!("{cache:?} {:#?} {:?}", cache.status(), source.cache());
+        assert!(!shown.contains("token-1"), "{shown}");
+    }
+}
+
+/// A cache beside a specification that knows only what callers may see.
+mod model {
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Pass(u64),
+        Ask,
+        Refuse { newest: bool },
+        Break(bool),
+        Live(u64),
+        SetWall(i64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => (0u64..400).prop_map(Step::Pass),
+            6 => Just(Step::Ask),
+            2 => any::<bool>().prop_map(|newest| Step::Refuse { newest }),
+            1 => any::<bool>().prop_map(Step::Break),
+            1 => (0u64..1_000).prop_map(Step::Live),
+            1 => (-2 * DAY..2 * DAY).prop_map(Step::SetWall),
+        ];
+        proptest::collection::vec(step, 1..60)
+    }
+
+    async fn check(steps: Vec<Step>) -> Result<(), TestCaseError> {
+        let (source, clock) = (Numbered::living(300), clock());
+        let cache = source.cache().clock(clock.clone()).build();
+        let mut seen: Vec<Token> = Vec::new();
+        let (mut working, mut broke) = (true, None::<Instant>);
+        for step in steps {
+            match step {
+                Step::Pass(seconds) => sleep(Duration::from_secs(seconds)).await,
+                Step::Break(breaks) => {
+                    source.fail(breaks.then(down));
+                    if breaks || !working {
+                        broke = Some(Instant::now());
+                    }
+                    working = !breaks;
+                }
+                Step::Live(seconds) => source.live(Some(Duration::from_secs(seconds))),
+                Step::SetWall(seconds) => clock.step(seconds),
+                Step::Refuse { newest } => {
+                    let token = if newest { seen.last() } else { seen.first() };
+                    if let Some(token) = token {
+                        cache.reject(token);
+                    }
+                }
+                Step::Ask => {
+                    let usable = cache.peek();
+                    match cache.token().await {
+                        // Newer or the same, never older than what was served before.
+                        Ok(token) => {
+                            let number =
+                                |token: &Token| -> u64 { secret(token)[6..].parse().unwrap() };
+                            if let Some(last) = seen.last() {
+                                prop_assert!(number(&token) >= number(last), "went back");
+                            }
+                            seen.push(token);
+                        }
+                        // Errors only without a usable token, and only while the source has failed of late.
+                        Err(error) => {
+                            prop_assert!(usable.is_none(), "failed with a usable token");
+                            prop_assert_eq!(error.kind(), TokenErrorKind::Server);
+                            let late = broke.is_some_and(|at| at.elapsed() < 62 * SECOND);
+                            prop_assert!(!working || late, "failed long after it worked again");
+                        }
+                    }
+                }
+            }
+        }
+        let started = source.started();
+        for pair in started.windows(2) {
+            prop_assert!(pair[1] - pair[0] >= SECOND, "below the floor");
+        }
+        let status = cache.status();
+        settle().await;
+        prop_assert!(source.calls() as u64 - (status.issued + status.failed) <= 1);
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn the_cache_keeps_to_its_specification(steps in steps()) {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .start_paused(true)
+                .build()
+                .unwrap();
+            runtime.block_on(check(steps))?;
+        }
+    }
+}
