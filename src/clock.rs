@@ -1,6 +1,6 @@
 //! The one place that reads time.
 //!
-//! Everything else is a function of a [`Now`] handed to it. Monotonic time is Tokio's, so tests that pause Tokio's time
+//! Everything else is a function of a `Now` handed to it. Monotonic time is Tokio's, so tests that pause Tokio's time
 //! pause ours; wall-clock time is the system's, or in tests one that follows Tokio's and can be stepped.
 
 use std::{

@@ -353,6 +353,65 @@ mod runtimes {
         assert_eq!(cache.status().issued, 1);
     }
 
+    #[test]
+    fn on_many_threads_flights_never_overlap_and_none_is_lost() {
+        for seed in 0..200 {
+            let source = Alone::default();
+            let schedule = Schedule::default().min_interval(Duration::ZERO);
+            let cache = TokenCache::builder(source.clone())
+                .schedule(schedule)
+                .seed(seed)
+                .build();
+            let runtime = Builder::new_multi_thread()
+                .worker_threads(4)
+                .enable_all()
+                .build()
+                .unwrap();
+            let mut callers = JoinSet::new();
+            for caller in 0..16 {
+                let (cache, mut rng) =
+                    (cache.clone(), fastrand::Rng::with_seed(seed << 8 | caller));
+                let caller = async move {
+                    for _ in 0..50 {
+                        match rng.u8(0..5) {
+                            0 => drop(cache.refresh().await.unwrap()),
+                            1 => cache.reject(&cache.token().await.unwrap()),
+                            2 => drop(poll_once(pin!(cache.token()))),
+                            _ => drop(cache.token().await.unwrap()),
+                        }
+                    }
+                };
+                callers.spawn_on(caller, runtime.handle());
+            }
+            runtime.block_on(callers.join_all());
+            // A last refresh that nobody waits for may still be under way.
+            runtime.block_on(cache.refresh()).unwrap();
+            let calls = source.calls.load(Ordering::SeqCst);
+            assert_eq!(cache.status().issued, calls as u64, "seed {seed}");
+            assert_eq!(source.overlaps.load(Ordering::SeqCst), 0, "seed {seed}");
+        }
+    }
+
+    /// Notices if it is called while it is being called.
+    #[derive(Clone, Default)]
+    struct Alone {
+        busy: Arc<AtomicBool>,
+        calls: Arc<AtomicUsize>,
+        overlaps: Arc<AtomicUsize>,
+    }
+
+    impl TokenSource for Alone {
+        async fn token(&self, _: TokenRequest) -> Result<Token, TokenError> {
+            let number = self.calls.fetch_add(1, Ordering::SeqCst);
+            if self.busy.swap(true, Ordering::SeqCst) {
+                self.overlaps.fetch_add(1, Ordering::SeqCst);
+            }
+            yield_now().await;
+            self.busy.store(false, Ordering::SeqCst);
+            Token::new(format!("token-{number}"))
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_source_that_panics_is_an_error_for_all_and_the_next_attempt_may_succeed() {
         let source = Numbered::living(900).takes(SECOND);

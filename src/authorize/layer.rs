@@ -130,7 +130,7 @@ impl fmt::Debug for Guard {
 ///
 /// It is ready when the inner service is. But while a request waits for a token it holds no readiness of the inner
 /// service: a token endpoint behind the same client and the same concurrency limit could not be called otherwise. For
-/// that the inner service must be [`Clone`]; one that isn't can stand behind a [`Buffer`](tower::buffer::Buffer).
+/// that the inner service must be [`Clone`]; one that isn't can stand behind a `tower::buffer::Buffer`.
 #[derive(Clone, Debug)]
 pub struct Authorize<S> {
     inner: S,

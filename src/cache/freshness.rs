@@ -128,13 +128,13 @@ mod tests {
         }
     }
 
-    fn living(now: Now, secs: u64) -> Option<Expires> {
-        let lifetime = Duration::from_secs(secs);
-        Some(Expires {
+    fn living(now: Now, secs: u32) -> Expires {
+        let lifetime = Duration::from_secs(secs.into());
+        Expires {
             mono: now.mono + lifetime,
             wall: now.wall + lifetime,
             lifetime,
-        })
+        }
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
             (1, 0.0, 0.69, 0.7, 0.89, 0.9),
             (2, 1.0, 1.71, 1.72, 1.79, 1.8),
         ] {
-            let deadlines = Deadlines::new(living(now, lifetime), &schedule, random, now);
+            let deadlines = Deadlines::new(Some(living(now, lifetime)), &schedule, random, now);
             for (at, expected) in [
                 (fresh, Freshness::Fresh),
                 (due, Freshness::Due),
@@ -171,7 +171,7 @@ mod tests {
             .refresh_after(Duration::from_secs(7 * 86_400))
             .jitter(0.0);
         for (days, due) in [(15, 7.0), (30, 7.0), (10, 5.0), (2, 1.0)] {
-            let deadlines = Deadlines::new(living(now, days * 86_400), &schedule, 0.0, now);
+            let deadlines = Deadlines::new(Some(living(now, days * 86_400)), &schedule, 0.0, now);
             let before = deadlines.freshness(after(now, due * day - 10.0));
             let then = deadlines.freshness(after(now, due * day));
             assert_eq!(
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn either_clock_ends_a_token() {
         let now = start();
-        let deadlines = Deadlines::new(living(now, 900), &Schedule::default(), 0.5, now);
+        let deadlines = Deadlines::new(Some(living(now, 900)), &Schedule::default(), 0.5, now);
         let suspended = Now {
             wall: after(now, 3_600.0).wall,
             ..now
@@ -215,26 +215,26 @@ mod tests {
     #[test]
     fn a_token_without_life_is_expired_at_once() {
         let now = start();
-        let deadlines = Deadlines::new(living(now, 0), &Schedule::default(), 0.5, now);
+        let deadlines = Deadlines::new(Some(living(now, 0)), &Schedule::default(), 0.5, now);
         assert_eq!(deadlines.freshness(now), Freshness::Expired);
     }
 
     proptest! {
         #[test]
         fn freshness_only_ever_gets_worse(
-            lifetime in 0u64..10_000_000, random in 0.0f64..=1.0, part in 0.0f64..=1.0,
+            lifetime in 0u32..10_000_000, random in 0.0f64..=1.0, part in 0.0f64..=1.0,
             a in 0.0f64..2e7, b in 0.0f64..2e7,
         ) {
             let now = start();
             let schedule = Schedule::default().refresh_ahead(part, Duration::MAX);
-            let deadlines = Deadlines::new(living(now, lifetime), &schedule, random, now);
+            let deadlines = Deadlines::new(Some(living(now, lifetime)), &schedule, random, now);
             let rank = |at| match deadlines.freshness(after(now, at)) {
                 Freshness::Fresh => 0,
                 Freshness::Due => 1,
                 Freshness::Expired => 2,
             };
             prop_assert!(rank(a.min(b)) <= rank(a.max(b)));
-            prop_assert_eq!(rank(lifetime as f64 + 1.0), 2);
+            prop_assert_eq!(rank(f64::from(lifetime) + 1.0), 2);
         }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! | What | Where |
 //! |---|---|
-//! | the address, and what it must not be | [`TokenEndpoint::new`] |
+//! | the address, and what it must not be | [`TokenEndpoint`] |
 //! | how the client says who it is | [`ClientAuth`] |
 //! | whether the body is a form or JSON, and how parameters are called | [`BodyFormat`], [`TokenEndpoint::refresh_parameter`] |
 //! | what the answer looks like | one parser, lenient about all forms seen in the wild |

@@ -40,7 +40,7 @@ use crate::{
 /// # Readiness
 ///
 /// It is ready when the inner service is, but holds no readiness while it waits for a token. For that and for replays
-/// the inner service must be [`Clone`]; one that isn't can stand behind a [`Buffer`](tower::buffer::Buffer).
+/// the inner service must be [`Clone`]; one that isn't can stand behind a `tower::buffer::Buffer`.
 #[derive(Clone, Debug)]
 pub struct BearerAuth<S> {
     retry: Retry<RefreshOnReject, Renew<S>>,
