@@ -337,6 +337,27 @@ mod runtimes {
     }
 
     #[test]
+    fn a_runtime_that_has_shut_down_is_an_error_not_a_deadlock() {
+        let source = Numbered::living(900);
+        let cache = source.cache().clock(Clock::system()).build();
+        let gone = runtime();
+        let handle = gone.handle().clone();
+        drop(gone);
+        let waiter = {
+            let _entered = handle.enter();
+            let mut caller = Box::pin(async { cache.token().await });
+            // The task is dropped where it is spawned, by whoever spawns it.
+            let _ = poll_once(caller.as_mut());
+            drop(caller);
+            cache.clone()
+        };
+        let schedule = Duration::from_secs(2);
+        let living = runtime();
+        let token = living.block_on(tokio::time::timeout(schedule, waiter.token()));
+        assert!(token.expect("within the floor").is_ok());
+    }
+
+    #[test]
     fn handles_in_several_runtimes_share_one_flight() {
         let source = Numbered::living(900).takes(Duration::from_millis(50));
         let cache = source.cache().clock(Clock::system()).build();

@@ -15,7 +15,10 @@ use std::{
 
 use tokio::{runtime::Handle, sync::watch, time};
 
-use super::state::{Issued, Lookup, Shared, interrupted};
+use super::{
+    issued::{Issued, Lookup},
+    state::{Shared, interrupted},
+};
 use crate::{
     clock::Now,
     error::{TokenError, TokenErrorKind},
@@ -60,13 +63,13 @@ pub(super) struct Landing {
 }
 
 impl Flight {
-    /// Starts a flight that calls the source after `delay`; if it is a `probe`, only if the source has been mended since.
-    pub(super) fn take_off(
+    /// A flight that will call the source after `delay`; if it is a `probe`, only if the source has been mended since.
+    pub(super) fn prepare(
         shared: &Arc<Shared>,
         delay: Duration,
         request: TokenRequest,
         probe: Option<TokenError>,
-    ) -> Result<Self, TokenError> {
+    ) -> Result<(Self, Departure), TokenError> {
         let runtime = Handle::try_current().map_err(|error| {
             let message = "tokens are fetched in a task, so a Tokio runtime is needed here";
             TokenError::new(TokenErrorKind::Config, message).with_source(error)
@@ -76,9 +79,18 @@ impl Flight {
             shared: Arc::clone(shared),
             sender: Some(sender),
         };
-        let probing = probe.clone();
-        runtime.spawn(fly(landed, delay, request, probe));
-        Ok(Self { outcome, probing })
+        let flight = Self {
+            outcome,
+            probing: probe.clone(),
+        };
+        let departure = Departure {
+            runtime,
+            landed,
+            delay,
+            request,
+            probe,
+        };
+        Ok((flight, departure))
     }
 
     pub(super) fn board(&self) -> Boarding {
@@ -86,6 +98,22 @@ impl Flight {
             Some(error) => Boarding::Failed(error.clone()),
             None => Boarding::Flight(self.outcome.clone()),
         }
+    }
+}
+
+/// A flight that is ready to take off.
+pub(super) struct Departure {
+    runtime: Handle,
+    landed: Landed,
+    delay: Duration,
+    request: TokenRequest,
+    probe: Option<TokenError>,
+}
+
+impl Departure {
+    pub(super) fn take_off(self) {
+        let flight = fly(self.landed, self.delay, self.request, self.probe);
+        self.runtime.spawn(flight);
     }
 }
 

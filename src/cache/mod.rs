@@ -19,6 +19,8 @@
 mod backoff;
 mod flight;
 mod freshness;
+mod issued;
+mod outcome;
 mod schedule;
 mod state;
 mod status;
@@ -27,8 +29,8 @@ mod warm;
 use std::{fmt, sync::Arc, time::Duration};
 
 pub(crate) use flight::Wait;
+pub(crate) use issued::{Issued, Lookup};
 pub use schedule::Schedule;
-pub(crate) use state::{Issued, Lookup};
 use state::{Settings, Shared};
 pub use status::{CacheStatus, TokenState};
 use tokio::sync::watch;

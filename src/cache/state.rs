@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -14,10 +11,11 @@ use tokio::sync::watch;
 
 use super::{
     backoff::{Admission, Gate},
-    flight::{Boarding, DynSource, Flight, Landing, Wait},
-    freshness::{Deadlines, Freshness, Moment},
+    flight::{Boarding, Departure, DynSource, Flight},
+    freshness::Freshness,
+    issued::{Issued, Lookup},
     schedule::Schedule,
-    status::{CacheStatus, TokenState},
+    status::CacheStatus,
 };
 use crate::{
     authorize::Origins,
@@ -26,62 +24,6 @@ use crate::{
     source::TokenRequest,
     token::Token,
 };
-
-/// A token as the cache holds it.
-#[derive(Debug)]
-pub(crate) struct Issued {
-    token: Token,
-    deadlines: Deadlines,
-    /// The API has accepted it at least once.
-    proven: AtomicBool,
-    /// The API has refused it, and nothing better has come.
-    refused: bool,
-}
-
-impl Issued {
-    #[inline]
-    pub(crate) fn token(&self) -> &Token {
-        &self.token
-    }
-
-    #[inline]
-    pub(crate) fn is_proven(&self) -> bool {
-        self.proven.load(Ordering::Relaxed)
-    }
-
-    /// The API accepted it. Written once, so that the line stays shared between cores.
-    #[inline]
-    pub(crate) fn prove(&self) {
-        if !self.is_proven() {
-            self.proven.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether `new` is another token than this one, which was refused.
-    pub(crate) fn replaced_by(&self, new: &Issued) -> Result<(), TokenError> {
-        if !new.token.same_secret(&self.token) {
-            return Ok(());
-        }
-        let message = "the source yields the refused token again; is it a fixed one, or cached by the server?";
-        Err(TokenError::new(TokenErrorKind::Rejected, message))
-    }
-
-    #[inline]
-    fn freshness(&self, clock: &Clock) -> Freshness {
-        if self.deadlines.any() {
-            self.deadlines.freshness(clock.now())
-        } else {
-            Freshness::Fresh
-        }
-    }
-}
-
-/// What a look at the cache yields.
-pub(crate) enum Lookup {
-    Ready(Arc<Issued>),
-    Wait(Wait),
-    Failed(TokenError),
-}
 
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -106,25 +48,27 @@ impl Settings {
 
 pub(crate) struct Shared {
     /// The token to be used, read without a lock. Written under `control` only.
-    current: ArcSwapOption<Issued>,
+    pub(super) current: ArcSwapOption<Issued>,
     control: Mutex<Control>,
     pub(super) source: Arc<dyn DynSource>,
     pub(super) settings: Settings,
     origins: Origins,
-    status: watch::Sender<CacheStatus>,
+    pub(super) status: watch::Sender<CacheStatus>,
     pub(super) kept_warm: AtomicBool,
 }
 
-struct Control {
-    flight: Option<Flight>,
+pub(super) struct Control {
+    pub(super) flight: Option<Flight>,
+    /// The flight that takes off as soon as the lock is free.
+    pub(super) departure: Option<Departure>,
     /// The token that was refused and that the running flight is to replace.
-    suspect: Option<Arc<Issued>>,
-    gate: Gate,
-    rng: fastrand::Rng,
-    issued: u64,
-    failed: u64,
-    refused: u64,
-    warning: Option<TokenError>,
+    pub(super) suspect: Option<Arc<Issued>>,
+    pub(super) gate: Gate,
+    pub(super) rng: fastrand::Rng,
+    pub(super) issued: u64,
+    pub(super) failed: u64,
+    pub(super) refused: u64,
+    pub(super) warning: Option<TokenError>,
 }
 
 impl Shared {
@@ -136,6 +80,7 @@ impl Shared {
             current: ArcSwapOption::empty(),
             control: Mutex::new(Control {
                 flight: None,
+                departure: None,
                 suspect: None,
                 gate: Gate::default(),
                 rng,
@@ -152,8 +97,20 @@ impl Shared {
         }
     }
 
-    fn control(&self) -> MutexGuard<'_, Control> {
+    pub(super) fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A flight that takes off does so without the lock: a runtime that is shutting down drops a task right where it is
+    /// spawned, and a flight that is dropped takes the lock.
+    fn change<T>(mut control: MutexGuard<'_, Control>, f: impl FnOnce(&mut Control) -> T) -> T {
+        let out = f(&mut control);
+        let departure = control.departure.take();
+        drop(control);
+        if let Some(departure) = departure {
+            departure.take_off();
+        }
+        out
     }
 
     pub(super) fn now(&self) -> Now {
@@ -164,7 +121,7 @@ impl Shared {
         &self.origins
     }
 
-    fn floor(&self) -> Duration {
+    pub(super) fn floor(&self) -> Duration {
         self.settings.schedule.min_interval
     }
 
@@ -193,55 +150,47 @@ impl Shared {
     /// Nobody waits for this one, and nobody waits for the lock: whoever holds it is at the same thing.
     #[cold]
     pub(super) fn renew_behind(self: &Arc<Self>) {
-        let Ok(mut control) = self.control.try_lock() else {
+        let Ok(control) = self.control.try_lock() else {
             return;
         };
-        if control.flight.is_some() {
-            return;
-        }
-        let now = self.now();
-        // Between the look and the lock a new token may have come.
-        let current = self.current.load_full();
-        if current
-            .as_ref()
-            .is_some_and(|c| c.deadlines.freshness(now) == Freshness::Fresh)
-        {
-            return;
-        }
-        match control.gate.admit(now.mono, self.floor(), false) {
-            Admission::After(wait) if wait.is_zero() => {
-                let request = self.request(current.as_deref());
-                self.take_off(&mut control, Duration::ZERO, request, None);
+        Self::change(control, |control| {
+            let now = self.now();
+            let current = self.current.load_full();
+            // Between the look and the lock a new token may have come.
+            let fresh = |issued: &Arc<Issued>| issued.deadlines.freshness(now) == Freshness::Fresh;
+            if control.flight.is_some() || current.as_ref().is_some_and(fresh) {
+                return;
             }
-            Admission::Probe(error) => {
-                let request = self.request(current.as_deref());
-                self.take_off(&mut control, Duration::ZERO, request, Some(error));
-            }
-            Admission::After(_) | Admission::Refused(_) => {}
-        }
+            let probe = match control.gate.admit(now.mono, self.floor(), false) {
+                Admission::After(wait) if wait.is_zero() => None,
+                Admission::Probe(error) => Some(error),
+                Admission::After(_) | Admission::Refused(_) => return,
+            };
+            let request = self.request(current.as_deref());
+            self.take_off(control, Duration::ZERO, request, probe);
+        });
     }
 
     /// There is no usable token: wait for the flight, begin one, or hear why not.
     #[cold]
     pub(super) fn board(self: &Arc<Self>) -> Boarding {
         Self::keep_warm(self);
-        let mut control = self.control();
-        let current = self.current.load_full();
-        match current {
+        Self::change(self.control(), |control| match self.current.load_full() {
             Some(issued) if self.is_usable(Some(&issued)) => Boarding::Here(issued),
             expired => {
                 let request = self.request(expired.as_deref());
-                self.board_or_take_off(&mut control, request, true)
+                self.board_or_take_off(control, request, true)
             }
-        }
+        })
     }
 
     pub(super) fn refresh(self: &Arc<Self>) -> Boarding {
-        let mut control = self.control();
-        let current = self.current.load_full();
-        let needed = !self.is_usable(current.as_deref());
-        let request = self.request(current.as_deref());
-        self.board_or_take_off(&mut control, request, needed)
+        Self::change(self.control(), |control| {
+            let current = self.current.load_full();
+            let needed = !self.is_usable(current.as_deref());
+            let request = self.request(current.as_deref());
+            self.board_or_take_off(control, request, needed)
+        })
     }
 
     fn board_or_take_off(
@@ -262,29 +211,30 @@ impl Shared {
 
     /// The API refused `token`; `fruitless` if it had never accepted it.
     pub(super) fn reject(self: &Arc<Self>, token: &Token, fruitless: bool) -> Boarding {
-        let mut control = self.control();
-        let Some(issued) = self.current.load_full() else {
-            // The one that was refused is being replaced already, or there never was one.
-            return self.board_or_take_off(&mut control, self.request(None), true);
-        };
-        // By generation: a late refusal of an old token says nothing about the new one.
-        if !issued.token.same_secret(token) {
-            return Boarding::Here(issued);
-        }
-        if !issued.refused {
-            control.refused += 1;
-            if fruitless {
-                control.gate.fruitless(self.now().mono);
+        Self::change(self.control(), |control| {
+            let Some(issued) = self.current.load_full() else {
+                // The one that was refused is being replaced already, or there never was one.
+                return self.board_or_take_off(control, self.request(None), true);
+            };
+            // By generation: a late refusal of an old token says nothing about the new one.
+            if !issued.token.same_secret(token) {
+                return Boarding::Here(issued);
             }
-        }
-        let boarding = self.replace(&mut control, &issued);
-        if let Boarding::Flight(_) = boarding {
-            self.current.store(None);
-            control.suspect = Some(issued);
-        } else {
-            self.serve_on(&mut control, &issued);
-        }
-        boarding
+            if !issued.refused {
+                control.refused += 1;
+                if fruitless {
+                    control.gate.fruitless(self.now().mono);
+                }
+            }
+            let boarding = self.replace(control, &issued);
+            if let Boarding::Flight(_) = boarding {
+                self.current.store(None);
+                control.suspect = Some(issued);
+            } else {
+                self.serve_on(control, &issued, true);
+            }
+            boarding
+        })
     }
 
     /// Boards whatever brings another token than `refused`.
@@ -320,32 +270,12 @@ impl Shared {
         if issued.token.same_secret(token) && !issued.refused {
             control.refused += 1;
             control.gate.fruitless(self.now().mono);
-            self.serve_on(&mut control, &issued);
+            self.serve_on(&mut control, &issued, true);
         }
     }
 
     pub(super) fn replay_accepted(&self) {
         self.control().gate.fruitful();
-    }
-
-    /// Keeps a refused token in use, and has it renewed when the next attempt may start: whom nothing better can be given
-    /// is best told by the server itself, and perhaps it was not the token's fault.
-    fn serve_on(&self, control: &mut Control, issued: &Issued) {
-        let now = self.now();
-        let hold = control.gate.hold_left(now.mono, self.floor());
-        let wait = hold.max(control.gate.opens_in(now.mono, self.floor()));
-        self.current.store(Some(Arc::new(Issued {
-            token: issued.token.clone(),
-            deadlines: Deadlines {
-                due: Some(Moment {
-                    mono: now.mono + wait,
-                    wall: now.wall + wait,
-                }),
-                ..issued.deadlines
-            },
-            proven: AtomicBool::new(issued.is_proven()),
-            refused: true,
-        })));
     }
 
     fn request(&self, current: Option<&Issued>) -> TokenRequest {
@@ -364,115 +294,22 @@ impl Shared {
         probe: Option<TokenError>,
     ) -> Boarding {
         let start = self.now().mono + delay;
-        match Flight::take_off(self, delay, request, probe) {
-            Ok(flight) => {
+        match Flight::prepare(self, delay, request, probe) {
+            Ok((flight, departure)) => {
                 control.gate.started(start);
+                control.departure = Some(departure);
                 control.flight.insert(flight).board()
             }
             Err(error) => Boarding::Failed(error),
         }
     }
 
-    /// The one place where the outcome of a flight changes anything. Returns what its waiters are told.
-    pub(super) fn land(&self, landing: Landing) -> Result<Arc<Issued>, TokenError> {
-        let now = self.now();
-        let mut control = self.control();
-        control.flight = None;
-        let suspect = control.suspect.take();
-        let outcome = match landing.outcome {
-            Ok(token) => Ok(self.publish(&mut control, token, landing.asked, now, suspect)),
-            Err(error) => {
-                control.failed += 1;
-                let current = self.current.load_full();
-                let needed = !self.is_usable(current.as_deref());
-                let random = control.rng.f64();
-                control.gate.failed(&error, now.mono, needed, random);
-                if let Some(suspect) = suspect {
-                    self.serve_on(&mut control, &suspect);
-                }
-                Err(error)
-            }
-        };
-        let status = self.describe(&control, now);
-        drop(control);
-        // Wakers run outside of the lock.
-        self.status.send_replace(status);
-        outcome
-    }
-
-    fn publish(
-        &self,
-        control: &mut Control,
-        token: Token,
-        asked: Now,
-        now: Now,
-        suspect: Option<Arc<Issued>>,
-    ) -> Arc<Issued> {
-        control.issued += 1;
-        control.warning = token.warning().cloned();
-        control.gate.succeeded();
-        let random = control.rng.f64();
-        let expires = token.expires(asked, now);
-        let deadlines = Deadlines::new(expires, &self.settings.schedule, random, now);
-        let replaced = suspect.or_else(|| self.current.load_full());
-        let same = replaced.is_some_and(|old| old.token.same_secret(&token));
-        let issued = Arc::new(Issued {
-            token,
-            deadlines,
-            proven: AtomicBool::new(false),
-            refused: false,
-        });
-        self.current.store(Some(Arc::clone(&issued)));
-        if same {
-            control.gate.fruitless(now.mono);
-            self.serve_on(control, &issued);
-        }
-        issued
-    }
-
-    /// The flight ended without an outcome: its runtime shut down. Whoever comes next begins anew.
-    pub(super) fn lost(&self) {
-        let mut control = self.control();
-        control.flight = None;
-        if let Some(suspect) = control.suspect.take() {
-            self.current.store(Some(suspect));
-        }
-    }
-
-    fn is_usable(&self, issued: Option<&Issued>) -> bool {
+    pub(super) fn is_usable(&self, issued: Option<&Issued>) -> bool {
         issued.is_some_and(|i| i.freshness(&self.settings.clock) != Freshness::Expired)
     }
 
     pub(super) fn reset(&self) {
         self.control().gate.reset();
-    }
-
-    pub(super) fn status(&self) -> CacheStatus {
-        self.describe(&self.control(), self.now())
-    }
-
-    fn describe(&self, control: &Control, now: Now) -> CacheStatus {
-        let current = self.current.load_full();
-        let issued = current.as_ref().or(control.suspect.as_ref());
-        let state = match issued {
-            None => TokenState::Empty,
-            Some(issued) if issued.refused || current.is_none() => TokenState::Refused,
-            Some(issued) => match issued.deadlines.freshness(now) {
-                Freshness::Fresh => TokenState::Fresh,
-                Freshness::Due => TokenState::Due,
-                Freshness::Expired => TokenState::Expired,
-            },
-        };
-        CacheStatus {
-            state,
-            expires_at: issued
-                .and_then(|issued| issued.token.expires(now, now))
-                .map(|e| e.wall),
-            last_error: control.gate.error().or(control.warning.as_ref()).cloned(),
-            issued: control.issued,
-            failed: control.failed,
-            refused: control.refused,
-        }
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<CacheStatus> {
