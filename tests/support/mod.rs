@@ -97,12 +97,13 @@ pub async fn two_tokens(source: impl TokenSource) -> Result<TokenCache, TokenErr
 /// Fails if the error or anything that caused it tells one of the secrets, in whatever form it is printed.
 #[track_caller]
 pub fn assert_hides(error: &TokenError, secrets: &[&str]) {
-    let mut told = format!("{error}{error:?}{error:#?}");
+    let mut told = vec![format!("{error}{error:?}{error:#?}")];
     let mut cause = error.source();
     while let Some(error) = cause {
-        told.push_str(&format!("{error}{error:?}{error:#?}"));
+        told.push(format!("{error}{error:?}{error:#?}"));
         cause = error.source();
     }
+    let told = told.concat();
     for secret in secrets {
         assert!(!told.contains(secret), "`{secret}` is told in: {told}");
     }
