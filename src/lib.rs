@@ -124,3 +124,8 @@ pub use service::BearerAuth;
 pub use source::{ExchangeTokenSource, RefreshTokenSource, TokenRequest, TokenSource, source_fn};
 pub use store::{MemoryStore, Session, StoreLease, TokenStore};
 pub use token::Token;
+
+/// The README's snippets compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

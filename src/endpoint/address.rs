@@ -9,7 +9,7 @@ const WANTED: &str = "wanted: an absolute URL such as https://authorize.example.
 /// The address of a token endpoint, if secrets may be posted there.
 ///
 /// No message repeats the text: it may be a secret pasted into the wrong place.
-pub(super) fn parse(text: &str) -> Result<Url, TokenError> {
+pub(crate) fn parse(text: &str) -> Result<Url, TokenError> {
     let text = text.trim();
     let refuse = |why: &str| {
         TokenError::new(

@@ -28,7 +28,7 @@ mod values;
 #[cfg(feature = "reqwest")]
 mod transport;
 
-pub(crate) use address::join;
+pub(crate) use address::{join, parse};
 pub use client_auth::ClientAuth;
 pub use request::BodyFormat;
 pub(crate) use response::TokenResponse;

@@ -8,7 +8,7 @@ use url::Url;
 use super::{Said, preset, required};
 use crate::{
     authorize::Origins,
-    endpoint::{ClientAuth, TokenEndpoint, join},
+    endpoint::{ClientAuth, TokenEndpoint, parse},
     error::TokenError,
     source::RefreshTokenSource,
 };
@@ -89,12 +89,11 @@ impl TwoBa {
             ("a refresh token", self.refresh_token.expose_secret()),
         ];
         required("2BA", &values)?;
-        join(
+        parse(
             self.said
                 .token_url
                 .as_deref()
                 .unwrap_or("https://authorize.2ba.nl/OAuth/Token"),
-            "",
         )
     }
 

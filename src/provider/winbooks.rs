@@ -8,7 +8,7 @@ use url::Url;
 use super::{Said, preset, required};
 use crate::{
     authorize::Origins,
-    endpoint::{ClientAuth, TokenEndpoint, join},
+    endpoint::{ClientAuth, TokenEndpoint, join, parse},
     error::TokenError,
     source::ExchangeTokenSource,
 };
@@ -85,7 +85,7 @@ impl Winbooks {
             ],
         )?;
         match &self.said.token_url {
-            Some(url) => join(url, ""),
+            Some(url) => parse(url),
             None => join(&self.host, "OAuth20/Token"),
         }
     }

@@ -9,7 +9,7 @@ use super::{Said, preset, required};
 use crate::{
     authorize::Origins,
     cache::Schedule,
-    endpoint::{BodyFormat, ClientAuth, TokenEndpoint, join},
+    endpoint::{BodyFormat, ClientAuth, TokenEndpoint, join, parse},
     error::TokenError,
     source::RefreshTokenSource,
 };
@@ -110,7 +110,7 @@ impl Xoxoday {
         ];
         required("Xoxoday", &values)?;
         match &self.said.token_url {
-            Some(url) => join(url, ""),
+            Some(url) => parse(url),
             None => join(HOST, self.path),
         }
     }

@@ -1,0 +1,432 @@
+//! What is wrong, and how a user hears of it: by a kind, by a message that says what to do, and never by a secret.
+
+mod support;
+
+use std::{future::Future, net::TcpListener, time::Duration};
+
+use http::{Request, Response, StatusCode};
+use support::{API, TOKEN_URL, assert_hides, failure, get, refusal, send, source};
+use tokio::time::Instant;
+use tower::{Layer, Service};
+use tower_bearer::{
+    BearerAuthLayer, ClientAuth, Origins, RefreshTokenSource, Token, TokenCache, TokenEndpoint,
+    TokenError, TokenErrorKind, source_fn,
+    testing::{AuthorizationServer, Dialect, Fault},
+};
+
+const SECRET: &str = "hunter2";
+
+/// A session whose every secret is `hunter2`, at `url`.
+fn secretive(endpoint: TokenEndpoint) -> RefreshTokenSource {
+    RefreshTokenSource::new(endpoint.client_auth(ClientAuth::post("id", SECRET)), SECRET)
+}
+
+fn standard() -> AuthorizationServer {
+    AuthorizationServer::new(Dialect::Rfc6749)
+}
+
+/// What a session fails with that meets `fault`.
+async fn met(fault: Fault) -> TokenError {
+    let server = standard();
+    server.fault(fault);
+    let endpoint = TokenEndpoint::with_transport(TOKEN_URL, server).unwrap();
+    refusal(secretive(endpoint)).await
+}
+
+#[track_caller]
+fn assert_told(error: &TokenError, kind: TokenErrorKind, parts: &[&str]) {
+    assert_eq!(error.kind(), kind, "{error}");
+    let message = error.to_string();
+    for part in parts {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
+    }
+    assert_hides(error, &[SECRET]);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Addresses.
+
+#[test]
+fn a_malformed_address_is_refused_with_what_is_wrong_and_what_is_wanted() {
+    for (url, wrong) in [
+        ("", "has no scheme"),
+        ("login.example.com/token", "has no scheme"),
+        ("https://", "host"),
+        ("https:///token", "has no host"),
+        ("https://[::1/token", "malformed"),
+        ("https://login.example.com:99999/", "malformed"),
+        ("https://login example.com/", "white space"),
+        (
+            "https://id:hunter2@login.example.com/",
+            "user name or password",
+        ),
+        ("https://login.example.com/#hunter2", "fragment"),
+        ("hunter2", "has no scheme"),
+        ("hunter2://login.example.com", "scheme other than https"),
+    ] {
+        for outcome in [
+            TokenEndpoint::new(url),
+            TokenEndpoint::with_transport(url, standard()),
+        ] {
+            let error = outcome.expect_err(url);
+            let wanted = "wanted: an absolute URL such as https://";
+            assert_told(&error, TokenErrorKind::Config, &[wrong, wanted]);
+        }
+    }
+}
+
+#[test]
+fn plain_http_is_for_this_machine_only() {
+    for host in [
+        "login.example.com",
+        "10.0.0.1",
+        "0.0.0.0",
+        "localhost.example.com",
+    ] {
+        let url = format!("http://{host}/token?key=hunter2");
+        let error = TokenEndpoint::new(&url).expect_err(&url);
+        assert_told(&error, TokenErrorKind::InsecureOrigin, &[host, "use https"]);
+
+        let error = Origins::only([format!("http://{host}")]).unwrap_err();
+        assert_told(
+            &error,
+            TokenErrorKind::InsecureOrigin,
+            &[host, "neither https"],
+        );
+    }
+    for host in ["localhost:8080", "127.0.0.1", "[::1]:1"] {
+        TokenEndpoint::new(format!("http://{host}/token")).expect(host);
+        let _ = Origins::only([format!("http://{host}")]).expect(host);
+    }
+}
+
+#[test]
+fn what_is_no_origin_is_refused() {
+    for (origin, wrong) in [
+        ("api.example.com", "not a URL"),
+        ("https://api.example.com/v1", "no path"),
+        ("https://api.example.com/?key=hunter2", "no query"),
+        ("https://me:hunter2@api.example.com", "no password"),
+    ] {
+        let error = Origins::only([origin]).expect_err(origin);
+        assert_told(&error, TokenErrorKind::Config, &[wrong]);
+    }
+    let none = Origins::only::<[&str; 0]>([]).unwrap_err();
+    assert_told(&none, TokenErrorKind::Config, &["empty"]);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Tokens.
+
+#[test]
+fn what_no_header_may_carry_is_no_token() {
+    let error = Token::new("").unwrap_err();
+    assert_told(&error, TokenErrorKind::InvalidToken, &["empty"]);
+    for (token, offset) in [
+        ("hunter2\n", "offset 7"),
+        ("hunter2\r\nx-evil: 1", "offset 7"),
+        ("\0hunter2", "offset 0"),
+        ("Bearer hunter2", "offset 6"),
+        (" hunter2", "offset 0"),
+        ("hunter2\u{7f}", "offset 7"),
+        ("hunter2é", "offset 7"),
+    ] {
+        let error = Token::new(token).expect_err(token);
+        assert_told(
+            &error,
+            TokenErrorKind::InvalidToken,
+            &[offset, "no header may carry"],
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_or_source_that_gives_such_a_token_is_told_so() {
+    for (answer, kind, part) in [
+        (
+            r#"{"access_token":"hunter2\nx-evil: 1"}"#,
+            TokenErrorKind::InvalidToken,
+            "offset 7",
+        ),
+        (
+            r#"{"access_token":"hunter2 again"}"#,
+            TokenErrorKind::InvalidToken,
+            "offset 7",
+        ),
+        (
+            r#"{"access_token":""}"#,
+            TokenErrorKind::InvalidResponse,
+            "access_token",
+        ),
+        (
+            r#"{"access_token":null}"#,
+            TokenErrorKind::InvalidResponse,
+            "access_token",
+        ),
+        (
+            r#"{"access_token":["hunter2"]}"#,
+            TokenErrorKind::InvalidResponse,
+            "access_token",
+        ),
+    ] {
+        let error = met(Fault::raw(StatusCode::OK, "application/json", answer)).await;
+        assert_told(&error, kind, &[part]);
+    }
+    let client = BearerAuthLayer::new(source_fn(|_| async { Token::new("hunter2\n") }));
+    let error = failure(send(&client.layer(standard().api()), get(API)).await);
+    assert_told(&error, TokenErrorKind::InvalidToken, &["offset 7"]);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Token endpoints.
+
+#[tokio::test]
+async fn an_endpoint_that_cannot_be_reached_is_named_without_its_query() {
+    // A port that was free a moment ago.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let endpoint = TokenEndpoint::new(format!("http://{address}/token?key=hunter2")).unwrap();
+    let client = BearerAuthLayer::new(secretive(endpoint)).layer(standard().api());
+
+    let error = failure(send(&client, get(API)).await);
+    let parts = [
+        &*format!("POST http://{address}/token failed"),
+        "not reached",
+    ];
+    assert_told(&error, TokenErrorKind::Transport, &parts);
+    assert!(error.is_transient());
+    assert!(
+        std::error::Error::source(&error).is_some(),
+        "why is told as well"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_breaks_is_a_transport_error() {
+    for fault in [Fault::DropBeforeCommit, Fault::DropReplyAfterCommit] {
+        let error = met(fault).await;
+        let parts = ["POST https://login.example.com/token failed"];
+        assert_told(&error, TokenErrorKind::Transport, &parts);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_never_answers_is_given_up() {
+    for fault in [
+        Fault::NeverAnswers,
+        Fault::SlowBody(Duration::from_secs(1)),
+        Fault::SlowBody(Duration::MAX),
+        Fault::Delay(Duration::from_secs(3_600)),
+    ] {
+        let since = Instant::now();
+        let server = standard();
+        server.fault(fault);
+        let error = refusal(source(&server)).await;
+        assert_eq!(since.elapsed().as_secs(), 30);
+        let parts = ["POST https://login.example.com/token took longer than 30s"];
+        assert_told(&error, TokenErrorKind::Timeout, &parts);
+        assert!(error.is_transient());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_waits_no_longer_than_he_said() {
+    let server = standard();
+    server.fault_always(Fault::NeverAnswers);
+    let cache = TokenCache::builder(source(&server))
+        .max_wait(Duration::from_secs(3))
+        .build();
+    let client = BearerAuthLayer::from(cache).layer(server.api());
+    let since = Instant::now();
+    let error = failure(send(&client, get(API)).await);
+    assert_eq!(since.elapsed().as_secs(), 3);
+    assert_told(&error, TokenErrorKind::Timeout, &["waited 3s for a token"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_a_token_says_what_was_there_instead() {
+    let html = "text/html; charset=utf-8";
+    for (status, content_type, body, kind, parts) in [
+        (
+            200,
+            "application/json",
+            r#"{"token_type":"bearer"}"#,
+            TokenErrorKind::InvalidResponse,
+            &["access_token", "application/json, 23 bytes", "HTTP 200"][..],
+        ),
+        (
+            200,
+            "application/json",
+            "",
+            TokenErrorKind::InvalidResponse,
+            &["empty", "HTTP 200"],
+        ),
+        (
+            200,
+            "application/json",
+            "[]",
+            TokenErrorKind::InvalidResponse,
+            &["2 bytes"],
+        ),
+        (
+            200,
+            "application/json",
+            r#"{"access_token":"hunter2""#,
+            TokenErrorKind::InvalidResponse,
+            &["25 bytes"],
+        ),
+        (
+            200,
+            html,
+            "<p>hunter2",
+            TokenErrorKind::InvalidResponse,
+            &["text/html, 10 bytes"],
+        ),
+        (
+            502,
+            html,
+            "<p>hunter2",
+            TokenErrorKind::Server,
+            &["text/html, 10 bytes", "HTTP 502"],
+        ),
+        (
+            200,
+            "application/json",
+            r#"{"error":"bad_refresh_token"}"#,
+            TokenErrorKind::ReauthRequired,
+            &["bad_refresh_token", "authorize again"],
+        ),
+        (
+            400,
+            "application/json",
+            r#"{"error":"invalid_grant","error_description":"hunter2"}"#,
+            TokenErrorKind::ReauthRequired,
+            &["invalid_grant", "authorize again"],
+        ),
+        (
+            401,
+            "application/json",
+            r#"{"error":"invalid_client"}"#,
+            TokenErrorKind::InvalidClient,
+            &["check client id", "HTTP 401, invalid_client"],
+        ),
+        (
+            404,
+            html,
+            "<p>hunter2",
+            TokenErrorKind::InvalidRequest,
+            &["check the token endpoint's URL"],
+        ),
+    ] {
+        let status = StatusCode::from_u16(status).unwrap();
+        let error = met(Fault::raw(status, content_type, body)).await;
+        assert_told(&error, kind, parts);
+        assert_eq!(error.status(), Some(status));
+    }
+    let error = met(Fault::NoAccessToken).await;
+    assert_eq!(
+        error.kind(),
+        TokenErrorKind::InvalidClient,
+        "faults don't excuse wrong clients: {error}"
+    );
+    let server = standard();
+    server.fault(Fault::NoAccessToken);
+    let error = refusal(source(&server)).await;
+    assert_told(&error, TokenErrorKind::InvalidResponse, &["access_token"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redirect_of_the_token_endpoint_is_not_followed() {
+    for code in [301, 302, 303, 307, 308] {
+        let server = standard();
+        let fault = Fault::Redirect {
+            status: StatusCode::from_u16(code).unwrap(),
+            location: "https://evil.example/token?key=hunter2".parse().unwrap(),
+        };
+        server.fault(fault);
+        let endpoint = TokenEndpoint::with_transport(TOKEN_URL, server.clone()).unwrap();
+        let error = refusal(secretive(endpoint)).await;
+        let status = format!("HTTP {code}");
+        assert_told(&error, TokenErrorKind::InvalidResponse, &[&status]);
+        assert_hides(&error, &["evil.example"]);
+        assert_eq!(server.token_requests(), 1);
+    }
+}
+
+/// Runs on this thread, so that what it allocates is counted.
+fn on_this_thread<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+#[test]
+fn an_answer_of_1_gib_is_given_up_after_64_kib() {
+    let mut told = None;
+    let used = allocation_counter::measure(|| {
+        told = Some(on_this_thread(met(Fault::HugeBody(1 << 30))));
+    });
+    let parts = ["more than 65536 bytes", "application/json", "HTTP 200"];
+    assert_told(&told.unwrap(), TokenErrorKind::InvalidResponse, &parts);
+    assert!(used.bytes_max < 1 << 20, "{} bytes at once", used.bytes_max);
+    assert!(
+        used.bytes_total < 4 << 20,
+        "{} bytes in all",
+        used.bytes_total
+    );
+}
+
+#[test]
+fn the_same_answer_through_the_layer_is_as_cheap() {
+    let mut told = None;
+    let used = allocation_counter::measure(|| {
+        told = Some(on_this_thread(async {
+            let server = standard();
+            server.fault(Fault::HugeBody(1 << 30));
+            let client = BearerAuthLayer::new(source(&server)).layer(server.api());
+            failure(send(&client, get(API)).await)
+        }));
+    });
+    let parts = ["more than 65536 bytes"];
+    assert_told(&told.unwrap(), TokenErrorKind::InvalidResponse, &parts);
+    assert!(used.bytes_max < 1 << 20, "{} bytes at once", used.bytes_max);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Surroundings.
+
+#[test]
+fn without_a_runtime_the_caller_is_told_what_is_missing() {
+    let client = BearerAuthLayer::new(source_fn(|_| async { Token::new("t") }));
+    let mut client = client.layer(tower::service_fn(
+        |_: Request<tower_bearer::ReplayBody<String>>| async {
+            Ok::<_, tower::BoxError>(Response::new(String::new()))
+        },
+    ));
+    let mut sending = tokio_test::task::spawn(client.call(Request::new(String::new())));
+    let std::task::Poll::Ready(outcome) = sending.poll() else {
+        panic!("there is nothing to wait for")
+    };
+    let error = failure(outcome);
+    assert_told(&error, TokenErrorKind::Config, &["Tokio runtime"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_panics_is_an_error_and_the_next_caller_starts_anew() {
+    let calls = std::sync::atomic::AtomicUsize::new(0);
+    let source = source_fn(move |_| {
+        let call = calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        async move {
+            assert!(call > 0, "as planned: {SECRET}");
+            Token::new("good")
+        }
+    });
+    let cache = TokenCache::new(source);
+    let error = cache.token().await.unwrap_err();
+    assert_told(&error, TokenErrorKind::Interrupted, &["panicked"]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(cache.token().await.unwrap().header(), "Bearer good");
+}

@@ -1,0 +1,623 @@
+//! The layers, from outside: what a caller sees, and what the servers behind see of him.
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header::AUTHORIZATION};
+use http_body::{Body, Frame};
+use http_body_util::Full;
+use support::{API, Ask, TOKEN_URL, failure, get, order, reason, send, source, status, text};
+use tokio::{
+    sync::watch,
+    task::{JoinSet, yield_now},
+    time::{Instant, sleep, timeout},
+};
+use tower::{
+    BoxError, Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimit, service_fn,
+};
+use tower_bearer::{
+    AuthorizeLayer, BearerAuthLayer, ClientAuth, Origins, RefreshOnReject, RefreshTokenSource,
+    ReplayBody, Token, TokenCache, TokenEndpoint, TokenError, TokenErrorKind, TokenSource,
+    source_fn,
+    testing::{AuthorizationServer, Dialect, Fault, ProtectedApi, ReplyBody, ReplyFuture},
+};
+use tower_test::mock;
+
+fn standard() -> (AuthorizationServer, ProtectedApi) {
+    let server = AuthorizationServer::new(Dialect::Rfc6749);
+    let api = server.api();
+    (server, api)
+}
+
+/// `token-1`, and each next one when that has been asked for.
+fn numbered() -> impl TokenSource {
+    let issued = AtomicUsize::new(0);
+    source_fn(move |_| {
+        let number = issued.fetch_add(1, Ordering::SeqCst) + 1;
+        async move { Token::new(format!("token-{number}")) }
+    })
+}
+
+/// As `numbered`, and each takes a second.
+fn slow() -> impl TokenSource {
+    let issued = AtomicUsize::new(0);
+    source_fn(move |_| {
+        let number = issued.fetch_add(1, Ordering::SeqCst) + 1;
+        async move {
+            sleep(Duration::from_secs(1)).await;
+            Token::new(format!("token-{number}"))
+        }
+    })
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// A revoked token.
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_requests_whose_token_is_revoked_all_succeed_with_one_refresh() {
+    let (server, api) = standard();
+    let client = BearerAuthLayer::new(source(&server)).layer(api.clone());
+    assert_eq!(status(&client, order("first", "a bell")).await, 200);
+
+    api.hold();
+    let mut sending = JoinSet::new();
+    for n in 0..100 {
+        let request = order(&format!("order-{n}"), "a bicycle");
+        sending.spawn(client.clone().oneshot(request));
+    }
+    api.parked(100).await;
+    server.revoke_access_tokens();
+    api.release();
+
+    while let Some(response) = sending.join_next().await {
+        let response = response.unwrap().unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(text(response).await, "a bicycle");
+    }
+    assert_eq!(
+        server.refreshes(),
+        2,
+        "one for the first token, one for all"
+    );
+    assert_eq!((api.accepted(), api.refused()), (101, 100));
+    assert!((0..100).all(|n| api.seen()[&format!("order-{n}")] == 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_refusal_of_an_old_token_does_not_end_the_new_one() {
+    let (server, api) = standard();
+    let (arrive, late) = watch::channel(false);
+    let detour = service_fn(move |request: Mocked| {
+        let (api, mut late) = (api.clone(), late.clone());
+        async move {
+            if request.headers()["x-request-id"] == "late" {
+                late.wait_for(|arrived| *arrived).await.unwrap();
+            }
+            api.oneshot(request).await
+        }
+    });
+    let client = BearerAuthLayer::new(source(&server)).layer(detour);
+    assert_eq!(status(&client, order("first", "")).await, 200);
+
+    let sending = tokio::spawn(client.clone().oneshot(order("late", "")));
+    yield_now().await;
+    server.revoke_access_tokens();
+    assert_eq!(status(&client, order("prompt", "")).await, 200);
+    assert_eq!(server.refreshes(), 2);
+    arrive.send_replace(true);
+    assert_eq!(sending.await.unwrap().unwrap().status(), 200);
+    assert_eq!(status(&client, order("last", "")).await, 200);
+    assert_eq!(server.refreshes(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_sent_at_most_twice() {
+    let (server, api) = standard();
+    api.refuse_all(true);
+    let client = BearerAuthLayer::new(source(&server)).layer(api.clone());
+    let response = send(&client, order("once more", "")).await.unwrap();
+    assert_eq!(response.status(), 401);
+    assert_eq!(reason(&response).kind(), TokenErrorKind::Rejected);
+    assert_eq!(api.seen()["once more"], 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_replayed_flows_through_and_its_refusal_is_the_callers() {
+    let (server, api) = standard();
+    let client = BearerAuthLayer::new(source(&server))
+        .replay_limit(8)
+        .layer(api.clone());
+    let response = send(&client, order("fits", "12345678")).await.unwrap();
+    assert_eq!(text(response).await, "12345678");
+
+    server.revoke_access_tokens();
+    let response = send(&client, order("too long", "123456789")).await.unwrap();
+    assert_eq!(response.status(), 401);
+    assert_eq!(reason(&response).kind(), TokenErrorKind::NotReplayed);
+    assert_eq!(api.seen()["too long"], 1);
+
+    let response = send(&client, order("next", "123456789")).await.unwrap();
+    assert_eq!(text(response).await, "123456789", "the token was replaced");
+}
+
+/// A body that nobody may look at before the caller does.
+struct Unread {
+    text: Option<Bytes>,
+    touched: Arc<AtomicBool>,
+}
+
+impl Body for Unread {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.touched.store(true, Ordering::SeqCst);
+        Poll::Ready(self.text.take().map(|text| Ok(Frame::data(text))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn if_no_other_token_can_be_had_the_caller_gets_the_servers_own_refusal_unread() {
+    let touched = Arc::new(AtomicBool::new(false));
+    let flag = touched.clone();
+    let api = service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| {
+        let body = Unread {
+            text: Some(Bytes::from_static(b"the administrator has locked you out")),
+            touched: flag.clone(),
+        };
+        let response = Response::builder()
+            .status(401)
+            .header("x-incident", "4711")
+            .body(body);
+        async { response }
+    });
+    let source = source_fn(|request| async move {
+        match request.refused_token() {
+            None => Token::new("only-one"),
+            Some(_) => Err(TokenError::new(
+                TokenErrorKind::ReauthRequired,
+                "log in again",
+            )),
+        }
+    });
+    let client = BearerAuthLayer::new(source).layer(api);
+
+    let response = send(&client, order("order", "")).await.unwrap();
+    assert!(!touched.load(Ordering::SeqCst));
+    assert_eq!(response.status(), 401);
+    assert_eq!(response.headers()["x-incident"], "4711");
+    assert_eq!(reason(&response).kind(), TokenErrorKind::ReauthRequired);
+    assert_eq!(text(response).await, "the administrator has locked you out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_of_the_business_cost_neither_a_refresh_nor_a_replay() {
+    for code in [400, 403, 404, 409, 422, 500] {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let count = sent.clone();
+        let api = service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| {
+            count.fetch_add(1, Ordering::SeqCst);
+            async move { Response::builder().status(code).body(String::from("no")) }
+        });
+        let server = AuthorizationServer::new(Dialect::Rfc6749);
+        let client = BearerAuthLayer::new(source(&server)).layer(api);
+        let response = send(&client, order("order", "")).await.unwrap();
+        assert_eq!(response.status(), code);
+        assert_eq!(
+            response
+                .extensions()
+                .get::<TokenError>()
+                .map(TokenError::kind),
+            None
+        );
+        assert_eq!(
+            (sent.load(Ordering::SeqCst), server.token_requests()),
+            (1, 1)
+        );
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Sharing.
+
+#[tokio::test(start_paused = true)]
+async fn two_layers_from_one_cache_share_the_token() {
+    let (server, api) = standard();
+    let cache = TokenCache::new(source(&server));
+    let orders = BearerAuthLayer::from(cache.clone()).layer(api.clone());
+    let invoices = AuthorizeLayer::from(cache.clone()).layer(api.clone());
+
+    assert_eq!(status(&orders, order("order", "")).await, 200);
+    assert_eq!(status(&invoices, get(API)).await, 200);
+    let sent: Vec<_> = api
+        .requests()
+        .into_iter()
+        .map(|it| it.headers[AUTHORIZATION].clone())
+        .collect();
+    assert_eq!(sent[0], sent[1]);
+    assert_eq!(cache.token().await.unwrap().header(), &sent[0]);
+
+    // What one has learnt the other knows.
+    server.revoke_access_tokens();
+    assert_eq!(status(&orders, order("again", "")).await, 200);
+    assert_eq!(status(&invoices, get(API)).await, 200);
+    assert_eq!((server.refreshes(), api.refused()), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clone_of_the_service_is_as_good_as_the_original() {
+    let (server, api) = standard();
+    let original = BearerAuthLayer::new(source(&server)).layer(api.clone());
+    let early = original.clone();
+    assert_eq!(status(&original, order("original", "")).await, 200);
+    let late = original.clone();
+    for (n, client) in [&early, &late, &original].into_iter().enumerate() {
+        assert_eq!(status(client, order("calm", "")).await, 200);
+        assert_eq!(server.refreshes(), n + 1);
+        server.revoke_access_tokens();
+        let id = format!("healed-{n}");
+        let response = send(client, order(&id, "a bell")).await.unwrap();
+        assert_eq!((response.status(), api.seen()[&id]), (StatusCode::OK, 2));
+        assert_eq!(text(response).await, "a bell");
+        assert_eq!(
+            server.refreshes(),
+            n + 2,
+            "the clones share what one has got"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_who_come_together_wait_for_one_token() {
+    let (server, api) = standard();
+    server.fault(Fault::Delay(Duration::from_secs(3)));
+    let client = BearerAuthLayer::new(source(&server)).layer(api.clone());
+    let mut sending: JoinSet<_> = (0..50)
+        .map(|n| client.clone().oneshot(order(&n.to_string(), "")))
+        .collect();
+    while let Some(response) = sending.join_next().await {
+        assert_eq!(response.unwrap().unwrap().status(), 200);
+    }
+    assert_eq!((server.token_requests(), api.received()), (1, 50));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_shared_by_all_who_waited_for_it() {
+    let (server, api) = standard();
+    server.fault_always(Fault::Status(StatusCode::BAD_GATEWAY));
+    let client = BearerAuthLayer::new(source(&server)).layer(api.clone());
+    let mut sending: JoinSet<_> = (0..50)
+        .map(|n| client.clone().oneshot(order(&n.to_string(), "")))
+        .collect();
+    while let Some(outcome) = sending.join_next().await {
+        let error = failure(outcome.unwrap());
+        assert_eq!(error.kind(), TokenErrorKind::Server);
+        assert_eq!(error.status(), Some(StatusCode::BAD_GATEWAY));
+    }
+    assert_eq!((server.token_requests(), api.received()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_caller_does_not_abort_the_refresh() {
+    let (server, api) = standard();
+    server.fault(Fault::Delay(Duration::from_secs(5)));
+    let client = BearerAuthLayer::new(source(&server)).layer(api.clone());
+
+    let impatient = timeout(
+        Duration::from_secs(1),
+        client.clone().oneshot(order("impatient", "")),
+    );
+    assert!(impatient.await.is_err());
+    assert_eq!((server.token_requests(), server.refreshes()), (1, 1));
+
+    let since = Instant::now();
+    assert_eq!(status(&client, order("patient", "")).await, 200);
+    assert_eq!(
+        since.elapsed().as_secs(),
+        4,
+        "the rest of the first caller's refresh"
+    );
+    assert_eq!((server.token_requests(), api.seen().len()), (1, 1));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Readiness. The mock fails on a call that no readiness preceded.
+
+type Mocked = Request<ReplayBody<Full<Bytes>>>;
+
+/// Refuses `bad`, and serves whatever else comes; gives what it saw.
+async fn answer_but(
+    bad: &str,
+    handle: &mut mock::Handle<Mocked, Response<String>>,
+    requests: usize,
+) {
+    for _ in 0..requests {
+        let (request, reply) = handle.next_request().await.unwrap();
+        let refused = request.headers()[AUTHORIZATION] == *bad;
+        let status = if refused { 401 } else { 200 };
+        reply.send_response(
+            Response::builder()
+                .status(status)
+                .body(String::new())
+                .unwrap(),
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_is_honoured_with_a_fresh_token() {
+    let (inner, mut handle) = mock::pair::<Mocked, Response<String>>();
+    let cache = TokenCache::new(numbered());
+    cache.token().await.unwrap();
+    let mut client = BearerAuthLayer::from(cache).layer(inner);
+
+    handle.allow(0);
+    let mut ready = tokio_test::task::spawn(client.ready());
+    assert!(
+        ready.poll().is_pending(),
+        "it is not readier than the inner service"
+    );
+    handle.allow(1);
+    assert!(ready.is_woken());
+    assert!(ready.poll().is_ready());
+    drop(ready);
+    let sending = tokio::spawn(client.call(get(API)));
+    answer_but("none", &mut handle, 1).await;
+    assert_eq!(sending.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_is_honoured_after_waiting_for_a_token() {
+    let (inner, mut handle) = mock::pair::<Mocked, Response<String>>();
+    let mut client = BearerAuthLayer::new(slow()).layer(inner);
+    handle.allow(1);
+    client.ready().await.unwrap();
+    let sending = tokio::spawn(client.call(get(API)));
+    // The readiness that the call had was given up for the time of the wait: it must be asked for again.
+    yield_now().await;
+    handle.allow(0);
+    sleep(Duration::from_secs(2)).await;
+    assert!(!sending.is_finished());
+    handle.allow(1);
+    answer_but("none", &mut handle, 1).await;
+    assert_eq!(sending.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_is_honoured_by_a_replay() {
+    for source in [false, true] {
+        let (inner, mut handle) = mock::pair::<Mocked, Response<String>>();
+        let cache = if source {
+            TokenCache::new(slow())
+        } else {
+            TokenCache::new(numbered())
+        };
+        let mut client = BearerAuthLayer::from(cache).layer(inner);
+        handle.allow(1);
+        client.ready().await.unwrap();
+        let sending = tokio::spawn(client.call(get(API)));
+        if source {
+            sleep(Duration::from_secs(2)).await;
+        }
+        answer_but("Bearer token-1", &mut handle, 1).await;
+        handle.allow(0);
+        sleep(Duration::from_secs(5)).await;
+        assert!(
+            !sending.is_finished(),
+            "the replay waits until it may be sent"
+        );
+        handle.allow(1);
+        answer_but("Bearer token-1", &mut handle, 1).await;
+        assert_eq!(sending.await.unwrap().unwrap().status(), 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn authorize_honours_readiness_while_it_waits() {
+    let (inner, mut handle) = mock::pair::<Ask, Response<()>>();
+    let mut client = AuthorizeLayer::new(slow()).layer(inner);
+    client.ready().await.unwrap();
+    let sending = tokio::spawn(client.call(get(API)));
+    yield_now().await;
+    handle.allow(0);
+    sleep(Duration::from_secs(2)).await;
+    assert!(!sending.is_finished());
+    handle.allow(1);
+    let (request, reply) = handle.next_request().await.unwrap();
+    assert_eq!(request.headers()[AUTHORIZATION], "Bearer token-1");
+    reply.send_response(Response::new(()));
+    assert_eq!(sending.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inner_service_that_fails_to_be_ready_is_the_callers_to_know() {
+    let (inner, mut handle) = mock::pair::<Mocked, Response<String>>();
+    handle.send_error("out of order");
+    let client = BearerAuthLayer::new(numbered()).layer(inner);
+    let error = client.oneshot(get(API)).await.unwrap_err();
+    assert!(error.to_string().contains("out of order"), "{error}");
+}
+
+/// Token endpoint and API behind one door.
+#[derive(Clone)]
+struct Site {
+    server: AuthorizationServer,
+    api: ProtectedApi,
+}
+
+impl<B> Service<Request<B>> for Site
+where
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    type Response = Response<ReplyBody>;
+    type Error = BoxError;
+    type Future = ReplyFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ReplyFuture {
+        if request.uri().path() == self.server.token_path() {
+            self.server.call(request)
+        } else {
+            self.api.call(request)
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn token_endpoint_and_api_never_deadlock_behind_one_limit_of_one() {
+    let (server, api) = standard();
+    server.fault_always(Fault::Delay(Duration::from_millis(100)));
+    let site = Site {
+        server: server.clone(),
+        api: api.clone(),
+    };
+    let narrow = ConcurrencyLimit::new(site, 1);
+    let endpoint = TokenEndpoint::with_transport(TOKEN_URL, narrow.clone())
+        .unwrap()
+        .client_auth(ClientAuth::basic(
+            AuthorizationServer::CLIENT_ID,
+            AuthorizationServer::CLIENT_SECRET,
+        ));
+    let source = RefreshTokenSource::new(endpoint, server.issue_refresh_token());
+    let client = BearerAuthLayer::new(source).layer(narrow);
+
+    let since = Instant::now();
+    for round in 1..=3 {
+        let mut sending: JoinSet<_> = (0..10)
+            .map(|n| client.clone().oneshot(order(&format!("{round}-{n}"), "")))
+            .collect();
+        while let Some(response) = sending.join_next().await {
+            assert_eq!(response.unwrap().unwrap().status(), 200);
+        }
+        assert_eq!(server.refreshes(), round);
+        server.revoke_access_tokens();
+    }
+    assert!(
+        since.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        since.elapsed()
+    );
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Where the token goes, and where it doesn't.
+
+#[tokio::test(start_paused = true)]
+async fn an_authorization_of_the_callers_own_stays() {
+    let (server, api) = standard();
+    let client = BearerAuthLayer::new(source(&server)).layer(api.clone());
+    let mut request = get(API);
+    request
+        .headers_mut()
+        .insert(AUTHORIZATION, "Basic bWU6bWU=".parse().unwrap());
+    assert_eq!(status(&client, request).await, 401);
+    assert_eq!(api.requests()[0].headers[AUTHORIZATION], "Basic bWU6bWU=");
+    assert_eq!((api.received(), server.token_requests()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_to_another_origin_passes_without_the_token() {
+    let (server, api) = standard();
+    let layer = BearerAuthLayer::new(source(&server)).origins(Origins::only([API]).unwrap());
+    let client = layer.layer(api.clone());
+    for elsewhere in [
+        "https://api.example.com.evil.example/",
+        "https://api.example.com@evil.example/",
+        "https://api.example.com:8443/",
+        "http://api.example.com/",
+    ] {
+        // Not even a refusal there costs anything.
+        assert_eq!(status(&client, get(elsewhere)).await, 401, "{elsewhere}");
+        let sent = api.requests().pop().unwrap();
+        assert!(!sent.headers.contains_key(AUTHORIZATION), "{elsewhere}");
+    }
+    assert_eq!((api.received(), server.token_requests()), (4, 0));
+    assert_eq!(status(&client, get(API)).await, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn plain_http_to_another_machine_is_an_error_and_nothing_is_sent() {
+    let (server, api) = standard();
+    let client = BearerAuthLayer::new(source(&server)).layer(api.clone());
+    let error = failure(send(&client, get("http://api.example.com/")).await);
+    assert_eq!(error.kind(), TokenErrorKind::InsecureOrigin);
+    assert!(error.to_string().contains("use https"), "{error}");
+    assert_eq!((api.received(), server.token_requests()), (0, 0));
+    assert_eq!(status(&client, get("http://127.0.0.1:8080/")).await, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_token_is_marked_sensitive_on_its_way() {
+    let (server, api) = standard();
+    let sensitive = Arc::new(AtomicUsize::new(0));
+    let seen = sensitive.clone();
+    let client = ServiceBuilder::new()
+        .layer(BearerAuthLayer::new(source(&server)))
+        .map_request(move |request: Mocked| {
+            let value = &request.headers()[AUTHORIZATION];
+            seen.fetch_add(usize::from(value.is_sensitive()), Ordering::SeqCst);
+            request
+        })
+        .service(api);
+    assert_eq!(status(&client, get(API)).await, 200);
+    server.revoke_access_tokens();
+    assert_eq!(status(&client, get(API)).await, 200);
+    assert_eq!(sensitive.load(Ordering::SeqCst), 3, "on replays too");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The parts by themselves.
+
+#[tokio::test(start_paused = true)]
+async fn authorize_alone_puts_the_token_on_and_never_sends_twice() {
+    let (server, api) = standard();
+    let client = AuthorizeLayer::new(source(&server)).layer(api.clone());
+    assert_eq!(status(&client, order("first", "")).await, 200);
+    server.revoke_access_tokens();
+    assert_eq!(status(&client, order("refused", "")).await, 401);
+    assert_eq!(api.seen()["refused"], 1);
+    // But the refusal was noted.
+    assert_eq!(status(&client, order("next", "")).await, 200);
+    assert_eq!((server.refreshes(), api.received()), (2, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_and_authorize_composed_by_hand_heal_a_refusal() {
+    let (server, api) = standard();
+    let cache = TokenCache::new(source(&server));
+    let client = ServiceBuilder::new()
+        .map_request(|request: Ask| request.map(|body| ReplayBody::new(body, 64 * 1024)))
+        .retry(RefreshOnReject::new(cache.clone()))
+        .layer(AuthorizeLayer::from(cache))
+        .service(api.clone());
+    assert_eq!(status(&client, order("first", "")).await, 200);
+    server.revoke_access_tokens();
+    let response = send(&client, order("healed", "a bell")).await.unwrap();
+    assert_eq!(text(response).await, "a bell");
+    assert_eq!((server.refreshes(), api.seen()["healed"]), (2, 2));
+
+    api.refuse_all(true);
+    let response = send(&client, order("refused", "")).await.unwrap();
+    assert_eq!(
+        (response.status(), api.seen()["refused"]),
+        (StatusCode::UNAUTHORIZED, 2)
+    );
+    assert_eq!(reason(&response).kind(), TokenErrorKind::Rejected);
+}

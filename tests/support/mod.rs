@@ -1,0 +1,110 @@
+//! What the tests from outside share: servers in memory, requests, and a look at errors.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses some of it, and none of it is anybody else's"
+)]
+
+use std::error::Error;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use tower::{BoxError, Service, ServiceExt};
+use tower_bearer::{
+    ClientAuth, RefreshTokenSource, TokenCache, TokenEndpoint, TokenError, TokenRequest,
+    TokenSource, testing::AuthorizationServer,
+};
+
+pub const API: &str = "https://api.example.com";
+pub const TOKEN_URL: &str = "https://login.example.com/token";
+
+pub type Ask = Request<Full<Bytes>>;
+
+/// A session at a server that speaks the standard.
+pub fn source(server: &AuthorizationServer) -> RefreshTokenSource {
+    let endpoint = TokenEndpoint::with_transport(TOKEN_URL, server.clone())
+        .unwrap()
+        .client_auth(ClientAuth::basic(
+            AuthorizationServer::CLIENT_ID,
+            AuthorizationServer::CLIENT_SECRET,
+        ));
+    RefreshTokenSource::new(endpoint, server.issue_refresh_token())
+}
+
+pub fn get(url: &str) -> Ask {
+    Request::get(url).body(Full::default()).unwrap()
+}
+
+/// An order that the API counts by its `id`, and echoes.
+pub fn order(id: &str, body: &'static str) -> Ask {
+    Request::post(format!("{API}/orders"))
+        .header("x-request-id", id)
+        .body(Full::from(body))
+        .unwrap()
+}
+
+pub async fn send<S, Q, R>(client: &S, request: Q) -> Result<Response<R>, BoxError>
+where
+    S: Service<Q, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    client.clone().oneshot(request).await.map_err(Into::into)
+}
+
+pub async fn status<S, Q, R>(client: &S, request: Q) -> u16
+where
+    S: Service<Q, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    send(client, request).await.unwrap().status().as_u16()
+}
+
+pub async fn text<B: Body<Error: std::fmt::Debug>>(response: Response<B>) -> String {
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(body.into()).unwrap()
+}
+
+/// The error that a request failed with.
+pub fn failure<R>(outcome: Result<R, BoxError>) -> TokenError {
+    let error = outcome.err().expect("no token, so no response");
+    *error.downcast().expect("a `TokenError`")
+}
+
+/// The error that came with a response.
+pub fn reason<R>(response: &Response<R>) -> TokenError {
+    let reason = response.extensions().get();
+    reason.cloned().expect("a `TokenError` in the extensions")
+}
+
+/// What a source fails with when it is asked for its first token.
+pub async fn refusal(source: impl TokenSource) -> TokenError {
+    source.token(TokenRequest::new()).await.unwrap_err()
+}
+
+/// Gets a first token, and a second in place of it as if the API had refused it.
+pub async fn two_tokens(source: impl TokenSource) -> Result<TokenCache, TokenError> {
+    let cache = TokenCache::new(source);
+    let first = cache.token().await?;
+    cache.reject(&first);
+    let second = cache.token().await?;
+    assert_ne!(first.expose_secret(), second.expose_secret());
+    Ok(cache)
+}
+
+/// Fails if the error or anything that caused it tells one of the secrets, in whatever form it is printed.
+#[track_caller]
+pub fn assert_hides(error: &TokenError, secrets: &[&str]) {
+    let mut told = vec![format!("{error}{error:?}{error:#?}")];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        told.push(format!("{error}{error:?}{error:#?}"));
+        cause = error.source();
+    }
+    let told = told.concat();
+    for secret in secrets {
+        assert!(!told.contains(secret), "`{secret}` is told in: {told}");
+    }
+}
