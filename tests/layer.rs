@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header::AUTHORIZATION};
+use http::{HeaderValue, Request, Response, StatusCode, header::AUTHORIZATION};
 use http_body::{Body, Frame};
 use http_body_util::Full;
 use support::{API, Ask, TOKEN_URL, failure, get, order, reason, send, source, status, text};
@@ -124,12 +124,15 @@ async fn a_late_refusal_of_an_old_token_does_not_end_the_new_one() {
 #[tokio::test(start_paused = true)]
 async fn a_request_is_sent_at_most_twice() {
     let (server, api) = standard();
-    api.refuse_all(true);
     let client = BearerAuthLayer::new(source(&server)).layer(api.clone());
-    let response = send(&client, order("once more", "")).await.unwrap();
+    assert_eq!(status(&client, order("accepted", "")).await, 200);
+
+    api.refuse_all(true);
+    let response = send(&client, order("refused", "")).await.unwrap();
     assert_eq!(response.status(), 401);
     assert_eq!(reason(&response).kind(), TokenErrorKind::Rejected);
-    assert_eq!(api.seen()["once more"], 2);
+    assert_eq!(api.seen()["refused"], 2);
+    assert_eq!(server.refreshes(), 2, "the replay's refusal costs none");
 }
 
 #[tokio::test(start_paused = true)]
@@ -564,22 +567,30 @@ async fn plain_http_to_another_machine_is_an_error_and_nothing_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_token_is_marked_sensitive_on_its_way() {
+async fn what_is_sensitive_is_marked_so_on_replays_too() {
     let (server, api) = standard();
     let sensitive = Arc::new(AtomicUsize::new(0));
     let seen = sensitive.clone();
     let client = ServiceBuilder::new()
         .layer(BearerAuthLayer::new(source(&server)))
         .map_request(move |request: Mocked| {
-            let value = &request.headers()[AUTHORIZATION];
-            seen.fetch_add(usize::from(value.is_sensitive()), Ordering::SeqCst);
+            let hidden = |name| request.headers()[name].is_sensitive();
+            let both = hidden("authorization") && hidden("x-api-key");
+            seen.fetch_add(usize::from(both), Ordering::SeqCst);
             request
         })
         .service(api);
-    assert_eq!(status(&client, get(API)).await, 200);
+    let with_key = || {
+        let mut request = get(API);
+        let mut key = HeaderValue::from_static("the caller's");
+        key.set_sensitive(true);
+        request.headers_mut().insert("x-api-key", key);
+        request
+    };
+    assert_eq!(status(&client, with_key()).await, 200);
     server.revoke_access_tokens();
-    assert_eq!(status(&client, get(API)).await, 200);
-    assert_eq!(sensitive.load(Ordering::SeqCst), 3, "on replays too");
+    assert_eq!(status(&client, with_key()).await, 200);
+    assert_eq!(sensitive.load(Ordering::SeqCst), 3);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
