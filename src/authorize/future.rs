@@ -53,13 +53,14 @@ where
         let this = self.project();
         let (mut response, issued) = ready!(this.sending.poll(cx))?;
         if let Some(issued) = issued {
-            match this.guard.classifier.classify(ResponseHead::of(&response)) {
+            let head = ResponseHead::of(&response);
+            match this.guard.classifier.classify(head) {
                 Verdict::Refused => {
                     // Reported at once: the next request, or the retry policy above, finds the renewal under way.
                     drop(this.guard.cache.reject_issued(&issued));
                     response.extensions_mut().insert(Refused(issued));
                 }
-                _ if response.status().is_success() => issued.prove(),
+                verdict if head.proves_token(verdict) => issued.prove(),
                 _ => {}
             }
         }

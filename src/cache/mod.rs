@@ -27,6 +27,7 @@ mod warm;
 use std::{fmt, sync::Arc, time::Duration};
 
 pub(crate) use flight::Wait;
+use http::HeaderValue;
 pub use schedule::Schedule;
 pub(crate) use state::{Issued, Lookup};
 use state::{Settings, Shared};
@@ -160,6 +161,11 @@ impl TokenCache {
         self.shared
             .reject(issued.token(), !issued.is_proven())
             .lookup(&self.shared)
+    }
+
+    /// Reports that the API refused what was sent in this `Authorization`: a token of this cache, perhaps of the past.
+    pub(crate) fn reject_sent(&self, sent: &HeaderValue) {
+        self.shared.reject_sent(sent);
     }
 
     /// What to wait for until the refused token has been replaced, if anything.

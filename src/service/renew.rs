@@ -142,9 +142,13 @@ where
                     let Some(issued) = issued else {
                         return Poll::Ready(Ok(Answer::Final(response)));
                     };
-                    let verdict = this.guard.classifier.classify(ResponseHead::of(&response));
+                    let head = ResponseHead::of(&response);
+                    let verdict = this.guard.classifier.classify(head);
                     if verdict != Verdict::Refused {
-                        accepted(&response, &issued, replay, this.guard, this.policy);
+                        if head.proves_token(verdict) {
+                            issued.prove();
+                        }
+                        answered(replay, this.guard, this.policy);
                         return Poll::Ready(Ok(Answer::Final(response)));
                     }
                     let wait = match refused(&issued, replay, this.guard, this.policy) {
@@ -177,16 +181,7 @@ where
 }
 
 #[inline]
-fn accepted<B, R>(
-    response: &Response<R>,
-    issued: &Issued,
-    replay: &Replay<B>,
-    guard: &Guard,
-    policy: &RefreshOnReject,
-) {
-    if response.status().is_success() {
-        issued.prove();
-    }
+fn answered<B>(replay: &Replay<B>, guard: &Guard, policy: &RefreshOnReject) {
     if let Replay::This = replay {
         guard.cache.replay_accepted();
         policy.replays().deposit();
