@@ -29,7 +29,7 @@ use std::{fmt, sync::Arc, time::Duration};
 pub(crate) use flight::Wait;
 use http::HeaderValue;
 pub use schedule::Schedule;
-pub(crate) use state::{Issued, Lookup};
+pub(crate) use state::{Issued, Lookup, Replacement};
 use state::{Settings, Shared};
 pub use status::{CacheStatus, TokenState};
 use tokio::sync::watch;
@@ -169,11 +169,21 @@ impl TokenCache {
     }
 
     /// What to wait for until the refused token has been replaced, if anything.
-    pub(crate) fn replacement(&self, refused: &Issued) -> Result<Option<Wait>, TokenError> {
+    pub(crate) fn replacement(&self, refused: &Issued) -> Result<Replacement, TokenError> {
         match self.reject_issued(refused) {
-            Lookup::Ready(issued) => refused.replaced_by(&issued).map(|()| None),
-            Lookup::Wait(wait) => Ok(Some(wait)),
+            Lookup::Ready(issued) => refused
+                .replaced_by(&issued)
+                .map(|()| Replacement::Here(issued)),
+            Lookup::Wait(wait) => Ok(Replacement::Coming(wait)),
             Lookup::Failed(error) => Err(error),
+        }
+    }
+
+    /// The current token if it is usable, else the one that was waited for: what has come so far goes on.
+    pub(crate) fn current_or(&self, waited_for: Arc<Issued>) -> Arc<Issued> {
+        match self.lookup() {
+            Lookup::Ready(issued) => issued,
+            Lookup::Wait(_) | Lookup::Failed(_) => waited_for,
         }
     }
 

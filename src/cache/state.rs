@@ -84,6 +84,12 @@ pub(crate) enum Lookup {
     Failed(TokenError),
 }
 
+/// What stands for a token that was refused.
+pub(crate) enum Replacement {
+    Here(Arc<Issued>),
+    Coming(Wait),
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) schedule: Schedule,
