@@ -119,7 +119,10 @@ pub use endpoint::ReqwestTransport;
 pub use endpoint::{BodyFormat, ClientAuth, TokenEndpoint};
 pub use error::{TokenError, TokenErrorKind};
 pub use layer::BearerAuthLayer;
-pub use retry::{BearerChallenge, ClassifyResponse, RefreshOnReject, ResponseHead, Verdict};
+pub use retry::{
+    BearerChallenge, ClassifyResponse, InspectBodyLayer, RefreshOnReject, RejectOnTrailersLayer,
+    ResponseHead, Verdict,
+};
 pub use service::BearerAuth;
 pub use source::{ExchangeTokenSource, RefreshTokenSource, TokenRequest, TokenSource, source_fn};
 pub use store::{MemoryStore, Session, StoreLease, TokenStore};

@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use super::layer::Guard;
 use crate::{
-    cache::{Issued, Wait},
+    cache::{Issued, TokenCache, Wait},
     error::TokenError,
     retry::{Refused, ResponseHead, Verdict},
 };
@@ -53,13 +53,14 @@ where
         let this = self.project();
         let (mut response, issued) = ready!(this.sending.poll(cx))?;
         if let Some(issued) = issued {
-            match this.guard.classifier.classify(ResponseHead::of(&response)) {
+            let head = ResponseHead::of(&response);
+            match this.guard.classifier.classify(head) {
                 Verdict::Refused => {
                     // Reported at once: the next request, or the retry policy above, finds the renewal under way.
                     drop(this.guard.cache.reject_issued(&issued));
                     response.extensions_mut().insert(Refused(issued));
                 }
-                _ if response.status().is_success() => issued.prove(),
+                verdict if head.proves_token(verdict) => issued.prove(),
                 _ => {}
             }
         }
@@ -102,7 +103,7 @@ pin_project! {
             wait: Wait,
             parked: Option<Parked<S, B>>,
         },
-        // The token is on the request; `inner` must become ready again.
+        // The token is there; `inner` must become ready again.
         Readying {
             parked: Option<Parked<S, B>>,
             issued: Option<Arc<Issued>>,
@@ -118,6 +119,7 @@ pin_project! {
 struct Parked<S, B> {
     inner: S,
     request: Request<B>,
+    cache: TokenCache,
 }
 
 impl<S, B> Authorizing<S, B>
@@ -131,11 +133,16 @@ where
         }
     }
 
-    pub(super) fn waiting(wait: Wait, inner: S, request: Request<B>) -> Self {
+    pub(super) fn waiting(wait: Wait, inner: S, request: Request<B>, cache: TokenCache) -> Self {
+        let parked = Parked {
+            inner,
+            request,
+            cache,
+        };
         Self {
             state: State::Waiting {
                 wait,
-                parked: Some(Parked { inner, request }),
+                parked: Some(parked),
             },
         }
     }
@@ -165,19 +172,26 @@ where
                 }
                 StateProj::Waiting { wait, parked } => {
                     let issued = ready!(wait.poll(cx))?;
-                    let mut parked = parked.take().expect("polled after completion");
-                    let header = issued.token().header().clone();
-                    parked.request.headers_mut().insert(AUTHORIZATION, header);
+                    let parked = parked.take();
                     state.set(State::Readying {
-                        parked: Some(parked),
+                        parked,
                         issued: Some(issued),
                     });
                 }
                 StateProj::Readying { parked, issued } => {
                     let ready = parked.as_mut().expect("polled after completion");
                     ready!(ready.inner.poll_ready(cx)).map_err(Into::into)?;
-                    let Parked { mut inner, request } = parked.take().expect("just looked at");
-                    let issued = issued.take();
+                    let Parked {
+                        mut inner,
+                        mut request,
+                        cache,
+                    } = parked.take().expect("just looked at");
+                    // Readiness can take longer than a token lasts.
+                    let issued = issued.take().map(|issued| cache.current_or(issued));
+                    if let Some(issued) = &issued {
+                        let header = issued.token().header().clone();
+                        request.headers_mut().insert(AUTHORIZATION, header);
+                    }
                     let future = inner.call(request);
                     state.set(State::Sent { future, issued });
                 }

@@ -16,7 +16,7 @@ use super::{
     future::{Authorizing, ResponseFuture},
 };
 use crate::{
-    cache::{Lookup, TokenCache},
+    cache::{Issued, Lookup, TokenCache},
     error::{TokenError, TokenErrorKind},
     retry::{BearerChallenge, ClassifyResponse},
     source::TokenSource,
@@ -162,25 +162,32 @@ impl<S> Authorize<S> {
     }
 
     /// Sends `request` with the token, if `scope` says that it may have it. The inner service must be ready.
+    ///
+    /// Who has waited for a token already waits for no other, nor fails for want of it.
     #[inline]
-    pub(crate) fn send<B>(&mut self, mut request: Request<B>, scope: Scope) -> Authorizing<S, B>
+    pub(crate) fn send<B>(
+        &mut self,
+        mut request: Request<B>,
+        scope: Scope,
+        waited_for: Option<Arc<Issued>>,
+    ) -> Authorizing<S, B>
     where
         S: Service<Request<B>> + Clone,
     {
         match scope {
-            Scope::Inside => match self.guard.cache.lookup() {
-                Lookup::Ready(issued) => {
+            Scope::Inside => match (self.guard.cache.lookup(), waited_for) {
+                (Lookup::Ready(issued), _) | (_, Some(issued)) => {
                     let header = issued.token().header().clone();
                     request.headers_mut().insert(AUTHORIZATION, header);
                     Authorizing::sent(self.inner.call(request), Some(issued))
                 }
-                Lookup::Wait(wait) => {
+                (Lookup::Wait(wait), None) => {
                     // The readiness that was acquired goes with the instance that acquired it; a clone has none.
                     let inner = self.inner.clone();
                     drop(mem::replace(&mut self.inner, inner.clone()));
-                    Authorizing::waiting(wait, inner, request)
+                    Authorizing::waiting(wait, inner, request, self.guard.cache.clone())
                 }
-                Lookup::Failed(error) => self.fail(error),
+                (Lookup::Failed(error), None) => self.fail(error),
             },
             Scope::Outside => Authorizing::sent(self.inner.call(request), None),
             Scope::Insecure => self.fail(TokenError::new(
@@ -217,7 +224,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let scope = self.guard.judge(&request);
-        let sending = self.send(request, scope);
+        let sending = self.send(request, scope, None);
         ResponseFuture::new(sending, Arc::clone(&self.guard))
     }
 }

@@ -130,6 +130,17 @@ impl<B> ReplayBody<B> {
     }
 }
 
+impl<B> ReplayBody<B> {
+    /// Starts this handle without reading anything; false if it can't send the body from its start.
+    pub(crate) fn take_over(&mut self) -> bool {
+        match &mut self.kind {
+            Kind::Empty => true,
+            Kind::Once { .. } | Kind::Spent { .. } => false,
+            Kind::Shared(Handle { shared, reader }) => shared.start(reader),
+        }
+    }
+}
+
 impl<B> Clone for ReplayBody<B> {
     /// A handle that sends the body from its start, wherever this one stands.
     fn clone(&self) -> Self {

@@ -92,3 +92,9 @@ pub(crate) enum Lookup {
     Wait(Wait),
     Failed(TokenError),
 }
+
+/// What stands for a token that was refused.
+pub(crate) enum Replacement {
+    Here(Arc<Issued>),
+    Coming(Wait),
+}

@@ -29,7 +29,8 @@ mod warm;
 use std::{fmt, sync::Arc, time::Duration};
 
 pub(crate) use flight::Wait;
-pub(crate) use issued::{Issued, Lookup};
+use http::HeaderValue;
+pub(crate) use issued::{Issued, Lookup, Replacement};
 pub use schedule::Schedule;
 use state::{Settings, Shared};
 pub use status::{CacheStatus, TokenState};
@@ -164,12 +165,27 @@ impl TokenCache {
             .lookup(&self.shared)
     }
 
+    /// Reports that the API refused what was sent in this `Authorization`: a token of this cache, perhaps of the past.
+    pub(crate) fn reject_sent(&self, sent: &HeaderValue) {
+        self.shared.reject_sent(sent);
+    }
+
     /// What to wait for until the refused token has been replaced, if anything.
-    pub(crate) fn replacement(&self, refused: &Issued) -> Result<Option<Wait>, TokenError> {
+    pub(crate) fn replacement(&self, refused: &Issued) -> Result<Replacement, TokenError> {
         match self.reject_issued(refused) {
-            Lookup::Ready(issued) => refused.replaced_by(&issued).map(|()| None),
-            Lookup::Wait(wait) => Ok(Some(wait)),
+            Lookup::Ready(issued) => refused
+                .replaced_by(&issued)
+                .map(|()| Replacement::Here(issued)),
+            Lookup::Wait(wait) => Ok(Replacement::Coming(wait)),
             Lookup::Failed(error) => Err(error),
+        }
+    }
+
+    /// The current token if it is usable, else the one that was waited for: what has come so far goes on.
+    pub(crate) fn current_or(&self, waited_for: Arc<Issued>) -> Arc<Issued> {
+        match self.lookup() {
+            Lookup::Ready(issued) => issued,
+            Lookup::Wait(_) | Lookup::Failed(_) => waited_for,
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use http::HeaderValue;
 use tokio::sync::watch;
 
 use super::{
@@ -235,6 +236,16 @@ impl Shared {
             }
             boarding
         })
+    }
+
+    /// The API refused the token of this header value. It stands for a token only if it is the current one's: by then
+    /// an older one has been replaced.
+    pub(super) fn reject_sent(self: &Arc<Self>, sent: &HeaderValue) {
+        if let Some(issued) = self.current.load_full()
+            && issued.token.header() == sent
+        {
+            drop(self.reject(&issued.token, !issued.is_proven()));
+        }
     }
 
     /// Boards whatever brings another token than `refused`.

@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 use url::Url;
 
 use super::{Said, preset, required};
@@ -11,6 +12,7 @@ use crate::{
     cache::Schedule,
     endpoint::{BodyFormat, ClientAuth, TokenEndpoint, join, parse},
     error::TokenError,
+    retry::{InspectBodyLayer, ResponseHead, Verdict},
     source::RefreshTokenSource,
 };
 
@@ -31,7 +33,8 @@ const FLOOR: Duration = Duration::from_secs(60);
 /// 60 seconds between attempts ([`schedule`](Xoxoday::schedule)).
 ///
 /// Their advice to fetch new tokens "for every 4xx" is not followed: 400, 404, 409 and 422 are answers to the order, not
-/// to the token, and refreshing for each would trip the limit above.
+/// to the token, and refreshing for each would trip the limit above. A token that is no longer good is told in the body of
+/// an answer, whatever its status; [`inspect`](Xoxoday::inspect) makes the layer that reads it.
 ///
 /// Learned from the field, and so to be overridden: the addresses under `https://accounts.xoxoday.com`
 /// ([`token_url`](Xoxoday::token_url), [`company`](Xoxoday::company), [`origins`](Xoxoday::origins)) and that the body
@@ -46,8 +49,10 @@ const FLOOR: Duration = Duration::from_secs(60);
 /// use tower_bearer::{BearerAuthLayer, provider::Xoxoday};
 ///
 /// let source = Xoxoday::new("my-client", "my-secret", "the-refresh-token").company().build()?;
-/// let layer = BearerAuthLayer::new(source);
-/// # let _ = layer;
+/// let layers = tower::ServiceBuilder::new()
+///     .layer(BearerAuthLayer::new(source))
+///     .layer(Xoxoday::inspect());
+/// # let _ = layers;
 /// # }
 /// # Ok::<(), tower_bearer::TokenError>(())
 /// ```
@@ -102,6 +107,41 @@ impl Xoxoday {
             .keep_warm(true)
     }
 
+    /// The layer that finds out, below [`BearerAuthLayer`](crate::BearerAuthLayer), what Xoxoday says about a token.
+    ///
+    /// | In a JSON object, at its top | is |
+    /// |---|---|
+    /// | `"success": 0` with `"error_message_id": "auth.token_error"` | `Refused` |
+    /// | `"error": "invalid_token"` | `Refused` |
+    /// | `auth.request_limit_exceeded` as `message`, `error` or `error_message_id`, or as the `message` of one in `errors` | `Denied`: another refresh would only make it worse |
+    ///
+    /// The limit is also known where it isn't JSON (`{message:'auth.request_limit_exceeded'}`), which is how the vendor
+    /// prints it. The status doesn't matter, but for 5xx: what failed on the server may have had its effect.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use tower::{ServiceBuilder, ServiceExt, service_fn};
+    /// use tower_bearer::{ReplayBody, Verdict, provider::Xoxoday};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+    /// let client = ServiceBuilder::new()
+    ///     .layer(Xoxoday::inspect())
+    ///     .service(service_fn(|_: Request<()>| async {
+    ///         let body = r#"{"success":0,"error_message_id":"auth.token_error"}"#;
+    ///         Ok::<_, std::convert::Infallible>(Response::new(String::from(body)))
+    ///     }));
+    ///
+    /// let request = Request::get("/").header("authorization", "Bearer abc").body(())?;
+    /// let answer = client.oneshot(request).await?;
+    /// assert_eq!(answer.extensions().get(), Some(&Verdict::Refused));
+    /// # Ok(()) }
+    /// ```
+    pub fn inspect() -> InspectBodyLayer {
+        InspectBodyLayer::new(judge)
+    }
+
     fn checked_url(&self) -> Result<Url, TokenError> {
         let values = [
             ("a client id", self.client_id.as_str()),
@@ -134,10 +174,137 @@ impl Xoxoday {
     }
 }
 
+const LIMIT: &str = "auth.request_limit_exceeded";
+
+/// What the beginning of a body says about the token.
+fn judge(head: ResponseHead<'_>, beginning: &[u8]) -> Option<Verdict> {
+    if head.status.is_server_error() {
+        return None;
+    }
+    let Ok(body) = serde_json::from_slice::<Value>(beginning) else {
+        return is_printed_limit(beginning).then_some(Verdict::Denied);
+    };
+    let says = |field: &str, wanted: &str| body.get(field).is_some_and(|it| it == wanted);
+    if ["message", "error", "error_message_id"]
+        .iter()
+        .any(|field| says(field, LIMIT))
+        || lists_limit(&body)
+    {
+        Some(Verdict::Denied)
+    } else if says("error", "invalid_token")
+        || says("error_message_id", "auth.token_error") && failed(&body)
+    {
+        Some(Verdict::Refused)
+    } else {
+        None
+    }
+}
+
+/// `"success": 0`, in whichever type.
+fn failed(body: &Value) -> bool {
+    body.get("success")
+        .is_some_and(|it| *it == 0 || *it == "0" || *it == false)
+}
+
+fn lists_limit(body: &Value) -> bool {
+    let errors = body.get("errors").and_then(Value::as_array);
+    errors.is_some_and(|errors| {
+        errors
+            .iter()
+            .any(|error| error.get("message").is_some_and(|it| it == LIMIT))
+    })
+}
+
+/// Whether this is what the vendor prints, which is no JSON: `{message:'auth.request_limit_exceeded'}`.
+fn is_printed_limit(text: &[u8]) -> bool {
+    let mut rest = text.iter().copied().filter(|b| !b.is_ascii_whitespace());
+    let printed = [b"{message:'", LIMIT.as_bytes(), b"'"].concat();
+    printed.iter().all(|b| rest.next() == Some(*b))
+}
+
 impl fmt::Debug for Xoxoday {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Xoxoday")
             .field("client_id", &self.client_id)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+
+    use super::*;
+
+    fn says(status: u16, body: &str) -> Option<Verdict> {
+        let response = Response::builder().status(status).body(()).unwrap();
+        judge(ResponseHead::of(&response), body.as_bytes())
+    }
+
+    #[test]
+    fn a_token_that_is_no_longer_good_is_told_in_the_body() {
+        let bodies = [
+            r#"{"success":0,"error_message_id":"auth.token_error"}"#,
+            r#" { "error_message_id" : "auth.token_error", "success" : "0", "data": null } "#,
+            r#"{"success":false,"error_message_id":"auth.token_error"}"#,
+            r#"{"error":"invalid_token","error_description":"invalid/expired token"}"#,
+            "{\r\n\"error\":\"invalid_token\"}\n",
+        ];
+        for body in bodies {
+            for status in [200, 400, 401, 403] {
+                assert_eq!(
+                    says(status, body),
+                    Some(Verdict::Refused),
+                    "{status} {body}"
+                );
+            }
+            assert_eq!(says(500, body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn the_limit_is_no_refusal_of_the_token() {
+        let bodies = [
+            r#"{"message":"auth.request_limit_exceeded"}"#,
+            r#"{"errors":[{"message":"auth.request_limit_exceeded","penaltySeconds":60}]}"#,
+            r#"{"error":"invalid_token","message":"auth.request_limit_exceeded"}"#,
+            r#"{"success":0,"error_message_id":"auth.request_limit_exceeded"}"#,
+            "{message:'auth.request_limit_exceeded'}",
+            "{\nmessage: 'auth.request_limit_exceeded'\n}",
+        ];
+        for body in bodies {
+            for status in [200, 401, 403, 429] {
+                assert_eq!(says(status, body), Some(Verdict::Denied), "{status} {body}");
+            }
+        }
+    }
+
+    #[test]
+    fn business_that_mentions_such_words_is_business() {
+        let bodies = [
+            "",
+            "null",
+            "auth.token_error",
+            r#""invalid_token""#,
+            r#"["invalid_token","auth.token_error"]"#,
+            r#"{"success":1,"error_message_id":"auth.token_error"}"#,
+            r#"{"error_message_id":"auth.token_error"}"#,
+            r#"{"success":0,"error_message_id":"voucher.out_of_stock"}"#,
+            r#"{"success":1,"data":{"error":"invalid_token"}}"#,
+            r#"{"success":1,"data":[{"success":0,"error_message_id":"auth.token_error"}]}"#,
+            r#"{"title":"What to do about invalid_token and auth.token_error","error":null}"#,
+            r#"{"error":"invalid_token_format"}"#,
+            r#"{"error":{"invalid_token":true}}"#,
+            r#"{"error":["invalid_token"]}"#,
+            r#"{"errors":["auth.request_limit_exceeded"]}"#,
+            r#"{"note":"auth.request_limit_exceeded"}"#,
+            "<p>auth.request_limit_exceeded</p>",
+            r#"{"error":"invalid_token","error_descr"#,
+        ];
+        for body in bodies {
+            for status in [200, 400, 401, 404, 409, 422, 502] {
+                assert_eq!(says(status, body), None, "{status} {body}");
+            }
+        }
     }
 }

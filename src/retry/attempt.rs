@@ -7,13 +7,16 @@ use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version,
 };
 
-use crate::{authorize::Scope, body::ReplayBody, cache::Issued};
+use super::policy::not_kept;
+use crate::{authorize::Scope, body::ReplayBody, cache::Issued, error::TokenError};
 
 /// A request on its way to the service: as the caller sent it, or from the snapshot.
 pub(crate) struct Attempt<B> {
     head: Head,
     body: ReplayBody<B>,
     pub(crate) scope: Scope,
+    /// The token that a replay was held for.
+    by: Option<Arc<Issued>>,
 }
 
 enum Head {
@@ -29,6 +32,7 @@ impl<B> Attempt<B> {
             head: Head::Original(head),
             body,
             scope,
+            by: None,
         }
     }
 
@@ -40,9 +44,25 @@ impl<B> Attempt<B> {
                 head: Head::Snapshot(Snapshot::of(head)),
                 body: self.body.clone(),
                 scope: self.scope,
+                by: None,
             }),
             _ => None,
         }
+    }
+
+    /// From here on there is no way back to the refused response. So the body must be ours before that is let go of: the
+    /// first attempt may still be sending it, and exceed the limit a moment later. And the token that came goes with
+    /// it, so that the replay needs none that could fail to come.
+    pub(crate) fn begin_replay(&mut self, by: Arc<Issued>) -> Result<(), TokenError> {
+        if !self.body.take_over() {
+            return Err(not_kept());
+        }
+        self.by = Some(by);
+        Ok(())
+    }
+
+    pub(crate) fn token(&self) -> Option<&Arc<Issued>> {
+        self.by.as_ref()
     }
 
     pub(crate) fn is_replay(&self) -> bool {
@@ -180,7 +200,10 @@ pub(crate) enum Answer<R> {
     /// The caller's.
     Final(Response<R>),
     /// Refused for its token, and another token is there: to be sent again if that can be.
-    Healed(Option<Response<R>>),
+    Healed {
+        response: Option<Response<R>>,
+        by: Arc<Issued>,
+    },
 }
 
 impl<R> Answer<R> {
@@ -188,7 +211,7 @@ impl<R> Answer<R> {
         match self {
             Self::Final(response) => response,
             // Only the policy takes it, and then sends again.
-            Self::Healed(response) => response.expect("taken only to be replayed"),
+            Self::Healed { response, .. } => response.expect("taken only to be replayed"),
         }
     }
 }

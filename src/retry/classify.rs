@@ -57,9 +57,17 @@ impl<'a> ResponseHead<'a> {
             extensions: response.extensions(),
         }
     }
+
+    /// Whether an answer with this verdict shows that the token is good. A gRPC answer begins with 200 whatever comes.
+    #[inline]
+    pub(crate) fn proves_token(self, verdict: Verdict) -> bool {
+        verdict == Verdict::Accepted && self.status.is_success() && !is_grpc(self.headers)
+    }
 }
 
 /// What an answer says about the token that was sent.
+///
+/// A layer below can tell: [`BearerChallenge`] obeys a verdict that it finds in a response's extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
@@ -85,6 +93,7 @@ where
 ///
 /// | The answer | is |
 /// |---|---|
+/// | any, with a [`Verdict`] in its extensions | that verdict: a layer below knows more, such as [`InspectBodyLayer`](crate::InspectBodyLayer) |
 /// | 401, `WWW-Authenticate: Bearer error="invalid_token"` (RFC 6750 §3.1) | `Refused` |
 /// | 401, `Bearer` with `insufficient_scope`, `invalid_request` or `insufficient_user_authentication` (RFC 9470 §3) | `Denied`: the same session yields no other token |
 /// | 401, `Bearer` without an error, or one that isn't in the standards | `Refused`: many servers say no more for an expired token |
@@ -119,7 +128,9 @@ pub struct BearerChallenge;
 impl ClassifyResponse for BearerChallenge {
     #[inline]
     fn classify(&self, head: ResponseHead<'_>) -> Verdict {
-        if head.status == StatusCode::UNAUTHORIZED {
+        if let Some(verdict) = head.extensions.get::<Verdict>() {
+            *verdict
+        } else if head.status == StatusCode::UNAUTHORIZED {
             judge_challenges(head.headers)
         } else if is_grpc(head.headers) && is_unauthenticated(head.headers) {
             Verdict::Refused
@@ -130,7 +141,7 @@ impl ClassifyResponse for BearerChallenge {
 }
 
 #[inline]
-fn is_grpc(headers: &HeaderMap) -> bool {
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     headers
         .get(header::CONTENT_TYPE)

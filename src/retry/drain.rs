@@ -57,7 +57,8 @@ impl<R: Body> Future for Drain<R> {
             }
             match this.body.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    let data = frame.data_ref().map_or(0, Buf::remaining);
+                    // An empty frame counts too: a server that sends nothing else must not keep us busy.
+                    let data = frame.data_ref().map_or(0, Buf::remaining).max(1);
                     *this.read = this.read.saturating_add(data as u64);
                 }
                 Poll::Ready(None | Some(Err(_))) => return Poll::Ready(()),
@@ -154,6 +155,13 @@ mod tests {
         let mut drain = frames(std::iter::repeat_n(10_000, 1_000), false);
         (&mut drain).await;
         assert_eq!(drain.read, 70_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_of_empty_frames_is_left() {
+        let mut drain = frames(std::iter::repeat_n(0, 100_000), false);
+        (&mut drain).await;
+        assert!(!drain.body.left.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,11 +4,17 @@ mod attempt;
 mod challenge;
 mod classify;
 mod drain;
+mod inspect;
 mod policy;
+mod trailers;
 
 pub(crate) use self::attempt::{Answer, Attempt, Refused};
 pub use self::{
     classify::{BearerChallenge, ClassifyResponse, ResponseHead, Verdict},
     drain::{Drain, Renewed},
+    inspect::{InspectBody, InspectBodyFuture, InspectBodyLayer, JudgeBody},
     policy::RefreshOnReject,
+    trailers::{
+        RejectOnTrailers, RejectOnTrailersBody, RejectOnTrailersFuture, RejectOnTrailersLayer,
+    },
 };

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     body::ReplayBody,
-    cache::TokenCache,
+    cache::{Replacement, TokenCache},
     error::{TokenError, TokenErrorKind},
 };
 
@@ -119,14 +119,14 @@ impl Default for Replays {
 impl Replays {
     /// Whether a request like this may be sent again, budget aside.
     pub(crate) fn allow<B>(&self, method: &Method, body: &ReplayBody<B>) -> Result<(), TokenError> {
-        let reason = if self.only_idempotent && !method.is_idempotent() {
-            "only idempotent methods are sent again here"
+        if self.only_idempotent && !method.is_idempotent() {
+            let reason = "only idempotent methods are sent again here";
+            Err(TokenError::new(TokenErrorKind::NotReplayed, reason))
         } else if !body.can_replay() {
-            "its body can't be sent again: it failed, or it is larger than the replay limit"
+            Err(not_kept())
         } else {
-            return Ok(());
-        };
-        Err(TokenError::new(TokenErrorKind::NotReplayed, reason))
+            Ok(())
+        }
     }
 
     pub(crate) fn withdraw(&self) -> Result<(), TokenError> {
@@ -141,6 +141,11 @@ impl Replays {
     pub(crate) fn deposit(&self) {
         self.budget.deposit();
     }
+}
+
+pub(super) fn not_kept() -> TokenError {
+    let reason = "its body can't be sent again: it failed, or it is larger than the replay limit";
+    TokenError::new(TokenErrorKind::NotReplayed, reason)
 }
 
 impl fmt::Debug for Replays {
@@ -163,13 +168,17 @@ where
         attempt: &mut Attempt<B>,
         result: &mut Result<Answer<R>, BoxError>,
     ) -> Option<Drain<R>> {
-        let Ok(Answer::Healed(response)) = result else {
+        let Ok(Answer::Healed { response, by }) = result else {
             return None;
         };
         let allowed = self
             .replays
             .allow(attempt.method(), attempt.body())
-            .and_then(|()| self.replays.withdraw());
+            .and_then(|()| self.replays.withdraw())
+            .and_then(|()| {
+                let begun = attempt.begin_replay(Arc::clone(by));
+                begun.inspect_err(|_| self.replays.deposit())
+            });
         match allowed {
             Ok(()) => response
                 .take()
@@ -214,12 +223,15 @@ impl<B, R, E> Policy<Request<ReplayBody<B>>, Response<R>, E> for RefreshOnReject
             self.replays
                 .allow(request.method(), request.body())
                 .and_then(|()| self.cache.replacement(&issued))
-                .and_then(|wait| self.replays.withdraw().map(|()| wait))
+                .and_then(|replacement| self.replays.withdraw().map(|()| replacement))
         };
         match allowed {
-            Ok(wait) => {
+            Ok(replacement) => {
                 request.extensions_mut().insert(Replayed);
-                Some(Renewed::new(wait))
+                Some(Renewed::new(match replacement {
+                    Replacement::Here(_) => None,
+                    Replacement::Coming(wait) => Some(wait),
+                }))
             }
             Err(reason) => {
                 response.extensions_mut().insert(reason);

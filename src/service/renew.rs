@@ -18,7 +18,7 @@ use tower_service::Service;
 use crate::{
     authorize::{Authorize, Authorizing, Guard},
     body::ReplayBody,
-    cache::{Issued, Wait},
+    cache::{Issued, Replacement, Wait},
     error::{TokenError, TokenErrorKind},
     retry::{Answer, Attempt, RefreshOnReject, ResponseHead, Verdict},
 };
@@ -71,9 +71,10 @@ where
             }
         };
         let scope = attempt.scope;
+        let token = attempt.token().cloned();
         Renewing {
             state: State::Sending {
-                sending: self.authorize.send(attempt.into_request(), scope),
+                sending: self.authorize.send(attempt.into_request(), scope, token),
                 replay,
             },
             guard: Arc::clone(self.authorize.guard()),
@@ -142,14 +143,23 @@ where
                     let Some(issued) = issued else {
                         return Poll::Ready(Ok(Answer::Final(response)));
                     };
-                    let verdict = this.guard.classifier.classify(ResponseHead::of(&response));
+                    let head = ResponseHead::of(&response);
+                    let verdict = this.guard.classifier.classify(head);
                     if verdict != Verdict::Refused {
-                        accepted(&response, &issued, replay, this.guard, this.policy);
+                        if head.proves_token(verdict) {
+                            issued.prove();
+                        }
+                        answered(replay, this.guard, this.policy);
                         return Poll::Ready(Ok(Answer::Final(response)));
                     }
                     let wait = match refused(&issued, replay, this.guard, this.policy) {
-                        Ok(Some(wait)) => wait,
-                        Ok(None) => return Poll::Ready(Ok(Answer::Healed(Some(response)))),
+                        Ok(Replacement::Coming(wait)) => wait,
+                        Ok(Replacement::Here(by)) => {
+                            return Poll::Ready(Ok(Answer::Healed {
+                                response: Some(response),
+                                by,
+                            }));
+                        }
                         Err(reason) => return Poll::Ready(Ok(told(response, reason))),
                     };
                     this.state.set(State::Refused {
@@ -165,9 +175,12 @@ where
                 } => {
                     let outcome = ready!(Pin::new(wait).poll(cx));
                     let response = response.take().expect("polled after completion");
-                    let outcome = outcome.and_then(|new| issued.replaced_by(&new));
+                    let outcome = outcome.and_then(|new| issued.replaced_by(&new).map(|()| new));
                     return Poll::Ready(Ok(match outcome {
-                        Ok(()) => Answer::Healed(Some(response)),
+                        Ok(by) => Answer::Healed {
+                            response: Some(response),
+                            by,
+                        },
                         Err(reason) => told(response, reason),
                     }));
                 }
@@ -177,30 +190,21 @@ where
 }
 
 #[inline]
-fn accepted<B, R>(
-    response: &Response<R>,
-    issued: &Issued,
-    replay: &Replay<B>,
-    guard: &Guard,
-    policy: &RefreshOnReject,
-) {
-    if response.status().is_success() {
-        issued.prove();
-    }
+fn answered<B>(replay: &Replay<B>, guard: &Guard, policy: &RefreshOnReject) {
     if let Replay::This = replay {
         guard.cache.replay_accepted();
         policy.replays().deposit();
     }
 }
 
-/// What to wait for before the request can be sent again, if anything; or why it won't be.
+/// The token that the request can be sent again with, or what to wait for; or why it won't be.
 #[cold]
 fn refused<B>(
     issued: &Issued,
     replay: &Replay<B>,
     guard: &Guard,
     policy: &RefreshOnReject,
-) -> Result<Option<Wait>, TokenError> {
+) -> Result<Replacement, TokenError> {
     match replay {
         Replay::This => {
             guard.cache.replay_refused(issued);

@@ -83,6 +83,14 @@ impl<B> Shared<B> {
         self.lock().replayable
     }
 
+    /// Makes an unstarted handle the one that sends; false if it can't be.
+    pub(super) fn start(&self, reader: &mut Reader) -> bool {
+        let mut after = After::default();
+        let started = self.lock().start(reader, &mut after);
+        after.run();
+        started
+    }
+
     /// The handle is dropped; if nobody can go on with the rest, that goes too.
     pub(super) fn leave(&self, reader: &Reader) {
         if reader.turn != 0 {
@@ -155,17 +163,26 @@ impl<B> Drop for Panicked<'_, B> {
 }
 
 impl<B> State<B> {
-    /// What the handle gets now: a kept frame, an end, or the body to read on from.
-    fn advance(&mut self, reader: &mut Reader, waker: &Waker) -> (Next<B>, After<B>) {
-        let mut after = After::default();
+    fn start(&mut self, reader: &mut Reader, after: &mut After<B>) -> bool {
         if reader.turn == 0 {
             // Before it takes over: a handle that can't replay must not stop the one that sends.
             if !self.replayable {
-                return (Next::Answer(ReplayError::NotReplayable.polled()), after);
+                return false;
             }
             self.turn += 1;
             reader.turn = self.turn;
             after.wake = self.waker.take();
+        }
+        reader.turn == self.turn
+    }
+
+    /// What the handle gets now: a kept frame, an end, or the body to read on from.
+    fn advance(&mut self, reader: &mut Reader, waker: &Waker) -> (Next<B>, After<B>) {
+        let mut after = After::default();
+        if reader.turn == 0 {
+            if !self.start(reader, &mut after) {
+                return (Next::Answer(ReplayError::NotReplayable.polled()), after);
+            }
         } else if reader.turn == self.turn {
             after.waker = self.waker.take();
         } else {

@@ -148,3 +148,35 @@ proptest! {
         prop_assert_ne!(BearerChallenge.classify(ResponseHead::of(&response)), Accepted);
     }
 }
+
+#[test]
+fn a_verdict_from_below_goes_before_everything() {
+    for told in [Verdict::Accepted, Verdict::Refused, Verdict::Denied] {
+        for (status, challenge) in [(200, ""), (401, ""), (401, "Basic"), (401, "Bearer")] {
+            let response = Response::builder()
+                .status(status)
+                .header("www-authenticate", challenge)
+                .extension(told)
+                .body(())
+                .unwrap();
+            let verdict = BearerChallenge.classify(ResponseHead::of(&response));
+            assert_eq!(verdict, told, "{status} {challenge}");
+        }
+    }
+}
+
+#[test]
+fn a_token_is_proven_by_a_success_that_is_one() {
+    let head = |status: u16, content_type: &str, verdict| {
+        let response = Response::builder()
+            .status(status)
+            .header("content-type", content_type)
+            .body(())
+            .unwrap();
+        ResponseHead::of(&response).proves_token(verdict)
+    };
+    assert!(head(204, "text/plain", Verdict::Accepted));
+    assert!(!head(200, "text/plain", Verdict::Denied));
+    assert!(!head(404, "text/plain", Verdict::Accepted));
+    assert!(!head(200, "application/grpc", Verdict::Accepted));
+}
