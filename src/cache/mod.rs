@@ -29,6 +29,7 @@ mod warm;
 use std::{fmt, sync::Arc, time::Duration};
 
 pub(crate) use flight::Wait;
+pub(crate) use freshness::{Deadlines, Freshness};
 use http::HeaderValue;
 pub(crate) use issued::{Issued, Lookup, Replacement};
 pub use schedule::Schedule;

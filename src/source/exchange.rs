@@ -85,7 +85,7 @@ impl ExchangeTokenSource {
     }
 
     pub(crate) fn shared_store(mut self, store: Arc<dyn DynStore>) -> Self {
-        self.session.store = store;
+        self.session.store(store);
         self
     }
 

@@ -59,7 +59,7 @@ impl RefreshTokenSource {
     }
 
     pub(crate) fn shared_store(mut self, store: Arc<dyn DynStore>) -> Self {
-        self.session.store = store;
+        self.session.store(store);
         self
     }
 

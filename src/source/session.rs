@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::TokenRequest;
 use crate::{
     authorize::Origins,
-    cache::Schedule,
+    cache::{Deadlines, Freshness, Schedule},
     clock::Clock,
     endpoint::{TokenEndpoint, TokenResponse},
     error::{TokenError, TokenErrorKind},
@@ -81,7 +81,7 @@ pub(super) struct SessionSource {
     pub(super) refresh_endpoint: Option<TokenEndpoint>,
     seed: Seed,
     fingerprint: Fingerprint,
-    pub(super) store: Arc<dyn DynStore>,
+    store: Arc<dyn DynStore>,
     pub(super) origins: Origins,
     pub(super) schedule: Schedule,
     /// What a person must do when the session has ended, in the vendor's terms.
@@ -94,8 +94,8 @@ pub(super) struct SessionSource {
 struct Known {
     /// The newest session seen or made here; ahead of the store if it could not be saved.
     session: Option<Session>,
-    /// The refresh or exchange token that the server has called dead.
-    dead: Option<SecretString>,
+    /// What a renewal failed with for good: the generation of the session, and its credential.
+    failed: Option<(u64, SecretString)>,
 }
 
 impl SessionSource {
@@ -111,6 +111,12 @@ impl SessionSource {
             advice: None,
             known: Arc::default(),
         }
+    }
+
+    /// Another store is another session: what is known of the last one doesn't count there.
+    pub(super) fn store(&mut self, store: Arc<dyn DynStore>) {
+        self.store = store;
+        self.known = Arc::default();
     }
 
     pub(super) fn edit_exchange(&mut self, edit: impl FnOnce(&mut Exchange)) {
@@ -129,47 +135,70 @@ impl SessionSource {
             return Ok(token);
         }
         let mut lease = self.store.lease().await?;
-        let outcome = self.renew(&mut *lease, &request).await;
-        lease.release().await;
-        outcome
+        // From here on a refresh token may be spent: whoever gives up waiting must not take its successor along.
+        let source = self.clone();
+        let turn = tokio::spawn(async move {
+            let outcome = source.renew(&mut *lease, &request).await;
+            lease.release().await;
+            outcome
+        });
+        turn.await.unwrap_or_else(|error| {
+            let message = "the task that was renewing the session ended before it was done";
+            Err(TokenError::new(TokenErrorKind::Interrupted, message).with_source(error))
+        })
     }
 
-    /// Whether the store has another credential than the one that was called dead.
+    /// Whether the store has another session by now than the one that could not be renewed.
     pub(super) async fn mended(&self) -> bool {
         let Ok(Some(stored)) = self.store.load().await else {
             return false;
         };
-        let alive = self.credential(&stored).expose_secret();
+        let alive = self.credential(&stored).map(ExposeSecret::expose_secret);
         self.known(|known| {
             known
-                .dead
+                .failed
                 .as_ref()
-                .is_some_and(|dead| dead.expose_secret() != alive)
+                .is_some_and(|(generation, credential)| {
+                    stored.generation() != *generation || alive != Some(credential.expose_secret())
+                })
         })
     }
 
-    /// What would be sent to renew `session`.
-    fn credential<'a>(&'a self, session: &'a Session) -> &'a SecretString {
-        if session.is_older_than(&self.fingerprint) {
-            return self.seed.secret();
-        }
-        session.refresh_token().unwrap_or(self.seed.secret())
+    /// Whether our credential is a new login, of which `session` has not heard yet. Once it has been used it isn't.
+    fn is_new_to(&self, session: &Session) -> bool {
+        session.is_older_than(&self.fingerprint) && self.known(|known| known.session.is_none())
     }
 
-    /// The token of a stored session, if it serves `request`: not older than what this process has, and not the very
-    /// token that is to be replaced.
+    /// What is sent to renew `session`. Its refresh token; or what we were configured with, if the session is to begin with
+    /// that, or has begun with it. A credential of long ago is never sent again.
+    fn credential<'a>(&'a self, session: &'a Session) -> Option<&'a SecretString> {
+        let begins = self.is_new_to(session);
+        let ours = begins || session.began_with(&self.fingerprint);
+        let refresh_token = session.refresh_token().filter(|_| !begins);
+        refresh_token.or(ours.then(|| self.seed.secret()))
+    }
+
+    /// The token of a stored session, if it serves `request`: not older than what this process has, still usable, and not
+    /// the very token that is to be replaced.
     fn adopt(&self, stored: Option<&Session>, request: &TokenRequest) -> Option<Token> {
-        let stored = stored.filter(|stored| !stored.is_older_than(&self.fingerprint))?;
-        let token = stored.usable(request.clock().now())?;
-        if request
-            .previous_token()
-            .is_some_and(|previous| previous.same_secret(&token))
+        let stored = stored.filter(|stored| !self.is_new_to(stored))?;
+        let token = stored.token()?;
+        let now = request.clock().now();
+        let deadlines = Deadlines::new(token.expires(now, now), &self.schedule, 0.0, now);
+        let expired = deadlines.freshness(now) == Freshness::Expired;
+        if expired
+            || request
+                .previous_token()
+                .is_some_and(|previous| previous.same_secret(&token))
         {
             return None;
         }
         self.known(|known| {
-            let newest = known.session.as_ref().map_or(0, Session::version);
-            (newest <= stored.version()).then(|| known.session = Some(stored.clone()))
+            let newest = known.session.as_ref().map_or(0, Session::generation);
+            (newest <= stored.generation()).then(|| {
+                known.session = Some(stored.clone());
+                known.failed = None;
+            })
         })?;
         Some(token)
     }
@@ -186,76 +215,97 @@ impl SessionSource {
             return Ok(token);
         }
         let replaces = stored.as_ref().map_or(0, Session::version);
-        let session = self.newest(stored);
-        let interrupted = session.refreshing_since();
-        let marked = session.refreshing(request.clock().wall());
-        lease.save(replaces, &marked).await?;
-
-        let mut turn = Turn {
-            replaces: marked.version(),
-            session: marked,
-        };
+        let mut turn = self
+            .mark(lease, self.newest(stored), replaces, request)
+            .await?;
         let mut outcome = self.post(&turn.session, request.clock()).await;
-        if is_dead(&outcome) {
-            // Before that is believed: somebody may have logged in anew meanwhile, who needs no lease for that.
-            let newest = self.store.load().await?;
-            let other = newest.filter(|newest| {
-                let ours = self.credential(&turn.session).expose_secret();
-                self.credential(newest).expose_secret() != ours
-            });
-            if let Some(newest) = other {
-                if let Some(token) = self.adopt(Some(&newest), request) {
-                    return Ok(token);
-                }
-                turn.replaces = newest.version();
-                turn.session = newest;
-                outcome = self.post(&turn.session, request.clock()).await;
+
+        // Before a dead grant is believed: somebody may have renewed the session, or logged in anew, meanwhile.
+        if is_dead(&outcome)
+            && let Ok(Some(newest)) = self.store.load().await
+            && self.differs(&newest, &turn.session)
+        {
+            if let Some(token) = self.adopt(Some(&newest), request) {
+                return Ok(token);
             }
+            let replaces = newest.version();
+            if replaces != turn.replaces && newest.refreshing_since().is_some() {
+                let message = "another process is renewing the session";
+                return Err(TokenError::new(TokenErrorKind::LeaseLost, message));
+            }
+            turn = self.mark(lease, newest, replaces, request).await?;
+            outcome = self.post(&turn.session, request.clock()).await;
+        }
+        if is_dead(&outcome) && self.begins_anew(&turn.session) {
+            tracing::info!("the refresh token is dead; the exchange token begins the session anew");
+            outcome = self.begin(request.clock()).await;
         }
         match outcome {
             Ok(answer) => Ok(self.save(lease, turn, answer).await),
-            Err(error) => {
-                // What the server has judged did not happen. Anything else may have, and the mark stays to tell of it.
-                if error.status().is_some() && !error.is_transient() {
-                    let settled = turn.session.settled().at(turn.replaces + 1);
-                    let saved = lease.save(turn.replaces, &settled).await;
-                    if let Err(error) = saved {
-                        tracing::warn!(%error, "the outcome of a refresh could not be saved");
-                    }
-                }
-                if error.kind() != TokenErrorKind::ReauthRequired {
-                    return Err(error);
-                }
-                let dead = self.credential(&turn.session).clone();
-                self.known(|known| known.dead = Some(dead));
-                Err(self.explain(error, interrupted))
-            }
+            Err(error) => Err(self.give_up(lease, turn, error, request.clock()).await),
         }
     }
 
-    /// What is to be renewed: the newest session, or a new one if the caller has brought a new credential.
+    /// What is to be renewed: the newer of what is stored and of what could not be saved.
     fn newest(&self, stored: Option<Session>) -> Session {
         let own = self.known(|known| known.session.clone());
-        let newest = own.into_iter().chain(stored).max_by_key(Session::version);
-        match newest {
-            Some(session) if !session.is_older_than(&self.fingerprint) => session,
-            older => Session::begin(self.fingerprint.clone(), older.as_ref()),
+        let newest = own
+            .into_iter()
+            .chain(stored)
+            .max_by_key(Session::generation);
+        newest.unwrap_or_else(|| Session::begin(self.fingerprint.clone(), None))
+    }
+
+    fn differs(&self, a: &Session, b: &Session) -> bool {
+        self.credential(a).map(ExposeSecret::expose_secret)
+            != self.credential(b).map(ExposeSecret::expose_secret)
+    }
+
+    /// Says in the store that a refresh has begun. That is also the proof that the lease still holds.
+    async fn mark(
+        &self,
+        lease: &mut dyn DynLease,
+        session: Session,
+        replaces: u64,
+        request: &TokenRequest,
+    ) -> Result<Turn, TokenError> {
+        let doubtful_since = session.refreshing_since();
+        let session = session.at(replaces).refreshing(request.clock().wall());
+        lease.save(replaces, &session).await?;
+        Ok(Turn {
+            replaces: session.version(),
+            session,
+            doubtful_since,
+        })
+    }
+
+    /// Whether the credential that the session began with can begin it once more.
+    fn begins_anew(&self, session: &Session) -> bool {
+        let refreshed = session.refresh_token().is_some() && session.began_with(&self.fingerprint);
+        refreshed && self.seed.is_reusable()
+    }
+
+    /// Asks for new tokens: with the refresh token of `session`, else with what it begins with.
+    async fn post(&self, session: &Session, clock: &Clock) -> Result<Answer, TokenError> {
+        let begins = self.is_new_to(session);
+        match session.refresh_token() {
+            Some(refresh_token) if !begins => {
+                let response = self.refresh(refresh_token, clock).await?;
+                Ok(Answer {
+                    response,
+                    begins: false,
+                })
+            }
+            None if !begins && !session.began_with(&self.fingerprint) => Err(TokenError::new(
+                TokenErrorKind::ReauthRequired,
+                "the stored session has no refresh token, and began with another credential than this process has",
+            )),
+            _ => self.begin(clock).await,
         }
     }
 
-    /// Asks for new tokens: with the refresh token of `session`, else with what the session begins with.
-    async fn post(&self, session: &Session, clock: &Clock) -> Result<Answer, TokenError> {
-        if let Some(refresh_token) = session.refresh_token() {
-            let outcome = self.refresh(refresh_token, clock).await;
-            let again = self.seed.is_reusable() && session.began_with(&self.fingerprint);
-            if !(again && is_dead(&outcome)) {
-                return outcome.map(|response| Answer {
-                    response,
-                    begins: false,
-                });
-            }
-            tracing::info!("the refresh token is dead; the exchange token begins the session anew");
-        }
+    /// Asks for the first tokens of a session.
+    async fn begin(&self, clock: &Clock) -> Result<Answer, TokenError> {
         let response = match &self.seed {
             Seed::Refresh(token) => self.refresh(token, clock).await?,
             Seed::Exchange(exchange) => {
@@ -288,12 +338,15 @@ impl SessionSource {
     async fn save(&self, lease: &mut dyn DynLease, turn: Turn, answer: Answer) -> Token {
         let Answer { response, begins } = answer;
         let token = response.token.clone();
-        let base = match &self.seed {
-            _ if !begins => turn.session,
-            // If no other refresh token comes, the one it began with stays.
-            Seed::Refresh(first) => Session::begin(self.fingerprint.clone(), Some(&turn.session))
-                .with_refresh_token(first.clone()),
-            Seed::Exchange(_) => Session::begin(self.fingerprint.clone(), Some(&turn.session)),
+        let base = if begins {
+            let anew = Session::begin(self.fingerprint.clone(), Some(&turn.session));
+            match &self.seed {
+                // If no other refresh token comes, the one it began with stays.
+                Seed::Refresh(first) => anew.with_refresh_token(first.clone()),
+                Seed::Exchange(_) => anew,
+            }
+        } else {
+            turn.session
         };
         let session = base.at(turn.replaces).merged(NewTokens {
             token: response.token,
@@ -304,7 +357,7 @@ impl SessionSource {
         });
         self.known(|known| {
             known.session = Some(session.clone());
-            known.dead = None;
+            known.failed = None;
         });
         let mut saved = lease.save(turn.replaces, &session).await;
         for _ in 1..SAVES {
@@ -325,24 +378,63 @@ impl SessionSource {
         }
     }
 
-    fn explain(&self, error: TokenError, interrupted: Option<SystemTime>) -> TokenError {
+    /// No new tokens. What the server has judged did not happen; anything else may have, and the mark stays to tell of it.
+    async fn give_up(
+        &self,
+        lease: &mut dyn DynLease,
+        turn: Turn,
+        error: TokenError,
+        clock: &Clock,
+    ) -> TokenError {
+        let judged = matches!(
+            error.kind(),
+            TokenErrorKind::ReauthRequired
+                | TokenErrorKind::InvalidClient
+                | TokenErrorKind::InvalidRequest
+                | TokenErrorKind::RateLimited
+        );
+        if judged {
+            let settled = turn.session.settled(turn.doubtful_since);
+            if let Err(error) = lease.save(turn.replaces, &settled).await {
+                tracing::warn!(%error, "the outcome of a refresh could not be saved");
+            }
+        }
+        if !error.is_transient() {
+            let credential = self.credential(&turn.session).unwrap_or(self.seed.secret());
+            let failed = (turn.session.generation(), credential.clone());
+            self.known(|known| known.failed = Some(failed));
+        }
+        if error.kind() == TokenErrorKind::ReauthRequired {
+            return error.with_advice(&self.explain(&turn, clock.wall()));
+        }
+        error
+    }
+
+    /// What a person must do, and what may have led to it.
+    fn explain(&self, turn: &Turn, now: SystemTime) -> String {
         let mut advice = self.advice.clone().unwrap_or_else(|| {
             "authorize again, and configure the refresh token that comes of it".into()
         });
-        if let Some(since) = interrupted {
-            let since = httpdate::fmt_http_date(since);
+        if let Some(since) = turn.doubtful_since.and_then(shown) {
             advice.push_str("; a refresh begun on ");
             advice.push_str(&since);
             advice.push_str(" was interrupted, and what it brought may be lost");
         }
-        error.with_advice(&advice)
+        let ended = turn.session.refresh_expires_at().filter(|at| *at <= now);
+        if let Some(at) = ended.and_then(shown) {
+            advice.push_str("; the refresh token ended on ");
+            advice.push_str(&at);
+        }
+        advice
     }
 }
 
-/// The session being renewed, and the version that saving it replaces.
+/// A session under renewal: as it is marked in the store, and the version that saving it replaces.
 struct Turn {
     session: Session,
     replaces: u64,
+    /// Since when nobody knows how an earlier refresh ended.
+    doubtful_since: Option<SystemTime>,
 }
 
 /// What the token endpoint gave.
@@ -356,6 +448,13 @@ fn is_dead<T>(outcome: &Result<T, TokenError>) -> bool {
     outcome
         .as_ref()
         .is_err_and(|error| error.kind() == TokenErrorKind::ReauthRequired)
+}
+
+/// A date as people read it, if it is one that HTTP can write.
+fn shown(time: SystemTime) -> Option<String> {
+    const YEAR_9999: u64 = 253_402_300_800;
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    (since.as_secs() < YEAR_9999).then(|| httpdate::fmt_http_date(time))
 }
 
 impl fmt::Debug for SessionSource {

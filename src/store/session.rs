@@ -10,10 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use crate::{
-    clock::Now,
-    token::{Expiry, Token},
-};
+use crate::token::{Expiry, Token};
 
 /// How many former credentials are remembered.
 const RETIRED: usize = 8;
@@ -25,6 +22,9 @@ const RETIRED: usize = 8;
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Session {
     version: u64,
+    /// Counts the tokens that came, so that the newer of two sessions can be told. Marks leave it as it is.
+    #[serde(default)]
+    generation: u64,
     /// Names the credential that the session began with.
     seed: Fingerprint,
     /// Names those of the sessions before it. Who is still configured with one of them is late, not new.
@@ -61,9 +61,14 @@ pub(crate) struct NewTokens {
 }
 
 impl Session {
-    /// Counts the changes of the session, from 1.
+    /// Counts what was saved, from 1: what a store compares.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Counts the tokens that came: what tells the newer of two sessions.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// A session that begins with a credential and has nothing yet, in place of `before`.
@@ -75,6 +80,7 @@ impl Session {
         retired.drain(..retired.len().saturating_sub(RETIRED));
         Self {
             version: before.map_or(0, Self::version),
+            generation: before.map_or(0, Self::generation),
             seed,
             retired,
             access: None,
@@ -96,6 +102,10 @@ impl Session {
 
     pub(crate) fn refresh_token(&self) -> Option<&SecretString> {
         self.refresh_token.as_ref().map(|secret| &secret.0)
+    }
+
+    pub(crate) fn refresh_expires_at(&self) -> Option<SystemTime> {
+        self.refresh_expires_at
     }
 
     pub(crate) fn refreshing_since(&self) -> Option<SystemTime> {
@@ -125,11 +135,11 @@ impl Session {
         Self { version, ..self }
     }
 
-    /// The session after a refresh that changed nothing.
-    pub(crate) fn settled(&self) -> Self {
+    /// The session after a refresh that the server has judged, and so did not happen: as it was before.
+    pub(crate) fn settled(&self, doubtful_since: Option<SystemTime>) -> Self {
         Self {
             version: self.version + 1,
-            refreshing_since: None,
+            refreshing_since: doubtful_since,
             ..self.clone()
         }
     }
@@ -139,6 +149,7 @@ impl Session {
         let rotated = new.refresh_token.is_some();
         Self {
             version: self.version + 1,
+            generation: self.generation + 1,
             seed: self.seed.clone(),
             retired: self.retired.clone(),
             access: Some(Access {
@@ -160,12 +171,9 @@ impl Session {
         }
     }
 
-    /// The access token, if there is one that hasn't ended.
-    pub(crate) fn usable(&self, now: Now) -> Option<Token> {
+    /// The access token, if there is one, whether or not it has ended.
+    pub(crate) fn token(&self) -> Option<Token> {
         let access = self.access.as_ref()?;
-        if access.expires_at.is_some_and(|at| at <= now.wall) {
-            return None;
-        }
         let mut token = Token::new(access.token.0.expose_secret()).ok()?;
         if let Some(at) = access.expires_at {
             let lifetime = access.lifetime_secs.map(Duration::from_secs);
@@ -255,21 +263,16 @@ mod millis {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
 
-    fn now() -> Now {
-        Now {
-            mono: Instant::now(),
-            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
-        }
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
     }
 
     fn new_tokens(access: &str, refresh: Option<&str>) -> NewTokens {
         NewTokens {
             token: Token::new(access).unwrap(),
-            expires_at: Some(now().wall + Duration::from_secs(900)),
+            expires_at: Some(now() + Duration::from_secs(900)),
             lifetime: Some(Duration::from_secs(900)),
             refresh_token: refresh.map(Into::into),
             refresh_expires_at: None,
@@ -283,13 +286,13 @@ mod tests {
 
     #[test]
     fn a_session_survives_its_serialisation() {
-        let session = session().refreshing(now().wall);
+        let session = session().refreshing(now());
         let json = serde_json::to_string(&session).unwrap();
         let back: Session = serde_json::from_str(&json).unwrap();
         assert_eq!(serde_json::to_string(&back).unwrap(), json);
         assert_eq!(back.version(), 2);
-        assert_eq!(back.refreshing_since(), Some(now().wall));
-        assert_eq!(back.usable(now()).unwrap().expose_secret(), "at-1");
+        assert_eq!(back.refreshing_since(), Some(now()));
+        assert_eq!(back.token().unwrap().expose_secret(), "at-1");
         assert_eq!(back.refresh_token().unwrap().expose_secret(), "rt-1");
     }
 
@@ -306,14 +309,21 @@ mod tests {
     fn a_server_that_gives_no_refresh_token_means_the_old_one_to_be_kept() {
         let session = session().merged(new_tokens("at-2", None));
         assert_eq!(session.refresh_token().unwrap().expose_secret(), "rt-1");
-        assert_eq!(session.usable(now()).unwrap().expose_secret(), "at-2");
+        assert_eq!(session.token().unwrap().expose_secret(), "at-2");
     }
 
     #[test]
-    fn what_has_ended_is_not_usable() {
-        let mut later = now();
-        later.wall += Duration::from_secs(900);
-        assert!(session().usable(later).is_none());
+    fn only_tokens_that_came_make_a_session_newer() {
+        let session = session();
+        let marked = session.refreshing(now());
+        assert_eq!(marked.generation(), session.generation());
+        assert_eq!(marked.settled(None).generation(), session.generation());
+        let seed = Fingerprint::of("refresh", &"another".into());
+        assert_eq!(
+            Session::begin(seed, Some(&session)).generation(),
+            session.generation()
+        );
+        assert!(marked.merged(new_tokens("at-2", None)).generation() > session.generation());
     }
 
     #[test]
