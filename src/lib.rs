@@ -125,6 +125,12 @@ pub use retry::{
 };
 pub use service::BearerAuth;
 pub use source::{ExchangeTokenSource, RefreshTokenSource, TokenRequest, TokenSource, source_fn};
+#[cfg(feature = "file-store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "file-store")))]
+pub use store::FileStore;
+#[cfg(feature = "redis-store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis-store")))]
+pub use store::RedisStore;
 pub use store::{MemoryStore, Session, StoreLease, TokenStore};
 pub use token::Token;
 

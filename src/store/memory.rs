@@ -12,7 +12,7 @@ use crate::error::{TokenError, TokenErrorKind};
 
 /// Keeps a session in memory; clones keep the same one.
 ///
-/// The default of the sources. With a server that rotates refresh tokens, the one that a process was configured with is
+/// The default of the sources. A lease is waited for as long as it is held: nobody but this process can hold it. With a server that rotates refresh tokens, the one that a process was configured with is
 /// worth nothing after its first refresh: then a restart needs a durable store.
 ///
 /// # Examples
@@ -66,6 +66,12 @@ pub struct MemoryLease {
 impl StoreLease for MemoryLease {
     async fn save(&mut self, replaces: u64, session: &Session) -> Result<(), TokenError> {
         let mut stored = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if stored
+            .as_ref()
+            .is_some_and(|stored| stored.is_written_like(session))
+        {
+            return Ok(());
+        }
         if stored.as_ref().map_or(0, Session::version) != replaces {
             let message = "another session was saved meanwhile";
             return Err(TokenError::new(TokenErrorKind::LeaseLost, message));
@@ -84,5 +90,23 @@ impl fmt::Debug for MemoryStore {
 impl fmt::Debug for MemoryLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryLease").finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::testing::store_conformance;
+
+    #[tokio::test(start_paused = true)]
+    async fn clones_keep_the_contract() {
+        let store = MemoryStore::new();
+        store_conformance(|| store.clone()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn clones_on_many_threads_keep_the_contract() {
+        let store = MemoryStore::new();
+        store_conformance(|| store.clone()).await;
     }
 }

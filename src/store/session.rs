@@ -6,7 +6,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
@@ -183,6 +183,32 @@ impl Session {
             token = token.with_scope(scope.clone());
         }
         Some(token)
+    }
+}
+
+/// A session of made-up tokens, for tests of stores.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn sample(version: u64, label: &str) -> Session {
+    // Whole milliseconds, as they are written, so that a loaded session says what the saved one said.
+    let expires_at = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+    let token = Token::new(format!("sample-access-token-{version}"))
+        .unwrap_or_else(|_| unreachable!("a number is visible ASCII"));
+    Session::begin(Fingerprint::of("sample", &label.into()), None)
+        .at(version.saturating_sub(1))
+        .merged(NewTokens {
+            token: token.with_scope(label),
+            expires_at: Some(expires_at),
+            lifetime: Some(Duration::from_secs(900)),
+            refresh_token: Some(format!("sample-refresh-token-{label}-{version}").into()),
+            refresh_expires_at: Some(expires_at),
+        })
+}
+
+impl Session {
+    /// Whether both are written alike, so that saving one over the other changes nothing.
+    pub(crate) fn is_written_like(&self, other: &Self) -> bool {
+        let written = |session| serde_json::to_vec(session).map(Zeroizing::new).ok();
+        written(self).is_some_and(|written_self| Some(written_self) == written(other))
     }
 }
 

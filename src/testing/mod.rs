@@ -7,6 +7,7 @@
 //!   rotates refresh tokens, detects their reuse, and meets a [`Fault`] when told to.
 //! - [`ProtectedApi`] takes its tokens, and refuses in the way of a chosen [`Refusal`]. It can hold requests back until
 //!   something has happened meanwhile.
+//! - [`store_conformance`] runs a [`TokenStore`](crate::TokenStore) against its contract.
 //! - [`serve`] puts either, or any other service, behind a real socket.
 //!
 //! Both are `tower::Service`s over any body, always ready, and cheap to clone; all clones are the same server. They count
@@ -48,6 +49,7 @@ mod answers;
 mod api;
 mod body;
 mod calls;
+mod conformance;
 mod control;
 mod dialect;
 mod faults;
@@ -62,6 +64,7 @@ mod settings;
 
 pub use api::ProtectedApi;
 pub use body::{ReplyBody, ReplyFuture};
+pub use conformance::{sample_session, store_conformance};
 pub use dialect::Dialect;
 pub use faults::Fault;
 pub use recorded::RecordedRequest;

@@ -1,6 +1,7 @@
 //! How to ask the servers, for the tests beside.
 
 mod api;
+mod conformance;
 mod dialects;
 mod faults;
 mod loopback;

@@ -1,0 +1,85 @@
+//! How a broken clause is told.
+
+use std::{fmt::Display, time::Duration};
+
+use tokio::time::timeout;
+
+use crate::{
+    error::{TokenError, TokenErrorKind},
+    store::{Session, TokenStore},
+};
+
+/// For how long something that must not happen is watched for. Correct stores pass however slow they are.
+pub(super) const WATCH: Duration = Duration::from_millis(50);
+
+/// A clause of the contract, for the message if it is broken.
+#[derive(Clone, Copy)]
+pub(super) struct Clause(pub(super) &'static str);
+
+impl Clause {
+    pub(super) fn broken(self, what: impl Display) -> ! {
+        panic!(
+            "the store breaks the contract of TokenStore, \"{}\": {what}",
+            self.0
+        )
+    }
+
+    pub(super) fn check(self, holds: bool, what: &str) {
+        if !holds {
+            self.broken(what);
+        }
+    }
+
+    pub(super) fn ok<T>(self, doing: &str, outcome: Result<T, TokenError>) -> T {
+        outcome.unwrap_or_else(|error| self.broken(format_args!("{doing} failed: {error}")))
+    }
+
+    pub(super) fn lost(self, doing: &str, outcome: Result<(), TokenError>) {
+        match outcome {
+            Err(error) if error.kind() == TokenErrorKind::LeaseLost => {}
+            Err(error) => self.broken(format_args!(
+                "{doing} is to fail with LeaseLost, not: {error}"
+            )),
+            Ok(()) => self.broken(format_args!(
+                "{doing} is to fail with LeaseLost, and succeeded"
+            )),
+        }
+    }
+
+    pub(super) async fn lease<S: TokenStore>(self, store: &S) -> S::Lease {
+        self.ok("lease", store.lease().await)
+    }
+
+    pub(super) async fn load<S: TokenStore>(self, store: &S) -> Option<Session> {
+        self.ok("load", store.load().await)
+    }
+
+    /// The version that a save would have to replace.
+    pub(super) async fn version<S: TokenStore>(self, store: &S) -> u64 {
+        self.load(store).await.as_ref().map_or(0, Session::version)
+    }
+
+    pub(super) async fn is_stored<S: TokenStore>(self, store: &S, expected: &Session, what: &str) {
+        match self.load(store).await {
+            None => self.broken(format_args!("{what}, but load gives nothing")),
+            Some(loaded) if !loaded.is_written_like(expected) => self.broken(format_args!(
+                "{what}: version {} was to be loaded, and version {} or another session was",
+                expected.version(),
+                loaded.version()
+            )),
+            Some(_) => {}
+        }
+    }
+
+    /// Nobody gets a lease for as long as it is watched.
+    pub(super) async fn must_wait<S: TokenStore>(self, store: &S, why: &str) {
+        match timeout(WATCH, store.lease()).await {
+            Err(_) => {}
+            Ok(Ok(_)) => self.broken(format_args!("a second lease was given {why}")),
+            Ok(Err(error)) if error.kind() == TokenErrorKind::Timeout => {}
+            Ok(Err(error)) => {
+                self.broken(format_args!("waiting for a lease failed {why}: {error}"))
+            }
+        }
+    }
+}

@@ -1,0 +1,454 @@
+//! What the file store does with files as they are found on disks, and with other processes.
+
+#![cfg(feature = "file-store")]
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tower_bearer::{
+    FileStore, StoreLease, TokenError, TokenErrorKind, TokenStore,
+    testing::{sample_session, store_conformance},
+};
+
+fn folder() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("session.json");
+    (folder, path)
+}
+
+async fn save_first(path: &Path) {
+    let mut lease = FileStore::new(path).lease().await.unwrap();
+    lease.save(0, &sample_session(1, "first")).await.unwrap();
+}
+
+/// Loads, and saves over whatever is there; both must fail with the same words, and leave the file as it was.
+async fn refusal(path: &Path) -> String {
+    let before = fs::read(path).ok();
+    let store = FileStore::new(path);
+    let error = store.load().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store, "{error}");
+    let mut lease = store.lease().await.unwrap();
+    for replaces in [0, 1] {
+        let saved = lease.save(replaces, &sample_session(2, "over")).await;
+        assert_eq!(saved.unwrap_err().to_string(), error.to_string());
+    }
+    assert_eq!(fs::read(path).ok(), before);
+    error.to_string()
+}
+
+#[tokio::test]
+async fn handles_of_one_path_keep_the_contract() {
+    let (_folder, path) = folder();
+    store_conformance(|| FileStore::new(&path)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn clones_on_many_threads_keep_the_contract() {
+    let (_folder, path) = folder();
+    let store = FileStore::new(&path);
+    store_conformance(|| store.clone()).await;
+}
+
+#[tokio::test]
+async fn only_the_session_and_its_lock_stay_behind() {
+    let (folder, path) = folder();
+    save_first(&path).await;
+    let mut names: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["session.json", "session.json.lock"]);
+    let json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(json["format"], 1);
+    assert_eq!(json["session"]["version"], 1);
+}
+
+#[tokio::test]
+async fn what_is_no_session_is_told_and_never_overwritten() {
+    let (_folder, path) = folder();
+    save_first(&path).await;
+    let session = fs::read(&path).unwrap();
+    let cases: [(&[u8], &str); 4] = [
+        (b"", "is empty"),
+        (&session[..session.len() / 2], "ends in the middle"),
+        (b"{\"refresh_token\":\"s3cret\"}", "something else"),
+        (b"{\"format\":2,\"session\":{}}", "format 2"),
+    ];
+    for (content, told) in cases {
+        fs::write(&path, content).unwrap();
+        let error = refusal(&path).await;
+        assert!(
+            error.contains(told) && error.contains("session.json"),
+            "{error}"
+        );
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn removing_a_refused_file_begins_anew() {
+    let (_folder, path) = folder();
+    save_first(&path).await;
+    fs::write(&path, b"").unwrap();
+    refusal(&path).await;
+    fs::remove_file(&path).unwrap();
+    save_first(&path).await;
+}
+
+#[tokio::test]
+async fn a_path_that_names_no_file_is_a_mistake_of_configuration() {
+    for path in ["", "/", "..", "folder/"] {
+        let store = FileStore::new(path);
+        assert_eq!(
+            store.load().await.unwrap_err().kind(),
+            TokenErrorKind::Config,
+            "{path:?}"
+        );
+        assert_eq!(
+            store.lease().await.unwrap_err().kind(),
+            TokenErrorKind::Config,
+            "{path:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_is_missing_holds_nothing_and_gives_no_lease() {
+    let (folder, _) = folder();
+    let store = FileStore::new(folder.path().join("missing/session.json"));
+    assert!(store.load().await.unwrap().is_none());
+    let error = store.lease().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store);
+    assert!(
+        error.to_string().contains("its folder does not exist"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_relative_path_stays_where_it_was_when_the_store_was_made() {
+    let store = FileStore::new("session.json");
+    let told = format!("{store:?}");
+    assert!(
+        told.contains(env::current_dir().unwrap().to_str().unwrap()),
+        "{told}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_waited_for_no_longer_than_was_said() {
+    let (_folder, path) = folder();
+    let _held = FileStore::new(&path).lease().await.unwrap();
+    let waiting = FileStore::new(&path).lease_timeout(Duration::from_secs(7));
+    let error = waiting.lease().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Timeout);
+    assert!(error.is_transient());
+    assert!(error.to_string().contains("within 7s"), "{error}");
+}
+
+#[tokio::test]
+async fn a_lock_file_that_was_removed_costs_its_holder_the_lease_and_nobody_the_session() {
+    let (_folder, path) = folder();
+    save_first(&path).await;
+    let mut first = FileStore::new(&path).lease().await.unwrap();
+    fs::remove_file(path.with_file_name("session.json.lock")).unwrap();
+    let mut second = FileStore::new(&path).lease().await.unwrap();
+
+    let saved = first.save(1, &sample_session(2, "first")).await;
+    assert_eq!(saved.unwrap_err().kind(), TokenErrorKind::LeaseLost);
+    second.save(1, &sample_session(2, "second")).await.unwrap();
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn is_root() -> bool {
+        let (folder, _) = folder();
+        fs::metadata(folder.path()).unwrap().uid() == 0
+    }
+
+    #[tokio::test]
+    async fn files_are_made_for_their_owner_only() {
+        let (_folder, path) = folder();
+        save_first(&path).await;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(&path.with_file_name("session.json.lock")), 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_others_can_use_is_refused_until_it_is_private() {
+        let (_folder, path) = folder();
+        save_first(&path).await;
+        for mode in [0o640, 0o604, 0o620, 0o602, 0o666] {
+            set_mode(&path, mode);
+            let error = refusal(&path).await;
+            assert!(error.contains("chmod 600"), "{error}");
+        }
+        set_mode(&path, 0o600);
+        assert_eq!(
+            FileStore::new(&path)
+                .load()
+                .await
+                .unwrap()
+                .unwrap()
+                .version(),
+            1
+        );
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_others_could_hold_is_refused() {
+        let (_folder, path) = folder();
+        save_first(&path).await;
+        set_mode(&path.with_file_name("session.json.lock"), 0o644);
+        let error = FileStore::new(&path).lease().await.unwrap_err();
+        assert!(error.to_string().contains("chmod 600"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn links_are_refused_wherever_they_lead() {
+        let (folder, path) = folder();
+        let elsewhere = folder.path().join("elsewhere.json");
+        save_first(&elsewhere).await;
+        for target in [elsewhere.clone(), folder.path().join("dangling")] {
+            symlink(&target, &path).unwrap();
+            let error = refusal(&path).await;
+            assert!(error.contains("symbolic link"), "{error}");
+            assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+            assert!(!folder.path().join("dangling").exists());
+            fs::remove_file(&path).unwrap();
+        }
+        let lock = path.with_file_name("session.json.lock");
+        fs::remove_file(&lock).unwrap();
+        symlink(folder.path().join("planted"), &lock).unwrap();
+        let error = FileStore::new(&path).lease().await.unwrap_err();
+        assert!(error.to_string().contains("symbolic link"), "{error}");
+        assert!(!folder.path().join("planted").exists());
+    }
+
+    #[tokio::test]
+    async fn a_link_in_the_place_of_the_draft_is_removed_and_not_followed() {
+        let (folder, path) = folder();
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "untouched").unwrap();
+        symlink(&victim, path.with_file_name("session.json.tmp")).unwrap();
+        save_first(&path).await;
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+        assert_eq!(
+            FileStore::new(&path)
+                .load()
+                .await
+                .unwrap()
+                .unwrap()
+                .version(),
+            1
+        );
+    }
+
+    #[tokio::test]
+    async fn a_pipe_or_a_folder_in_the_place_of_the_session_is_refused_at_once() {
+        let (_folder, path) = folder();
+        let made = Command::new("mkfifo").arg("-m600").arg(&path).status();
+        if made.is_ok_and(|status| status.success()) {
+            let error = FileStore::new(&path).load().await.unwrap_err();
+            assert!(error.to_string().contains("no regular file"), "{error}");
+            fs::remove_file(&path).unwrap();
+        }
+        fs::create_dir(&path).unwrap();
+        let error = FileStore::new(&path).load().await.unwrap_err();
+        assert!(error.to_string().contains("no regular file"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_session_that_belongs_to_another_user_is_refused() {
+        if !is_root() {
+            eprintln!("skipped: only root can give a file to another user");
+            return;
+        }
+        let (_folder, path) = folder();
+        save_first(&path).await;
+        chown(&path, Some(12345), None).unwrap();
+        let error = refusal(&path).await;
+        assert!(error.contains("belongs to user 12345"), "{error}");
+    }
+
+    /// Runs `role` as a user whom permissions bind; root is bound by none.
+    fn as_nobody(role: &str, path: &Path) -> Option<String> {
+        use std::os::unix::process::CommandExt;
+
+        let mut command = child(role, path);
+        if is_root() {
+            command.uid(65_534).gid(65_534);
+            let above = path.parent().unwrap();
+            for path in [above, path, &path.with_file_name("session.json.lock")] {
+                chown(path, Some(65_534), Some(65_534)).unwrap();
+            }
+        }
+        match command.output() {
+            Ok(output) => Some(said(&output.stdout)),
+            Err(error) => {
+                eprintln!("skipped: an unprivileged user can't run this program: {error}");
+                None
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_may_not_be_written_keeps_the_old_session_and_says_why() {
+        let (folder, path) = folder();
+        save_first(&path).await;
+        set_mode(folder.path(), 0o500);
+        let said = as_nobody("save", &path);
+        set_mode(folder.path(), 0o700);
+        if let Some(said) = said {
+            assert!(said.contains("version 1, then Store"), "{said}");
+            assert!(said.contains("this process may not"), "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_may_no_longer_be_read_is_not_taken_for_none() {
+        let (_folder, path) = folder();
+        save_first(&path).await;
+        set_mode(&path, 0o000);
+        if let Some(said) = as_nobody("load", &path) {
+            assert!(
+                said.contains("Store") && said.contains("this process may not"),
+                "{said}"
+            );
+        }
+    }
+}
+
+// Other processes are this program again: what it is to do is in its environment.
+
+const ROLE: &str = "TOWER_BEARER_TEST_ROLE";
+const PATH: &str = "TOWER_BEARER_TEST_PATH";
+const SAYS: &str = "child says: ";
+
+fn child(role: &str, path: &Path) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command
+        .args([
+            "--exact",
+            "the_other_process",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env(ROLE, role)
+        .env(PATH, path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    command
+}
+
+fn said(output: &[u8]) -> String {
+    let output = String::from_utf8_lossy(output);
+    let said: Vec<_> = output
+        .lines()
+        .filter_map(|line| Some(line.split_once(SAYS)?.1))
+        .collect();
+    said.join("\n")
+}
+
+/// Not a test of its own: what the tests below start.
+#[tokio::test]
+async fn the_other_process() {
+    let Ok(role) = env::var(ROLE) else { return };
+    let store = FileStore::new(env::var(PATH).unwrap());
+    let told = |error: TokenError| format!("{:?}: {error}", error.kind());
+    match role.as_str() {
+        "hold" => {
+            let _lease = store.lease().await.unwrap();
+            println!("{SAYS}held");
+            // Until it is killed, or whoever started it is gone.
+            std::io::stdin().lock().lines().next();
+        }
+        "load" => {
+            let loaded = store.load().await;
+            println!("{SAYS}{}", loaded.map_or_else(told, |_| "loaded".into()));
+        }
+        "save" => {
+            let loaded = store.load().await.unwrap().unwrap().version();
+            let saved = async {
+                let mut lease = store.lease().await?;
+                lease
+                    .save(loaded, &sample_session(loaded + 1, "child"))
+                    .await
+            };
+            let saved = saved.await.map_or_else(told, |()| "saved".into());
+            println!("{SAYS}version {loaded}, then {saved}");
+        }
+        "count" => {
+            for _ in 0..25 {
+                let mut lease = store.lease().await.unwrap();
+                let version = store
+                    .load()
+                    .await
+                    .unwrap()
+                    .map_or(0, |session| session.version());
+                let next = sample_session(version + 1, "child");
+                lease.save(version, &next).await.unwrap();
+                lease.release().await;
+            }
+        }
+        role => panic!("{role}"),
+    }
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_of_another_process_is_waited_for_and_ends_when_it_is_killed() {
+    let (_folder, path) = folder();
+    let mut other = Killed(child("hold", &path).spawn().unwrap());
+    let output = BufReader::new(other.0.stdout.take().unwrap());
+    assert!(output.lines().any(|line| line.unwrap().contains("held")));
+
+    let store = FileStore::new(&path).lease_timeout(Duration::from_secs(5));
+    assert_eq!(
+        store.lease().await.unwrap_err().kind(),
+        TokenErrorKind::Timeout
+    );
+    drop(other);
+    let mut lease = store.lease().await.unwrap();
+    lease.save(0, &sample_session(1, "after")).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_turn_of_many_processes_is_lost() {
+    let (_folder, path) = folder();
+    let mut others: Vec<_> = (0..4)
+        .map(|_| Killed(child("count", &path).stdout(Stdio::null()).spawn().unwrap()))
+        .collect();
+    for other in &mut others {
+        assert!(other.0.wait().unwrap().success());
+    }
+    let session = FileStore::new(&path).load().await.unwrap().unwrap();
+    assert_eq!(session.version(), 100);
+}

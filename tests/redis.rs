@@ -1,0 +1,569 @@
+//! The Redis store against a real server, which these tests start and end.
+
+#![cfg(feature = "redis-store")]
+
+use std::{
+    error::Error,
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::{net::TcpStream, sync::Notify, time::timeout};
+use tower_bearer::{
+    RedisStore, StoreLease, TokenError, TokenErrorKind, TokenStore,
+    testing::{sample_session, store_conformance},
+};
+
+/// Longer than anything here takes, unless it hangs.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A `redis-server` on a port of its own, with its data in a folder of its own.
+struct Server {
+    process: Option<Child>,
+    folder: TempDir,
+    port: u16,
+    settings: Vec<String>,
+}
+
+impl Server {
+    async fn start(settings: &[&str]) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let mut server = Self {
+            process: None,
+            folder: tempfile::tempdir().unwrap(),
+            port,
+            settings: settings.iter().map(ToString::to_string).collect(),
+        };
+        server.restart().await;
+        server
+    }
+
+    /// Starts it with the data that it has in its folder.
+    async fn restart(&mut self) {
+        self.stop();
+        let process = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args([
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "always",
+                "--save",
+                "",
+            ])
+            .arg("--dir")
+            .arg(self.folder.path())
+            .args(&self.settings)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("these tests need redis-server 6 or later in the PATH");
+        self.process = Some(process);
+        let up = async {
+            while !self.answers().await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONG, up)
+            .await
+            .expect("redis-server does not come up");
+    }
+
+    /// Whether it is there, and has loaded its data; it need not let us in.
+    async fn answers(&self) -> bool {
+        let client = redis::Client::open(("127.0.0.1", self.port)).unwrap();
+        let Ok(mut connection) = client.get_multiplexed_async_connection().await else {
+            return false;
+        };
+        let pong = redis::cmd("PING").query_async::<()>(&mut connection).await;
+        pong.map_or_else(|error| error.code() == Some("NOAUTH"), |()| true)
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    /// Another handle to the session, over a connection of its own.
+    fn store(&self) -> RedisStore {
+        let url = format!("redis://127.0.0.1:{}", self.port);
+        // Leases that outlast the waiting: one that is left behind makes a test fail.
+        RedisStore::new(&url, "test")
+            .unwrap()
+            .lease_timeout(Duration::from_secs(20))
+            .lease_duration(LONG)
+    }
+
+    async fn raw<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
+        let client = redis::Client::open(("127.0.0.1", self.port)).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut cmd = redis::Cmd::new();
+        for part in command {
+            cmd.arg(part);
+        }
+        cmd.query_async(&mut connection).await.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+const SESSION: &str = "tower-bearer:{test}:session";
+const LEASE: &str = "tower-bearer:{test}:lease";
+
+/// All that an error shows, to whoever looks.
+fn shown(error: &TokenError) -> String {
+    let source = error.source().map(ToString::to_string);
+    format!("{error} {error:?} {source:?}")
+}
+
+async fn save_first(store: &RedisStore) {
+    let mut lease = store.lease().await.unwrap();
+    lease.save(0, &sample_session(1, "first")).await.unwrap();
+    lease.release().await;
+}
+
+async fn version(store: &RedisStore) -> u64 {
+    store
+        .load()
+        .await
+        .unwrap()
+        .map_or(0, |session| session.version())
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn connections_of_many_hosts_keep_the_contract() {
+    let server = Server::start(&[]).await;
+    store_conformance(|| server.store()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn clones_on_many_threads_keep_the_contract() {
+    let server = Server::start(&[]).await;
+    let store = server.store();
+    store_conformance(|| store.clone()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn the_keys_are_as_documented_and_differ_by_name_and_prefix() {
+    let server = Server::start(&[]).await;
+    let store = server.store();
+    save_first(&store).await;
+    let lease = store.lease().await.unwrap();
+    let keys: Vec<String> = server.raw(&["KEYS", "*"]).await;
+    assert!(
+        keys.contains(&SESSION.into()) && keys.contains(&LEASE.into()),
+        "{keys:?}"
+    );
+    let stored: String = server.raw(&["GET", SESSION]).await;
+    assert!(stored.starts_with("{\"format\":1,\"session\":{"));
+    let ttl: i64 = server.raw(&["PTTL", SESSION]).await;
+    assert_eq!(ttl, -1);
+
+    let other = store.clone().key_prefix("other");
+    assert_eq!(version(&other).await, 0);
+    other.lease().await.unwrap().release().await;
+    lease.release().await;
+    let left: bool = server.raw(&["EXISTS", LEASE]).await;
+    assert!(!left);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn a_session_ends_when_it_was_told_to() {
+    let server = Server::start(&[]).await;
+    save_first(&server.store().session_ttl(Duration::from_secs(500))).await;
+    let ttl: i64 = server.raw(&["PTTL", SESSION]).await;
+    assert!((1..=500_000).contains(&ttl), "{ttl}");
+    // A store without that wish keeps what it saves.
+    let store = server.store();
+    let mut lease = store.lease().await.unwrap();
+    lease.save(1, &sample_session(2, "kept")).await.unwrap();
+    let ttl: i64 = server.raw(&["PTTL", SESSION]).await;
+    assert_eq!(ttl, -1);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn an_outage_is_told_at_each_call_and_over_when_the_server_is_back() {
+    let mut server = Server::start(&[]).await;
+    let store = server.store();
+    save_first(&store).await;
+    let mut lease = store.lease().await.unwrap();
+    server.stop();
+    let outcomes = [
+        store.load().await.map(drop),
+        server.store().lease().await.map(drop),
+        lease.save(1, &sample_session(2, "second")).await,
+    ];
+    for outcome in outcomes {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Store, "{error}");
+        assert!(error.is_transient());
+        assert!(
+            error.to_string().contains(&server.port.to_string()),
+            "{error}"
+        );
+    }
+    server.restart().await;
+    assert_eq!(version(&store).await, 1);
+    lease.save(1, &sample_session(2, "second")).await.unwrap();
+    assert_eq!(version(&server.store()).await, 2);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn a_restart_that_nobody_saw_fails_nothing() {
+    let mut server = Server::start(&[]).await;
+    let store = server.store();
+    save_first(&store).await;
+    server.restart().await;
+    assert_eq!(version(&store).await, 1);
+    server.restart().await;
+    let mut lease = store.lease().await.unwrap();
+    server.restart().await;
+    lease.save(1, &sample_session(2, "second")).await.unwrap();
+    server.restart().await;
+    lease.release().await;
+    let left: bool = server.raw(&["EXISTS", LEASE]).await;
+    assert!(!left);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn a_server_that_does_not_answer_is_given_up_and_later_found_again() {
+    let server = Server::start(&[]).await;
+    let store = server.store().command_timeout(Duration::from_millis(200));
+    save_first(&store).await;
+    let _: () = server.raw(&["CLIENT", "PAUSE", "1000", "ALL"]).await;
+    let error = store.load().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store);
+    assert!(
+        error.to_string().contains("did not answer within 200ms"),
+        "{error}"
+    );
+    let back = async { while store.load().await.is_err() {} };
+    timeout(LONG, back).await.unwrap();
+}
+
+/// Forwards connections to `server`, until told to let those that there are hang: neither answered nor closed.
+async fn proxy(server: u16, hang: Arc<Notify>) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let hang = Arc::clone(&hang);
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    () = hang.notified() => std::future::pending().await,
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn a_connection_that_hangs_is_not_used_again() {
+    let server = Server::start(&[]).await;
+    let hang = Arc::new(Notify::new());
+    let port = proxy(server.port, Arc::clone(&hang)).await;
+    let store = RedisStore::new(&format!("redis://127.0.0.1:{port}"), "test")
+        .unwrap()
+        .command_timeout(Duration::from_secs(1));
+    save_first(&store).await;
+    hang.notify_waiters();
+    assert!(store.load().await.is_err());
+    assert_eq!(version(&store).await, 1);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn an_empty_server_in_place_of_the_old_one_makes_saves_fail_and_a_new_session_possible() {
+    let server = Server::start(&[]).await;
+    let store = server.store();
+    save_first(&store).await;
+    let mut lease = store.lease().await.unwrap();
+    let _: () = server.raw(&["FLUSHALL"]).await;
+    let saved = lease.save(1, &sample_session(2, "second")).await;
+    assert_eq!(saved.unwrap_err().kind(), TokenErrorKind::LeaseLost);
+    assert_eq!(version(&store).await, 0);
+
+    // What a process has in memory is stored again under the next lease.
+    let mut next = server.store().lease().await.unwrap();
+    next.save(0, &sample_session(3, "from memory"))
+        .await
+        .unwrap();
+    assert_eq!(version(&store).await, 3);
+}
+
+/// Takes the lease away from its holder, as its expiry does while he sleeps.
+async fn expire(server: &Server) {
+    let expired: bool = server.raw(&["DEL", LEASE]).await;
+    assert!(expired);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn who_slept_past_his_lease_changes_nothing_that_others_saved() {
+    let server = Server::start(&[]).await;
+    let (sleeper, other) = (server.store(), server.store());
+    save_first(&sleeper).await;
+    let mut slept = sleeper.lease().await.unwrap();
+    expire(&server).await;
+    let mut lease = other.lease().await.unwrap();
+    lease.save(1, &sample_session(2, "other")).await.unwrap();
+    let before: String = server.raw(&["GET", SESSION]).await;
+
+    let saved = slept.save(1, &sample_session(2, "slept")).await;
+    assert_eq!(saved.unwrap_err().kind(), TokenErrorKind::LeaseLost);
+    let after: String = server.raw(&["GET", SESSION]).await;
+    assert_eq!(after, before);
+    // Nor does he give back what isn't his.
+    slept.release().await;
+    let held: bool = server.raw(&["EXISTS", LEASE]).await;
+    assert!(held);
+    lease.save(2, &sample_session(3, "other")).await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn who_slept_past_his_lease_saves_what_nobody_else_has_renewed() {
+    let server = Server::start(&[]).await;
+    let (sleeper, other) = (server.store(), server.store());
+    save_first(&sleeper).await;
+    let mut slept = sleeper.lease().await.unwrap();
+    expire(&server).await;
+    let mut lease = other.lease().await.unwrap();
+
+    slept.save(1, &sample_session(2, "slept")).await.unwrap();
+    // The next holder learns it before he spends a refresh token.
+    let marked = lease.save(1, &sample_session(2, "other")).await;
+    assert_eq!(marked.unwrap_err().kind(), TokenErrorKind::LeaseLost);
+    assert_eq!(version(&other).await, 2);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn of_two_who_save_at_once_over_the_same_version_one_comes_too_late() {
+    let server = Server::start(&[]).await;
+    let (sleeper, other) = (server.store(), server.store());
+    save_first(&sleeper).await;
+    let mut slept = sleeper.lease().await.unwrap();
+    expire(&server).await;
+    let mut lease = other.lease().await.unwrap();
+    for version in 1..50 {
+        let ours = sample_session(version + 1, "slept");
+        let theirs = sample_session(version + 1, "other");
+        let (a, b) = tokio::join!(slept.save(version, &ours), lease.save(version, &theirs));
+        let stored: String = server.raw(&["GET", SESSION]).await;
+        let (winner, late) = if a.is_ok() {
+            ("slept", b)
+        } else {
+            ("other", a)
+        };
+        assert_eq!(late.unwrap_err().kind(), TokenErrorKind::LeaseLost);
+        assert!(stored.contains(winner), "{winner}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn a_lease_is_renewed_as_long_as_it_is_held() {
+    let server = Server::start(&[]).await;
+    let holder = server.store().lease_duration(Duration::from_millis(1500));
+    let lease = holder.lease().await.unwrap();
+    // Its time to live grows again, which only a renewal does.
+    let grows = async {
+        let mut before = i64::MAX;
+        loop {
+            let left: i64 = server.raw(&["PTTL", LEASE]).await;
+            assert!(left > 0, "the lease has ended");
+            if left > before {
+                return;
+            }
+            before = left;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, grows).await.unwrap();
+    lease.release().await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn the_lease_of_a_holder_who_died_ends_by_itself() {
+    let server = Server::start(&[]).await;
+    let store = server.store();
+    let (died, alive) = std::sync::mpsc::channel();
+    // Its runtime ends with it, and with that its renewals; a killed process gives nothing back either.
+    let dying = store.clone().lease_duration(Duration::from_millis(300));
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let lease = runtime.unwrap().block_on(dying.lease()).unwrap();
+        died.send(()).unwrap();
+        std::mem::forget(lease);
+    });
+    alive.recv().unwrap();
+    thread.join().unwrap();
+    server.store().lease().await.unwrap().release().await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn a_lease_that_could_not_be_given_back_ends_by_itself() {
+    let mut server = Server::start(&[]).await;
+    let holder = server.store().lease_duration(Duration::from_secs(2));
+    let lease = holder.lease().await.unwrap();
+    server.stop();
+    lease.release().await;
+    server.restart().await;
+    server.store().lease().await.unwrap().release().await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn a_store_outlives_the_runtime_it_first_connected_in() {
+    let server = Server::start(&[]).await;
+    let store = server.store();
+    let first = store.clone();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(save_first(&first));
+    })
+    .join()
+    .unwrap();
+    assert_eq!(version(&store).await, 1);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn what_is_no_session_is_told_and_never_overwritten() {
+    let server = Server::start(&[]).await;
+    let store = server.store();
+    let cases = [
+        ("", "is empty"),
+        ("{\"refresh_token\":\"s3cret\"}", "something else"),
+        ("{\"format\":2,\"session\":{}}", "format 2"),
+        (
+            "{\"format\":1,\"session\":{\"version\":1,",
+            "ends in the middle",
+        ),
+    ];
+    for (content, told) in cases {
+        let _: () = server.raw(&["SET", SESSION, content]).await;
+        let error = store.load().await.unwrap_err();
+        assert!(error.to_string().contains(told), "{error}");
+        assert!(!shown(&error).contains("s3cret"), "{error:?}");
+        let mut lease = store.lease().await.unwrap();
+        let saved = lease.save(0, &sample_session(1, "over")).await;
+        assert_eq!(saved.unwrap_err().to_string(), error.to_string());
+        let left: String = server.raw(&["GET", SESSION]).await;
+        assert_eq!(left, content);
+        lease.release().await;
+    }
+    let _: () = server.raw(&["DEL", SESSION]).await;
+    let _: () = server.raw(&["SADD", SESSION, "s3cret"]).await;
+    let error = store.load().await.unwrap_err();
+    assert!(
+        error.to_string().contains("something else than a string"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn a_wrong_password_is_told_without_showing_any() {
+    let server = Server::start(&["--requirepass", "right-pa55"]).await;
+    let store = |password: &str| {
+        let url = format!("redis://{password}127.0.0.1:{}", server.port);
+        RedisStore::new(&url, "test").unwrap()
+    };
+    for password in ["", ":wrong-pa55@", "nobody:wrong-pa55@"] {
+        let error = store(password).load().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Store);
+        assert!(
+            error
+                .to_string()
+                .contains("refuses the user or the password"),
+            "{error}"
+        );
+        assert!(!shown(&error).contains("pa55"), "{error:?}");
+    }
+    assert_eq!(version(&store(":right-pa55@")).await, 0);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn a_server_that_quotes_the_session_it_refuses_is_not_quoted() {
+    // Without EVAL, Redis answers with the beginning of the arguments.
+    let server = Server::start(&["--rename-command", "EVAL", ""]).await;
+    let store = server.store();
+    let error = store.lease().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store);
+    assert!(!shown(&error).contains("redis.call"), "{error:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn a_user_needs_no_more_rights_than_documented() {
+    let user = "user app on >pa55 ~tower-bearer:* +get +set +del +pexpire +eval";
+    let server = Server::start(&[]).await;
+    let mut command = vec!["ACL", "SETUSER"];
+    command.extend(user.split(' ').skip(1));
+    let _: () = server.raw(&command).await;
+    let url = format!("redis://app:pa55@127.0.0.1:{}", server.port);
+    let store = RedisStore::new(&url, "test").unwrap();
+    save_first(&store).await;
+    let holder = store.clone().lease_duration(Duration::from_millis(30));
+    let mut lease = holder.lease().await.unwrap();
+    lease.save(1, &sample_session(2, "second")).await.unwrap();
+    lease.release().await;
+
+    let error = store.key_prefix("elsewhere").load().await.unwrap_err();
+    assert!(
+        error.to_string().contains("does not allow its user"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn a_server_that_is_full_keeps_the_old_session() {
+    let server = Server::start(&["--maxmemory-policy", "noeviction"]).await;
+    let store = server.store();
+    save_first(&store).await;
+    let mut lease = store.lease().await.unwrap();
+    let _: () = server.raw(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let error = lease
+        .save(1, &sample_session(2, "second"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store);
+    assert!(error.to_string().contains("no memory left"), "{error}");
+    assert_eq!(version(&store).await, 1);
+    let _: () = server.raw(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    lease.save(1, &sample_session(2, "second")).await.unwrap();
+}
