@@ -48,6 +48,24 @@ pub(crate) struct Now {
     pub(crate) wall: SystemTime,
 }
 
+/// Longer than any token lives or any server may be waited for, and shorter than what clocks can add up.
+pub(crate) const AGES: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// `by` after `at`; "never" is in a hundred years.
+pub(crate) fn later(at: Instant, by: Duration) -> Instant {
+    at + by.min(AGES)
+}
+
+impl Now {
+    /// This much later, on both clocks.
+    pub(crate) fn later(self, by: Duration) -> Self {
+        Self {
+            mono: later(self.mono, by),
+            wall: self.wall + by.min(AGES),
+        }
+    }
+}
+
 impl Clock {
     /// The system's clocks.
     pub fn system() -> Self {

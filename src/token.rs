@@ -12,14 +12,11 @@ use secrecy::{ExposeSecret, SecretBox};
 use tokio::time::Instant;
 
 use crate::{
-    clock::Now,
+    clock::{AGES, Now},
     error::{TokenError, TokenErrorKind},
 };
 
 const PREFIX: &str = "Bearer ";
-
-/// Lifetimes beyond this are as good as unlimited, and shorter than what clocks can add up.
-const LONGEST_LIFETIME: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// An access token, ready to be sent: its header value is built once, and marked sensitive.
 ///
@@ -196,7 +193,7 @@ impl Token {
     /// When the token ends by both clocks, if its source was asked at `asked`, and tells at `now`.
     pub(crate) fn expires(&self, asked: Now, now: Now) -> Option<Expires> {
         let count = |from: Now, lifetime: Duration| {
-            let lifetime = lifetime.min(LONGEST_LIFETIME);
+            let lifetime = lifetime.min(AGES);
             Expires {
                 mono: from.mono + lifetime,
                 wall: from.wall + lifetime,
@@ -205,11 +202,11 @@ impl Token {
         };
         let until = |at: SystemTime, lifetime: Option<Duration>| {
             let left = at.duration_since(now.wall).unwrap_or_default();
-            let left = left.min(LONGEST_LIFETIME);
+            let left = left.min(AGES);
             Expires {
                 mono: now.mono + left,
                 wall: at,
-                lifetime: lifetime.unwrap_or(left).clamp(left, LONGEST_LIFETIME),
+                lifetime: lifetime.unwrap_or(left).clamp(left, AGES),
             }
         };
         match self.inner.expiry {
@@ -306,10 +303,10 @@ mod tests {
     fn huge_lifetimes_are_clamped_not_overflowed() {
         let now = now();
         let token = Token::new("a").unwrap().expires_in(Duration::MAX);
-        assert_eq!(token.expires(now, now).unwrap().lifetime, LONGEST_LIFETIME);
+        assert_eq!(token.expires(now, now).unwrap().lifetime, AGES);
         let far = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX as u64 / 2);
         let token = Token::new("a").unwrap().expires_at(far);
-        assert_eq!(token.expires(now, now).unwrap().lifetime, LONGEST_LIFETIME);
+        assert_eq!(token.expires(now, now).unwrap().lifetime, AGES);
     }
 
     #[test]

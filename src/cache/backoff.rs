@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::error::TokenError;
+use crate::{clock::later, error::TokenError};
 
 /// The first backoff is random in up to this.
 const FIRST: Duration = Duration::from_secs(1);
 /// No backoff of our own is longer than this. What a server asks for may be.
 pub(crate) const LONGEST: Duration = Duration::from_secs(60);
+/// A token that is refused within this time was refused as soon as it was issued.
+const SOON: Duration = Duration::from_secs(10);
 /// How often a source is asked whether a lasting failure has been mended.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 
@@ -37,6 +39,8 @@ pub(crate) enum Admission {
 /// What the past attempts say about the next.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
+    /// Counts the resets. What began before one says nothing about what comes after it.
+    epoch: u32,
     last_start: Option<Instant>,
     failures: u32,
     closed: Option<Closed>,
@@ -60,10 +64,10 @@ impl Gate {
             // A server may refuse to renew what is still fresh. That is no reason not to try when it matters.
             Some(closed) if closed.lasting && closed.unneeded && needed => {}
             Some(closed) if closed.lasting && closed.until <= now => {
-                return Admission::Probe(closed.error.clone());
+                return Admission::Probe(closed.told(now));
             }
             Some(closed) if closed.lasting || closed.until > now => {
-                return Admission::Refused(closed.error.clone());
+                return Admission::Refused(closed.told(now));
             }
             _ => {}
         }
@@ -87,10 +91,15 @@ impl Gate {
         }
     }
 
-    /// How long until fruitless refreshes are repeated.
+    /// How long until fruitless refreshes are repeated, whatever the floor.
     pub(crate) fn hold_left(&self, now: Instant, floor: Duration) -> Duration {
-        let doublings = self.fruitless.saturating_sub(1).min(16);
-        let hold = floor.saturating_mul(1 << doublings).min(LONGEST.max(floor));
+        let hold = match self.fruitless {
+            0 | 1 => floor,
+            n => FIRST
+                .saturating_mul(1 << (n - 1).min(16))
+                .min(LONGEST)
+                .max(floor),
+        };
         self.floor_left(now, hold)
     }
 
@@ -113,6 +122,10 @@ impl Gate {
         self.last_start = Some(now);
     }
 
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     pub(crate) fn succeeded(&mut self) {
         self.failures = 0;
         self.closed = None;
@@ -129,32 +142,38 @@ impl Gate {
         };
         let wait = error.retry_after().unwrap_or_default().max(own);
         self.closed = Some(Closed {
-            until: now + wait,
+            until: later(now, wait),
             error: error.clone(),
             lasting,
             unneeded: !needed,
         });
     }
 
+    /// The source was asked whether the lasting failure has been mended, and it has not.
+    pub(crate) fn not_mended(&mut self, now: Instant) {
+        if let Some(closed) = &mut self.closed {
+            closed.until = later(now, PROBE_EVERY);
+        }
+    }
+
     /// A token did not help: it was refused before it was ever accepted, or is the one that was to be replaced.
-    ///
-    /// One that has lasted longer than the longest backoff was good for something.
     pub(crate) fn fruitless(&mut self, now: Instant) {
-        let lasted = self.last_start.is_none_or(|start| start + LONGEST < now);
+        let lasted = self.last_start.is_none_or(|start| start + SOON < now);
         self.fruitless = if lasted {
-            1
+            0
         } else {
             self.fruitless.saturating_add(1)
         };
     }
 
-    /// A token helped after a refusal.
+    /// A token helped after a refusal, or another came when its time had come.
     pub(crate) fn fruitful(&mut self) {
         self.fruitless = 0;
     }
 
     /// Forgets what has failed. The floor stays.
     pub(crate) fn reset(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1);
         self.succeeded();
         self.fruitful();
     }
@@ -162,6 +181,19 @@ impl Gate {
     /// The failure that is remembered, if any.
     pub(crate) fn error(&self) -> Option<&TokenError> {
         self.closed.as_ref().map(|closed| &closed.error)
+    }
+}
+
+impl Closed {
+    /// The error as it is told by now: what is left of the pause that the server asked for.
+    fn told(&self, now: Instant) -> TokenError {
+        match self.error.retry_after() {
+            Some(_) => {
+                let left = self.until.saturating_duration_since(now);
+                self.error.clone().with_retry_after(left)
+            }
+            None => self.error.clone(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A refresh must not die with the caller who happened to need it first: an aborted request would lose a rotated
 //! refresh token that the server has already put in force. So callers only ever wait for a [`watch`], and the task that
-//! answers it belongs to nobody. Its [`Landed`] guard answers also when the task doesn't come to its end.
+//! answers it belongs to nobody. Its [`Pilot`] guard answers also when the task doesn't come to its end.
 
 use std::{
     fmt,
@@ -13,7 +13,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::watch, time};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    time::{self, Instant},
+};
 
 use super::{
     issued::{Issued, Lookup},
@@ -26,7 +30,7 @@ use crate::{
     token::Token,
 };
 
-type Outcome = Result<Arc<Issued>, TokenError>;
+type Landed = Result<Arc<Issued>, TokenError>;
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// How often a caller boards again whose flight was lost with its runtime.
@@ -50,42 +54,63 @@ impl<T: TokenSource> DynSource for T {
 
 /// A flight under way, as the cache knows it.
 pub(super) struct Flight {
-    outcome: watch::Receiver<Option<Outcome>>,
+    outcome: watch::Receiver<Option<Landed>>,
     /// The failure that is being looked into. Nobody waits for that.
     probing: Option<TokenError>,
+    pub(super) numbers: Numbers,
+}
+
+/// What tells one flight from another.
+#[derive(Clone, Copy)]
+pub(super) struct Numbers {
+    pub(super) id: u64,
+    /// The resets before it.
+    pub(super) epoch: u32,
+    /// When it is no longer believed in.
+    pub(super) lost_at: Instant,
 }
 
 /// How a flight ended.
 pub(super) struct Landing {
-    pub(super) outcome: Result<Token, TokenError>,
-    /// Both clocks, from before the source was asked.
-    pub(super) asked: Now,
+    pub(super) id: u64,
+    pub(super) outcome: Outcome,
+}
+
+pub(super) enum Outcome {
+    Token {
+        token: Token,
+        /// Both clocks, from before the source was asked.
+        asked: Now,
+    },
+    Failed(TokenError),
+    /// The source was only asked whether it has been mended since it failed like this, and it has not.
+    NotMended(TokenError),
 }
 
 impl Flight {
     /// A flight that will call the source after `delay`; if it is a `probe`, only if the source has been mended since.
     pub(super) fn prepare(
         shared: &Arc<Shared>,
+        numbers: Numbers,
         delay: Duration,
         request: TokenRequest,
         probe: Option<TokenError>,
     ) -> Result<(Self, Departure), TokenError> {
-        let runtime = Handle::try_current().map_err(|error| {
-            let message = "tokens are fetched in a task, so a Tokio runtime is needed here";
-            TokenError::new(TokenErrorKind::Config, message).with_source(error)
-        })?;
+        let runtime = runtime()?;
         let (sender, outcome) = watch::channel(None);
-        let landed = Landed {
+        let pilot = Pilot {
             shared: Arc::clone(shared),
             sender: Some(sender),
+            id: numbers.id,
         };
         let flight = Self {
             outcome,
             probing: probe.clone(),
+            numbers,
         };
         let departure = Departure {
             runtime,
-            landed,
+            pilot,
             delay,
             request,
             probe,
@@ -104,7 +129,7 @@ impl Flight {
 /// A flight that is ready to take off.
 pub(super) struct Departure {
     runtime: Handle,
-    landed: Landed,
+    pilot: Pilot,
     delay: Duration,
     request: TokenRequest,
     probe: Option<TokenError>,
@@ -112,7 +137,7 @@ pub(super) struct Departure {
 
 impl Departure {
     pub(super) fn take_off(self) {
-        let flight = fly(self.landed, self.delay, self.request, self.probe);
+        let flight = fly(self.pilot, self.delay, self.request, self.probe);
         self.runtime.spawn(flight);
     }
 }
@@ -120,72 +145,89 @@ impl Departure {
 /// What becomes of somebody who needs a token.
 pub(super) enum Boarding {
     Here(Arc<Issued>),
-    Flight(watch::Receiver<Option<Outcome>>),
+    Flight(watch::Receiver<Option<Landed>>),
     Failed(TokenError),
 }
 
 impl Boarding {
-    pub(super) fn lookup(self, shared: &Arc<Shared>) -> Lookup {
+    /// What it is for who waits: for any token, or for one unlike that which was refused or is too old.
+    pub(super) fn lookup(self, shared: &Arc<Shared>, unlike: Option<Token>) -> Lookup {
         match self {
             Self::Here(issued) => Lookup::Ready(issued),
-            Self::Flight(outcome) => Lookup::Wait(Wait::new(Arc::clone(shared), outcome)),
             Self::Failed(error) => Lookup::Failed(error),
+            Self::Flight(outcome) => match runtime() {
+                Ok(_) => Lookup::Wait(Wait::new(Arc::clone(shared), outcome, unlike)),
+                Err(error) => Lookup::Failed(error),
+            },
         }
     }
 }
 
-async fn fly(landed: Landed, delay: Duration, request: TokenRequest, probe: Option<TokenError>) {
+fn runtime() -> Result<Handle, TokenError> {
+    Handle::try_current().map_err(|error| {
+        let message = "tokens are fetched in a task, so a Tokio runtime is needed here";
+        TokenError::new(TokenErrorKind::Config, message).with_source(error)
+    })
+}
+
+async fn fly(pilot: Pilot, delay: Duration, request: TokenRequest, probe: Option<TokenError>) {
     if !delay.is_zero() {
         time::sleep(delay).await;
     }
-    let shared = &landed.shared;
+    let shared = &pilot.shared;
     let limit = shared.settings.attempt_limit;
     let asked = shared.now();
     let attempt = async {
-        match probe {
-            Some(error) if !shared.source.mended().await => Err(error),
-            _ => shared.source.token(request).await,
+        if let Some(error) = probe
+            && !shared.source.mended().await
+        {
+            return Outcome::NotMended(error);
+        }
+        match shared.source.token(request).await {
+            Ok(token) => Outcome::Token { token, asked },
+            Err(error) => Outcome::Failed(error),
         }
     };
     let outcome = time::timeout(limit, attempt).await.unwrap_or_else(|_| {
         let message = format!("the source took longer than {limit:?} and was given up");
-        Err(TokenError::new(TokenErrorKind::Timeout, message))
+        Outcome::Failed(TokenError::new(TokenErrorKind::Timeout, message))
     });
-    landed.with(Landing { outcome, asked });
+    pilot.land(outcome);
 }
 
 /// Sees to it that a flight ends for all, however it ends.
-struct Landed {
+struct Pilot {
     shared: Arc<Shared>,
-    sender: Option<watch::Sender<Option<Outcome>>>,
+    sender: Option<watch::Sender<Option<Landed>>>,
+    id: u64,
 }
 
-impl Landed {
-    fn with(mut self, landing: Landing) {
-        self.land(landing);
+impl Pilot {
+    fn land(mut self, outcome: Outcome) {
+        self.end(outcome);
     }
 
-    fn land(&mut self, landing: Landing) {
+    fn end(&mut self, outcome: Outcome) {
         if let Some(sender) = self.sender.take() {
-            match &landing.outcome {
-                Ok(_) => tracing::debug!("a new token"),
-                Err(error) => tracing::warn!(%error, "no new token"),
+            match &outcome {
+                Outcome::Token { .. } => tracing::debug!("a new token"),
+                Outcome::Failed(error) => tracing::warn!(%error, "no new token"),
+                Outcome::NotMended(error) => tracing::debug!(%error, "still no new token"),
             }
-            let outcome = self.shared.land(landing);
+            let id = self.id;
+            let landed = self.shared.land(Landing { id, outcome });
             // Before this is sent the new token is already there, so nobody who is woken finds the old state.
-            sender.send_replace(Some(outcome));
+            sender.send_replace(Some(landed));
         }
     }
 }
 
-impl Drop for Landed {
+impl Drop for Pilot {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let outcome = Err(interrupted("the token source panicked"));
-            let asked = self.shared.now();
-            self.land(Landing { outcome, asked });
+            self.end(Outcome::Failed(interrupted("the token source panicked")));
         } else if let Some(sender) = self.sender.take() {
-            self.shared.lost();
+            self.shared.lost(self.id);
             drop(sender);
         }
     }
@@ -193,11 +235,15 @@ impl Drop for Landed {
 
 /// Waits for the flight that is under way; resolves for everybody with the same result.
 pub(crate) struct Wait {
-    inner: BoxFuture<'static, Outcome>,
+    inner: BoxFuture<'static, Landed>,
 }
 
 impl Wait {
-    fn new(shared: Arc<Shared>, mut flight: watch::Receiver<Option<Outcome>>) -> Self {
+    fn new(
+        shared: Arc<Shared>,
+        mut flight: watch::Receiver<Option<Landed>>,
+        unlike: Option<Token>,
+    ) -> Self {
         let limit = shared.settings.max_wait;
         let boarding = async move {
             for _ in 0..BOARDINGS {
@@ -210,7 +256,7 @@ impl Wait {
                     return landed;
                 }
                 // The flight was lost with its runtime. This caller's still runs, so the next can start here.
-                match shared.board() {
+                match shared.board(unlike.as_ref()) {
                     Boarding::Here(issued) => return Ok(issued),
                     Boarding::Flight(next) => flight = next,
                     Boarding::Failed(error) => return Err(error),
@@ -231,9 +277,9 @@ impl Wait {
 }
 
 impl Future for Wait {
-    type Output = Outcome;
+    type Output = Landed;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Landed> {
         self.inner.as_mut().poll(cx)
     }
 }

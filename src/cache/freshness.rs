@@ -32,6 +32,12 @@ impl Moment {
         self.mono <= now.mono || self.wall <= now.wall
     }
 
+    /// After this long.
+    pub(crate) fn in_(wait: Duration, now: Now) -> Self {
+        let Now { mono, wall } = now.later(wait);
+        Self { mono, wall }
+    }
+
     /// This much earlier, but not before `floor`, where the clocks cannot count so far back.
     fn earlier(self, by: Duration, floor: Now) -> Self {
         Self {
@@ -68,10 +74,7 @@ impl Deadlines {
             lifetime,
         }) = expires
         else {
-            let due = schedule.age_due(random).map(|age| Moment {
-                mono: now.mono + age,
-                wall: now.wall + age,
-            });
+            let due = schedule.age_due(random).map(|age| Moment::in_(age, now));
             return Self {
                 due,
                 unusable: None,

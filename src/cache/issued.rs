@@ -1,8 +1,11 @@
 //! A token as the cache holds it, and what a look at the cache yields.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
 };
 
 use super::{
@@ -20,6 +23,8 @@ use crate::{
 pub(crate) struct Issued {
     pub(super) token: Token,
     pub(super) deadlines: Deadlines,
+    /// When it ends by the wall clock, as reckoned when it came.
+    pub(super) ends: Option<SystemTime>,
     /// The API has accepted it at least once.
     proven: AtomicBool,
     /// The API has refused it, and nothing better has come.
@@ -27,10 +32,11 @@ pub(crate) struct Issued {
 }
 
 impl Issued {
-    pub(super) fn new(token: Token, deadlines: Deadlines) -> Self {
+    pub(super) fn new(token: Token, deadlines: Deadlines, ends: Option<SystemTime>) -> Self {
         Self {
             token,
             deadlines,
+            ends,
             proven: AtomicBool::new(false),
             refused: false,
         }
@@ -44,8 +50,20 @@ impl Issued {
                 due: Some(due),
                 ..self.deadlines
             },
+            ends: self.ends,
             proven: AtomicBool::new(self.is_proven()),
             refused,
+        }
+    }
+
+    /// The same token, known to be refused.
+    pub(super) fn refused(&self) -> Self {
+        Self {
+            token: self.token.clone(),
+            deadlines: self.deadlines,
+            ends: self.ends,
+            proven: AtomicBool::new(self.is_proven()),
+            refused: true,
         }
     }
 

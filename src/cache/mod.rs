@@ -112,13 +112,14 @@ impl TokenCache {
 
     /// A new token, whatever the current one is worth; the current one stays in use until it is there.
     ///
-    /// Callers at the same time share one, and the attempt floor of the [`Schedule`] holds.
+    /// Callers at the same time share one. The attempt floor of the [`Schedule`] holds, and so does the pause after a
+    /// failure: to try at once what has failed, [`reset`](TokenCache::reset) first.
     ///
     /// # Errors
     ///
     /// Why none could be had. The current token stays, if it is usable.
     pub async fn refresh(&self) -> Result<Token, TokenError> {
-        match self.shared.refresh().lookup(&self.shared) {
+        match self.shared.refresh() {
             Lookup::Ready(issued) => Ok(issued.token().clone()),
             Lookup::Wait(wait) => Ok(wait.await?.token().clone()),
             Lookup::Failed(error) => Err(error),
@@ -143,7 +144,8 @@ impl TokenCache {
         self.shared.status()
     }
 
-    /// A [`watch`] that tells of each new token and each failure to get one.
+    /// A [`watch`] that tells of each new token, each failure to get one, each refusal of the current one, and each reset.
+    /// That a token is due or has expired is no event; [`status`](TokenCache::status) tells.
     ///
     /// It doesn't keep the cache alive, and ends with it.
     pub fn subscribe(&self) -> watch::Receiver<CacheStatus> {
@@ -163,7 +165,7 @@ impl TokenCache {
     pub(crate) fn reject_issued(&self, issued: &Issued) -> Lookup {
         self.shared
             .reject(issued.token(), !issued.is_proven())
-            .lookup(&self.shared)
+            .lookup(&self.shared, Some(issued.token().clone()))
     }
 
     /// Reports that the API refused what was sent in this `Authorization`: a token of this cache, perhaps of the past.

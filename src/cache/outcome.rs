@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    flight::Landing,
+    flight::{Landing, Outcome},
     freshness::{Deadlines, Freshness, Moment},
     issued::Issued,
     state::{Control, Shared},
@@ -15,62 +15,92 @@ impl Shared {
     /// The one place where the outcome of a flight changes anything. Returns what its waiters are told.
     pub(super) fn land(&self, landing: Landing) -> Result<Arc<Issued>, TokenError> {
         let now = self.now();
-        let mut control = self.control();
-        control.flight = None;
-        let suspect = control.suspect.take();
-        let outcome = match landing.outcome {
-            Ok(token) => Ok(self.publish(&mut control, token, landing.asked, now, suspect)),
-            Err(error) => {
-                control.failed += 1;
-                let current = self.current.load_full();
-                let needed = !self.is_usable(current.as_deref());
-                let random = control.rng.f64();
-                control.gate.failed(&error, now.mono, needed, random);
-                if let Some(suspect) = suspect {
-                    self.serve_on(&mut control, &suspect, true);
+        self.change(self.control(), |control| {
+            let Some(flight) = control
+                .flight
+                .take_if(|flight| flight.numbers.id == landing.id)
+            else {
+                // Given up as lost long ago. Its waiters are told what came, and nobody else.
+                return match landing.outcome {
+                    Outcome::Token { token, asked } => Ok(self.issue(control, token, asked, now)),
+                    Outcome::Failed(error) | Outcome::NotMended(error) => Err(error),
+                };
+            };
+            let suspect = control.suspect.take();
+            match landing.outcome {
+                Outcome::Token { token, asked } => {
+                    control.news = true;
+                    let issued = self.issue(control, token, asked, now);
+                    self.publish(control, &issued, suspect);
+                    Ok(issued)
                 }
-                Err(error)
+                Outcome::Failed(error) => {
+                    control.news = true;
+                    control.failed += 1;
+                    // Who has reset the cache meanwhile wants the next attempt, whatever became of this one.
+                    if flight.numbers.epoch == control.gate.epoch() {
+                        let needed = !self.is_usable(self.current.load_full().as_deref());
+                        let random = control.rng.f64();
+                        control.gate.failed(&error, now.mono, needed, random);
+                    }
+                    if let Some(suspect) = suspect {
+                        self.serve_on(control, &suspect, true);
+                    }
+                    Err(error)
+                }
+                Outcome::NotMended(error) => {
+                    control.gate.not_mended(now.mono);
+                    Err(error)
+                }
             }
-        };
-        let status = self.describe(&control, now);
-        drop(control);
-        // Wakers run outside of the lock.
-        self.status.send_replace(status);
-        outcome
+        })
     }
 
-    fn publish(
-        &self,
-        control: &mut Control,
-        token: Token,
-        asked: Now,
-        now: Now,
-        suspect: Option<Arc<Issued>>,
-    ) -> Arc<Issued> {
-        control.issued += 1;
-        control.warning = token.warning().cloned();
-        control.gate.succeeded();
-        let random = control.rng.f64();
+    fn issue(&self, control: &mut Control, token: Token, asked: Now, now: Now) -> Arc<Issued> {
         let expires = token.expires(asked, now);
+        let random = control.rng.f64();
         let deadlines = Deadlines::new(expires, &self.settings.schedule, random, now);
+        Arc::new(Issued::new(
+            token,
+            deadlines,
+            expires.map(|expires| expires.wall),
+        ))
+    }
+
+    fn publish(&self, control: &mut Control, issued: &Arc<Issued>, suspect: Option<Arc<Issued>>) {
+        control.issued += 1;
+        control.warning = issued.token.warning().cloned();
+        control.gate.succeeded();
         let refused = suspect.is_some();
         let replaced = suspect.or_else(|| self.current.load_full());
-        let again = replaced.filter(|old| old.token.same_secret(&token));
-        let issued = Arc::new(Issued::new(token, deadlines));
-        self.current.store(Some(Arc::clone(&issued)));
-        if let Some(old) = again {
-            control.gate.fruitless(now.mono);
-            self.serve_on(control, &issued, refused || old.refused);
+        self.current.store(Some(Arc::clone(issued)));
+        match replaced {
+            Some(old) if old.token.same_secret(&issued.token) => {
+                control.gate.fruitless(self.now().mono);
+                self.serve_on(control, issued, refused || old.refused);
+            }
+            Some(old) if !refused && !old.refused => control.gate.fruitful(),
+            _ => {}
         }
-        issued
     }
 
-    /// The flight ended without an outcome: its runtime shut down. Whoever comes next begins anew.
-    pub(super) fn lost(&self) {
-        let mut control = self.control();
-        control.flight = None;
+    /// A flight ended without an outcome: its runtime shut down. Whoever comes next begins anew.
+    pub(super) fn lost(&self, id: u64) {
+        self.change(self.control(), |control| {
+            if control
+                .flight
+                .take_if(|flight| flight.numbers.id == id)
+                .is_some()
+            {
+                self.restore(control);
+            }
+        });
+    }
+
+    /// Puts a refused token back that is being replaced no longer.
+    pub(super) fn restore(&self, control: &mut Control) {
         if let Some(suspect) = control.suspect.take() {
-            self.current.store(Some(suspect));
+            self.current.store(Some(Arc::new(suspect.refused())));
         }
     }
 
@@ -80,10 +110,7 @@ impl Shared {
         let now = self.now();
         let hold = control.gate.hold_left(now.mono, self.floor());
         let wait = hold.max(control.gate.opens_in(now.mono, self.floor()));
-        let due = Moment {
-            mono: now.mono + wait,
-            wall: now.wall + wait,
-        };
+        let due = Moment::in_(wait, now);
         self.current
             .store(Some(Arc::new(issued.due_at(due, refused))));
     }
@@ -92,7 +119,7 @@ impl Shared {
         self.describe(&self.control(), self.now())
     }
 
-    fn describe(&self, control: &Control, now: Now) -> CacheStatus {
+    pub(super) fn describe(&self, control: &Control, now: Now) -> CacheStatus {
         let current = self.current.load_full();
         let issued = current.as_ref().or(control.suspect.as_ref());
         let state = match issued {
@@ -106,13 +133,12 @@ impl Shared {
         };
         CacheStatus {
             state,
-            expires_at: issued
-                .and_then(|issued| issued.token.expires(now, now))
-                .map(|e| e.wall),
+            expires_at: issued.and_then(|issued| issued.ends),
             last_error: control.gate.error().or(control.warning.as_ref()).cloned(),
             issued: control.issued,
             failed: control.failed,
             refused: control.refused,
+            told: control.told,
         }
     }
 }

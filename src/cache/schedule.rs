@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::clock::AGES;
+
 /// Tokens of short life would never be usable under a fixed margin: it is never more than this part of the lifetime.
 const MARGIN_PART: u32 = 10;
 
@@ -69,7 +71,7 @@ impl Schedule {
     ///
     /// Default: no such limit.
     pub fn refresh_after(mut self, age: Duration) -> Self {
-        self.after = Some(age);
+        self.after = Some(age.min(AGES));
         self
     }
 
@@ -96,7 +98,7 @@ impl Schedule {
     ///
     /// Default: 1 second.
     pub fn min_interval(mut self, interval: Duration) -> Self {
-        self.min_interval = interval;
+        self.min_interval = interval.min(AGES);
         self
     }
 

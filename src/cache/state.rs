@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{
     backoff::{Admission, Gate},
-    flight::{Boarding, Departure, DynSource, Flight},
+    flight::{Boarding, Departure, DynSource, Flight, Numbers},
     freshness::Freshness,
     issued::{Issued, Lookup},
     schedule::Schedule,
@@ -20,11 +20,14 @@ use super::{
 };
 use crate::{
     authorize::Origins,
-    clock::{Clock, Now},
+    clock::{self, Clock, Now},
     error::{TokenError, TokenErrorKind},
     source::TokenRequest,
     token::Token,
 };
+
+/// How much longer than it may take a flight is waited for to say so, before it is taken for lost.
+const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -60,6 +63,11 @@ pub(crate) struct Shared {
 
 pub(super) struct Control {
     pub(super) flight: Option<Flight>,
+    /// Counts the flights.
+    pub(super) flights: u64,
+    /// There is something to tell as soon as the lock is free.
+    pub(super) news: bool,
+    pub(super) told: u64,
     /// The flight that takes off as soon as the lock is free.
     pub(super) departure: Option<Departure>,
     /// The token that was refused and that the running flight is to replace.
@@ -82,6 +90,9 @@ impl Shared {
             control: Mutex::new(Control {
                 flight: None,
                 departure: None,
+                flights: 0,
+                news: false,
+                told: 0,
                 suspect: None,
                 gate: Gate::default(),
                 rng,
@@ -102,12 +113,29 @@ impl Shared {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A flight that takes off does so without the lock: a runtime that is shutting down drops a task right where it is
-    /// spawned, and a flight that is dropped takes the lock.
-    fn change<T>(mut control: MutexGuard<'_, Control>, f: impl FnOnce(&mut Control) -> T) -> T {
+    /// Changes what is shared, and then does what must not be done under the lock: wakers run, and a flight takes off. (A
+    /// runtime that is shutting down drops a task right where it is spawned, and a flight that is dropped takes the lock.)
+    pub(super) fn change<T>(
+        &self,
+        mut control: MutexGuard<'_, Control>,
+        f: impl FnOnce(&mut Control) -> T,
+    ) -> T {
         let out = f(&mut control);
         let departure = control.departure.take();
+        let news = std::mem::take(&mut control.news).then(|| {
+            control.told += 1;
+            self.describe(&control, self.now())
+        });
         drop(control);
+        if let Some(news) = news {
+            self.status.send_if_modified(|status| {
+                let later = news.told > status.told;
+                if later {
+                    *status = news;
+                }
+                later
+            });
+        }
         if let Some(departure) = departure {
             departure.take_off();
         }
@@ -139,7 +167,7 @@ impl Shared {
                 Freshness::Expired => {}
             }
         }
-        self.board().lookup(self)
+        self.board(None).lookup(self, None)
     }
 
     pub(super) fn peek(&self) -> Option<Token> {
@@ -148,18 +176,19 @@ impl Shared {
         usable.then(|| issued.token.clone())
     }
 
-    /// Nobody waits for this one, and nobody waits for the lock: whoever holds it is at the same thing.
+    /// Nobody waits for this one, and nobody waits for the lock: most who hold it are at the same thing.
     #[cold]
     pub(super) fn renew_behind(self: &Arc<Self>) {
+        Self::keep_warm(self);
         let Ok(control) = self.control.try_lock() else {
             return;
         };
-        Self::change(control, |control| {
+        self.change(control, |control| {
             let now = self.now();
             let current = self.current.load_full();
             // Between the look and the lock a new token may have come.
             let fresh = |issued: &Arc<Issued>| issued.deadlines.freshness(now) == Freshness::Fresh;
-            if control.flight.is_some() || current.as_ref().is_some_and(fresh) {
+            if self.under_way(control).is_some() || current.as_ref().is_some_and(fresh) {
                 return;
             }
             let probe = match control.gate.admit(now.mono, self.floor(), false) {
@@ -172,26 +201,41 @@ impl Shared {
         });
     }
 
-    /// There is no usable token: wait for the flight, begin one, or hear why not.
+    /// There is no usable token, or only one that is to be replaced: wait for the flight, begin one, or hear why not.
     #[cold]
-    pub(super) fn board(self: &Arc<Self>) -> Boarding {
+    pub(super) fn board(self: &Arc<Self>, unlike: Option<&Token>) -> Boarding {
         Self::keep_warm(self);
-        Self::change(self.control(), |control| match self.current.load_full() {
-            Some(issued) if self.is_usable(Some(&issued)) => Boarding::Here(issued),
-            expired => {
-                let request = self.request(expired.as_deref());
-                self.board_or_take_off(control, request, true)
+        self.change(self.control(), |control| {
+            let current = self.current.load_full();
+            let usable = self.is_usable(current.as_deref());
+            let other =
+                |issued: &Arc<Issued>| !unlike.is_some_and(|old| issued.token.same_secret(old));
+            match current {
+                Some(issued) if usable && other(&issued) => Boarding::Here(issued),
+                current => {
+                    let request = self.request(current.as_deref());
+                    self.board_or_take_off(control, request, !usable)
+                }
             }
         })
     }
 
-    pub(super) fn refresh(self: &Arc<Self>) -> Boarding {
-        Self::change(self.control(), |control| {
-            let current = self.current.load_full();
-            let needed = !self.is_usable(current.as_deref());
-            let request = self.request(current.as_deref());
-            self.board_or_take_off(control, request, needed)
-        })
+    pub(super) fn refresh(self: &Arc<Self>) -> Lookup {
+        let current = self.current.load_full().map(|issued| issued.token.clone());
+        self.board(current.as_ref()).lookup(self, current)
+    }
+
+    /// The flight that is under way, if it can still land: one whose runtime stands still is given up.
+    fn under_way<'a>(&self, control: &'a mut Control) -> Option<&'a Flight> {
+        let now = self.now().mono;
+        if control
+            .flight
+            .take_if(|flight| flight.numbers.lost_at <= now)
+            .is_some()
+        {
+            self.restore(control);
+        }
+        control.flight.as_ref()
     }
 
     fn board_or_take_off(
@@ -200,7 +244,7 @@ impl Shared {
         request: TokenRequest,
         needed: bool,
     ) -> Boarding {
-        if let Some(flight) = &control.flight {
+        if let Some(flight) = self.under_way(control) {
             return flight.board();
         }
         match control.gate.admit(self.now().mono, self.floor(), needed) {
@@ -212,10 +256,13 @@ impl Shared {
 
     /// The API refused `token`; `fruitless` if it had never accepted it.
     pub(super) fn reject(self: &Arc<Self>, token: &Token, fruitless: bool) -> Boarding {
-        Self::change(self.control(), |control| {
+        self.change(self.control(), |control| {
             let Some(issued) = self.current.load_full() else {
-                // The one that was refused is being replaced already, or there never was one.
-                return self.board_or_take_off(control, self.request(None), true);
+                // The one that was refused is being replaced already; or it never was one of this cache.
+                return match self.under_way(control) {
+                    Some(flight) => flight.board(),
+                    None => Boarding::Failed(interrupted("nothing is known of the refused token")),
+                };
             };
             // By generation: a late refusal of an old token says nothing about the new one.
             if !issued.token.same_secret(token) {
@@ -223,6 +270,7 @@ impl Shared {
             }
             if !issued.refused {
                 control.refused += 1;
+                control.news = true;
                 if fruitless {
                     control.gate.fruitless(self.now().mono);
                 }
@@ -250,7 +298,7 @@ impl Shared {
 
     /// Boards whatever brings another token than `refused`.
     fn replace(self: &Arc<Self>, control: &mut Control, refused: &Issued) -> Boarding {
-        if let Some(flight) = &control.flight {
+        if let Some(flight) = self.under_way(control) {
             return flight.board();
         }
         let now = self.now().mono;
@@ -260,29 +308,34 @@ impl Shared {
             return Boarding::Failed(error);
         }
         match control.gate.admit_refusal(now, self.floor()) {
-            Ok(delay) => {
+            Ok(delay) if delay <= self.settings.max_wait => {
                 let request = self.request(Some(refused)).refused(refused.token.clone());
                 self.take_off(control, delay, request, None)
             }
-            Err(wait) => {
-                let message = "new tokens have not helped, so the next is fetched later";
-                let error = TokenError::new(TokenErrorKind::Rejected, message);
-                Boarding::Failed(error.with_retry_after(wait))
-            }
+            Ok(wait) => later(
+                "the last attempt was too short a time ago for the next",
+                wait,
+            ),
+            Err(wait) => later(
+                "new tokens have not helped, so the next is fetched later",
+                wait,
+            ),
         }
     }
 
     /// The token that a refusal brought was refused as well.
     pub(super) fn replay_refused(&self, token: &Token) {
-        let mut control = self.control();
-        let Some(issued) = self.current.load_full() else {
-            return;
-        };
-        if issued.token.same_secret(token) && !issued.refused {
-            control.refused += 1;
-            control.gate.fruitless(self.now().mono);
-            self.serve_on(&mut control, &issued, true);
-        }
+        self.change(self.control(), |control| {
+            let Some(issued) = self.current.load_full() else {
+                return;
+            };
+            if issued.token.same_secret(token) && !issued.refused {
+                control.refused += 1;
+                control.news = true;
+                control.gate.fruitless(self.now().mono);
+                self.serve_on(control, &issued, true);
+            }
+        });
     }
 
     pub(super) fn replay_accepted(&self) {
@@ -292,6 +345,8 @@ impl Shared {
     fn request(&self, current: Option<&Issued>) -> TokenRequest {
         let request = TokenRequest::with_clock(self.settings.clock.clone());
         match current {
+            // Until another comes: a source with a cache of its own must go past it.
+            Some(issued) if issued.refused => request.refused(issued.token.clone()),
             Some(issued) => request.replacing(issued.token.clone()),
             None => request,
         }
@@ -304,8 +359,12 @@ impl Shared {
         request: TokenRequest,
         probe: Option<TokenError>,
     ) -> Boarding {
-        let start = self.now().mono + delay;
-        match Flight::prepare(self, delay, request, probe) {
+        let start = clock::later(self.now().mono, delay);
+        control.flights += 1;
+        let (id, epoch) = (control.flights, control.gate.epoch());
+        let lost_at = clock::later(start, self.settings.attempt_limit.saturating_add(GRACE));
+        let numbers = Numbers { id, epoch, lost_at };
+        match Flight::prepare(self, numbers, delay, request, probe) {
             Ok((flight, departure)) => {
                 control.gate.started(start);
                 control.departure = Some(departure);
@@ -320,7 +379,10 @@ impl Shared {
     }
 
     pub(super) fn reset(&self) {
-        self.control().gate.reset();
+        self.change(self.control(), |control| {
+            control.gate.reset();
+            control.news = true;
+        });
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<CacheStatus> {
@@ -339,6 +401,12 @@ impl Shared {
             }
         }
     }
+}
+
+/// Nobody can wait so long, so the server's own answer must do until then.
+fn later(message: &'static str, wait: Duration) -> Boarding {
+    let error = TokenError::new(TokenErrorKind::Rejected, message);
+    Boarding::Failed(error.with_retry_after(wait))
 }
 
 pub(super) fn interrupted(message: &'static str) -> TokenError {

@@ -21,6 +21,8 @@ pub struct CacheStatus {
     pub failed: u64,
     /// How many tokens were refused while they were current.
     pub refused: u64,
+    /// Counts what was told, so that the later of two stays.
+    pub(super) told: u64,
 }
 
 /// How good the current token of a cache is.

@@ -28,6 +28,9 @@ impl Shared {
     }
 }
 
+/// What could not be begun is tried again this soon.
+const SOON: Duration = Duration::from_secs(1);
+
 /// Lets another keeper begin if this one ends with its runtime.
 struct Keeper(Weak<Shared>);
 
@@ -50,9 +53,10 @@ async fn keep_warm(keeper: Keeper, mut status: watch::Receiver<CacheStatus>) {
             shared.renew_behind();
         }
         drop(shared);
-        // While a flight is under way its end is what is waited for.
         let pause = match due {
-            Some(Duration::ZERO) | None => LOOK_EVERY,
+            // A flight is under way, or somebody had the lock.
+            Some(Duration::ZERO) => SOON,
+            None => LOOK_EVERY,
             Some(due) => due.min(LOOK_EVERY),
         };
         if let Ok(Err(_last_handle_dropped)) = time::timeout(pause, status.changed()).await {

@@ -43,7 +43,7 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Whether something new has come since [`token`](TokenSource::token) failed for good, such as a login by another
     /// process, so that it is worth another call.
     ///
-    /// Asked every 10 seconds at most, and only while somebody wants a token. Default: no.
+    /// Asked every 10 seconds at most, and only while somebody wants a token or the cache is kept warm. Default: no.
     fn mended(&self) -> impl Future<Output = bool> + Send {
         std::future::ready(false)
     }
