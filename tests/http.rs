@@ -454,15 +454,15 @@ async fn a_redirect_to_another_origin_takes_no_token_along() {
     for status in [301, 302, 303, 307, 308] {
         let elsewhere = Site::answering(|_| ok("here")).await;
         let location = elsewhere.url("/landing");
-        let ours = Site::answering(move |seen| match seen.token() {
-            Some("token-1") => invalid_token(),
-            _ => {
-                let mut response = answer(status, &[], "");
-                response
-                    .headers_mut()
-                    .insert("location", location.parse().unwrap());
-                response
+        let ours = Site::answering(move |seen| {
+            if seen.token() == Some("token-1") {
+                return invalid_token();
             }
+            let mut response = answer(status, &[], "");
+            response
+                .headers_mut()
+                .insert("location", location.parse().unwrap());
+            response
         })
         .await;
         let origins = Origins::only([ours.url("")]).unwrap();

@@ -138,7 +138,7 @@ impl Xoxoday {
     /// assert_eq!(answer.extensions().get(), Some(&Verdict::Refused));
     /// # Ok(()) }
     /// ```
-    pub fn inspect() -> InspectBodyLayer<fn(ResponseHead<'_>, &[u8]) -> Option<Verdict>> {
+    pub fn inspect() -> InspectBodyLayer {
         InspectBodyLayer::new(judge)
     }
 

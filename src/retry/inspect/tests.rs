@@ -81,7 +81,7 @@ fn says_bad(_: ResponseHead<'_>, beginning: &[u8]) -> Option<Verdict> {
     (beginning == b"bad").then_some(Verdict::Refused)
 }
 
-fn layer() -> InspectBodyLayer<fn(ResponseHead<'_>, &[u8]) -> Option<Verdict>> {
+fn layer() -> InspectBodyLayer {
     InspectBodyLayer::new(says_bad)
 }
 
