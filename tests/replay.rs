@@ -641,7 +641,8 @@ async fn a_layer_below_can_tell_what_an_answer_means() {
 
 #[tokio::test(start_paused = true)]
 async fn the_second_refusal_is_the_callers_with_its_reason() {
-    let service = BearerAuthLayer::new(Numbered::default()).layer(service_fn(
+    let cache = TokenCache::new(Numbered::default());
+    let service = BearerAuthLayer::from(cache.clone()).layer(service_fn(
         |request: Request<ReplayBody<Full<Bytes>>>| {
             let mut response = status(StatusCode::UNAUTHORIZED);
             *response.body_mut() = Full::from(token(&request));
@@ -651,4 +652,74 @@ async fn the_second_refusal_is_the_callers_with_its_reason() {
     let response = service.oneshot(get()).await.unwrap();
     assert_eq!(reason(&response), Some(TokenErrorKind::Rejected));
     assert_eq!(text(response).await, "Bearer token-2");
+    assert_eq!(cache.status().refused, 2);
+}
+
+/// Takes the token of this number only, and answers `good` to it.
+fn taking(
+    number: Arc<AtomicUsize>,
+    good: StatusCode,
+) -> impl Service<
+    Request<ReplayBody<Full<Bytes>>>,
+    Response = Response<Full<Bytes>>,
+    Error = Infallible,
+    Future: Send,
+> + Clone {
+    service_fn(move |request: Request<ReplayBody<Full<Bytes>>>| {
+        let wanted = format!("Bearer token-{}", number.load(Ordering::SeqCst));
+        let code = if token(&request) == wanted {
+            good
+        } else {
+            StatusCode::UNAUTHORIZED
+        };
+        ready(Ok(status(code)))
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_that_are_healed_go_on_being_healed_whatever_is_answered_then() {
+    let number = Arc::new(AtomicUsize::new(1));
+    let source = Numbered::default().floor(SECOND);
+    let layer = BearerAuthLayer::new(source).replay_budget(Fixed::of(1));
+    // Never a success that would prove a token.
+    let service = layer.layer(taking(number.clone(), StatusCode::NOT_FOUND));
+    for _ in 0..10 {
+        let response = service.clone().oneshot(get()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{number:?}");
+        number.fetch_add(1, Ordering::SeqCst);
+        sleep(SECOND).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_never_be_sent_again_is_handed_back_at_once() {
+    let source = Numbered::default().floor(SECOND * 10);
+    let layer = BearerAuthLayer::new(source).replay_limit(3);
+    let service = layer.layer(taking(Arc::new(AtomicUsize::new(2)), StatusCode::OK));
+    let start = Instant::now();
+    let request = Request::post(URL).body(Full::from("long")).unwrap();
+    let response = service.clone().oneshot(request).await.unwrap();
+    assert_eq!(reason(&response), Some(TokenErrorKind::NotReplayed));
+    assert!(start.elapsed().is_zero());
+    let response = service.oneshot(get()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_no_token_is_not_kept() {
+    let kept = service_fn(|request: Request<ReplayBody<Full<Bytes>>>| {
+        let kept = request.body().can_replay();
+        assert_eq!(kept, token(&request) == "Bearer token-1");
+        ready(Ok::<_, Infallible>(status(StatusCode::OK)))
+    });
+    let service = BearerAuthLayer::new(Numbered::default()).layer(kept);
+    for own in [None, Some("Basic abc")] {
+        let mut request = Request::post(URL).body(Full::from("an order")).unwrap();
+        if let Some(own) = own {
+            request
+                .headers_mut()
+                .insert(AUTHORIZATION, HeaderValue::from_static(own));
+        }
+        service.clone().oneshot(request).await.unwrap();
+    }
 }
