@@ -1,11 +1,17 @@
-//! What a replayable body costs beside what it holds.
+//! What a replayable body costs beside what it holds, and what listening for trailers costs.
 
 use allocation_counter::measure;
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Body;
 use http_body_util::{Empty, Full};
-use std::{hint::black_box, pin::Pin, task::Context};
-use tower_bearer::body::{REPLAY_LIMIT, ReplayBody};
+use std::{convert::Infallible, future::Future, hint::black_box, pin::Pin, task::Context};
+use tower::{Layer, Service, service_fn};
+use tower_bearer::{
+    RejectOnTrailersLayer, Token, TokenCache,
+    body::{REPLAY_LIMIT, ReplayBody},
+    source_fn,
+};
 
 fn drain<B>(mut body: B)
 where
@@ -84,4 +90,52 @@ fn a_stream_without_end_takes_no_more_memory_than_its_limit() {
     // The kept chunks, the one that exceeds, the one that is next, and some bookkeeping.
     assert!(cost.bytes_max < 7 * 16 * 1024, "{} bytes", cost.bytes_max);
     assert_eq!(cost.bytes_current, 0);
+}
+
+#[test]
+fn listening_for_trailers_costs_no_allocation() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let cache = TokenCache::new(source_fn(|_| async { Token::new("abc") }));
+    let token = runtime.block_on(cache.token()).unwrap();
+    let mut request = Request::new(());
+    request
+        .headers_mut()
+        .insert("authorization", token.header().clone());
+    let trailers = HeaderMap::from_iter([(
+        HeaderName::from_static("grpc-status"),
+        HeaderValue::from_static("0"),
+    )]);
+    let mut response = Response::new(Trailers(Some(trailers)));
+    let grpc = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert("content-type", grpc);
+    let mut response = Some(response);
+    let mut service = RejectOnTrailersLayer::new(cache).layer(service_fn(move |_: Request<()>| {
+        std::future::ready(Ok::<_, Infallible>(response.take().unwrap()))
+    }));
+    let cost = measure(|| {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let call = std::pin::pin!(service.call(request));
+        let std::task::Poll::Ready(response) = call.poll(&mut cx) else {
+            panic!("there is nothing to wait for");
+        };
+        drain(response.unwrap().into_body());
+    });
+    assert_eq!(cost.count_total, 0);
+}
+
+struct Trailers(Option<HeaderMap>);
+
+impl Body for Trailers {
+    type Data = Bytes;
+    type Error = Infallible;
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        let trailers = self.0.take();
+        std::task::Poll::Ready(trailers.map(|it| Ok(http_body::Frame::trailers(it))))
+    }
 }

@@ -168,9 +168,10 @@ impl TokenCache {
             .lookup(&self.shared, Some(issued.token().clone()))
     }
 
-    /// Reports that the API refused what was sent in this `Authorization`: a token of this cache, perhaps of the past.
-    pub(crate) fn reject_sent(&self, sent: &HeaderValue) {
-        self.shared.reject_sent(sent);
+    /// Reports that the API refused what was sent in this `Authorization`: a token of this cache, perhaps of the past;
+    /// `served` if it had been accepted at first.
+    pub(crate) fn reject_sent(&self, sent: &HeaderValue, served: bool) {
+        self.shared.reject_sent(sent, served);
     }
 
     /// What to wait for until the refused token has been replaced, if anything.

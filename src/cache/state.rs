@@ -288,11 +288,11 @@ impl Shared {
 
     /// The API refused the token of this header value. It stands for a token only if it is the current one's: by then
     /// an older one has been replaced.
-    pub(super) fn reject_sent(self: &Arc<Self>, sent: &HeaderValue) {
+    pub(super) fn reject_sent(self: &Arc<Self>, sent: &HeaderValue, served: bool) {
         if let Some(issued) = self.current.load_full()
             && issued.token.header() == sent
         {
-            drop(self.reject(&issued.token, !issued.is_proven()));
+            drop(self.reject(&issued.token, !served && !issued.is_proven()));
         }
     }
 

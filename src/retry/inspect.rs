@@ -18,11 +18,12 @@ use tower_service::Service;
 use super::{ResponseHead, Verdict};
 use crate::body::{PEEK_LIMIT, PeekBody};
 
+/// A plain function that an [`InspectBodyLayer`] asks: what do this head and the beginning of its body say about the
+/// token?
+pub type InspectFn = fn(ResponseHead<'_>, &[u8]) -> Option<Verdict>;
+
 /// How long the beginning of a body is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// A function that says what the beginning of a body tells about the token, if anything.
-pub type JudgeBody = fn(ResponseHead<'_>, &[u8]) -> Option<Verdict>;
 
 /// Looks into the bodies of answers for what they say about the token; it stands *below*
 /// [`BearerAuthLayer`](crate::BearerAuthLayer).
@@ -80,7 +81,7 @@ pub type JudgeBody = fn(ResponseHead<'_>, &[u8]) -> Option<Verdict>;
 /// ```
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it wraps a service"]
-pub struct InspectBodyLayer<P = JudgeBody> {
+pub struct InspectBodyLayer<P = InspectFn> {
     judge: Judge<P>,
 }
 
@@ -142,7 +143,7 @@ impl<P: Clone, S> Layer<S> for InspectBodyLayer<P> {
 ///
 /// Those of the inner service. An error of a body stays in that body.
 #[derive(Clone)]
-pub struct InspectBody<S, P = JudgeBody> {
+pub struct InspectBody<S, P = InspectFn> {
     inner: S,
     judge: Judge<P>,
 }

@@ -12,7 +12,7 @@ pub(crate) use self::attempt::{Answer, Attempt, Refused};
 pub use self::{
     classify::{BearerChallenge, ClassifyResponse, ResponseHead, Verdict},
     drain::{Drain, Renewed},
-    inspect::{InspectBody, InspectBodyFuture, InspectBodyLayer, JudgeBody},
+    inspect::{InspectBody, InspectBodyFuture, InspectBodyLayer, InspectFn},
     policy::RefreshOnReject,
     trailers::{
         RejectOnTrailers, RejectOnTrailersBody, RejectOnTrailersFuture, RejectOnTrailersLayer,

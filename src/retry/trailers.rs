@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
+use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -121,6 +121,7 @@ where
         let watch = request.headers().get(AUTHORIZATION).map(|sent| Watch {
             sent: sent.clone(),
             cache: self.cache.clone(),
+            served: false,
         });
         RejectOnTrailersFuture {
             inner: self.inner.call(request),
@@ -133,6 +134,8 @@ where
 struct Watch {
     sent: HeaderValue,
     cache: TokenCache,
+    /// Messages came: the token was good for something.
+    served: bool,
 }
 
 pin_project! {
@@ -198,11 +201,8 @@ impl<R: Body> Body for RejectOnTrailersBody<R> {
     ) -> Poll<Option<Result<Frame<R::Data>, R::Error>>> {
         let this = self.project();
         let frame = ready!(this.inner.poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(trailers) = frame.trailers_ref()
-            && let Some(watch) = this.watch.take()
-        {
-            watch.told(trailers);
+        if let (Some(Ok(frame)), Some(watch)) = (&frame, this.watch) {
+            watch.hear(frame);
         }
         Poll::Ready(frame)
     }
@@ -217,9 +217,13 @@ impl<R: Body> Body for RejectOnTrailersBody<R> {
 }
 
 impl Watch {
-    fn told(self, trailers: &HeaderMap) {
-        if is_unauthenticated(trailers) {
-            self.cache.reject_sent(&self.sent);
+    fn hear<D>(&mut self, frame: &Frame<D>) {
+        match frame.trailers_ref() {
+            Some(trailers) if is_unauthenticated(trailers) => {
+                self.cache.reject_sent(&self.sent, self.served);
+            }
+            Some(_) => {}
+            None => self.served = true,
         }
     }
 }

@@ -146,7 +146,7 @@ where
                     let head = ResponseHead::of(&response);
                     let verdict = this.guard.classifier.classify(head);
                     if verdict != Verdict::Refused {
-                        if head.proves_token(verdict) {
+                        if !issued.is_proven() && head.proves_token(verdict) {
                             issued.prove();
                         }
                         answered(replay, this.guard, this.policy);

@@ -641,3 +641,50 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_handle_that_takes_over_stops_the_others_before_it_is_polled() {
+    let script = Script::new([
+        Step::Data(Bytes::from("abc")),
+        Step::Pending,
+        Step::Data(Bytes::from("much too long")),
+    ]);
+    let body = ReplayBody::new(script, 5);
+    let mut second = body.clone();
+    let mut first = task::spawn(body);
+    assert_ready!(first.enter(|cx, body| body.poll_frame(cx)));
+    assert_pending!(first.enter(|cx, body| body.poll_frame(cx)));
+    assert!(second.take_over());
+    assert!(first.is_woken());
+    let frame = assert_ready!(first.enter(|cx, body| body.poll_frame(cx)));
+    let error = frame.unwrap().unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&ReplayError::Superseded));
+    drop(first);
+    let whole = block_on(second.collect()).unwrap().to_bytes();
+    assert_eq!(whole, "abcmuch too long");
+}
+
+#[test]
+fn only_what_can_be_sent_from_its_start_can_take_over() {
+    let data = || Full::new(Bytes::from("abc"));
+    assert!(
+        ReplayBody::new(Empty::<Bytes>::new(), 0)
+            .clone()
+            .take_over()
+    );
+    assert!(ReplayBody::new(data(), 3).clone().take_over());
+    assert!(!ReplayBody::new(data(), 2).clone().take_over());
+
+    let script = Script::new([Step::Data(Bytes::from("abcd")), Step::Pending]);
+    let body = ReplayBody::new(script, 3);
+    let mut second = body.clone();
+    let mut first = task::spawn(body);
+    assert_ready!(first.enter(|cx, body| body.poll_frame(cx)));
+    assert!(!second.take_over());
+    assert_pending!(first.enter(|cx, body| body.poll_frame(cx)));
+
+    let first = ReplayBody::new(data(), 3);
+    let (mut second, mut third) = (first.clone(), first.clone());
+    assert!(second.take_over() && third.take_over());
+    assert!(!second.take_over(), "superseded");
+}

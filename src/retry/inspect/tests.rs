@@ -291,3 +291,10 @@ fn an_error_of_the_service_passes() {
     let error = tokio_test::block_on(service.oneshot(Request::new(()))).unwrap_err();
     assert_eq!(error, "down");
 }
+
+#[tokio::test]
+async fn nobody_is_asked_about_an_empty_body() {
+    let asked = InspectBodyLayer::new(|_: ResponseHead<'_>, _: &[u8]| Some(Verdict::Refused));
+    let response = through(asked, Response::new(Script::default())).await;
+    assert_eq!(verdict(&response), None);
+}

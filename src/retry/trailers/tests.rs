@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body_util::{BodyExt, Full};
 use tower::{ServiceExt, service_fn};
 
@@ -78,5 +79,16 @@ async fn nothing_else_refuses_a_token() {
     ] {
         call(&cache, sent, content_type, status).await;
         assert_eq!(cache.status().refused, 0, "{content_type} {status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_deliver_and_then_lose_their_token_go_on_getting_new_ones() {
+    let (cache, mut sent) = numbered().await;
+    for number in 2..20 {
+        call(&cache, Some(&sent), "application/grpc", "16").await;
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        sent = cache.token().await.unwrap().header().clone();
+        assert_eq!(sent, format!("Bearer token-{number}"));
     }
 }

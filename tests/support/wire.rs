@@ -1,0 +1,279 @@
+//! What the tests over real connections share: tokens by number, a server that remembers, clients for both versions.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tokio::{sync::mpsc, task::yield_now};
+use tower::{BoxError, service_fn};
+use tower_bearer::{
+    ReplayBody, Schedule, Token, TokenError, TokenErrorKind, TokenRequest, TokenSource,
+    testing::{Served, serve},
+};
+
+pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+pub(crate) type HyperClient<B> = Client<HttpConnector, ReplayBody<B>>;
+
+/// Both versions, by whether it is HTTP/2.
+pub(crate) const VERSIONS: [bool; 2] = [false, true];
+
+/// A client that speaks one version, over plain connections.
+pub(crate) fn client<B>(http2: bool) -> HyperClient<B>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    Client::builder(TokioExecutor::new())
+        .http2_only(http2)
+        .build_http()
+}
+
+/// A source that numbers its tokens: `token-1`, `token-2`, …
+#[derive(Clone, Default)]
+pub(crate) struct Numbered(Arc<NumberedState>);
+
+#[derive(Default)]
+pub(crate) struct NumberedState {
+    calls: AtomicUsize,
+    fails: AtomicBool,
+    floor: Mutex<Duration>,
+}
+
+impl Numbered {
+    pub(crate) fn calls(&self) -> usize {
+        self.0.calls.load(Ordering::SeqCst)
+    }
+
+    /// Whether it fails from now on.
+    pub(crate) fn fail(&self, fails: bool) {
+        self.0.fails.store(fails, Ordering::SeqCst);
+    }
+
+    /// The distance between attempts; none by default, for the sake of tests in real time.
+    pub(crate) fn floor(self, floor: Duration) -> Self {
+        *self.0.floor.lock().unwrap() = floor;
+        self
+    }
+}
+
+impl TokenSource for Numbered {
+    async fn token(&self, _: TokenRequest) -> Result<Token, TokenError> {
+        let number = self.0.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        yield_now().await;
+        if self.0.fails.load(Ordering::SeqCst) {
+            return Err(TokenError::new(TokenErrorKind::Server, "down, as ordered"));
+        }
+        Token::new(format!("token-{number}"))
+    }
+
+    fn schedule(&self) -> Schedule {
+        Schedule::default().min_interval(*self.0.floor.lock().unwrap())
+    }
+}
+
+/// A request as it arrived, whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    pub(crate) version: Version,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) trailers: Option<HeaderMap>,
+}
+
+impl Seen {
+    pub(crate) fn token(&self) -> Option<&str> {
+        let value = self.headers.get("authorization")?.to_str().ok()?;
+        value.strip_prefix("Bearer ")
+    }
+}
+
+/// A server that remembers what it was asked.
+pub(crate) struct Site {
+    pub(crate) served: Served,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Site {
+    /// Answers by `answer`, once a request is read to its end.
+    pub(crate) async fn answering(
+        answer: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let seen = Arc::<Mutex<Vec<Seen>>>::default();
+        let answer = Arc::new(answer);
+        let log = seen.clone();
+        let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+            let (answer, log) = (answer.clone(), log.clone());
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await?;
+                let seen = Seen {
+                    method: head.method,
+                    version: head.version,
+                    headers: head.headers,
+                    trailers: body.trailers().cloned(),
+                    body: body.to_bytes(),
+                };
+                let response = answer(&seen);
+                log.lock().unwrap().push(seen);
+                Ok::<_, BoxError>(response)
+            }
+        });
+        let served = serve(service).await.unwrap();
+        Self { served, seen }
+    }
+
+    /// Refuses `token-1` by a challenge and a body, and echoes the bodies of others.
+    pub(crate) async fn refusing_the_first() -> Self {
+        Self::answering(|seen| match seen.token() {
+            Some("token-1") | None => invalid_token(),
+            Some(_) => ok(seen.body.clone()),
+        })
+        .await
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        self.served.url() + path
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// The tokens of the requests, in their order; `""` for none.
+    pub(crate) fn tokens(&self) -> Vec<String> {
+        let token = |seen: &Seen| seen.token().unwrap_or_default().to_owned();
+        self.seen().iter().map(token).collect()
+    }
+}
+
+pub(crate) fn answer(
+    status: u16,
+    headers: &[(&'static str, &'static str)],
+    body: impl Into<Bytes>,
+) -> Answer {
+    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
+    *response.status_mut() = status.try_into().unwrap();
+    for (name, value) in headers {
+        response
+            .headers_mut()
+            .append(*name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+pub(crate) fn ok(body: impl Into<Bytes>) -> Answer {
+    answer(200, &[], body)
+}
+
+pub(crate) fn invalid_token() -> Answer {
+    let challenge = r#"Bearer error="invalid_token""#;
+    answer(
+        401,
+        &[("www-authenticate", challenge), ("x-why", "expired")],
+        "refused",
+    )
+}
+
+/// The whole text of an answer.
+pub(crate) async fn text<B: Body>(response: Response<B>) -> String
+where
+    B::Error: std::fmt::Debug,
+{
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(body.into()).unwrap()
+}
+
+/// Why a refusal was not healed.
+pub(crate) fn reason<B>(response: &Response<B>) -> Option<TokenErrorKind> {
+    response
+        .extensions()
+        .get::<TokenError>()
+        .map(TokenError::kind)
+}
+
+/// An upload whose pieces come from elsewhere.
+pub(crate) struct Upload {
+    pieces: mpsc::UnboundedReceiver<Bytes>,
+    size: Option<u64>,
+}
+
+impl Upload {
+    /// With the size that it announces, if any.
+    pub(crate) fn new(size: Option<u64>) -> (mpsc::UnboundedSender<Bytes>, Self) {
+        let (sender, pieces) = mpsc::unbounded_channel();
+        (sender, Self { pieces, size })
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.pieces.poll_recv(cx);
+        if let (Poll::Ready(Some(piece)), Some(size)) = (&piece, &mut self.size) {
+            *size -= piece.len() as u64;
+        }
+        piece.map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.size == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.size.map(SizeHint::with_exact).unwrap_or_default()
+    }
+}
+
+/// A body of these frames.
+#[derive(Default)]
+pub(crate) struct Frames(pub(crate) VecDeque<Frame<Bytes>>);
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Bytes in which no two pieces are the same.
+pub(crate) fn bytes(size: usize) -> Bytes {
+    let mut state = 1_u32;
+    let next = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    (0..size).map(next).collect()
+}
