@@ -226,6 +226,17 @@ fn on_demand(endpoint: &Endpoint, lifetime: Duration, api: Api) -> Client {
     }))
 }
 
+/// Nobody needs a token, but everybody waits as long: what the runtime itself takes to serve so many.
+fn timers(_: &Endpoint, _: Duration, api: Api) -> Client {
+    BoxCloneSyncService::new(tower::service_fn(move |request: Request<Full<Bytes>>| {
+        let api = api.clone();
+        async move {
+            time::sleep(ENDPOINT).await;
+            Ok(api.oneshot(request).await?)
+        }
+    }))
+}
+
 type Make = fn(&Endpoint, Duration, Api) -> Client;
 const MAKERS: [(&str, Make); 3] = [
     ("BearerAuthLayer", ours),
@@ -271,7 +282,8 @@ impl Contender {
         warm.expect("there is a token");
         let samples = load(client).await;
         for (_, took) in &samples {
-            self.latency.saturating_record(*took);
+            let recorded = self.latency.record(*took);
+            recorded.expect("the histogram grows as it must");
         }
         self.calls += endpoint.calls();
         if self.first_turn.is_empty() {
@@ -476,13 +488,27 @@ fn storm_heading(text: &str) {
 
 async fn cold() {
     storm_heading(&format!(
-        "{STORM} callers and no token yet; the endpoint takes {ENDPOINT:?}"
+        "{STORM} callers and no token yet; the endpoint takes {ENDPOINT:?}; the best of {TURNS}"
     ));
-    for (name, make) in MAKERS {
-        let endpoint = Endpoint::default();
-        let client = make(&endpoint, Duration::from_secs(60), Api::default());
-        let outcome = storm(&client, STORM).await;
-        tell(name, STORM, endpoint.calls(), &outcome);
+    for (name, make) in [("no token, but a timer", timers as Make)]
+        .into_iter()
+        .chain(MAKERS)
+    {
+        let mut best: Option<(u64, Outcome)> = None;
+        for _ in 0..TURNS {
+            let endpoint = Endpoint::default();
+            let client = make(&endpoint, Duration::from_secs(60), Api::default());
+            let outcome = storm(&client, STORM).await;
+            if best
+                .as_ref()
+                .is_none_or(|(_, best)| outcome.last < best.last)
+            {
+                best = Some((endpoint.calls(), outcome));
+            }
+        }
+        if let Some((calls, outcome)) = best {
+            tell(name, STORM, calls, &outcome);
+        }
     }
 }
 

@@ -254,7 +254,7 @@ fn sessions(runtime: &Runtime) {
         });
         let bytes = u64::try_from(cost.bytes_current).unwrap_or_default();
         println!(
-            "{sessions:9}{:13.0}{:21.2}",
+            "{sessions:9}{:13.0}{:24.2}",
             float(bytes) / size(sessions),
             start.elapsed().as_secs_f64() * 1e6 / size(sessions),
         );
@@ -281,7 +281,9 @@ fn spread() {
             let source = source_fn(move |_| {
                 let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
                 asked.push(start.elapsed().as_secs());
-                async { Ok(Token::new(TOKEN)?.expires_in(Duration::from_secs(3_600))) }
+                // Another each time: who yields the same again is asked again.
+                let token = Token::new(format!("token-{}", asked.len()));
+                async { Ok(token?.expires_in(Duration::from_secs(3_600))) }
             });
             let schedule = Schedule::default().keep_warm(true);
             kept.push(TokenCache::builder(source).schedule(schedule).build());
