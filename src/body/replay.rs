@@ -14,6 +14,7 @@ use tower::BoxError;
 
 use self::{reader::Reader, shared::Shared};
 
+mod after;
 mod frames;
 mod reader;
 mod shared;
