@@ -132,6 +132,7 @@ impl Site {
                 if !open() {
                     continue;
                 }
+                stream.set_nodelay(true).unwrap();
                 let (acceptor, service) = (acceptor.clone(), service.clone());
                 connections.spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else {
@@ -259,6 +260,7 @@ where
 {
     let mut http = HttpConnector::new_with_resolver(Here);
     http.enforce_http(false);
+    http.set_nodelay(true);
     let https = HttpsConnectorBuilder::new()
         .with_tls_config(config)
         .https_only();
