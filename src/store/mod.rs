@@ -39,6 +39,11 @@ use crate::error::TokenError;
 ///   the new one replaces.
 ///
 /// Other errors are of kind [`Store`](crate::TokenErrorKind::Store). All sessions are secrets: they must not reach logs.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no store of sessions",
+    label = "this keeps no sessions",
+    note = "the module `store` has some, and says what one of your own must do"
+)]
 pub trait TokenStore: Send + Sync + 'static {
     /// The right to save, for as long as it lasts.
     type Lease: StoreLease;
