@@ -77,10 +77,9 @@ fn failed(error: &BoxError) -> Response {
             }
             StatusCode::SERVICE_UNAVAILABLE
         }
-        // Somebody must do something about it, but not the caller.
-        Some(_) => StatusCode::BAD_GATEWAY,
         None if error.is::<Elapsed>() => StatusCode::GATEWAY_TIMEOUT,
-        None => StatusCode::BAD_GATEWAY,
+        // Somebody must log in again, say; but that is not the caller.
+        _ => StatusCode::BAD_GATEWAY,
     };
     eprintln!("  the gateway's log: {status}, for {error}");
     (status, headers).into_response()
@@ -207,7 +206,7 @@ async fn show() -> Result<(), BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}", listener.local_addr()?);
     let gateway = gateway(client, &echo.url())?;
-    let served = tokio::spawn(axum::serve(listener, gateway).into_future());
+    let running = tokio::spawn(axum::serve(listener, gateway).into_future());
 
     let caller: Client<_, Body> = Client::builder(TokioExecutor::new()).build_http();
     let get = |path: &str| {
@@ -261,6 +260,6 @@ async fn show() -> Result<(), BoxError> {
     let status = get("/invoices").await?.status();
     println!("GET /invoices, logged out: {status}");
     check("a caller sees 502", status == StatusCode::BAD_GATEWAY)?;
-    served.abort();
+    running.abort();
     Ok(())
 }

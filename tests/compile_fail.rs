@@ -5,45 +5,50 @@
 
 use std::{
     collections::HashMap,
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use serde_json::Value;
 
-/// What the cases need beside this crate.
-const DEPENDENCIES: [&str; 5] = ["bytes", "http", "http-body", "http-body-util", "tower"];
+/// What the cases need beside this crate and tower.
+const DEPENDENCIES: [&str; 4] = ["bytes", "http", "http-body", "http-body-util"];
 
 #[test]
 fn mistakes_are_told_in_words() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let cases = cases(&root.join("tests/compile_fail"));
     assert!(!cases.is_empty());
-    let messages = check(&package(root, &cases));
+    let told = check(&package(root, &cases));
+    let wrong: Vec<_> = cases
+        .iter()
+        .filter_map(|(name, path)| {
+            let told = told.get(name).map_or("", String::as_str);
+            let what = judge(&fs::read_to_string(path).unwrap(), told)?;
+            Some(format!("{name}: {what}\n{told}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
 
-    let mut wrong = String::new();
-    for (name, path) in &cases {
-        let told = messages.get(name).map_or("", String::as_str);
-        if told.is_empty() {
-            wrong += &format!("{name} compiles\n");
-            continue;
-        }
-        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let case = fs::read_to_string(path).unwrap();
-        let expected: Vec<_> = case.lines().filter_map(|l| l.strip_prefix("//~")).collect();
-        let missing = |line: &&&str| !words(told).contains(&words(line));
-        for line in expected.iter().filter(missing) {
-            wrong += &format!("{name} is not told that:{line}\n");
-        }
-        if expected.is_empty() {
-            wrong += &format!("{name} says nothing of what is to be told\n");
-        }
-        if wrong.contains(&format!("{name} ")) {
-            wrong += told;
-        }
+/// What is wrong with what the compiler told of a case.
+fn judge(case: &str, told: &str) -> Option<String> {
+    if told.is_empty() {
+        return Some(String::from("it compiles"));
     }
-    assert!(wrong.is_empty(), "{wrong}");
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let expected: Vec<_> = case
+        .lines()
+        .filter_map(|line| line.strip_prefix("//~"))
+        .map(words)
+        .collect();
+    if expected.is_empty() {
+        return Some(String::from("it says nothing of what is to be told"));
+    }
+    let told = words(told);
+    let missing = expected.into_iter().find(|line| !told.contains(line));
+    missing.map(|line| format!("it is not told that {line}"))
 }
 
 fn cases(folder: &Path) -> Vec<(String, PathBuf)> {
@@ -52,10 +57,8 @@ fn cases(folder: &Path) -> Vec<(String, PathBuf)> {
         .map(|file| file.unwrap().path());
     let mut cases: Vec<_> = files
         .map(|path| {
-            (
-                path.file_stem().unwrap().to_string_lossy().into_owned(),
-                path,
-            )
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            (name.to_owned(), path)
         })
         .collect();
     cases.sort();
@@ -66,28 +69,36 @@ fn cases(folder: &Path) -> Vec<(String, PathBuf)> {
 fn package(root: &Path, cases: &[(String, PathBuf)]) -> PathBuf {
     let package = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compile_fail");
     fs::create_dir_all(&package).unwrap();
-    let mut manifest = format!(
-        "[package]\nname = \"cases\"\nversion = \"0.0.0\"\nedition = \"2024\"\nautobins = false\n\n[workspace]\n\n\
-         [dependencies]\ntower-bearer = {{ path = {root:?}, default-features = false }}\n"
-    );
-    let locked = fs::read_to_string(root.join("Cargo.lock")).ok();
-    for name in DEPENDENCIES {
-        let features = if name == "tower" {
-            "features = [\"full\"], "
-        } else {
-            ""
-        };
-        manifest += &format!("{name} = {{ {features}version = \"*\" }}\n");
-    }
-    for (name, path) in cases {
-        manifest += &format!("\n[[bin]]\nname = \"{name}\"\npath = {path:?}\n");
-    }
-    fs::write(package.join("Cargo.toml"), manifest).unwrap();
-    if let Some(locked) = locked {
-        fs::write(package.join("Cargo.lock"), locked).unwrap();
-    }
+    let ours = [format!(
+        "tower-bearer = {{ path = '{}', default-features = false }}",
+        root.display()
+    )];
+    let others = DEPENDENCIES.map(|name| format!("{name} = '*'"));
+    let binaries = cases
+        .iter()
+        .map(|(name, path)| format!("[[bin]]\nname = '{name}'\npath = '{}'", path.display()));
+    let manifest: Vec<_> = [String::from(PACKAGE)]
+        .into_iter()
+        .chain(ours)
+        .chain(others)
+        .chain(binaries)
+        .collect();
+    fs::write(package.join("Cargo.toml"), manifest.join("\n")).unwrap();
+    // If there is none, cargo finds versions by itself.
+    fs::copy(root.join("Cargo.lock"), package.join("Cargo.lock")).ok();
     package
 }
+
+/// With a workspace of its own, and all that it depends on to follow.
+const PACKAGE: &str = "[package]
+name = 'cases'
+edition = '2024'
+autobins = false
+
+[workspace]
+
+[dependencies]
+tower = { version = '*', features = ['full'] }";
 
 /// What the compiler has to say about each binary that it does not compile.
 fn check(package: &Path) -> HashMap<String, String> {

@@ -48,7 +48,7 @@ async fn load(time: Duration) {
     let gateway = gateway(client, &upstream.url()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let served = tokio::spawn(axum::serve(listener, gateway).into_future());
+    let running = tokio::spawn(axum::serve(listener, gateway).into_future());
 
     let caller: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let requests = Arc::new(AtomicUsize::new(0));
@@ -77,14 +77,14 @@ async fn load(time: Duration) {
         outcome.unwrap();
     }
     let took = start.elapsed();
-    served.abort();
+    running.abort();
 
-    let (requests, refreshes) = (requests.load(Ordering::SeqCst), server.token_requests());
+    let (answered, refreshes) = (requests.load(Ordering::SeqCst), server.token_requests());
     println!(
-        "{requests} requests and {refreshes} token requests in {took:?}, {} refused",
+        "{answered} requests and {refreshes} token requests in {took:?}, {} refused",
         api.refused()
     );
-    assert!(requests >= CALLERS);
+    assert!(answered >= CALLERS);
     assert_eq!(server.reuse_detected(), 0);
     assert!(refreshes >= 2, "{refreshes} token requests in {took:?}");
     // The attempt floor is a second.

@@ -258,18 +258,18 @@ fn hyper<B>(config: ClientConfig, http2: bool) -> Client<HttpsConnector<HttpConn
 where
     B: Body<Data: Send> + Send,
 {
-    let mut http = HttpConnector::new_with_resolver(Here);
-    http.enforce_http(false);
-    http.set_nodelay(true);
-    let https = HttpsConnectorBuilder::new()
+    let mut line = HttpConnector::new_with_resolver(Here);
+    line.enforce_http(false);
+    line.set_nodelay(true);
+    let tls = HttpsConnectorBuilder::new()
         .with_tls_config(config)
         .https_only();
-    let https = if http2 {
-        https.enable_http2().wrap_connector(http)
+    let connector = if http2 {
+        tls.enable_http2().wrap_connector(line)
     } else {
-        https.enable_http1().wrap_connector(http)
+        tls.enable_http1().wrap_connector(line)
     };
-    Client::builder(TokioExecutor::new()).build(https)
+    Client::builder(TokioExecutor::new()).build(connector)
 }
 
 fn reqwest(config: ClientConfig) -> ReqwestTransport {
@@ -392,7 +392,7 @@ async fn nothing_is_told_to_a_server_whose_authority_is_unknown() {
 
 fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = iter::successors(Some(error), |&error| error.source());
-    causes.map(|cause| format!("{cause:?}; ")).collect()
+    format!("{:?}", causes.collect::<Vec<_>>())
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -488,7 +488,7 @@ async fn only_what_was_clearly_refused_is_sent_again_when_connections_break() {
                 [Met::Served] | [Met::Refused, Met::Served] => "answered",
                 [Met::Cut] | [Met::Refused, Met::Cut] => "cut",
                 // Never sent, or not answered: it is not known what came of it, and it is not sent again.
-                [] | [Met::Dropped] | [Met::Refused] | [Met::Refused, Met::Dropped] => "failed",
+                [] | [Met::Dropped | Met::Refused] | [Met::Refused, Met::Dropped] => "failed",
                 _ => panic!("{kind:?} {id}: {met:?}"),
             };
             assert_eq!(came, expected, "{kind:?} {id}: {met:?}");

@@ -185,7 +185,7 @@ async fn a_thousand_calls_over_four_channels_outlive_tokens_that_are_revoked_eve
         .collect();
 
     let revoked = Arc::new(AtomicUsize::new(0));
-    let revoker = tokio::spawn({
+    let warden = tokio::spawn({
         let (server, wire, revoked) = (server.clone(), wire.clone(), revoked.clone());
         async move {
             let mut tick = interval(Duration::from_millis(50));
@@ -218,7 +218,7 @@ async fn a_thousand_calls_over_four_channels_outlive_tokens_that_are_revoked_eve
     while let Some(outcome) = callers.join_next().await {
         outcome.unwrap();
     }
-    revoker.abort();
+    warden.abort();
 
     let (revoked, refreshes) = (revoked.load(Ordering::SeqCst), server.refreshes());
     assert!(done.load(Ordering::SeqCst) >= CALLS);
@@ -259,18 +259,18 @@ fn status(error: BoxError) -> BoxError {
 
 #[tokio::test]
 async fn a_call_without_a_token_is_unavailable_or_unauthenticated_as_its_kind_says() {
-    use TokenErrorKind as Kind;
-    for (kind, code) in [
-        (Kind::ReauthRequired, Code::Unauthenticated),
-        (Kind::InvalidClient, Code::Unauthenticated),
+    for kind in [
+        TokenErrorKind::ReauthRequired,
+        TokenErrorKind::InvalidClient,
     ] {
         let status = failure(kind, true).await;
-        assert_eq!(status.code(), code, "{kind:?}");
+        assert_eq!(status.code(), Code::Unauthenticated, "{kind:?}");
         assert!(status.message().contains("none today"), "{status:?}");
     }
-    let transient = TokenError::new(Kind::Transport, "the line is dead");
-    let status = Status::from_error(status(transient.into()));
-    assert_eq!(status.code(), Code::Unavailable);
+    for kind in [TokenErrorKind::Transport, TokenErrorKind::RateLimited] {
+        let status = failure(kind, true).await;
+        assert_eq!(status.code(), Code::Unavailable, "{kind:?}");
+    }
 }
 
 #[tokio::test]
