@@ -105,7 +105,8 @@ impl From<TokenCache> for BearerAuthLayer {
     }
 }
 
-impl<S> Layer<S> for BearerAuthLayer {
+/// Only over what can be cloned, so that the compiler says of anything else what it lacks, and where.
+impl<S: Clone> Layer<S> for BearerAuthLayer {
     type Service = BearerAuth<S>;
 
     fn layer(&self, inner: S) -> BearerAuth<S> {

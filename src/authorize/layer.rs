@@ -80,7 +80,8 @@ impl From<TokenCache> for AuthorizeLayer {
     }
 }
 
-impl<S> Layer<S> for AuthorizeLayer {
+/// Only over what can be cloned, so that the compiler says of anything else what it lacks, and where.
+impl<S: Clone> Layer<S> for AuthorizeLayer {
     type Service = Authorize<S>;
 
     fn layer(&self, inner: S) -> Authorize<S> {

@@ -142,6 +142,13 @@ impl<B> ReplayBody<B> {
     }
 }
 
+impl<B> Default for ReplayBody<B> {
+    /// An empty body, as layers that follow redirects need it.
+    fn default() -> Self {
+        Self { kind: Kind::Empty }
+    }
+}
+
 impl<B> Clone for ReplayBody<B> {
     /// A handle that sends the body from its start, wherever this one stands.
     fn clone(&self) -> Self {
