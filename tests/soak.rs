@@ -10,6 +10,7 @@ mod redis_server;
 use std::{
     collections::{HashMap, HashSet},
     path::Path,
+    process::Stdio,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -17,17 +18,23 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use fleet::{Fleet, LEASE, LONG, Orders, Place};
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{Either, Empty};
 use hyper::body::Incoming;
 use redis_server::Server as Redis;
 use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
     sync::RwLock,
     task::JoinHandle,
     time::{Instant, sleep},
 };
-use tower::{ServiceExt, service_fn};
+use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_bearer::testing::{self, AuthorizationServer, Dialect, Fault, Served};
+use url::form_urlencoded::byte_serialize;
 
 const ENTRY: &str = "a_process_of_the_fleet_does_as_it_is_told";
 
@@ -112,26 +119,36 @@ impl Healing {
     }
 }
 
+/// Serves `api`, and notes what it makes of the requests.
+async fn guard<S, B>(api: S, healing: &Arc<Healing>, served: &Arc<AtomicUsize>) -> Served
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send>,
+    S: Clone + Send + Sync + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+{
+    let (healing, served) = (Arc::clone(healing), Arc::clone(served));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (api, healing, served) = (api.clone(), Arc::clone(&healing), Arc::clone(&served));
+        async move {
+            let header = |name| request.headers()[name].to_str().map(str::to_owned);
+            let (id, token) = (header("x-request-id")?, header("authorization")?);
+            let _turn = healing.turn.read().await;
+            let response = api.oneshot(request).await.map_err(Into::into)?;
+            healing.judged(&id, token, response.status() == StatusCode::UNAUTHORIZED);
+            served.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, BoxError>(response)
+        }
+    });
+    testing::serve(service).await.unwrap()
+}
+
 impl Site {
     async fn open(server: AuthorizationServer) -> Self {
         let healing = Arc::new(Healing::default());
         let served = Arc::new(AtomicUsize::new(0));
-        let (api, known, count) = (server.api(), Arc::clone(&healing), Arc::clone(&served));
-        let service = service_fn(move |request: Request<Incoming>| {
-            let (api, known, count) = (api.clone(), Arc::clone(&known), Arc::clone(&count));
-            async move {
-                let header = |name| request.headers()[name].to_str().map(str::to_owned);
-                let (id, token) = (header("x-request-id")?, header("authorization")?);
-                let _turn = known.turn.read().await;
-                let response = api.oneshot(request).await?;
-                known.judged(&id, token, response.status() == StatusCode::UNAUTHORIZED);
-                count.fetch_add(1, Ordering::SeqCst);
-                Ok::<_, tower::BoxError>(response)
-            }
-        });
         Self {
             tokens: testing::serve(server.clone()).await.unwrap(),
-            api: testing::serve(service).await.unwrap(),
+            api: guard(server.api(), &healing, &served).await,
             server,
             served,
             healing,
@@ -402,4 +419,135 @@ async fn processes_that_are_killed_leave_redis_in_order_and_a_server_with_grace_
 async fn processes_that_are_killed_leave_redis_in_order_and_a_strict_server_is_named() {
     let redis = Redis::start(&[]).await;
     kill(|name| in_redis(&redis, name), None).await;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// A certified server, which ends the session when a refresh token comes back.
+
+/// npm's `oidc-provider`, until it is dropped.
+struct Provider {
+    url: String,
+    http: reqwest::Client,
+    _process: Child,
+    /// Where it still logs to.
+    _output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Provider {
+    const CLIENT: (&str, &str) = ("client:1", "s3cr+t/=&% and more");
+
+    async fn start() -> Self {
+        let home = std::env::var_os("OIDC_PROVIDER_HOME");
+        let home = home.expect("`OIDC_PROVIDER_HOME`: a folder with oidc-provider in it");
+        let script = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/support/oidc-provider.mjs"
+        );
+        let mut process = Command::new("node")
+            .arg(script)
+            .env("OIDC_PROVIDER_HOME", home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("Node.js");
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let url = lines.next_line().await.unwrap();
+        // A kept connection may be closed by the server just when it is used again.
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(0);
+        Self {
+            url: url.expect("the server's URL"),
+            http: http.build().unwrap(),
+            _process: process,
+            _output: lines,
+        }
+    }
+
+    async fn post(&self, path: &str) -> String {
+        let request = self.http.post(format!("{}{path}", self.url));
+        let response = request.send().await.unwrap().error_for_status().unwrap();
+        response.text().await.unwrap()
+    }
+
+    /// What an API asks of each request (RFC 7662).
+    async fn is_live(&self, access_token: &str) -> bool {
+        let token: String = byte_serialize(access_token.as_bytes()).collect();
+        let request = self
+            .http
+            .post(format!("{}/token/introspection", self.url))
+            .basic_auth("api", Some("api-secret"))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(format!("token={token}"));
+        let answer = request.send().await.unwrap().bytes().await.unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+        answer["active"] == true
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs npm oidc-provider: a folder with it in `OIDC_PROVIDER_HOME`"]
+async fn six_processes_keep_one_session_at_a_certified_server() {
+    let provider = Arc::new(Provider::start().await);
+    let healing = Arc::new(Healing::default());
+    let served = Arc::new(AtomicUsize::new(0));
+    let api = service_fn({
+        let provider = Arc::clone(&provider);
+        move |request: Request<Incoming>| {
+            let provider = Arc::clone(&provider);
+            async move {
+                let token = request.headers()["authorization"].to_str()?;
+                let token = token.strip_prefix("Bearer ").unwrap_or_default();
+                let mut response = Response::new(Either::Left(Empty::<Bytes>::new()));
+                if provider.is_live(token).await {
+                    response = Response::new(Either::Right(request.into_body()));
+                } else {
+                    *response.status_mut() = StatusCode::UNAUTHORIZED;
+                }
+                Ok::<_, BoxError>(response)
+            }
+        }
+    });
+    let api = guard(api, &healing, &served).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (id, secret) = Provider::CLIENT;
+    let orders = Orders {
+        name: String::new(),
+        place: in_folder(folder.path(), "session.json"),
+        token_url: format!("{}/token", provider.url),
+        client: (id.into(), secret.into()),
+        refresh_token: provider.post("/login/refresh_token").await,
+        api: api.url(),
+        tasks: 10,
+        pause: Duration::from_secs(1),
+    };
+    let gone = Arc::clone(&healing);
+    let mut fleet = Fleet::start(ENTRY, 6, orders.clone(), move |id| gone.gone(id));
+    let (mut revoked, end) = (0, Instant::now() + Duration::from_secs(30));
+    while Instant::now() < end {
+        sleep(Duration::from_millis(fastrand::u64(100..700))).await;
+        healing
+            .revoke(async |token| {
+                let token = token.strip_prefix("Bearer ").unwrap_or_default();
+                if provider.is_live(token).await {
+                    provider.post(&format!("/withdraw/{token}")).await;
+                    revoked += 1;
+                }
+            })
+            .await;
+        fleet.check();
+    }
+    let heard = fleet.stop().await;
+    let counts = heard.sum();
+    println!(
+        "{revoked} revocations, {} requests judged, {counts:?}",
+        served.load(Ordering::SeqCst)
+    );
+    assert!(
+        heard.failed.is_empty() && heard.ended.is_empty(),
+        "{heard:#?}"
+    );
+    assert!(is_alive(&orders).await);
+    assert!(revoked > 0 && counts.served > 0);
 }
