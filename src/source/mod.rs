@@ -2,6 +2,7 @@
 
 mod exchange;
 mod refresh;
+mod seed;
 mod session;
 
 use std::{fmt, future::Future, sync::Arc};
