@@ -217,10 +217,10 @@ impl SessionSource {
             self.known(|known| known.failed = Some(failed));
         }
         if error.kind() == TokenErrorKind::ReauthRequired {
-            return error.with_advice(&self.explain(&turn, clock.wall()));
+            return self.explain(error, &turn, clock.wall());
         }
         if turn.answer_lost {
-            return error.with_advice(
+            return error.with_more(
                 "the same refresh token was sent twice, for the answer to the first time was lost, so nobody knows \
                  whether the server has replaced it",
             );
@@ -228,27 +228,25 @@ impl SessionSource {
         error
     }
 
-    /// What a person must do, and what may have led to it.
-    fn explain(&self, turn: &Turn, now: SystemTime) -> String {
-        let mut advice = self.advice.clone().unwrap_or_else(|| {
-            "authorize again, and configure the refresh token that comes of it".into()
-        });
+    /// Says what a person must do, and what may have led to it.
+    fn explain(&self, mut error: TokenError, turn: &Turn, now: SystemTime) -> TokenError {
+        if let Some(advice) = &self.advice {
+            error = error.with_advice(advice.clone());
+        }
         if let Some(since) = turn.doubtful_since.and_then(shown) {
-            advice.push_str("; a refresh begun on ");
-            advice.push_str(&since);
-            advice.push_str(" was interrupted, and what it brought may be lost");
+            let more = "was interrupted, and what it brought may be lost";
+            error = error.with_more(&format!("a refresh begun on {since} {more}"));
         }
         if turn.answer_lost {
-            advice.push_str(
-                "; no answer to it came, and the same refresh token was refused when it was tried again",
+            error = error.with_more(
+                "no answer to it came, and the same refresh token was refused when it was tried again",
             );
         }
         let ended = turn.session.refresh_expires_at().filter(|at| *at <= now);
-        if let Some(at) = ended.and_then(shown) {
-            advice.push_str("; the refresh token ended on ");
-            advice.push_str(&at);
+        match ended.and_then(shown) {
+            Some(at) => error.with_more(&format!("the refresh token ended on {at}")),
+            None => error,
         }
-        advice
     }
 }
 
