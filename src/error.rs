@@ -35,6 +35,8 @@ pub struct TokenError {
 struct Inner {
     kind: TokenErrorKind,
     message: Cow<'static, str>,
+    /// What came, as far as it can be told.
+    answer: Option<Box<str>>,
     status: Option<StatusCode>,
     oauth_code: Option<Box<str>>,
     retry_after: Option<Duration>,
@@ -121,6 +123,7 @@ impl TokenError {
             inner: Arc::new(Inner {
                 kind,
                 message: message.into(),
+                answer: None,
                 status: None,
                 oauth_code: None,
                 retry_after: None,
@@ -211,22 +214,45 @@ impl TokenError {
         self.inner.oauth_code.as_deref()
     }
 
-    /// The same failure, with what to do about it said first, in the words of one who knows the vendor.
+    /// With what is to be told of the answer: where it came from, its content type and size.
     #[must_use]
-    pub(crate) fn with_advice(self, advice: &str) -> Self {
-        self.edit(|inner| inner.message = format!("{advice} ({})", inner.message).into())
+    pub(crate) fn with_answer(self, answer: String) -> Self {
+        self.edit(|inner| inner.answer = Some(answer.into()))
+    }
+
+    /// The same failure, with what to do about it in the words of one who knows the vendor.
+    #[must_use]
+    pub(crate) fn with_advice(self, advice: String) -> Self {
+        self.edit(|inner| inner.message = advice.into())
+    }
+
+    /// The same failure, with more to be said about it.
+    #[must_use]
+    pub(crate) fn with_more(self, more: &str) -> Self {
+        self.edit(|inner| inner.message = format!("{}; {more}", inner.message).into())
     }
 }
 
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.inner.kind, self.inner.message)?;
-        match (&self.inner.status, &self.inner.oauth_code) {
-            (Some(status), Some(code)) => write!(f, " (HTTP {}, {code})", status.as_u16()),
-            (Some(status), None) => write!(f, " (HTTP {})", status.as_u16()),
-            (None, Some(code)) => write!(f, " ({code})"),
-            (None, None) => Ok(()),
+        let Inner {
+            kind,
+            message,
+            answer,
+            ..
+        } = &*self.inner;
+        write!(f, "{kind}: {message}")?;
+        let status = self
+            .inner
+            .status
+            .map(|status| format!("HTTP {}", status.as_u16()));
+        let told = [answer.as_deref(), status.as_deref(), self.oauth_code()];
+        let mut before = " (";
+        for told in told.into_iter().flatten() {
+            write!(f, "{before}{told}")?;
+            before = ", ";
         }
+        f.write_str(if before == ", " { ")" } else { "" })
     }
 }
 
@@ -235,6 +261,7 @@ impl fmt::Debug for TokenError {
         f.debug_struct("TokenError")
             .field("kind", &self.inner.kind)
             .field("message", &self.inner.message)
+            .field("answer", &self.inner.answer)
             .field("status", &self.inner.status)
             .field("oauth_code", &self.inner.oauth_code)
             .field("retry_after", &self.inner.retry_after)

@@ -9,7 +9,7 @@ use crate::{
     authorize::{Guard, Origins},
     body::REPLAY_LIMIT,
     cache::TokenCache,
-    retry::{ClassifyResponse, RefreshOnReject},
+    retry::ClassifyResponse,
     service::BearerAuth,
     source::TokenSource,
 };
@@ -44,7 +44,6 @@ use crate::{
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct BearerAuthLayer {
     guard: Guard,
-    policy: RefreshOnReject,
     replay_limit: usize,
 }
 
@@ -82,7 +81,7 @@ impl BearerAuthLayer {
     ///
     /// Default: 1,000 replays a second, saved up for ten.
     pub fn replay_budget(mut self, budget: impl Budget + Send + Sync + 'static) -> Self {
-        self.policy = self.policy.budget(budget);
+        Arc::make_mut(&mut self.guard.replays).budget = Arc::new(budget);
         self
     }
 
@@ -92,7 +91,7 @@ impl BearerAuthLayer {
     /// no repetition: that is what "refused" means here, and anything less clear is not replayed. For servers that are
     /// known to act first and to refuse later, turn this on.
     pub fn replay_only_idempotent(mut self, on: bool) -> Self {
-        self.policy = self.policy.only_idempotent(on);
+        Arc::make_mut(&mut self.guard.replays).only_idempotent = on;
         self
     }
 }
@@ -100,18 +99,17 @@ impl BearerAuthLayer {
 impl From<TokenCache> for BearerAuthLayer {
     fn from(cache: TokenCache) -> Self {
         Self {
-            guard: Guard::new(cache.clone()),
-            policy: RefreshOnReject::new(cache),
+            guard: Guard::new(cache),
             replay_limit: REPLAY_LIMIT,
         }
     }
 }
 
-impl<S> Layer<S> for BearerAuthLayer {
+/// Only over what can be cloned, so that the compiler says of anything else what it lacks, and where.
+impl<S: Clone> Layer<S> for BearerAuthLayer {
     type Service = BearerAuth<S>;
 
     fn layer(&self, inner: S) -> BearerAuth<S> {
-        let guard = Arc::new(self.guard.clone());
-        BearerAuth::new(inner, guard, self.policy.clone(), self.replay_limit)
+        BearerAuth::new(inner, Arc::new(self.guard.clone()), self.replay_limit)
     }
 }

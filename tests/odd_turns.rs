@@ -166,7 +166,7 @@ mod session {
         first(&b).await.unwrap();
         shaky.fail_saves.store(3, Ordering::SeqCst);
         let t2 = next(&a, &t1).await.unwrap(); // rt2 lives in A's memory only
-        server.fault(Fault::DropBeforeCommit);
+        server.fault_next(2, &Fault::DropBeforeCommit);
         next(&b, &t1).await.unwrap_err(); // B only marks; the server never saw it
         let t3 = next(&a, &t2).await;
         let t3 = t3.unwrap();
@@ -744,7 +744,7 @@ async fn a_spent_refresh_token_is_not_gone_on_with() {
     first(&b).await.unwrap();
     shaky.fail_saves.store(3, Ordering::SeqCst);
     let t2 = next(&a, &t1).await.unwrap();
-    server.fault(Fault::DropBeforeCommit);
+    server.fault_next(2, &Fault::DropBeforeCommit);
     next(&b, &t1).await.unwrap_err();
     let t3 = next(&a, &t2).await.unwrap();
     next(&a, &t3).await.unwrap();

@@ -2,15 +2,12 @@
 
 #![cfg(feature = "redis-store")]
 
-use std::{
-    error::Error,
-    net::TcpListener,
-    process::{Child, Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+#[path = "support/redis.rs"]
+mod server;
 
-use tempfile::TempDir;
+use std::{error::Error, sync::Arc, time::Duration};
+
+use server::Server;
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
 use tower_bearer::{
     RedisStore, StoreLease, TokenError, TokenErrorKind, TokenStore,
@@ -20,78 +17,7 @@ use tower_bearer::{
 /// Longer than anything here takes, unless it hangs.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A `redis-server` on a port of its own, with its data in a folder of its own.
-struct Server {
-    process: Option<Child>,
-    folder: TempDir,
-    port: u16,
-    settings: Vec<String>,
-}
-
 impl Server {
-    async fn start(settings: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let mut server = Self {
-            process: None,
-            folder: tempfile::tempdir().unwrap(),
-            port,
-            settings: settings.iter().map(ToString::to_string).collect(),
-        };
-        server.restart().await;
-        server
-    }
-
-    /// Starts it with the data that it has in its folder.
-    async fn restart(&mut self) {
-        self.stop();
-        let process = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
-            .args([
-                "--appendonly",
-                "yes",
-                "--appendfsync",
-                "always",
-                "--save",
-                "",
-            ])
-            .arg("--dir")
-            .arg(self.folder.path())
-            .args(&self.settings)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("these tests need redis-server 6 or later in the PATH");
-        self.process = Some(process);
-        let up = async {
-            while !self.answers().await {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(LONG, up)
-            .await
-            .expect("redis-server does not come up");
-    }
-
-    /// Whether it is there, and has loaded its data; it need not let us in.
-    async fn answers(&self) -> bool {
-        let client = redis::Client::open(("127.0.0.1", self.port)).unwrap();
-        let Ok(mut connection) = client.get_multiplexed_async_connection().await else {
-            return false;
-        };
-        let pong = redis::cmd("PING").query_async::<()>(&mut connection).await;
-        pong.map_or_else(|error| error.code() == Some("NOAUTH"), |()| true)
-    }
-
-    fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
-    }
-
     /// Another handle to the session, over a connection of its own.
     fn store(&self) -> RedisStore {
         let url = format!("redis://127.0.0.1:{}", self.port);
@@ -100,22 +26,6 @@ impl Server {
             .unwrap()
             .lease_timeout(Duration::from_secs(20))
             .lease_duration(LONG)
-    }
-
-    async fn raw<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
-        let client = redis::Client::open(("127.0.0.1", self.port)).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        let mut cmd = redis::Cmd::new();
-        for part in command {
-            cmd.arg(part);
-        }
-        cmd.query_async(&mut connection).await.unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
 

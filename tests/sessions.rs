@@ -464,20 +464,64 @@ mod durability {
         let server = server();
         let store = Shaky::default();
         let source = refresh(&server).store(store.clone());
-        store.fail("mark", TokenErrorKind::LeaseLost);
+        for _ in 0..3 {
+            store.fail("mark", TokenErrorKind::LeaseLost);
+        }
         let error = source.token(TokenRequest::new()).await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::LeaseLost);
         assert_eq!(server.token_requests(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lost_reply_is_healed_by_a_server_with_grace() {
-        let server = server().detect_reuse(true).grace(60 * SECOND);
+    async fn who_has_lost_the_lease_starts_over_under_a_new_one() {
+        let server = server();
+        let store = Shaky::default();
+        let source = refresh(&server).store(store.clone());
+        store.fail("mark", TokenErrorKind::LeaseLost);
+        first(&source).await;
+        let turn = ["load", "lease", "load", "mark"];
+        let lost = [turn.as_slice(), &["release"]].concat();
+        let done = [turn.as_slice(), &["save", "release"]].concat();
+        assert_eq!(store.log(), [lost, done].concat());
+        assert_eq!(server.token_requests(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_lost_the_lease_adopts_what_was_saved_instead() {
+        let server = server();
+        let store = Shaky::default();
+        let source = refresh(&server).store(store.clone());
+        let token = first(&source).await;
+        let other = source.clone().store(store.store.clone());
+        store.fail("mark", TokenErrorKind::LeaseLost);
+        // While one renews, the other has waited for so long that its lease has ended.
+        server.fault(Fault::Delay(5 * SECOND));
+        let (a, b) = tokio::join!(next(&other, &token), next(&source, &token));
+        assert_eq!(a.unwrap().expose_secret(), b.unwrap().expose_secret());
+        assert_eq!(server.token_requests(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_reply_is_healed_at_once_by_a_server_with_grace() {
+        let server = server().detect_reuse(true).grace(SECOND);
         let source = refresh(&server);
         let token = first(&source).await;
         server.fault(Fault::DropReplyAfterCommit);
+        let token = next(&source, &token).await.unwrap();
+        assert!(server.is_live(token.expose_secret()));
+        assert_eq!((server.token_requests(), server.reuse_detected()), (3, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_that_is_lost_twice_says_so_and_is_healed_within_the_grace() {
+        let server = server().detect_reuse(true).grace(60 * SECOND);
+        let source = refresh(&server);
+        let token = first(&source).await;
+        server.fault_next(2, &Fault::DropReplyAfterCommit);
         let error = next(&source, &token).await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::Transport);
+        assert!(error.to_string().contains("was sent twice"), "{error}");
+        assert_eq!(server.token_requests(), 3, "twice and no more");
         let token = next(&source, &token).await.unwrap();
         assert!(server.is_live(token.expose_secret()));
         assert_eq!(server.reuse_detected(), 0);
@@ -489,13 +533,34 @@ mod durability {
         let source = refresh(&server);
         let token = first(&source).await;
         server.fault(Fault::DropReplyAfterCommit);
-        next(&source, &token).await.unwrap_err();
         let error = next(&source, &token).await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::ReauthRequired);
         assert!(error.to_string().contains("was interrupted"), "{error}");
+        assert!(
+            error.to_string().contains("no answer to it came"),
+            "{error}"
+        );
         // Others who share the session hear it too.
         let error = next(&source, &token).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::ReauthRequired);
         assert!(error.to_string().contains("was interrupted"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_left_is_not_sent_again_at_once() {
+        let calls = Arc::new(Mutex::new(0));
+        let counted = Arc::clone(&calls);
+        let transport = tower::service_fn(move |_: http::Request<_>| {
+            *counted.lock().unwrap() += 1;
+            let error = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+            std::future::ready(Err::<http::Response<String>, _>(error))
+        });
+        let endpoint = TokenEndpoint::with_transport("https://login.example/token", transport);
+        let source = RefreshTokenSource::new(endpoint.unwrap(), "rt");
+        let error = source.token(TokenRequest::new()).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Transport);
+        assert!(!error.to_string().contains("twice"), "{error}");
+        assert_eq!(*calls.lock().unwrap(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -513,7 +578,9 @@ mod durability {
             let store = MemoryStore::new();
             let source = refresh(&server).store(store.clone());
             let token = first(&source).await;
-            server.fault(fault);
+            // What gets no answer is tried twice.
+            let lost = matches!(fault, Fault::DropBeforeCommit | Fault::NeverAnswers);
+            server.fault_next(1 + usize::from(lost), &fault);
             assert!(next(&source, &token).await.unwrap_err().is_transient());
             // Also for who comes after a restart.
             let restarted = source.clone().store(store);

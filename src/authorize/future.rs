@@ -101,11 +101,11 @@ pin_project! {
         Waiting {
             #[pin]
             wait: Wait,
-            parked: Option<Parked<S, B>>,
+            parked: Option<Box<Parked<S, B>>>,
         },
         // The token is there; `inner` must become ready again.
         Readying {
-            parked: Option<Parked<S, B>>,
+            parked: Option<Box<Parked<S, B>>>,
             issued: Option<Arc<Issued>>,
         },
         // There is no token to be had.
@@ -115,7 +115,7 @@ pin_project! {
     }
 }
 
-/// A request that waits, and the service that will take it.
+/// A request that waits, and the service that will take it. Boxed, since almost none does, and all would be as large.
 struct Parked<S, B> {
     inner: S,
     request: Request<B>,
@@ -142,7 +142,7 @@ where
         Self {
             state: State::Waiting {
                 wait,
-                parked: Some(parked),
+                parked: Some(Box::new(parked)),
             },
         }
     }
@@ -185,7 +185,7 @@ where
                         mut inner,
                         mut request,
                         cache,
-                    } = parked.take().expect("just looked at");
+                    } = *parked.take().expect("just looked at");
                     // Readiness can take longer than a token lasts.
                     let issued = issued.take().map(|issued| cache.current_or(issued));
                     if let Some(issued) = &issued {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     cache::{Issued, Lookup, TokenCache},
     error::{TokenError, TokenErrorKind},
-    retry::{BearerChallenge, ClassifyResponse},
+    retry::{BearerChallenge, ClassifyResponse, Replays},
     source::TokenSource,
 };
 
@@ -80,7 +80,8 @@ impl From<TokenCache> for AuthorizeLayer {
     }
 }
 
-impl<S> Layer<S> for AuthorizeLayer {
+/// Only over what can be cloned, so that the compiler says of anything else what it lacks, and where.
+impl<S: Clone> Layer<S> for AuthorizeLayer {
     type Service = Authorize<S>;
 
     fn layer(&self, inner: S) -> Authorize<S> {
@@ -94,6 +95,7 @@ pub(crate) struct Guard {
     pub(crate) cache: TokenCache,
     pub(crate) origins: Origins,
     pub(crate) classifier: Arc<dyn ClassifyResponse>,
+    pub(crate) replays: Arc<Replays>,
 }
 
 impl Guard {
@@ -102,6 +104,7 @@ impl Guard {
             origins: cache.origins().clone(),
             cache,
             classifier: Arc::new(BearerChallenge),
+            replays: Arc::default(),
         }
     }
 
@@ -175,25 +178,26 @@ impl<S> Authorize<S> {
         S: Service<Request<B>> + Clone,
     {
         match scope {
-            Scope::Inside => match (self.guard.cache.lookup(), waited_for) {
-                (Lookup::Ready(issued), _) | (_, Some(issued)) => {
-                    let header = issued.token().header().clone();
-                    request.headers_mut().insert(AUTHORIZATION, header);
-                    Authorizing::sent(self.inner.call(request), Some(issued))
-                }
-                (Lookup::Wait(wait), None) => {
-                    // The readiness that was acquired goes with the instance that acquired it; a clone has none.
-                    let inner = self.inner.clone();
-                    drop(mem::replace(&mut self.inner, inner.clone()));
-                    Authorizing::waiting(wait, inner, request, self.guard.cache.clone())
-                }
-                (Lookup::Failed(error), None) => self.fail(error),
-            },
-            Scope::Outside => Authorizing::sent(self.inner.call(request), None),
-            Scope::Insecure => self.fail(TokenError::new(
-                TokenErrorKind::InsecureOrigin,
-                "a request with a token was to go over plain http; use https, or a loopback address",
-            )),
+            Scope::Inside => {}
+            Scope::Outside => return Authorizing::sent(self.inner.call(request), None),
+            Scope::Insecure => {
+                let reason = "a request with a token was to go over plain http; use https, or a loopback address";
+                return self.fail(TokenError::new(TokenErrorKind::InsecureOrigin, reason));
+            }
+        }
+        match (self.guard.cache.lookup(), waited_for) {
+            (Lookup::Ready(issued), _) | (_, Some(issued)) => {
+                let header = issued.token().header().clone();
+                request.headers_mut().insert(AUTHORIZATION, header);
+                Authorizing::sent(self.inner.call(request), Some(issued))
+            }
+            (Lookup::Wait(wait), None) => {
+                // The readiness that was acquired goes with the instance that acquired it; a clone has none.
+                let inner = self.inner.clone();
+                drop(mem::replace(&mut self.inner, inner.clone()));
+                Authorizing::waiting(wait, inner, request, self.guard.cache.clone())
+            }
+            (Lookup::Failed(error), None) => self.fail(error),
         }
     }
 

@@ -14,6 +14,7 @@ use tower::BoxError;
 
 use self::{reader::Reader, shared::Shared};
 
+mod after;
 mod frames;
 mod reader;
 mod shared;
@@ -138,6 +139,13 @@ impl<B> ReplayBody<B> {
             Kind::Once { .. } | Kind::Spent { .. } => false,
             Kind::Shared(Handle { shared, reader }) => shared.start(reader),
         }
+    }
+}
+
+impl<B> Default for ReplayBody<B> {
+    /// An empty body, as layers that follow redirects need it.
+    fn default() -> Self {
+        Self { kind: Kind::Empty }
     }
 }
 

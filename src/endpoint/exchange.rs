@@ -144,3 +144,36 @@ fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     }
     false
 }
+
+/// Whether the request surely did not leave, because there was no connection for it.
+pub(crate) fn never_left(error: &TokenError) -> bool {
+    use io::ErrorKind::{
+        AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable,
+    };
+
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        #[cfg(feature = "reqwest")]
+        if error
+            .downcast_ref::<reqwest::Error>()
+            .is_some_and(reqwest::Error::is_connect)
+        {
+            return true;
+        }
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(
+            kind,
+            Some(
+                AddrNotAvailable
+                    | ConnectionRefused
+                    | HostUnreachable
+                    | NetworkDown
+                    | NetworkUnreachable
+            )
+        ) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

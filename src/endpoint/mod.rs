@@ -30,6 +30,7 @@ mod transport;
 
 pub(crate) use address::{join, parse};
 pub use client_auth::ClientAuth;
+pub(crate) use exchange::never_left;
 pub use request::BodyFormat;
 pub(crate) use response::TokenResponse;
 pub use token_endpoint::TokenEndpoint;

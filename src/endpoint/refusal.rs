@@ -178,12 +178,9 @@ impl Refusal {
         let code = self.code.as_deref();
         let told = code.and_then(kind_of);
         let kind = judge(answer, code, told);
-        let message = format!(
-            "{} ({})",
-            explain(kind, answer, code, told),
-            answer.describe()
-        );
-        let mut error = TokenError::new(kind, message).with_status(answer.status);
+        let mut error = TokenError::new(kind, explain(kind, answer, code, told))
+            .with_answer(answer.describe())
+            .with_status(answer.status);
         if let Some(code) = code {
             error = error.with_oauth_code(code);
         }

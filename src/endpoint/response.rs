@@ -1,5 +1,6 @@
 //! The lenient parser of token answers (RFC 6749 §5), a pure function of bytes and clock readings.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -194,8 +195,9 @@ impl Answer {
         }
     }
 
-    fn error(&self, kind: TokenErrorKind, what: impl AsRef<str>) -> TokenError {
-        TokenError::new(kind, format!("{} ({})", what.as_ref(), self.describe()))
+    fn error(&self, kind: TokenErrorKind, what: impl Into<Cow<'static, str>>) -> TokenError {
+        TokenError::new(kind, what)
+            .with_answer(self.describe())
             .with_status(self.status)
     }
 }

@@ -3,12 +3,14 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
@@ -21,7 +23,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A [`reqwest::Client`] as a [`tower::Service`] of `http` requests and responses, for the token endpoint, for the API
 /// below [`BearerAuthLayer`](crate::BearerAuthLayer), or for both.
 ///
-/// Errors come without the URL, whose query may hold secrets.
+/// Any body can be sent, in pieces as it comes; that of the response is a [`reqwest::Body`]. Errors come without the URL,
+/// whose query may hold secrets.
 ///
 /// A client for [`TokenEndpoint::with_transport`](crate::TokenEndpoint::with_transport) should follow no redirects
 /// (`redirect::Policy::none()`): reqwest takes headers along to wherever it is sent, but for the few it knows to be
@@ -41,6 +44,25 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///     ReqwestTransport::new(client),
 /// )?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// For an API, with reqwest's own requests and responses at both ends:
+///
+/// ```no_run
+/// use tower::{BoxError, ServiceBuilder, ServiceExt};
+/// use tower_bearer::{BearerAuthLayer, ReqwestTransport, Token, source_fn};
+///
+/// # async fn run() -> Result<(), BoxError> {
+/// let reqwest = reqwest::Client::new();
+/// let client = ServiceBuilder::new()
+///     .layer(BearerAuthLayer::new(source_fn(|_| async { Token::new("abc") })))
+///     .service(ReqwestTransport::new(reqwest.clone()));
+///
+/// let request = reqwest.get("https://api.example.com/invoices").build()?;
+/// let request = http::Request::<reqwest::Body>::try_from(request)?;
+/// let response = reqwest::Response::from(client.oneshot(request).await?);
+/// println!("{}", response.error_for_status()?.text().await?);
+/// # Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct ReqwestTransport {
@@ -103,7 +125,7 @@ impl fmt::Debug for ReqwestTransport {
 
 impl<B> Service<Request<B>> for ReqwestTransport
 where
-    B: http_body::Body + Send + Sync + 'static,
+    B: Body + Send + 'static,
     B::Data: Into<Bytes>,
     B::Error: Into<BoxError>,
 {
@@ -116,7 +138,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let state = match reqwest::Request::try_from(request.map(reqwest::Body::wrap)) {
+        let request = request.map(|body| reqwest::Body::wrap(Alone::new(body)));
+        let state = match reqwest::Request::try_from(request) {
             Ok(request) => State::Sent {
                 pending: self.client.call(request),
             },
@@ -170,6 +193,46 @@ impl fmt::Debug for ReqwestFuture {
     }
 }
 
+/// A body that is `Sync`, as reqwest wants it, and as those of axum and tonic are not. The lock is never waited for:
+/// whoever polls a body has it alone.
+struct Alone<B> {
+    body: Mutex<Pin<Box<B>>>,
+}
+
+impl<B> Alone<B> {
+    fn new(body: B) -> Self {
+        Self {
+            body: Mutex::new(Box::pin(body)),
+        }
+    }
+
+    fn look(&self) -> MutexGuard<'_, Pin<Box<B>>> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B: Body> Body for Alone<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let body = self.get_mut().body.get_mut();
+        let body = body.unwrap_or_else(PoisonError::into_inner);
+        body.as_mut().poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.look().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.look().size_hint()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http_body_util::{BodyExt, Empty, Full};
@@ -180,7 +243,10 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::endpoint::TokenEndpoint;
+    use crate::{
+        body::{REPLAY_LIMIT, ReplayBody},
+        endpoint::TokenEndpoint,
+    };
 
     /// Answers one connection with `answer`, and gives what was asked.
     async fn serve_once(answer: String) -> (String, tokio::task::JoinHandle<String>) {
@@ -299,6 +365,20 @@ mod tests {
             response.into_body().collect().await.unwrap().to_bytes(),
             "hello"
         );
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_not_sync_can_be_sent_and_replayed() {
+        let (url, served) = serve_once(http("200 OK", "hello")).await;
+        let transport =
+            ReqwestTransport::from(reqwest::Client::builder().no_proxy().build().unwrap());
+        let body = Full::<Bytes>::from("grant_type=x").boxed_unsync();
+        let request = Request::post(url)
+            .body(ReplayBody::new(body, REPLAY_LIMIT))
+            .unwrap();
+        assert_eq!(transport.oneshot(request).await.unwrap().status(), 200);
+        let asked = served.await.unwrap().to_ascii_lowercase();
+        assert!(asked.contains("content-length: 12\r\n"), "{asked}");
     }
 
     #[tokio::test]

@@ -30,6 +30,11 @@ use super::challenge::{Malformed, Part, challenges};
 /// assert_eq!(BearerChallenge.classify(ResponseHead::of(&answer)), Verdict::Accepted);
 /// # Ok::<(), http::Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't tell whether a response refuses the token",
+    label = "this is no classifier of responses",
+    note = "a closure `|head: ResponseHead<'_>| -> Verdict` is one, if it is `Send + Sync + 'static`"
+)]
 pub trait ClassifyResponse: Send + Sync + 'static {
     /// What the answer says about the token. Called for every answer, so it should decide quickly.
     fn classify(&self, head: ResponseHead<'_>) -> Verdict;

@@ -8,7 +8,10 @@ mod inspect;
 mod policy;
 mod trailers;
 
-pub(crate) use self::attempt::{Answer, Attempt, Refused};
+pub(crate) use self::{
+    attempt::{Answer, Attempt, Refused},
+    policy::Replays,
+};
 pub use self::{
     classify::{BearerChallenge, ClassifyResponse, ResponseHead, Verdict},
     drain::{Drain, Renewed},

@@ -64,6 +64,12 @@ const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct RefreshOnReject {
+    // One pointer: `Retry` clones its policy for each request.
+    shared: Arc<Shared>,
+}
+
+#[derive(Clone, Debug)]
+struct Shared {
     cache: TokenCache,
     replays: Arc<Replays>,
 }
@@ -75,36 +81,36 @@ impl RefreshOnReject {
     }
 
     pub(crate) fn with(cache: TokenCache, replays: Arc<Replays>) -> Self {
-        Self { cache, replays }
+        let shared = Arc::new(Shared { cache, replays });
+        Self { shared }
     }
 
-    pub(crate) fn replays(&self) -> &Replays {
-        &self.replays
+    fn edit(mut self, change: impl FnOnce(&mut Replays)) -> Self {
+        change(Arc::make_mut(&mut Arc::make_mut(&mut self.shared).replays));
+        self
     }
 
     /// The budget that replays are charged to. A replay that is accepted is paid back.
     ///
     /// Default: 1,000 replays a second, saved up for ten.
-    pub fn budget(mut self, budget: impl Budget + Send + Sync + 'static) -> Self {
-        Arc::make_mut(&mut self.replays).budget = Arc::new(budget);
-        self
+    pub fn budget(self, budget: impl Budget + Send + Sync + 'static) -> Self {
+        self.edit(|replays| replays.budget = Arc::new(budget))
     }
 
     /// Replays only methods that are idempotent (RFC 9110 §9.2.2). Default: all.
     ///
     /// A server that answers 401 to the token has not processed the request, so that sending it again is no repetition.
     /// That is what "refused" means here. For servers that are known to act first and to refuse later, turn this on.
-    pub fn only_idempotent(mut self, on: bool) -> Self {
-        Arc::make_mut(&mut self.replays).only_idempotent = on;
-        self
+    pub fn only_idempotent(self, on: bool) -> Self {
+        self.edit(|replays| replays.only_idempotent = on)
     }
 }
 
 /// What may be sent again, and how much of it.
 #[derive(Clone)]
 pub(crate) struct Replays {
-    budget: Arc<dyn Budget + Send + Sync>,
-    only_idempotent: bool,
+    pub(crate) budget: Arc<dyn Budget + Send + Sync>,
+    pub(crate) only_idempotent: bool,
 }
 
 impl Default for Replays {
@@ -172,12 +178,13 @@ where
             return None;
         };
         let allowed = self
+            .shared
             .replays
             .allow(attempt.method(), attempt.body())
-            .and_then(|()| self.replays.withdraw())
+            .and_then(|()| self.shared.replays.withdraw())
             .and_then(|()| {
                 let begun = attempt.begin_replay(Arc::clone(by));
-                begun.inspect_err(|_| self.replays.deposit())
+                begun.inspect_err(|_| self.shared.replays.deposit())
             });
         match allowed {
             Ok(()) => response
@@ -210,20 +217,21 @@ impl<B, R, E> Policy<Request<ReplayBody<B>>, Response<R>, E> for RefreshOnReject
         let Ok(response) = result else { return None };
         let Some(Refused(issued)) = response.extensions_mut().remove() else {
             if request.extensions_mut().remove::<Replayed>().is_some() {
-                self.cache.replay_accepted();
-                self.replays.deposit();
+                self.shared.cache.replay_accepted();
+                self.shared.replays.deposit();
             }
             return None;
         };
         let allowed = if request.extensions().get::<Replayed>().is_some() {
-            self.cache.replay_refused(&issued);
+            self.shared.cache.replay_refused(&issued);
             let reason = "the token that replaced a refused one was refused as well";
             Err(TokenError::new(TokenErrorKind::Rejected, reason))
         } else {
-            self.replays
+            self.shared
+                .replays
                 .allow(request.method(), request.body())
-                .and_then(|()| self.cache.replacement(&issued))
-                .and_then(|replacement| self.replays.withdraw().map(|()| replacement))
+                .and_then(|()| self.shared.cache.replacement(&issued))
+                .and_then(|replacement| self.shared.replays.withdraw().map(|()| replacement))
         };
         match allowed {
             Ok(replacement) => {

@@ -49,13 +49,9 @@ pub struct BearerAuth<S> {
 }
 
 impl<S> BearerAuth<S> {
-    pub(crate) fn new(
-        inner: S,
-        guard: Arc<Guard>,
-        policy: RefreshOnReject,
-        replay_limit: usize,
-    ) -> Self {
-        let renew = Renew::new(Authorize::new(inner, Arc::clone(&guard)), policy.clone());
+    pub(crate) fn new(inner: S, guard: Arc<Guard>, replay_limit: usize) -> Self {
+        let policy = RefreshOnReject::with(guard.cache.clone(), Arc::clone(&guard.replays));
+        let renew = Renew::new(Authorize::new(inner, Arc::clone(&guard)));
         Self {
             retry: Retry::new(policy, renew),
             guard,

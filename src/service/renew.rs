@@ -20,18 +20,17 @@ use crate::{
     body::ReplayBody,
     cache::{Issued, Replacement, Wait},
     error::{TokenError, TokenErrorKind},
-    retry::{Answer, Attempt, RefreshOnReject, ResponseHead, Verdict},
+    retry::{Answer, Attempt, ResponseHead, Verdict},
 };
 
 #[derive(Clone, Debug)]
 pub(super) struct Renew<S> {
     authorize: Authorize<S>,
-    policy: RefreshOnReject,
 }
 
 impl<S> Renew<S> {
-    pub(super) fn new(authorize: Authorize<S>, policy: RefreshOnReject) -> Self {
-        Self { authorize, policy }
+    pub(super) fn new(authorize: Authorize<S>) -> Self {
+        Self { authorize }
     }
 
     pub(super) fn get_ref(&self) -> &S {
@@ -78,7 +77,6 @@ where
                 replay,
             },
             guard: Arc::clone(self.authorize.guard()),
-            policy: self.policy.clone(),
         }
     }
 }
@@ -102,7 +100,6 @@ pin_project! {
         #[pin]
         state: State<S, B, R>,
         guard: Arc<Guard>,
-        policy: RefreshOnReject,
     }
 }
 
@@ -118,10 +115,9 @@ pin_project! {
             sending: Authorizing<S, ReplayBody<B>>,
             replay: Replay<B>,
         },
-        // Refused: the response is kept while the token is replaced.
+        // Refused: the response is kept while the token is replaced. Boxed, since it is rare and large.
         Refused {
-            response: Option<Response<R>>,
-            issued: Arc<Issued>,
+            kept: Option<Box<(Response<R>, Arc<Issued>)>>,
             wait: Wait,
         },
     }
@@ -149,10 +145,10 @@ where
                         if !issued.is_proven() && head.proves_token(verdict) {
                             issued.prove();
                         }
-                        answered(replay, this.guard, this.policy);
+                        answered(replay, this.guard);
                         return Poll::Ready(Ok(Answer::Final(response)));
                     }
-                    let wait = match refused(&issued, replay, this.guard, this.policy) {
+                    let wait = match refused(&issued, replay, this.guard) {
                         Ok(Replacement::Coming(wait)) => wait,
                         Ok(Replacement::Here(by)) => {
                             return Poll::Ready(Ok(Answer::Healed {
@@ -163,18 +159,13 @@ where
                         Err(reason) => return Poll::Ready(Ok(told(response, reason))),
                     };
                     this.state.set(State::Refused {
-                        response: Some(response),
-                        issued,
+                        kept: Some(Box::new((response, issued))),
                         wait,
                     });
                 }
-                StateProj::Refused {
-                    response,
-                    issued,
-                    wait,
-                } => {
+                StateProj::Refused { kept, wait } => {
                     let outcome = ready!(Pin::new(wait).poll(cx));
-                    let response = response.take().expect("polled after completion");
+                    let (response, issued) = *kept.take().expect("polled after completion");
                     let outcome = outcome.and_then(|new| issued.replaced_by(&new).map(|()| new));
                     return Poll::Ready(Ok(match outcome {
                         Ok(by) => Answer::Healed {
@@ -190,10 +181,10 @@ where
 }
 
 #[inline]
-fn answered<B>(replay: &Replay<B>, guard: &Guard, policy: &RefreshOnReject) {
+fn answered<B>(replay: &Replay<B>, guard: &Guard) {
     if let Replay::This = replay {
         guard.cache.replay_accepted();
-        policy.replays().deposit();
+        guard.replays.deposit();
     }
 }
 
@@ -203,7 +194,6 @@ fn refused<B>(
     issued: &Issued,
     replay: &Replay<B>,
     guard: &Guard,
-    policy: &RefreshOnReject,
 ) -> Result<Replacement, TokenError> {
     match replay {
         Replay::This => {
@@ -214,7 +204,7 @@ fn refused<B>(
         Replay::Possible { method, body } => {
             // The token is replaced also for those who come after, whether or not this one can be healed.
             let replacement = guard.cache.replacement(issued);
-            policy.replays().allow(method, body)?;
+            guard.replays.allow(method, body)?;
             replacement
         }
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{
     TokenRequest, TokenSource,
-    session::{Exchange, Seed, SessionSource},
+    seed::{Exchange, Seed},
+    session::SessionSource,
 };
 use crate::{
     authorize::Origins,

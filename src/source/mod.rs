@@ -2,6 +2,7 @@
 
 mod exchange;
 mod refresh;
+mod seed;
 mod session;
 
 use std::{fmt, future::Future, sync::Arc};
@@ -33,6 +34,11 @@ use crate::{authorize::Origins, cache::Schedule, clock::Clock, error::TokenError
 /// let layer = BearerAuthLayer::new(Sidecar);
 /// # let _ = layer;
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no source of tokens",
+    label = "this yields no tokens",
+    note = "`source_fn` makes a source of an async closure; `RefreshTokenSource` and `ExchangeTokenSource` ask a server"
+)]
 pub trait TokenSource: Send + Sync + 'static {
     /// Gets a token. `request` says why it is wanted, and which one it is to replace.
     fn token(

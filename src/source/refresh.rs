@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    TokenRequest, TokenSource,
-    session::{Seed, SessionSource},
-};
+use super::{TokenRequest, TokenSource, seed::Seed, session::SessionSource};
 use crate::{
     authorize::Origins,
     cache::Schedule,

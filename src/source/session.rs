@@ -2,76 +2,30 @@
 //!
 //! load, adopt what another process got; else lease, load again, adopt; else POST, merge, save, publish, release.
 
+mod renewal;
+
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
 };
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::sleep;
 
-use super::TokenRequest;
+use super::{
+    TokenRequest,
+    seed::{Exchange, Seed},
+};
 use crate::{
     authorize::Origins,
     cache::{Deadlines, Freshness, Schedule},
-    clock::Clock,
-    endpoint::{TokenEndpoint, TokenResponse},
+    endpoint::TokenEndpoint,
     error::{TokenError, TokenErrorKind},
-    store::{DynLease, DynStore, Fingerprint, MemoryStore, NewTokens, Session},
+    store::{DynStore, Fingerprint, MemoryStore, Session},
     token::Token,
 };
 
-/// A rotated refresh token is worth more than one try to save it.
-const SAVES: u32 = 3;
-const BETWEEN_SAVES: Duration = Duration::from_millis(100);
-
-/// What a session begins with.
-#[derive(Clone)]
-pub(super) enum Seed {
-    Refresh(SecretString),
-    Exchange(Exchange),
-}
-
-#[derive(Clone)]
-pub(super) struct Exchange {
-    token: SecretString,
-    pub(super) grant_type: String,
-    pub(super) parameter: String,
-    /// It can begin a session anew when the refresh token of the last one is dead.
-    pub(super) reusable: bool,
-}
-
-impl Exchange {
-    pub(super) fn new(token: SecretString) -> Self {
-        Self {
-            token,
-            grant_type: "exchange_token".into(),
-            parameter: "code".into(),
-            reusable: true,
-        }
-    }
-}
-
-impl Seed {
-    fn fingerprint(&self) -> Fingerprint {
-        let kind = match self {
-            Self::Refresh(_) => "refresh",
-            Self::Exchange(_) => "exchange",
-        };
-        Fingerprint::of(kind, self.secret())
-    }
-
-    fn is_reusable(&self) -> bool {
-        matches!(self, Self::Exchange(exchange) if exchange.reusable)
-    }
-
-    fn secret(&self) -> &SecretString {
-        match self {
-            Self::Refresh(token) | Self::Exchange(Exchange { token, .. }) => token,
-        }
-    }
-}
+/// How many times in one call the turn is taken: whoever finds that another has saved meanwhile starts over.
+const TURNS: u32 = 3;
 
 /// Renews one session.
 #[derive(Clone)]
@@ -130,13 +84,29 @@ impl SessionSource {
     }
 
     pub(super) async fn token(&self, request: TokenRequest) -> Result<Token, TokenError> {
+        let mut turn = 1;
+        loop {
+            let outcome = self.turn(&request).await;
+            match outcome {
+                // Nothing has been spent: whoever has saved instead has brought something newer, or is about to.
+                Err(error) if error.kind() == TokenErrorKind::LeaseLost && turn < TURNS => {
+                    tracing::debug!(%error, "starting over");
+                    turn += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Adopts what is stored, or waits for the turn to renew it.
+    async fn turn(&self, request: &TokenRequest) -> Result<Token, TokenError> {
         let stored = self.store.load().await?;
-        if let Some(token) = self.adopt(stored.as_ref(), &request) {
+        if let Some(token) = self.adopt(stored.as_ref(), request) {
             return Ok(token);
         }
         let mut lease = self.store.lease().await?;
         // From here on a refresh token may be spent: whoever gives up waiting must not take its successor along.
-        let source = self.clone();
+        let (source, request) = (self.clone(), request.clone());
         let turn = tokio::spawn(async move {
             let outcome = source.renew(&mut *lease, &request).await;
             lease.release().await;
@@ -203,49 +173,6 @@ impl SessionSource {
         Some(token)
     }
 
-    /// Renews the session. The lease is held.
-    async fn renew(
-        &self,
-        lease: &mut dyn DynLease,
-        request: &TokenRequest,
-    ) -> Result<Token, TokenError> {
-        // Whoever held the lease before may have renewed it already.
-        let stored = self.store.load().await?;
-        if let Some(token) = self.adopt(stored.as_ref(), request) {
-            return Ok(token);
-        }
-        let replaces = stored.as_ref().map_or(0, Session::version);
-        let mut turn = self
-            .mark(lease, self.newest(stored), replaces, request)
-            .await?;
-        let mut outcome = self.post(&turn.session, request.clock()).await;
-
-        // Before a dead grant is believed: somebody may have renewed the session, or logged in anew, meanwhile.
-        if is_dead(&outcome)
-            && let Ok(Some(newest)) = self.store.load().await
-            && self.differs(&newest, &turn.session)
-        {
-            if let Some(token) = self.adopt(Some(&newest), request) {
-                return Ok(token);
-            }
-            let replaces = newest.version();
-            if replaces != turn.replaces && newest.refreshing_since().is_some() {
-                let message = "another process is renewing the session";
-                return Err(TokenError::new(TokenErrorKind::LeaseLost, message));
-            }
-            turn = self.mark(lease, newest, replaces, request).await?;
-            outcome = self.post(&turn.session, request.clock()).await;
-        }
-        if is_dead(&outcome) && self.begins_anew(&turn.session) {
-            tracing::info!("the refresh token is dead; the exchange token begins the session anew");
-            outcome = self.begin(request.clock()).await;
-        }
-        match outcome {
-            Ok(answer) => Ok(self.save(lease, turn, answer).await),
-            Err(error) => Err(self.give_up(lease, turn, error, request.clock()).await),
-        }
-    }
-
     /// What is to be renewed: the newer of what is stored and of what could not be saved.
     fn newest(&self, stored: Option<Session>) -> Session {
         let own = self.known(|known| known.session.clone());
@@ -260,201 +187,6 @@ impl SessionSource {
         self.credential(a).map(ExposeSecret::expose_secret)
             != self.credential(b).map(ExposeSecret::expose_secret)
     }
-
-    /// Says in the store that a refresh has begun. That is also the proof that the lease still holds.
-    async fn mark(
-        &self,
-        lease: &mut dyn DynLease,
-        session: Session,
-        replaces: u64,
-        request: &TokenRequest,
-    ) -> Result<Turn, TokenError> {
-        let doubtful_since = session.refreshing_since();
-        let session = session.at(replaces).refreshing(request.clock().wall());
-        lease.save(replaces, &session).await?;
-        Ok(Turn {
-            replaces: session.version(),
-            session,
-            doubtful_since,
-        })
-    }
-
-    /// Whether the credential that the session began with can begin it once more.
-    fn begins_anew(&self, session: &Session) -> bool {
-        let refreshed = session.refresh_token().is_some() && session.began_with(&self.fingerprint);
-        refreshed && self.seed.is_reusable()
-    }
-
-    /// Asks for new tokens: with the refresh token of `session`, else with what it begins with.
-    async fn post(&self, session: &Session, clock: &Clock) -> Result<Answer, TokenError> {
-        let begins = self.is_new_to(session);
-        match session.refresh_token() {
-            Some(refresh_token) if !begins => {
-                let response = self.refresh(refresh_token, clock).await?;
-                Ok(Answer {
-                    response,
-                    begins: false,
-                })
-            }
-            None if !begins && !session.began_with(&self.fingerprint) => Err(TokenError::new(
-                TokenErrorKind::ReauthRequired,
-                "the stored session has no refresh token, and began with another credential than this process has",
-            )),
-            _ => self.begin(clock).await,
-        }
-    }
-
-    /// Asks for the first tokens of a session.
-    async fn begin(&self, clock: &Clock) -> Result<Answer, TokenError> {
-        let response = match &self.seed {
-            Seed::Refresh(token) => self.refresh(token, clock).await?,
-            Seed::Exchange(exchange) => {
-                let parameters = [(exchange.parameter.as_str(), exchange.token.expose_secret())];
-                self.endpoint
-                    .request(clock, &exchange.grant_type, &parameters)
-                    .await?
-            }
-        };
-        Ok(Answer {
-            response,
-            begins: true,
-        })
-    }
-
-    async fn refresh(
-        &self,
-        refresh_token: &SecretString,
-        clock: &Clock,
-    ) -> Result<TokenResponse, TokenError> {
-        let endpoint = self.refresh_endpoint.as_ref().unwrap_or(&self.endpoint);
-        let parameters = [(
-            endpoint.refresh_parameter_name(),
-            refresh_token.expose_secret(),
-        )];
-        endpoint.request(clock, "refresh_token", &parameters).await
-    }
-
-    /// Saves before anybody sees the token. If that can't be, the session goes on from memory, and the token says so.
-    async fn save(&self, lease: &mut dyn DynLease, turn: Turn, answer: Answer) -> Token {
-        let Answer { response, begins } = answer;
-        let token = response.token.clone();
-        let base = if begins {
-            let anew = Session::begin(self.fingerprint.clone(), Some(&turn.session));
-            match &self.seed {
-                // If no other refresh token comes, the one it began with stays.
-                Seed::Refresh(first) => anew.with_refresh_token(first.clone()),
-                Seed::Exchange(_) => anew,
-            }
-        } else {
-            turn.session
-        };
-        let session = base.at(turn.replaces).merged(NewTokens {
-            token: response.token,
-            expires_at: response.expires_at,
-            lifetime: response.lifetime,
-            refresh_token: response.refresh_token,
-            refresh_expires_at: response.refresh_expires_at,
-        });
-        self.known(|known| {
-            known.session = Some(session.clone());
-            known.failed = None;
-        });
-        let mut saved = lease.save(turn.replaces, &session).await;
-        for _ in 1..SAVES {
-            match &saved {
-                Err(error) if error.kind() != TokenErrorKind::LeaseLost => {
-                    sleep(BETWEEN_SAVES).await;
-                    saved = lease.save(turn.replaces, &session).await;
-                }
-                _ => break,
-            }
-        }
-        match saved {
-            Ok(()) => token,
-            Err(error) => {
-                tracing::error!(%error, "a renewed session could not be saved; it goes on from memory");
-                token.with_warning(error)
-            }
-        }
-    }
-
-    /// No new tokens. What the server has judged did not happen; anything else may have, and the mark stays to tell of it.
-    async fn give_up(
-        &self,
-        lease: &mut dyn DynLease,
-        turn: Turn,
-        error: TokenError,
-        clock: &Clock,
-    ) -> TokenError {
-        let judged = matches!(
-            error.kind(),
-            TokenErrorKind::ReauthRequired
-                | TokenErrorKind::InvalidClient
-                | TokenErrorKind::InvalidRequest
-                | TokenErrorKind::RateLimited
-        );
-        if judged {
-            let settled = turn.session.settled(turn.doubtful_since);
-            if let Err(error) = lease.save(turn.replaces, &settled).await {
-                tracing::warn!(%error, "the outcome of a refresh could not be saved");
-            }
-        }
-        if !error.is_transient() {
-            let credential = self.credential(&turn.session).unwrap_or(self.seed.secret());
-            let failed = (turn.session.generation(), credential.clone());
-            self.known(|known| known.failed = Some(failed));
-        }
-        if error.kind() == TokenErrorKind::ReauthRequired {
-            return error.with_advice(&self.explain(&turn, clock.wall()));
-        }
-        error
-    }
-
-    /// What a person must do, and what may have led to it.
-    fn explain(&self, turn: &Turn, now: SystemTime) -> String {
-        let mut advice = self.advice.clone().unwrap_or_else(|| {
-            "authorize again, and configure the refresh token that comes of it".into()
-        });
-        if let Some(since) = turn.doubtful_since.and_then(shown) {
-            advice.push_str("; a refresh begun on ");
-            advice.push_str(&since);
-            advice.push_str(" was interrupted, and what it brought may be lost");
-        }
-        let ended = turn.session.refresh_expires_at().filter(|at| *at <= now);
-        if let Some(at) = ended.and_then(shown) {
-            advice.push_str("; the refresh token ended on ");
-            advice.push_str(&at);
-        }
-        advice
-    }
-}
-
-/// A session under renewal: as it is marked in the store, and the version that saving it replaces.
-struct Turn {
-    session: Session,
-    replaces: u64,
-    /// Since when nobody knows how an earlier refresh ended.
-    doubtful_since: Option<SystemTime>,
-}
-
-/// What the token endpoint gave.
-struct Answer {
-    response: TokenResponse,
-    /// For the credential that the session begins with.
-    begins: bool,
-}
-
-fn is_dead<T>(outcome: &Result<T, TokenError>) -> bool {
-    outcome
-        .as_ref()
-        .is_err_and(|error| error.kind() == TokenErrorKind::ReauthRequired)
-}
-
-/// A date as people read it, if it is one that HTTP can write.
-fn shown(time: SystemTime) -> Option<String> {
-    const YEAR_9999: u64 = 253_402_300_800;
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    (since.as_secs() < YEAR_9999).then(|| httpdate::fmt_http_date(time))
 }
 
 impl fmt::Debug for SessionSource {

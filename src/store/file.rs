@@ -90,9 +90,9 @@ impl FileStore {
         }
     }
 
-    /// How long to wait for others who hold the lease (default: 30 s).
+    /// How long to wait for others who hold the lease (default: 65 s).
     ///
-    /// It should be longer than a refresh takes at worst, with the time limit of the token endpoint.
+    /// It should be longer than a refresh takes at worst: the time limit of the token endpoint, twice.
     #[must_use]
     pub fn lease_timeout(self, lease_timeout: Duration) -> Self {
         Self {

@@ -131,6 +131,11 @@ use crate::error::TokenError;
 /// assert!(!import(&store, &session).await?);
 /// # Ok(()) }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no store of sessions",
+    label = "this keeps no sessions",
+    note = "the module `store` has some, and says what one of your own must do"
+)]
 pub trait TokenStore: Send + Sync + 'static {
     /// The right to save, for as long as it lasts.
     type Lease: StoreLease;

@@ -143,10 +143,10 @@ impl RedisStore {
         }
     }
 
-    /// How long to wait for others who hold the lease (default: 30 s).
+    /// How long to wait for others who hold the lease (default: 65 s).
     ///
-    /// It should be longer than a refresh takes at worst, and longer than [`lease_duration`](RedisStore::lease_duration),
-    /// so that waiting outlasts a holder who died.
+    /// It should be longer than a refresh takes at worst: the time limit of the token endpoint, twice; and longer than
+    /// [`lease_duration`](RedisStore::lease_duration), so that waiting outlasts a holder who died.
     #[must_use]
     pub fn lease_timeout(self, lease_timeout: Duration) -> Self {
         Self {

@@ -10,8 +10,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::error::{TokenError, TokenErrorKind};
 
-/// How long a lease is waited for, unless a store is told otherwise.
-pub(super) const LEASE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a lease is waited for, unless a store is told otherwise: longer than a token endpoint has for an answer, twice.
+pub(super) const LEASE_TIMEOUT: Duration = Duration::from_secs(65);
 
 /// The queue of those in this process who want the lease.
 #[derive(Clone, Default)]

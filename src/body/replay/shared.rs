@@ -14,6 +14,7 @@ use tower::BoxError;
 
 use super::{
     Polled, ReplayError,
+    after::After,
     frames::Frames,
     poll_bytes,
     reader::{Progress, Reader},
@@ -49,14 +50,6 @@ enum Source<B> {
 enum Next<B> {
     Answer(Polled),
     Read(B),
-}
-
-/// What is to be woken and dropped once the lock is released.
-struct After<B> {
-    wake: Option<Waker>,
-    waker: Option<Waker>,
-    body: Option<B>,
-    frames: Frames,
 }
 
 impl<B> Shared<B> {
@@ -286,25 +279,5 @@ impl<B> State<B> {
         }
         reader.position = 0;
         mem::take(&mut self.frames)
-    }
-}
-
-impl<B> Default for After<B> {
-    fn default() -> Self {
-        Self {
-            wake: None,
-            waker: None,
-            body: None,
-            frames: Frames::default(),
-        }
-    }
-}
-
-impl<B> After<B> {
-    fn run(self) {
-        drop((self.waker, self.body, self.frames));
-        if let Some(waker) = self.wake {
-            waker.wake();
-        }
     }
 }

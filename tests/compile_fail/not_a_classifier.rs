@@ -1,0 +1,12 @@
+//! A classifier looks at the head of a response.
+
+use http::StatusCode;
+use tower_bearer::{BearerAuthLayer, Token, source_fn};
+
+fn main() {
+    let _ = BearerAuthLayer::new(source_fn(|_| async { Token::new("abc") }))
+        .classifier(StatusCode::UNAUTHORIZED);
+}
+
+//~ `StatusCode` can't tell whether a response refuses the token
+//~ a closure `|head: ResponseHead<'_>| -> Verdict` is one

@@ -1,0 +1,10 @@
+//! A token is no source of tokens.
+
+use tower_bearer::BearerAuthLayer;
+
+fn main() {
+    let _ = BearerAuthLayer::new("abc");
+}
+
+//~ `&str` is no source of tokens
+//~ `source_fn` makes a source of an async closure

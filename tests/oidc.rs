@@ -1,0 +1,375 @@
+//! Sessions at a real authorization server, npm's `oidc-provider`: certified, rotates refresh tokens, and ends a session
+//! whose spent refresh token or code comes back. Each kind of client goes through the same.
+//!
+//! Needs Node.js, and `OIDC_PROVIDER_HOME`: a folder where `npm install oidc-provider@9.13.3` has been run.
+
+#[allow(dead_code, reason = "its `main` and its stage")]
+#[path = "../examples/axum_gateway.rs"]
+mod axum_gateway;
+#[path = "../examples/support/grpc.rs"]
+mod grpc;
+mod support;
+
+use std::{convert::Infallible, process::Stdio, sync::Arc, time::Duration};
+
+use axum::body::Body as AxumBody;
+use bytes::Bytes;
+use grpc::EchoClient;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    net::TcpListener,
+    process::{Child, ChildStdout, Command},
+    task::JoinSet,
+};
+use tonic::{
+    Code, Status,
+    body::Body as TonicBody,
+    transport::{Channel, Endpoint},
+};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower_bearer::{
+    BearerAuthLayer, ClientAuth, ExchangeTokenSource, RefreshTokenSource, ReplayBody,
+    ReqwestTransport, Schedule, TokenCache, TokenEndpoint, TokenError, TokenErrorKind,
+    testing::{self, Served},
+};
+use url::form_urlencoded;
+
+const CLIENT_ID: &str = "client:1";
+const CLIENT_SECRET: &str = "s3cr+t/=&% and more";
+const AT_ONCE: usize = 10;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The servers.
+
+/// The authorization server, until it is dropped.
+struct Provider {
+    url: String,
+    http: reqwest::Client,
+    _process: Child,
+    /// Where it still logs to.
+    _output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Provider {
+    async fn start() -> Self {
+        let home = std::env::var_os("OIDC_PROVIDER_HOME");
+        let home = home.expect("`OIDC_PROVIDER_HOME`: a folder with oidc-provider in it");
+        let script = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/support/oidc-provider.mjs"
+        );
+        let mut process = Command::new("node")
+            .arg(script)
+            .env("OIDC_PROVIDER_HOME", home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("Node.js");
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let url = lines.next_line().await.unwrap();
+        Self {
+            url: url.expect("the server's URL"),
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            _process: process,
+            _output: lines,
+        }
+    }
+
+    async fn post(&self, path: &str, user: (&str, &str), form: &[(&str, &str)]) -> (u16, Bytes) {
+        let body = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form)
+            .finish();
+        // RFC 6749 §2.3.1
+        let encode = |part: &str| form_urlencoded::byte_serialize(part.as_bytes()).collect();
+        let (id, secret): (String, String) = (encode(user.0), encode(user.1));
+        let request = self
+            .http
+            .post(format!("{}{path}", self.url))
+            .basic_auth(id, Some(secret))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(body);
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.bytes().await.unwrap())
+    }
+
+    /// Somebody logs in: what his session begins with.
+    async fn log_in(&self, begin: Begin) -> String {
+        let path = match begin {
+            Begin::RefreshToken => "/login/refresh_token",
+            Begin::Code => "/login/code",
+        };
+        let (status, token) = self.post(path, (CLIENT_ID, CLIENT_SECRET), &[]).await;
+        assert_eq!(status, 200);
+        String::from_utf8(token.into()).unwrap()
+    }
+
+    /// One access token is no longer good; the session goes on.
+    async fn withdraw(&self, access_token: &str) {
+        let path = format!("/withdraw/{access_token}");
+        let (status, _) = self.post(&path, (CLIENT_ID, CLIENT_SECRET), &[]).await;
+        assert_eq!(status, 200);
+        assert!(!self.is_live(access_token).await);
+    }
+
+    /// Somebody logs out (RFC 7009); here, that takes the refresh token along.
+    async fn log_out(&self, access_token: &str) {
+        let form = [("token", access_token)];
+        let user = (CLIENT_ID, CLIENT_SECRET);
+        assert_eq!(self.post("/token/revocation", user, &form).await.0, 200);
+    }
+
+    /// What an API asks of each request (RFC 7662).
+    async fn is_live(&self, access_token: &str) -> bool {
+        let form = [("token", access_token)];
+        let user = ("api", "api-secret");
+        let (status, answer) = self.post("/token/introspection", user, &form).await;
+        assert_eq!(status, 200);
+        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+        answer["active"] == true
+    }
+
+    /// A thief brings what the session began with.
+    async fn use_again(&self, begin: Begin, token: &str) {
+        let form = match begin {
+            Begin::RefreshToken => [("grant_type", "refresh_token"), ("refresh_token", token)],
+            Begin::Code => [("grant_type", "authorization_code"), ("code", token)],
+        };
+        let (status, answer) = self.post("/token", (CLIENT_ID, CLIENT_SECRET), &form).await;
+        assert_eq!(status, 400, "{answer:?}");
+    }
+
+    fn source(&self, begin: Begin, token: String) -> TokenCache {
+        let endpoint = TokenEndpoint::new(format!("{}/token", self.url))
+            .unwrap()
+            .client_auth(ClientAuth::basic(CLIENT_ID, CLIENT_SECRET));
+        let schedule = Schedule::default().min_interval(Duration::from_millis(1));
+        match begin {
+            Begin::RefreshToken => {
+                let source = RefreshTokenSource::new(endpoint, token);
+                TokenCache::builder(source).schedule(schedule).build()
+            }
+            Begin::Code => {
+                let source = ExchangeTokenSource::new(endpoint, token)
+                    .grant("authorization_code", "code")
+                    .reusable(false);
+                TokenCache::builder(source).schedule(schedule).build()
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Begin {
+    RefreshToken,
+    Code,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Theft,
+    LogOut,
+}
+
+/// Echoes by HTTP and by gRPC to whoever brings a token that the provider calls active.
+async fn api(provider: &Arc<Provider>) -> Served {
+    let provider = provider.clone();
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let provider = provider.clone();
+        async move {
+            let token = request.headers().get(header::AUTHORIZATION);
+            let token = token.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+            let live = provider.is_live(token.unwrap_or_default()).await;
+            if request.uri().path().starts_with("/echo.Echo/") {
+                let refused = || Status::unauthenticated("the token is not active");
+                let judge = |_: &str| live.then_some(()).ok_or_else(refused);
+                let answer = grpc::answer(request, judge).await?;
+                return Ok::<_, Infallible>(answer.map(AxumBody::new));
+            }
+            let (status, body) = if live {
+                (StatusCode::OK, AxumBody::new(request.into_body()))
+            } else {
+                (StatusCode::UNAUTHORIZED, AxumBody::empty())
+            };
+            let mut response = Response::new(body);
+            *response.status_mut() = status;
+            Ok(response)
+        }
+    });
+    testing::serve(service).await.unwrap()
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The clients.
+
+/// Sends a text and gives its echo, or what a caller sees if there is none.
+type Echo = BoxCloneSyncService<String, String, Refused>;
+
+#[derive(Clone, Debug, PartialEq)]
+enum Refused {
+    /// The API's own answer, with the reason in its extensions.
+    Answer(StatusCode, Option<TokenErrorKind>),
+    Grpc(Code),
+}
+
+/// Over any client of HTTP.
+async fn by_http<S, B>(client: S, url: String, text: String) -> Result<String, Refused>
+where
+    S: tower::Service<Request<Full<Bytes>>, Response = Response<B>, Error: std::fmt::Debug>,
+    B: http_body::Body<Error: std::fmt::Debug>,
+{
+    let request = Request::post(url).body(Full::from(text)).unwrap();
+    let response = client.oneshot(request).await.unwrap();
+    if response.status() != StatusCode::OK {
+        let reason = response.extensions().get().map(TokenError::kind);
+        return Err(Refused::Answer(response.status(), reason));
+    }
+    Ok(support::text(response).await)
+}
+
+fn hyper(session: &TokenCache, site: &Served) -> Echo {
+    let client = Client::builder(TokioExecutor::new()).build_http::<ReplayBody<Full<Bytes>>>();
+    let client = BearerAuthLayer::from(session.clone()).layer(client);
+    let url = site.url();
+    BoxCloneSyncService::new(service_fn(move |text| {
+        by_http(client.clone(), url.clone(), text)
+    }))
+}
+
+fn reqwest(session: &TokenCache, site: &Served) -> Echo {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = BearerAuthLayer::from(session.clone()).layer(ReqwestTransport::new(client));
+    let url = site.url();
+    BoxCloneSyncService::new(service_fn(move |text| {
+        by_http(client.clone(), url.clone(), text)
+    }))
+}
+
+fn tonic(session: &TokenCache, site: &Served) -> Echo {
+    let channel: Channel = Endpoint::from_shared(site.url()).unwrap().connect_lazy();
+    let stack = ServiceBuilder::new()
+        .layer(BearerAuthLayer::from(session.clone()))
+        .map_request(|request: Request<ReplayBody<TonicBody>>| request.map(TonicBody::new))
+        .service(channel);
+    let client = EchoClient::with_origin(stack, site.url().parse().unwrap());
+    BoxCloneSyncService::new(service_fn(move |text: String| {
+        let client = client.clone();
+        async move {
+            let said = client.say(text).await;
+            said.map_err(|status| Refused::Grpc(status.code()))
+        }
+    }))
+}
+
+async fn axum(session: &TokenCache, site: &Served) -> Echo {
+    let outbound = axum_gateway::outbound(BearerAuthLayer::from(session.clone()));
+    let gateway = axum_gateway::gateway(outbound, &site.url()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, gateway).into_future());
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    BoxCloneSyncService::new(service_fn(move |text| {
+        by_http(client.clone(), url.clone(), text)
+    }))
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// A session from its begin to its end.
+async fn story(make: impl AsyncFn(TokenCache, Arc<Served>) -> Echo, logged_out: Refused) {
+    let provider = Arc::new(Provider::start().await);
+    let site = Arc::new(api(&provider).await);
+    for (begin, end) in [
+        (Begin::RefreshToken, End::Theft),
+        (Begin::Code, End::Theft),
+        (Begin::Code, End::LogOut),
+    ] {
+        let first = provider.log_in(begin).await;
+        let session = provider.source(begin, first.clone());
+        let echo = make(session.clone(), site.clone()).await;
+        let say = |text: &str| echo.clone().oneshot(text.to_owned());
+
+        assert_eq!(say("hello").await.unwrap(), "hello", "{begin:?}");
+        // Rotated each time.
+        for n in 1..4 {
+            let token = session.token().await.unwrap();
+            provider.withdraw(token.expose_secret()).await;
+            assert_eq!(say("and again").await.unwrap(), "and again", "{begin:?}");
+            let status = session.status();
+            assert_eq!((status.issued, status.refused), (n + 1, n), "{begin:?}");
+        }
+
+        let token = session.token().await.unwrap();
+        provider.withdraw(token.expose_secret()).await;
+        let mut saying: JoinSet<_> = (0..AT_ONCE).map(|n| say(&n.to_string())).collect();
+        while let Some(said) = saying.join_next().await {
+            said.unwrap().expect("each of them heals");
+        }
+        assert_eq!(session.status().issued, 5, "one refresh for all of them");
+
+        let token = session.token().await.unwrap();
+        match end {
+            // The session has gone on since, so it is the end for both.
+            End::Theft => provider.use_again(begin, &first).await,
+            End::LogOut => provider.log_out(token.expose_secret()).await,
+        }
+        assert!(!provider.is_live(token.expose_secret()).await);
+        assert_eq!(
+            say("still there?").await.unwrap_err(),
+            logged_out,
+            "{begin:?}"
+        );
+        let error = session.refresh().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::ReauthRequired, "{begin:?}");
+        assert_eq!(error.oauth_code(), Some("invalid_grant"), "{begin:?}");
+    }
+}
+
+fn unauthorized() -> Refused {
+    Refused::Answer(
+        StatusCode::UNAUTHORIZED,
+        Some(TokenErrorKind::ReauthRequired),
+    )
+}
+
+#[tokio::test]
+#[ignore = "needs npm oidc-provider: a folder with it in `OIDC_PROVIDER_HOME`"]
+async fn a_session_by_hyper() {
+    story(async |session, site| hyper(&session, &site), unauthorized()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs npm oidc-provider: a folder with it in `OIDC_PROVIDER_HOME`"]
+async fn a_session_by_reqwest() {
+    story(
+        async |session, site| reqwest(&session, &site),
+        unauthorized(),
+    )
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs npm oidc-provider: a folder with it in `OIDC_PROVIDER_HOME`"]
+async fn a_session_by_tonic() {
+    let unauthenticated = Refused::Grpc(Code::Unauthenticated);
+    story(
+        async |session, site| tonic(&session, &site),
+        unauthenticated,
+    )
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs npm oidc-provider: a folder with it in `OIDC_PROVIDER_HOME`"]
+async fn a_session_by_axum() {
+    // Its callers have no part in the session.
+    let bad_gateway = Refused::Answer(StatusCode::BAD_GATEWAY, None);
+    story(
+        async |session, site| axum(&session, &site).await,
+        bad_gateway,
+    )
+    .await;
+}

@@ -1,0 +1,83 @@
+// The authorization server of tests/oidc.rs: oidc-provider, from the node_modules in OIDC_PROVIDER_HOME, on a free port
+// of this machine. It prints its URL, and ends with its standard input.
+//
+// POST /login/refresh_token begins a session as a browser would have, and answers its first refresh token; POST
+// /login/code answers the code that is to be exchanged for one. POST /withdraw/… ends one access token alone, which at
+// the revocation endpoint ends the session.
+
+import { createServer } from 'node:http';
+import { createRequire } from 'node:module';
+import { pathToFileURL } from 'node:url';
+
+const require = createRequire(`${process.env.OIDC_PROVIDER_HOME}/`);
+const { Provider } = await import(pathToFileURL(require.resolve('oidc-provider')));
+
+const scope = 'openid offline_access';
+const accountId = 'somebody';
+
+const server = createServer((request, response) => handle(request, response));
+await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+const url = `http://127.0.0.1:${server.address().port}`;
+
+const provider = new Provider(url, {
+  clients: [
+    {
+      client_id: 'client:1',
+      client_secret: 's3cr+t/=&% and more',
+      grant_types: ['authorization_code', 'refresh_token'],
+      redirect_uris: ['https://client.example/back'],
+    },
+    // The API, which asks what tokens are worth.
+    {
+      client_id: 'api',
+      client_secret: 'api-secret',
+      grant_types: [],
+      response_types: [],
+      redirect_uris: [],
+    },
+  ],
+  // The client says only what RFC 6749 §4.1.3 wants of it if it had said more before.
+  allowOmittingSingleRegisteredRedirectUri: true,
+  features: {
+    devInteractions: { enabled: false },
+    introspection: { enabled: true },
+    revocation: { enabled: true },
+  },
+  findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
+  rotateRefreshToken: true,
+  scopes: scope.split(' '),
+  ttl: { AccessToken: 600, Grant: 3600, IdToken: 600, RefreshToken: 3600 },
+});
+
+async function logIn(begin) {
+  const client = await provider.Client.find('client:1');
+  const grant = new provider.Grant({ accountId, clientId: client.clientId });
+  grant.addOIDCScope(scope);
+  const session = {
+    accountId,
+    client,
+    grantId: await grant.save(),
+    gty: 'authorization_code',
+    redirectUri: client.redirectUris[0],
+    scope,
+  };
+  const { AuthorizationCode, RefreshToken } = provider;
+  return new (begin === 'code' ? AuthorizationCode : RefreshToken)(session).save();
+}
+
+const callback = provider.callback();
+
+async function handle(request, response) {
+  const [, what, which] = request.url.split('/');
+  if (what === 'login') {
+    response.end(await logIn(which));
+  } else if (what === 'withdraw') {
+    await (await provider.AccessToken.find(which)).destroy();
+    response.end();
+  } else {
+    callback(request, response);
+  }
+}
+
+console.log(url);
+process.stdin.on('end', () => process.exit()).resume();

@@ -1,0 +1,108 @@
+//! A `redis-server` that the tests start and end.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses some of it, and none of it is anybody else's"
+)]
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+/// Longer than anything here takes, unless it hangs.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A `redis-server` on a port of its own, with its data in a folder of its own.
+pub struct Server {
+    process: Option<Child>,
+    folder: TempDir,
+    pub port: u16,
+    settings: Vec<String>,
+}
+
+impl Server {
+    pub async fn start(settings: &[&str]) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let mut server = Self {
+            process: None,
+            folder: tempfile::tempdir().unwrap(),
+            port,
+            settings: settings.iter().map(ToString::to_string).collect(),
+        };
+        server.restart().await;
+        server
+    }
+
+    /// Starts it with the data that it has in its folder.
+    pub async fn restart(&mut self) {
+        self.stop();
+        let process = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args([
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "always",
+                "--save",
+                "",
+            ])
+            .arg("--dir")
+            .arg(self.folder.path())
+            .args(&self.settings)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("these tests need redis-server 6 or later in the PATH");
+        self.process = Some(process);
+        let up = async {
+            while !self.answers().await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LONG, up)
+            .await
+            .expect("redis-server does not come up");
+    }
+
+    /// Whether it is there, and has loaded its data; it need not let us in.
+    async fn answers(&self) -> bool {
+        let client = redis::Client::open(("127.0.0.1", self.port)).unwrap();
+        let Ok(mut connection) = client.get_multiplexed_async_connection().await else {
+            return false;
+        };
+        let pong = redis::cmd("PING").query_async::<()>(&mut connection).await;
+        pong.map_or_else(|error| error.code() == Some("NOAUTH"), |()| true)
+    }
+
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    pub async fn raw<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
+        let client = redis::Client::open(("127.0.0.1", self.port)).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut cmd = redis::Cmd::new();
+        for part in command {
+            cmd.arg(part);
+        }
+        cmd.query_async(&mut connection).await.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
