@@ -83,13 +83,13 @@ async fn main() -> ExitCode {
                 print!("{HELP}");
                 Ok(())
             }
-            [] => match env::var("REDIS_URL") {
-                Ok(redis_url) => fleet(&redis_url).await,
-                Err(_) => {
+            [] => {
+                let Ok(redis_url) = env::var("REDIS_URL") else {
                     println!("There is no REDIS_URL, so there is nothing to share: see --help.");
-                    Ok(())
-                }
-            },
+                    return Ok(());
+                };
+                fleet(&redis_url).await
+            }
             [member, name, token_url, api] if member == "member" => {
                 order(name, token_url, api).await
             }
