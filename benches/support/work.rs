@@ -1,0 +1,195 @@
+//! Requests, the service that does nothing with them, and a driver that needs no runtime.
+
+use std::{
+    convert::Infallible,
+    future::{Future, Ready, ready},
+    hint::black_box,
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http_body::{Body, Frame};
+use http_body_util::Empty;
+use tower::Service;
+
+/// As long as many an opaque token.
+pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// Takes a request, reads its body or not, drops it, and answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bare {
+    pub(crate) reads: bool,
+}
+
+impl<B: Body + Unpin> Service<Request<B>> for Bare {
+    type Response = Response<Empty<Bytes>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if self.reads {
+            drain(request.body_mut());
+        }
+        black_box(&request);
+        ready(Ok(Response::new(Empty::new())))
+    }
+}
+
+/// Reads a body that is never pending, as an HTTP/1 connection would: to its end, or until it says that it is there.
+pub(crate) fn drain<B: Body + Unpin>(body: &mut B) {
+    let mut cx = Context::from_waker(Waker::noop());
+    while !body.is_end_stream() {
+        match Pin::new(&mut *body).poll_frame(&mut cx) {
+            Poll::Ready(Some(frame)) => drop(black_box(frame)),
+            Poll::Ready(None) | Poll::Pending => break,
+        }
+    }
+}
+
+/// A body whose length nobody knows before its end: chunks of 256 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chunks(pub(crate) u32);
+
+impl Body for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(left) = self.0.checked_sub(1) else {
+            return Poll::Ready(None);
+        };
+        self.0 = left;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[7; 256])))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// What requests are copies of; each copy has strings of its own.
+#[derive(Clone)]
+pub(crate) struct Model<B> {
+    uri: Uri,
+    headers: Vec<(HeaderName, String)>,
+    body: B,
+}
+
+const HEADERS: [(&str, &str); 6] = [
+    ("content-type", "application/json"),
+    ("accept", "application/json"),
+    ("user-agent", "orders/1.4.2 (linux; x86_64)"),
+    ("x-request-id", "0123456789abcdef0123456789abcdef"),
+    (
+        "traceparent",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    ),
+    ("x-tenant", "tenant-0042"),
+];
+
+impl<B: Clone> Model<B> {
+    pub(crate) fn new(headers: usize, body: B) -> Self {
+        let further = (HEADERS.len()..headers).map(|i| {
+            let name = format!("x-further-{i}").parse().expect("it is a name");
+            (name, format!("value number {i}"))
+        });
+        Self {
+            uri: Uri::from_static("https://api.example.com/v1/orders?id=42"),
+            headers: HEADERS
+                .into_iter()
+                .take(headers)
+                .map(|(name, value)| (HeaderName::from_static(name), String::from(value)))
+                .chain(further)
+                .collect(),
+            body,
+        }
+    }
+
+    /// A request with room for one header more: where a map happens to grow is not what is compared.
+    pub(crate) fn request(&self) -> Request<B> {
+        let mut request = Request::new(self.body.clone());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 2);
+        for (name, value) in &self.headers {
+            let value = HeaderValue::try_from(value.clone()).expect("it is a value");
+            headers.append(name.clone(), value);
+        }
+        *request.headers_mut() = headers;
+        request
+    }
+}
+
+/// Sends a request through a stack in which nothing is ever pending.
+pub(crate) fn drive<S, B>(service: &mut S, request: Request<B>)
+where
+    S: Service<Request<B>>,
+{
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(service.poll_ready(&mut cx).is_ready());
+    let answer = pin!(service.call(request)).poll(&mut cx);
+    assert!(matches!(black_box(answer), Poll::Ready(Ok(_))));
+}
+
+/// One contender at one kind of work.
+pub(crate) trait Runner: Send {
+    fn name(&self) -> &'static str;
+
+    /// Builds requests, which is no part of the work.
+    fn fill(&mut self, count: usize);
+
+    /// Sends them all.
+    fn run(&mut self);
+}
+
+struct Held<S, B> {
+    name: &'static str,
+    service: S,
+    model: Model<B>,
+    requests: Vec<Request<B>>,
+}
+
+pub(crate) fn held<S, B>(name: &'static str, service: S, model: &Model<B>) -> Box<dyn Runner>
+where
+    S: Service<Request<B>> + Send + 'static,
+    B: Clone + Send + 'static,
+{
+    Box::new(Held {
+        name,
+        service,
+        model: model.clone(),
+        requests: Vec::new(),
+    })
+}
+
+impl<S, B> Runner for Held<S, B>
+where
+    S: Service<Request<B>> + Send,
+    B: Clone + Send,
+{
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn fill(&mut self, count: usize) {
+        self.requests.clear();
+        let request = || self.model.request();
+        self.requests
+            .extend(std::iter::repeat_with(request).take(count));
+    }
+
+    fn run(&mut self) {
+        for request in self.requests.drain(..) {
+            drive(&mut self.service, request);
+        }
+    }
+}
