@@ -22,7 +22,7 @@ use support::{
     work::Runner,
 };
 
-const REQUESTS: usize = 50;
+const REQUESTS: usize = 200;
 const HEADERS: [usize; 3] = [2, 6, 20];
 /// Says to the child that it is one, and what to run.
 const CHILD: &str = "--under-callgrind";
@@ -56,19 +56,24 @@ fn main() {
     outcome.expect("valgrind runs this bench, and writes what it counted");
 }
 
-/// The only function in which instructions count.
+/// Instructions count in functions of this name only.
 #[inline(never)]
 fn measured(runner: &mut dyn Runner) {
-    one_turn(runner);
-    // Or the call above would be a jump, which callgrind takes for another thing.
-    black_box(runner);
+    runner.run();
 }
 
-/// As callgrind leaves this one, it writes what it counted.
+/// The little that [`write_down`] takes counts as well, or it would not be seen.
 #[inline(never)]
-fn one_turn(runner: &mut dyn Runner) {
-    runner.run();
-    black_box(runner);
+fn measured_to_here() {
+    write_down();
+    // Or the call above would be a jump, which callgrind takes for another thing.
+    black_box(());
+}
+
+/// As callgrind leaves this one, it writes what it has counted.
+#[inline(never)]
+fn write_down() {
+    black_box(());
 }
 
 fn under_callgrind(only: Option<usize>) {
@@ -85,11 +90,17 @@ fn under_callgrind(only: Option<usize>) {
                     continue;
                 }
                 // What happens only once, happens now.
-                runner.fill(2 * REQUESTS);
-                runner.run();
+                for _ in 0..REQUESTS {
+                    runner.fill(1);
+                    runner.run();
+                }
                 for requests in [REQUESTS, 2 * REQUESTS] {
-                    runner.fill(requests);
-                    measured(runner.as_mut());
+                    // One after the other, as callers send them: the allocator sees what it would see there.
+                    for _ in 0..requests {
+                        runner.fill(1);
+                        measured(runner.as_mut());
+                    }
+                    measured_to_here();
                 }
             }
         }
@@ -131,7 +142,7 @@ fn counts(out: &Path) -> io::Result<Vec<u64>> {
 }
 
 fn compare(folder: &Path) -> io::Result<()> {
-    let out = callgrind(folder, &["--dump-after=*one_turn*"], &[])?;
+    let out = callgrind(folder, &["--dump-after=*write_down*"], &[])?;
     let requests = float(REQUESTS as u64);
     let mut each = counts(&out)?
         .chunks_exact(2)

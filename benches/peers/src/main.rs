@@ -265,7 +265,7 @@ struct Transport;
 impl Policy for Transport {
     async fn send(
         &self,
-        _: &AzureContext<'_>,
+        _: &AzureContext,
         request: &mut AzureRequest,
         _: &[Arc<dyn Policy>],
     ) -> PolicyResult {
