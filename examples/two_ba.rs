@@ -6,10 +6,10 @@ mod support;
 
 use std::process::ExitCode;
 
-use support::{check, kept::Kept, options::Options, show::header, site::Site};
+use support::{check, options::Options, show::header, site::Site};
 use tower::BoxError;
 use tower_bearer::{
-    Origins,
+    FileStore, Origins,
     provider::TwoBa,
     testing::{AuthorizationServer, Dialect},
 };
@@ -56,7 +56,7 @@ async fn main() -> ExitCode {
         }
         let file = given.find("session").unwrap_or("two_ba.session.json");
         println!("The refresh token given is good once; what replaces it is kept in {file}.");
-        let source = two_ba.store(Kept::in_file(file)).build()?;
+        let source = two_ba.store(FileStore::new(file)).build()?;
         support::call(source, given.find("url")).await
     })
     .await

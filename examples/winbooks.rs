@@ -10,6 +10,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use support::{check, options::Options, show::header, site::Site};
 use tower::BoxError;
 use tower_bearer::{
+    FileStore,
     provider::Winbooks,
     testing::{AuthorizationServer, Dialect},
 };
@@ -23,7 +24,13 @@ const OPTIONS: Options = Options {
         ("email", "whom the exchange token was given to"),
         ("exchange-token", "what Winbooks gave"),
     ],
-    extras: &[("url", "what to GET with the token")],
+    extras: &[
+        (
+            "session",
+            "the file that keeps the session [winbooks.session.json]",
+        ),
+        ("url", "what to GET with the token"),
+    ],
     switches: &[],
 };
 
@@ -36,12 +43,14 @@ async fn main() -> ExitCode {
         if !given.real {
             return embedded().await;
         }
-        let source = Winbooks::new(
+        let winbooks = Winbooks::new(
             given.value("host"),
             given.value("email"),
             given.value("exchange-token"),
-        )
-        .build()?;
+        );
+        let file = given.find("session").unwrap_or("winbooks.session.json");
+        println!("The refresh token that the exchange brings is kept in {file}.");
+        let source = winbooks.store(FileStore::new(file)).build()?;
         support::call(source, given.find("url")).await
     })
     .await

@@ -7,10 +7,10 @@ mod support;
 use std::{process::ExitCode, time::Duration};
 
 use serde_json::{Value, json};
-use support::{check, kept::Kept, options::Options, show::header, site::Site};
+use support::{check, options::Options, show::header, site::Site};
 use tower::BoxError;
 use tower_bearer::{
-    Origins,
+    FileStore, Origins,
     provider::Xoxoday,
     testing::{AuthorizationServer, Dialect},
 };
@@ -66,7 +66,7 @@ async fn main() -> ExitCode {
         }
         let file = given.find("session").unwrap_or("xoxoday.session.json");
         println!("The refresh token given is good once; what replaces it is kept in {file}.");
-        let source = xoxoday.store(Kept::in_file(file)).build()?;
+        let source = xoxoday.store(FileStore::new(file)).build()?;
         support::call(source, given.find("url")).await
     })
     .await

@@ -14,6 +14,13 @@ use tower::BoxError;
 /// The services of this crate fail with [`tower::BoxError`], as everywhere in Tower; look for a `TokenError` in it by
 /// `downcast_ref`.
 ///
+/// # To others
+///
+/// Whoever hands the failure on says it in words of his own; [`is_transient`](TokenError::is_transient) is what it turns
+/// on. To gRPC it is `UNAVAILABLE` if it is transient, else `UNAUTHENTICATED`; a gateway says 503 or 502, for the token
+/// is no business of its callers. tonic makes `UNKNOWN` of what it doesn't know, so a stack of its wants a `map_err`: the
+/// README has the six lines.
+///
 /// # Examples
 ///
 /// ```

@@ -81,14 +81,17 @@
 //! - *Bounded*: answers, buffers, waits and retries have limits, with defaults and names.
 //!
 //! What no client can promise: a server that takes each refresh token once may answer, and the answer may be lost on the
-//! way. Then the session is lost with it, unless the server grants some grace. The next attempt sends the same refresh
-//! token again, since that is the only chance; if it fails, the error says that a rotation was interrupted, and when.
+//! way. Then the session is lost with it, unless the server grants some grace. The same refresh token is sent again at once,
+//! since that is the only chance; if it fails, the error says that a rotation was interrupted, and when. The documentation
+//! of [`store`] has all the windows in which a session can be lost, and what you can do about them.
 //!
 //! # Features
 //!
 //! | Feature | Default | What for |
 //! |---|---|---|
 //! | `reqwest` | yes | the default transport of token requests, over rustls: `TokenEndpoint::new` and the presets' `build` |
+//! | `file-store` | no | `FileStore`: a session that the processes of one machine share, and that survives them |
+//! | `redis-store` | no | `RedisStore`: a session that processes on many hosts share |
 //! | `testing` | no | an authorization server and a protected API as in-memory services, with faults to order |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

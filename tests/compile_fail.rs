@@ -1,7 +1,7 @@
 //! The common mistakes, and that the compiler's messages tell what they are.
 //!
-//! Each file in `tests/compile_fail` must not compile, and each of its lines `//~ …` at the end must stand in what the
-//! compiler says, white space aside. Whole messages are not compared: they change with every compiler.
+//! No file in `tests/compile_fail` may compile, and each of its lines `//~ …` at the end must stand in what the compiler
+//! says, white space aside. Whole messages are not compared: they change with every compiler.
 
 use std::{
     collections::HashMap,

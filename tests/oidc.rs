@@ -1,5 +1,5 @@
-//! Sessions at a real authorization server, npm's `oidc-provider`: certified, rotates refresh tokens, and ends a session
-//! whose spent refresh token or code comes back. Each kind of client goes through the same.
+//! Sessions at a real authorization server, npm's `oidc-provider`: it is certified, rotates refresh tokens, and ends a
+//! session whose spent refresh token or code comes back. Each kind of client goes through the same.
 //!
 //! Needs Node.js, and `OIDC_PROVIDER_HOME`: a folder where `npm install oidc-provider@9.13.3` has been run.
 

@@ -547,6 +547,27 @@ mod durability {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_another_has_renewed_meanwhile_is_not_sent_again() {
+        let server = server().detect_reuse(true);
+        let store = Shaky::default();
+        let source = refresh(&server).store(store.clone());
+        let token = first(&source).await;
+        // The answer takes longer than we wait, and so long that the lease has ended before.
+        server.fault(Fault::Delay(40 * SECOND));
+        let renewal = next(&source, &token);
+        let another = async {
+            sleep(20 * SECOND).await;
+            let other = MemoryStore::new();
+            first(&refresh(&server).store(other.clone())).await;
+            let session = other.load().await.unwrap();
+            store.inner.lock().unwrap().written_by_hand = session;
+        };
+        let (renewed, ()) = tokio::join!(renewal, another);
+        assert!(server.is_live(renewed.unwrap().expose_secret()));
+        assert_eq!((server.token_requests(), server.reuse_detected()), (3, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_never_left_is_not_sent_again_at_once() {
         let calls = Arc::new(Mutex::new(0));
         let counted = Arc::clone(&calls);

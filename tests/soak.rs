@@ -12,7 +12,7 @@ use std::{
     path::Path,
     process::Stdio,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex as StdMutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -28,13 +28,16 @@ use redis_server::Server as Redis;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
-    sync::RwLock,
+    sync::{Mutex, RwLock},
     task::JoinHandle,
     time::{Instant, sleep},
 };
 use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_bearer::testing::{self, AuthorizationServer, Dialect, Fault, Served};
 use url::form_urlencoded::byte_serialize;
+
+/// One test at a time: each keeps a machine busy.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 const ENTRY: &str = "a_process_of_the_fleet_does_as_it_is_told";
 
@@ -51,7 +54,7 @@ struct Site {
     server: AuthorizationServer,
     tokens: Served,
     api: Served,
-    served: Arc<AtomicUsize>,
+    judged: Arc<AtomicUsize>,
     healing: Arc<Healing>,
 }
 
@@ -62,7 +65,7 @@ struct Site {
 struct Healing {
     /// Held to judge requests, and alone to revoke tokens.
     turn: RwLock<()>,
-    state: Mutex<Waiting>,
+    state: StdMutex<Waiting>,
 }
 
 #[derive(Default)]
@@ -120,22 +123,22 @@ impl Healing {
 }
 
 /// Serves `api`, and notes what it makes of the requests.
-async fn guard<S, B>(api: S, healing: &Arc<Healing>, served: &Arc<AtomicUsize>) -> Served
+async fn guard<S, B>(api: S, healing: &Arc<Healing>, count: &Arc<AtomicUsize>) -> Served
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send>,
     S: Clone + Send + Sync + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let (healing, served) = (Arc::clone(healing), Arc::clone(served));
+    let (healing, count) = (Arc::clone(healing), Arc::clone(count));
     let service = service_fn(move |request: Request<Incoming>| {
-        let (api, healing, served) = (api.clone(), Arc::clone(&healing), Arc::clone(&served));
+        let (api, healing, count) = (api.clone(), Arc::clone(&healing), Arc::clone(&count));
         async move {
             let header = |name| request.headers()[name].to_str().map(str::to_owned);
             let (id, token) = (header("x-request-id")?, header("authorization")?);
             let _turn = healing.turn.read().await;
             let response = api.oneshot(request).await.map_err(Into::into)?;
             healing.judged(&id, token, response.status() == StatusCode::UNAUTHORIZED);
-            served.fetch_add(1, Ordering::SeqCst);
+            count.fetch_add(1, Ordering::SeqCst);
             Ok::<_, BoxError>(response)
         }
     });
@@ -145,12 +148,12 @@ where
 impl Site {
     async fn open(server: AuthorizationServer) -> Self {
         let healing = Arc::new(Healing::default());
-        let served = Arc::new(AtomicUsize::new(0));
+        let judged = Arc::new(AtomicUsize::new(0));
         Self {
             tokens: testing::serve(server.clone()).await.unwrap(),
-            api: guard(server.api(), &healing, &served).await,
+            api: guard(server.api(), &healing, &judged).await,
             server,
-            served,
+            judged,
             healing,
         }
     }
@@ -238,7 +241,7 @@ async fn soak(place: Place, span: Duration) {
     println!(
         "{} refreshes, {revoked} revocations, {} requests judged, {counts:?}, reuse detected {}",
         server.refreshes(),
-        site.served.load(Ordering::SeqCst),
+        site.judged.load(Ordering::SeqCst),
         server.reuse_detected()
     );
     assert!(
@@ -254,6 +257,7 @@ async fn soak(place: Place, span: Duration) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_processes_keep_one_session_in_a_file_for_seconds() {
+    let _alone = TURN.lock().await;
     let folder = tempfile::tempdir().unwrap();
     soak(
         in_folder(folder.path(), "session.json"),
@@ -265,6 +269,7 @@ async fn eight_processes_keep_one_session_in_a_file_for_seconds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a minute: cargo test --all-features --test soak -- --ignored"]
 async fn eight_processes_keep_one_session_in_a_file_for_a_minute() {
+    let _alone = TURN.lock().await;
     let folder = tempfile::tempdir().unwrap();
     soak(
         in_folder(folder.path(), "session.json"),
@@ -276,6 +281,7 @@ async fn eight_processes_keep_one_session_in_a_file_for_a_minute() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs redis-server, takes a minute: cargo test --all-features --test soak -- --ignored"]
 async fn eight_processes_keep_one_session_in_redis_for_a_minute() {
+    let _alone = TURN.lock().await;
     let redis = Redis::start(&[]).await;
     soak(in_redis(&redis, "soak"), Duration::from_secs(60)).await;
 }
@@ -376,7 +382,7 @@ async fn kill(places: impl Fn(&str) -> Place, grace: Option<Duration>) {
         "100 killed: alive {alive}, ended {ended}; {} refreshes, {} requests judged, {} looks at what is stored, \
          longest without a refresh {longest:?}, of the survivors {:?}",
         server.refreshes(),
-        site.served.load(Ordering::SeqCst),
+        site.judged.load(Ordering::SeqCst),
         looks.load(Ordering::SeqCst),
         heard.sum()
     );
@@ -392,6 +398,7 @@ async fn kill(places: impl Fn(&str) -> Place, grace: Option<Duration>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a minute: cargo test --all-features --test soak -- --ignored"]
 async fn processes_that_are_killed_leave_a_whole_file_and_a_server_with_grace_forgives() {
+    let _alone = TURN.lock().await;
     let folder = tempfile::tempdir().unwrap();
     kill(
         |name| in_folder(folder.path(), name),
@@ -403,6 +410,7 @@ async fn processes_that_are_killed_leave_a_whole_file_and_a_server_with_grace_fo
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a minute: cargo test --all-features --test soak -- --ignored"]
 async fn processes_that_are_killed_leave_a_whole_file_and_a_strict_server_is_named() {
+    let _alone = TURN.lock().await;
     let folder = tempfile::tempdir().unwrap();
     kill(|name| in_folder(folder.path(), name), None).await;
 }
@@ -410,6 +418,7 @@ async fn processes_that_are_killed_leave_a_whole_file_and_a_strict_server_is_nam
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs redis-server, takes minutes: cargo test --all-features --test soak -- --ignored"]
 async fn processes_that_are_killed_leave_redis_in_order_and_a_server_with_grace_forgives() {
+    let _alone = TURN.lock().await;
     let redis = Redis::start(&[]).await;
     kill(|name| in_redis(&redis, name), Some(Duration::from_secs(20))).await;
 }
@@ -417,6 +426,7 @@ async fn processes_that_are_killed_leave_redis_in_order_and_a_server_with_grace_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs redis-server, takes minutes: cargo test --all-features --test soak -- --ignored"]
 async fn processes_that_are_killed_leave_redis_in_order_and_a_strict_server_is_named() {
+    let _alone = TURN.lock().await;
     let redis = Redis::start(&[]).await;
     kill(|name| in_redis(&redis, name), None).await;
 }
@@ -489,9 +499,10 @@ impl Provider {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs npm oidc-provider: a folder with it in `OIDC_PROVIDER_HOME`"]
 async fn six_processes_keep_one_session_at_a_certified_server() {
+    let _alone = TURN.lock().await;
     let provider = Arc::new(Provider::start().await);
     let healing = Arc::new(Healing::default());
-    let served = Arc::new(AtomicUsize::new(0));
+    let judged = Arc::new(AtomicUsize::new(0));
     let api = service_fn({
         let provider = Arc::clone(&provider);
         move |request: Request<Incoming>| {
@@ -509,7 +520,7 @@ async fn six_processes_keep_one_session_at_a_certified_server() {
             }
         }
     });
-    let api = guard(api, &healing, &served).await;
+    let api = guard(api, &healing, &judged).await;
     let folder = tempfile::tempdir().unwrap();
     let (id, secret) = Provider::CLIENT;
     let orders = Orders {
@@ -542,7 +553,7 @@ async fn six_processes_keep_one_session_at_a_certified_server() {
     let counts = heard.sum();
     println!(
         "{revoked} revocations, {} requests judged, {counts:?}",
-        served.load(Ordering::SeqCst)
+        judged.load(Ordering::SeqCst)
     );
     assert!(
         heard.failed.is_empty() && heard.ended.is_empty(),

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use grpc::EchoClient;
+use grpc::{CUT, EchoClient};
 use http::{Request, Response, header::AUTHORIZATION};
 use support::source;
 use tokio::{sync::Notify, task::JoinSet, time::interval};
@@ -26,7 +26,8 @@ use tonic::{
 };
 use tower::{BoxError, Layer, Service, ServiceBuilder, service_fn};
 use tower_bearer::{
-    BearerAuthLayer, ReplayBody, Schedule, TokenCache, TokenError, TokenErrorKind, source_fn,
+    BearerAuthLayer, RejectOnTrailersLayer, ReplayBody, Schedule, TokenCache, TokenError,
+    TokenErrorKind, source_fn,
     testing::{self, AuthorizationServer, Dialect, Served},
 };
 
@@ -229,6 +230,35 @@ async fn a_thousand_calls_over_four_channels_outlive_tokens_that_are_revoked_eve
         "{refreshes} refreshes for {revoked} revocations"
     );
     assert_eq!(server.reuse_detected(), 0);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Refused on the way.
+
+#[tokio::test]
+async fn a_stream_that_is_cut_off_for_its_token_renews_it_for_the_next_call() {
+    let server = AuthorizationServer::new(Dialect::Rfc6749);
+    let site = echo(&server, Duration::ZERO).await;
+    let session = TokenCache::builder(source(&server))
+        .schedule(Schedule::default().min_interval(Duration::ZERO))
+        .build();
+    let stack = ServiceBuilder::new()
+        .layer(BearerAuthLayer::from(session.clone()))
+        .layer(RejectOnTrailersLayer::new(session.clone()))
+        .map_request(|request: Request<ReplayBody<Body>>| request.map(Body::new))
+        .service(channel(&site));
+    let client = EchoClient::with_origin(stack, site.url().parse().unwrap());
+
+    let mut words = client.split(&format!("one two {CUT}")).await.unwrap();
+    assert_eq!(words.message().await.unwrap().as_deref(), Some("one"));
+    assert_eq!(words.message().await.unwrap().as_deref(), Some("two"));
+    let cut = words.message().await.unwrap_err();
+    assert_eq!(cut.code(), Code::Unauthenticated);
+    assert_eq!(session.status().refused, 1);
+
+    // Not sent again, for its messages have been delivered; but nobody else is sent with that token.
+    assert_eq!(client.say("the next").await.unwrap(), "the next");
+    assert_eq!(server.refreshes(), 2);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 //! service Echo {
 //!   rpc Say(Text) returns (Text);                  // the text
 //!   rpc Join(stream Text) returns (Text);          // all texts in one
-//!   rpc Split(Text) returns (stream Text);         // its words
+//!   rpc Split(Text) returns (stream Text);         // its words, up to the end or to `CUT`
 //!   rpc Chat(stream Text) returns (stream Text);   // each text as it comes
 //! }
 //! ```
@@ -26,6 +26,9 @@ use tonic::{
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 use tower::{BoxError, service_fn};
+
+/// The word at which a stream is cut off, as if its token had ended.
+pub(crate) const CUT: &str = "CUT";
 
 /// The client: over any service that gRPC can go through.
 #[derive(Clone, Debug)]
@@ -141,7 +144,10 @@ where
                 let words = request.into_inner();
                 let words: Vec<_> = words
                     .split_whitespace()
-                    .map(|word| Ok(word.to_owned()))
+                    .map(|word| match word {
+                        CUT => Err(Status::unauthenticated("the token has ended on the way")),
+                        word => Ok(word.to_owned()),
+                    })
                     .collect();
                 ready(Ok(tonic::Response::new(tokio_stream::iter(words))))
             });

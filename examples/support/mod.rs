@@ -2,7 +2,6 @@
 
 #![allow(dead_code, reason = "each example uses some of it")]
 
-pub(crate) mod kept;
 pub(crate) mod options;
 pub(crate) mod show;
 pub(crate) mod site;

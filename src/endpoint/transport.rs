@@ -23,8 +23,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A [`reqwest::Client`] as a [`tower::Service`] of `http` requests and responses, for the token endpoint, for the API
 /// below [`BearerAuthLayer`](crate::BearerAuthLayer), or for both.
 ///
-/// Any body can be sent, in pieces as it comes; that of the response is a [`reqwest::Body`]. Errors come without the URL,
-/// whose query may hold secrets.
+/// Any body can be sent, in pieces as it comes; that of the response is a [`reqwest::Body`]. Errors come without the
+/// URL, whose query may hold secrets.
 ///
 /// A client for [`TokenEndpoint::with_transport`](crate::TokenEndpoint::with_transport) should follow no redirects
 /// (`redirect::Policy::none()`): reqwest takes headers along to wherever it is sent, but for the few it knows to be

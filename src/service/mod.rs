@@ -41,6 +41,25 @@ use crate::{
 ///
 /// It is ready when the inner service is, but holds no readiness while it waits for a token. For that and for replays
 /// the inner service must be [`Clone`]; one that isn't can stand behind a `tower::buffer::Buffer`.
+///
+/// # If it is no service
+///
+/// Of a method like `oneshot` the compiler says only that "its trait bounds were not satisfied": mostly because the inner
+/// service takes the caller's bodies instead of [`ReplayBody`]s, or because the caller's bodies are not [`Unpin`]. Put
+/// [`check_service`](tower::ServiceBuilder::check_service) below the layer's line, and it says which.
+///
+/// ```
+/// # use http::{Request, Response};
+/// # use tower::{BoxError, ServiceBuilder, util::BoxCloneService};
+/// # use tower_bearer::{BearerAuthLayer, ReplayBody, Token, source_fn};
+/// # let layer = BearerAuthLayer::new(source_fn(|_| async { Token::new("abc") }));
+/// type Inner = BoxCloneService<Request<ReplayBody<String>>, Response<String>, BoxError>;
+///
+/// let stack = ServiceBuilder::new()
+///     .layer(layer)
+///     .check_service::<Inner, Request<String>, _, _>();
+/// # let _ = stack;
+/// ```
 #[derive(Clone, Debug)]
 pub struct BearerAuth<S> {
     retry: Retry<RefreshOnReject, Renew<S>>,

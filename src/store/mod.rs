@@ -44,6 +44,8 @@
 //!
 //! A lease whose holder died ends at once in a file (the kernel lets go of the lock), and after
 //! its duration in Redis.
+//!
+#![doc = include_str!("guarantees.md")]
 
 mod erased;
 #[cfg(feature = "file-store")]

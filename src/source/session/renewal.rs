@@ -140,7 +140,16 @@ impl SessionSource {
         if !is_lost(&error) {
             return Err(error);
         }
-        tracing::info!(%error, "no answer to a refresh; the same refresh token is tried again");
+        // Waiting may have outlasted the lease: what another sends by now must not be sent again.
+        match self.store.load().await {
+            Ok(stored) if stored.as_ref().map_or(0, Session::version) == turn.replaces => {}
+            Ok(_) => {
+                let message = "another process has saved before an answer came";
+                return Err(TokenError::new(TokenErrorKind::LeaseLost, message).with_source(error));
+            }
+            Err(_) => return Err(error),
+        }
+        tracing::info!(%error, "no answer to a refresh; the same refresh token is sent again");
         turn.doubtful_since = turn.doubtful_since.or(turn.session.refreshing_since());
         turn.answer_lost = true;
         endpoint.request(clock, "refresh_token", &parameters).await
