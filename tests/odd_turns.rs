@@ -729,27 +729,6 @@ async fn the_store_is_read_before_the_exchange_token_begins_anew() {
         "one to begin, one by the other process; A had only to look"
     );
 }
-#[tokio::test(start_paused = true)]
-async fn a_spent_refresh_token_is_not_gone_on_with() {
-    let server = server().detect_reuse(true);
-    let shared = MemoryStore::new();
-    let seed = server.issue_refresh_token();
-    let shaky = Shaky {
-        store: shared.clone(),
-        ..Shaky::default()
-    };
-    let a = RefreshTokenSource::new(endpoint(&server), seed.clone()).store(shaky.clone());
-    let b = RefreshTokenSource::new(endpoint(&server), seed.clone()).store(shared.clone());
-    let t1 = first(&a).await.unwrap();
-    first(&b).await.unwrap();
-    shaky.fail_saves.store(3, Ordering::SeqCst);
-    let t2 = next(&a, &t1).await.unwrap();
-    server.fault_next(2, &Fault::DropBeforeCommit);
-    next(&b, &t1).await.unwrap_err();
-    let t3 = next(&a, &t2).await.unwrap();
-    next(&a, &t3).await.unwrap();
-    assert_eq!(server.reuse_detected(), 0);
-}
 #[test]
 fn a_keeper_lost_with_its_runtime_comes_back_with_traffic() {
     let n = Arc::new(AtomicUsize::new(0));

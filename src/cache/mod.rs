@@ -17,6 +17,7 @@
 //! one small mutex, which is never held while anything waits, polls or wakes.
 
 mod backoff;
+mod boarding;
 mod flight;
 mod freshness;
 mod issued;

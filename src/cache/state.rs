@@ -1,4 +1,4 @@
-//! What all handles of a cache share, and the one place that changes it.
+//! What all handles of a cache share, and how it is read and changed.
 
 use std::{
     fmt,
@@ -7,12 +7,11 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use http::HeaderValue;
 use tokio::sync::watch;
 
 use super::{
-    backoff::{Admission, Gate},
-    flight::{Boarding, Departure, DynSource, Flight, Numbers},
+    backoff::Gate,
+    flight::{Departure, DynSource, Flight},
     freshness::Freshness,
     issued::{Issued, Lookup},
     schedule::Schedule,
@@ -20,14 +19,10 @@ use super::{
 };
 use crate::{
     authorize::Origins,
-    clock::{self, Clock, Now},
+    clock::{Clock, Now},
     error::{TokenError, TokenErrorKind},
-    source::TokenRequest,
     token::Token,
 };
-
-/// How much longer than it may take a flight is waited for to say so, before it is taken for lost.
-const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -53,7 +48,7 @@ impl Settings {
 pub(crate) struct Shared {
     /// The token to be used, read without a lock. Written under `control` only.
     pub(super) current: ArcSwapOption<Issued>,
-    control: Mutex<Control>,
+    pub(super) control: Mutex<Control>,
     pub(super) source: Arc<dyn DynSource>,
     pub(super) settings: Settings,
     origins: Origins,
@@ -176,204 +171,6 @@ impl Shared {
         usable.then(|| issued.token.clone())
     }
 
-    /// Nobody waits for this one, and nobody waits for the lock: most who hold it are at the same thing.
-    #[cold]
-    pub(super) fn renew_behind(self: &Arc<Self>) {
-        Self::keep_warm(self);
-        let Ok(control) = self.control.try_lock() else {
-            return;
-        };
-        self.change(control, |control| {
-            let now = self.now();
-            let current = self.current.load_full();
-            // Between the look and the lock a new token may have come.
-            let fresh = |issued: &Arc<Issued>| issued.deadlines.freshness(now) == Freshness::Fresh;
-            if self.under_way(control).is_some() || current.as_ref().is_some_and(fresh) {
-                return;
-            }
-            let probe = match control.gate.admit(now.mono, self.floor(), false) {
-                Admission::After(wait) if wait.is_zero() => None,
-                Admission::Probe(error) => Some(error),
-                Admission::After(_) | Admission::Refused(_) => return,
-            };
-            let request = self.request(current.as_deref());
-            self.take_off(control, Duration::ZERO, request, probe);
-        });
-    }
-
-    /// There is no usable token, or only one that is to be replaced: wait for the flight, begin one, or hear why not.
-    #[cold]
-    pub(super) fn board(self: &Arc<Self>, unlike: Option<&Token>) -> Boarding {
-        Self::keep_warm(self);
-        self.change(self.control(), |control| {
-            let current = self.current.load_full();
-            let usable = self.is_usable(current.as_deref());
-            let other =
-                |issued: &Arc<Issued>| !unlike.is_some_and(|old| issued.token.same_secret(old));
-            match current {
-                Some(issued) if usable && other(&issued) => Boarding::Here(issued),
-                current => {
-                    let request = self.request(current.as_deref());
-                    self.board_or_take_off(control, request, !usable)
-                }
-            }
-        })
-    }
-
-    pub(super) fn refresh(self: &Arc<Self>) -> Lookup {
-        let current = self.current.load_full().map(|issued| issued.token.clone());
-        self.board(current.as_ref()).lookup(self, current)
-    }
-
-    /// The flight that is under way, if it can still land: one whose runtime stands still is given up.
-    fn under_way<'a>(&self, control: &'a mut Control) -> Option<&'a Flight> {
-        let now = self.now().mono;
-        if control
-            .flight
-            .take_if(|flight| flight.numbers.lost_at <= now)
-            .is_some()
-        {
-            self.restore(control);
-        }
-        control.flight.as_ref()
-    }
-
-    fn board_or_take_off(
-        self: &Arc<Self>,
-        control: &mut Control,
-        request: TokenRequest,
-        needed: bool,
-    ) -> Boarding {
-        if let Some(flight) = self.under_way(control) {
-            return flight.board();
-        }
-        match control.gate.admit(self.now().mono, self.floor(), needed) {
-            Admission::After(delay) => self.take_off(control, delay, request, None),
-            Admission::Refused(error) => Boarding::Failed(error),
-            Admission::Probe(error) => self.take_off(control, Duration::ZERO, request, Some(error)),
-        }
-    }
-
-    /// The API refused `token`; `fruitless` if it had never accepted it.
-    pub(super) fn reject(self: &Arc<Self>, token: &Token, fruitless: bool) -> Boarding {
-        self.change(self.control(), |control| {
-            let Some(issued) = self.current.load_full() else {
-                // The one that was refused is being replaced already; or it never was one of this cache.
-                return match self.under_way(control) {
-                    Some(flight) => flight.board(),
-                    None => Boarding::Failed(interrupted("nothing is known of the refused token")),
-                };
-            };
-            // By generation: a late refusal of an old token says nothing about the new one.
-            if !issued.token.same_secret(token) {
-                return Boarding::Here(issued);
-            }
-            if !issued.refused {
-                control.refused += 1;
-                control.news = true;
-                if fruitless {
-                    control.gate.fruitless(self.now().mono);
-                }
-            }
-            let boarding = self.replace(control, &issued);
-            if let Boarding::Flight(_) = boarding {
-                self.current.store(None);
-                control.suspect = Some(issued);
-            } else {
-                self.serve_on(control, &issued, true);
-            }
-            boarding
-        })
-    }
-
-    /// The API refused the token of this header value. It stands for a token only if it is the current one's: by then
-    /// an older one has been replaced.
-    pub(super) fn reject_sent(self: &Arc<Self>, sent: &HeaderValue, served: bool) {
-        if let Some(issued) = self.current.load_full()
-            && issued.token.header() == sent
-        {
-            drop(self.reject(&issued.token, !served && !issued.is_proven()));
-        }
-    }
-
-    /// Boards whatever brings another token than `refused`.
-    fn replace(self: &Arc<Self>, control: &mut Control, refused: &Issued) -> Boarding {
-        if let Some(flight) = self.under_way(control) {
-            return flight.board();
-        }
-        let now = self.now().mono;
-        if let Admission::Refused(error) | Admission::Probe(error) =
-            control.gate.admit(now, self.floor(), true)
-        {
-            return Boarding::Failed(error);
-        }
-        match control.gate.admit_refusal(now, self.floor()) {
-            Ok(delay) if delay <= self.settings.max_wait => {
-                let request = self.request(Some(refused)).refused(refused.token.clone());
-                self.take_off(control, delay, request, None)
-            }
-            Ok(wait) => later(
-                "the last attempt was too short a time ago for the next",
-                wait,
-            ),
-            Err(wait) => later(
-                "new tokens have not helped, so the next is fetched later",
-                wait,
-            ),
-        }
-    }
-
-    /// The token that a refusal brought was refused as well.
-    pub(super) fn replay_refused(&self, token: &Token) {
-        self.change(self.control(), |control| {
-            let Some(issued) = self.current.load_full() else {
-                return;
-            };
-            if issued.token.same_secret(token) && !issued.refused {
-                control.refused += 1;
-                control.news = true;
-                control.gate.fruitless(self.now().mono);
-                self.serve_on(control, &issued, true);
-            }
-        });
-    }
-
-    pub(super) fn replay_accepted(&self) {
-        self.control().gate.fruitful();
-    }
-
-    fn request(&self, current: Option<&Issued>) -> TokenRequest {
-        let request = TokenRequest::with_clock(self.settings.clock.clone());
-        match current {
-            // Until another comes: a source with a cache of its own must go past it.
-            Some(issued) if issued.refused => request.refused(issued.token.clone()),
-            Some(issued) => request.replacing(issued.token.clone()),
-            None => request,
-        }
-    }
-
-    fn take_off(
-        self: &Arc<Self>,
-        control: &mut Control,
-        delay: Duration,
-        request: TokenRequest,
-        probe: Option<TokenError>,
-    ) -> Boarding {
-        let start = clock::later(self.now().mono, delay);
-        control.flights += 1;
-        let (id, epoch) = (control.flights, control.gate.epoch());
-        let lost_at = clock::later(start, self.settings.attempt_limit.saturating_add(GRACE));
-        let numbers = Numbers { id, epoch, lost_at };
-        match Flight::prepare(self, numbers, delay, request, probe) {
-            Ok((flight, departure)) => {
-                control.gate.started(start);
-                control.departure = Some(departure);
-                control.flight.insert(flight).board()
-            }
-            Err(error) => Boarding::Failed(error),
-        }
-    }
-
     pub(super) fn is_usable(&self, issued: Option<&Issued>) -> bool {
         issued.is_some_and(|i| i.freshness(&self.settings.clock) != Freshness::Expired)
     }
@@ -401,12 +198,6 @@ impl Shared {
             }
         }
     }
-}
-
-/// Nobody can wait so long, so the server's own answer must do until then.
-fn later(message: &'static str, wait: Duration) -> Boarding {
-    let error = TokenError::new(TokenErrorKind::Rejected, message);
-    Boarding::Failed(error.with_retry_after(wait))
 }
 
 pub(super) fn interrupted(message: &'static str) -> TokenError {
