@@ -488,6 +488,35 @@ mod generations {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_floor_that_is_longer_than_he_would_wait() {
+        let source = Numbered::default();
+        let schedule = Schedule::default().min_interval(60 * SECOND);
+        let cache = source
+            .cache()
+            .schedule(schedule)
+            .max_wait(30 * SECOND)
+            .build();
+        let token = cache.token().await.unwrap();
+        advance(SECOND).await;
+        cache.reject(&token);
+        {
+            let mut caller = pin!(cache.token());
+            let Poll::Ready(Ok(same)) = poll_once(caller.as_mut()) else {
+                panic!("a caller had to wait, or failed")
+            };
+            assert_eq!(secret(&same), "token-1");
+        }
+        advance(60 * SECOND).await;
+        cache.token().await.unwrap();
+        settle().await;
+        assert_eq!(
+            secret(&cache.token().await.unwrap()),
+            "token-2",
+            "renewed behind"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_token_of_another_cache_is_no_business_of_this_one() {
         let cache = Numbered::default().cache().build();
         let token = cache.token().await.unwrap();

@@ -94,7 +94,8 @@ impl Schedule {
     }
 
     /// How soon after the start of one attempt the next may start, also if the server refuses what it has just issued,
-    /// or issues tokens that are already expired. Who needs a token sooner waits.
+    /// or issues tokens that are already expired. Who needs a token sooner waits; but whose token is refused so early that
+    /// the wait would exceed [`max_wait`](crate::cache::TokenCacheBuilder::max_wait) gets the server's own answer at once.
     ///
     /// Default: 1 second.
     pub fn min_interval(mut self, interval: Duration) -> Self {

@@ -1,21 +1,12 @@
 //! [`ExchangeTokenSource`]: tokens for an exchange token, then for the refresh token that came with them.
 
-use std::sync::Arc;
+use secrecy::SecretString;
 
 use super::{
-    TokenRequest, TokenSource,
     seed::{Exchange, Seed},
-    session::SessionSource,
+    session::{SessionSource, session_source},
 };
-use crate::{
-    authorize::Origins,
-    cache::Schedule,
-    endpoint::TokenEndpoint,
-    error::TokenError,
-    store::{DynStore, TokenStore},
-    token::Token,
-};
-use secrecy::SecretString;
+use crate::endpoint::TokenEndpoint;
 
 /// Exchanges a long-lived token once, and refreshes afterwards.
 ///
@@ -44,6 +35,8 @@ use secrecy::SecretString;
 pub struct ExchangeTokenSource {
     session: SessionSource,
 }
+
+session_source!(ExchangeTokenSource);
 
 impl ExchangeTokenSource {
     /// A source that begins with `exchange_token`, and keeps its session in memory.
@@ -78,55 +71,5 @@ impl ExchangeTokenSource {
     pub fn refresh_endpoint(mut self, endpoint: TokenEndpoint) -> Self {
         self.session.refresh_endpoint = Some(endpoint);
         self
-    }
-
-    /// Where the session is kept. Default: a [`MemoryStore`](crate::MemoryStore) of its own.
-    pub fn store(self, store: impl TokenStore) -> Self {
-        self.shared_store(Arc::new(store))
-    }
-
-    pub(crate) fn shared_store(mut self, store: Arc<dyn DynStore>) -> Self {
-        self.session.store(store);
-        self
-    }
-
-    /// Where the tokens may go. Default: [`Origins::any_secure`].
-    pub fn origins(mut self, origins: Origins) -> Self {
-        self.session.origins = origins;
-        self
-    }
-
-    /// When the tokens are renewed. Default: [`Schedule::default`].
-    pub fn schedule(mut self, schedule: Schedule) -> Self {
-        self.session.schedule = schedule;
-        self
-    }
-
-    /// What a person must do when neither token is good any more, to be said in the error.
-    pub fn advice(mut self, advice: impl Into<String>) -> Self {
-        self.session.advice = Some(advice.into());
-        self
-    }
-}
-
-impl TokenSource for ExchangeTokenSource {
-    /// # Errors
-    ///
-    /// [`ReauthRequired`](crate::TokenErrorKind::ReauthRequired) if neither token is good any more; else what the
-    /// endpoint or the store failed with.
-    async fn token(&self, request: TokenRequest) -> Result<Token, TokenError> {
-        self.session.token(request).await
-    }
-
-    async fn mended(&self) -> bool {
-        self.session.mended().await
-    }
-
-    fn origins(&self) -> Origins {
-        self.session.origins.clone()
-    }
-
-    fn schedule(&self) -> Schedule {
-        self.session.schedule.clone()
     }
 }

@@ -198,3 +198,67 @@ impl fmt::Debug for SessionSource {
             .finish_non_exhaustive()
     }
 }
+
+/// What can be said of every source of sessions, and what it does; the source has a `session` to say it of.
+macro_rules! session_source {
+    ($source:ident) => {
+        impl $source {
+            /// Where the session is kept. Default: a [`MemoryStore`](crate::MemoryStore) of its own.
+            pub fn store(self, store: impl crate::TokenStore) -> Self {
+                self.shared_store(std::sync::Arc::new(store))
+            }
+
+            pub(crate) fn shared_store(
+                mut self,
+                store: std::sync::Arc<dyn crate::store::DynStore>,
+            ) -> Self {
+                self.session.store(store);
+                self
+            }
+
+            /// Where the tokens may go. Default: [`Origins::any_secure`](crate::Origins::any_secure).
+            pub fn origins(mut self, origins: crate::Origins) -> Self {
+                self.session.origins = origins;
+                self
+            }
+
+            /// When the tokens are renewed. Default: [`Schedule::default`](crate::Schedule::default).
+            pub fn schedule(mut self, schedule: crate::Schedule) -> Self {
+                self.session.schedule = schedule;
+                self
+            }
+
+            /// What a person must do when the session has ended, to be said in the error.
+            pub fn advice(mut self, advice: impl Into<String>) -> Self {
+                self.session.advice = Some(advice.into());
+                self
+            }
+        }
+
+        impl crate::TokenSource for $source {
+            /// # Errors
+            ///
+            /// [`ReauthRequired`](crate::TokenErrorKind::ReauthRequired) if the session has ended; else what the endpoint
+            /// or the store failed with.
+            async fn token(
+                &self,
+                request: crate::TokenRequest,
+            ) -> Result<crate::Token, crate::TokenError> {
+                self.session.token(request).await
+            }
+
+            async fn mended(&self) -> bool {
+                self.session.mended().await
+            }
+
+            fn origins(&self) -> crate::Origins {
+                self.session.origins.clone()
+            }
+
+            fn schedule(&self) -> crate::Schedule {
+                self.session.schedule.clone()
+            }
+        }
+    };
+}
+pub(super) use session_source;

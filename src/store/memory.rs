@@ -12,8 +12,10 @@ use crate::error::{TokenError, TokenErrorKind};
 
 /// Keeps a session in memory; clones keep the same one.
 ///
-/// The default of the sources. A lease is waited for as long as it is held: nobody but this process can hold it. With a server that rotates refresh tokens, the one that a process was configured with is
-/// worth nothing after its first refresh: then a restart needs a durable store.
+/// The default of the sources. A lease is waited for as long as it is held: nobody but this process can hold it.
+///
+/// With a server that rotates refresh tokens, the one that a process was configured with is worth nothing after its
+/// first refresh: then a restart needs a durable store.
 ///
 /// # Examples
 ///
