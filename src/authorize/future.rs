@@ -8,16 +8,16 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Request, Response, header::AUTHORIZATION};
+use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::layer::Guard;
+use super::layer::{Guard, put_on};
 use crate::{
-    cache::{Issued, TokenCache, Wait},
+    cache::{Issued, Sent, TokenCache, Wait},
     error::TokenError,
-    retry::{Refused, ResponseHead, Verdict},
+    retry::Refused,
 };
 
 pin_project! {
@@ -51,20 +51,17 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let (mut response, issued) = ready!(this.sending.poll(cx))?;
-        if let Some(issued) = issued {
-            let head = ResponseHead::of(&response);
-            match this.guard.classifier.classify(head) {
-                Verdict::Refused => {
-                    // Reported at once: the next request, or the retry policy above, finds the renewal under way.
-                    drop(this.guard.cache.reject_issued(&issued));
-                    response.extensions_mut().insert(Refused(issued));
-                }
-                verdict if head.proves_token(verdict) => issued.prove(),
-                _ => {}
+        let guard = &*this.guard;
+        this.sending.poll_then(cx, |mut response, sent| {
+            if let Some(sent) = sent
+                && guard.refuses(&response, sent)
+            {
+                // Reported at once: the next request, or the retry policy above, finds the renewal under way.
+                guard.cache.reject_sent(sent.generation);
+                response.extensions_mut().insert(Refused(sent.generation));
             }
-        }
-        Poll::Ready(Ok(response))
+            response
+        })
     }
 }
 
@@ -95,7 +92,8 @@ pin_project! {
         Sent {
             #[pin]
             future: F,
-            issued: Option<Arc<Issued>>,
+            // With which token, if with one of ours.
+            sent: Option<Sent>,
         },
         // There is no token yet. No readiness of `inner` is held.
         Waiting {
@@ -105,8 +103,7 @@ pin_project! {
         },
         // The token is there; `inner` must become ready again.
         Readying {
-            parked: Option<Box<Parked<S, B>>>,
-            issued: Option<Arc<Issued>>,
+            parked: Option<(Box<Parked<S, B>>, Arc<Issued>)>,
         },
         // There is no token to be had.
         Failed {
@@ -127,9 +124,9 @@ where
     S: Service<Request<B>>,
 {
     #[inline]
-    pub(super) fn sent(future: S::Future, issued: Option<Arc<Issued>>) -> Self {
+    pub(super) fn sent(future: S::Future, sent: Option<Sent>) -> Self {
         Self {
-            state: State::Sent { future, issued },
+            state: State::Sent { future, sent },
         }
     }
 
@@ -154,46 +151,47 @@ where
     }
 }
 
-impl<S, B, R> Future for Authorizing<S, B>
+impl<S, B, R> Authorizing<S, B>
 where
     S: Service<Request<B>, Response = Response<R>>,
     S::Error: Into<BoxError>,
 {
-    type Output = Result<(Response<R>, Option<Arc<Issued>>), BoxError>;
-
+    /// Polls, and makes of the response and of what was sent what `then` makes of them. (A future of both would be two
+    /// moves of the response more.)
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    pub(crate) fn poll_then<T>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        then: impl FnOnce(Response<R>, Option<Sent>) -> T,
+    ) -> Poll<Result<T, BoxError>> {
         let mut state = self.project().state;
         loop {
             match state.as_mut().project() {
-                StateProj::Sent { future, issued } => {
-                    let response = ready!(future.poll(cx)).map_err(Into::into)?;
-                    return Poll::Ready(Ok((response, issued.take())));
+                StateProj::Sent { future, sent } => {
+                    return match future.poll(cx) {
+                        Poll::Ready(Ok(response)) => Poll::Ready(Ok(then(response, *sent))),
+                        Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+                        Poll::Pending => Poll::Pending,
+                    };
                 }
                 StateProj::Waiting { wait, parked } => {
                     let issued = ready!(wait.poll(cx))?;
-                    let parked = parked.take();
-                    state.set(State::Readying {
-                        parked,
-                        issued: Some(issued),
-                    });
+                    let parked = parked.take().map(|parked| (parked, issued));
+                    state.set(State::Readying { parked });
                 }
-                StateProj::Readying { parked, issued } => {
-                    let ready = parked.as_mut().expect("polled after completion");
+                StateProj::Readying { parked } => {
+                    let (ready, _) = parked.as_mut().expect("polled after completion");
                     ready!(ready.inner.poll_ready(cx)).map_err(Into::into)?;
+                    let (ready, issued) = parked.take().expect("just looked at");
                     let Parked {
                         mut inner,
                         mut request,
                         cache,
-                    } = *parked.take().expect("just looked at");
+                    } = *ready;
                     // Readiness can take longer than a token lasts.
-                    let issued = issued.take().map(|issued| cache.current_or(issued));
-                    if let Some(issued) = &issued {
-                        let header = issued.token().header().clone();
-                        request.headers_mut().insert(AUTHORIZATION, header);
-                    }
+                    let sent = put_on(&cache.current_or(issued), request.headers_mut());
                     let future = inner.call(request);
-                    state.set(State::Sent { future, issued });
+                    state.set(State::Sent { future, sent });
                 }
                 StateProj::Failed { error } => {
                     let error = error.take().expect("polled after completion");

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, header::AUTHORIZATION};
+use http::{HeaderMap, Request, Response};
 use tower::BoxError;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -14,11 +14,12 @@ use tower_service::Service;
 use super::{
     Origins, Scope,
     future::{Authorizing, ResponseFuture},
+    header,
 };
 use crate::{
-    cache::{Issued, Lookup, TokenCache},
+    cache::{Issued, Lookup, Sent, TokenCache},
     error::{TokenError, TokenErrorKind},
-    retry::{BearerChallenge, ClassifyResponse, Replays},
+    retry::{BearerChallenge, ClassifyResponse, Replays, ResponseHead, Verdict},
     source::TokenSource,
 };
 
@@ -108,14 +109,17 @@ impl Guard {
         }
     }
 
-    /// May the token go with this request? Not where a caller has set an `Authorization` of his own: that is his business.
+    /// Whether this answer refuses the token that was sent. If it shows that the token is good, that is noted.
     #[inline]
-    pub(crate) fn judge<B>(&self, request: &Request<B>) -> Scope {
-        if request.headers().contains_key(AUTHORIZATION) {
-            return Scope::Outside;
+    pub(crate) fn refuses<R>(&self, response: &Response<R>, sent: Sent) -> bool {
+        let head = ResponseHead::of(response);
+        let verdict = self.classifier.classify(head);
+        if !sent.proven && head.proves_token(verdict) {
+            self.cache.prove(sent.generation);
         }
-        self.origins.judge(request.uri())
+        verdict == Verdict::Refused
     }
+
 }
 
 impl fmt::Debug for Guard {
@@ -165,43 +169,71 @@ impl<S> Authorize<S> {
     }
 
     /// Sends `request` with the token, if `scope` says that it may have it. The inner service must be ready.
-    ///
-    /// Who has waited for a token already waits for no other, nor fails for want of it.
     #[inline]
-    pub(crate) fn send<B>(
-        &mut self,
-        mut request: Request<B>,
-        scope: Scope,
-        waited_for: Option<Arc<Issued>>,
-    ) -> Authorizing<S, B>
+    pub(crate) fn send<B>(&mut self, mut request: Request<B>, scope: Scope) -> Authorizing<S, B>
     where
         S: Service<Request<B>> + Clone,
     {
-        match scope {
-            Scope::Inside => {}
-            Scope::Outside => return Authorizing::sent(self.inner.call(request), None),
-            Scope::Insecure => {
-                let reason = "a request with a token was to go over plain http; use https, or a loopback address";
-                return self.fail(TokenError::new(TokenErrorKind::InsecureOrigin, reason));
-            }
+        if scope != Scope::Inside {
+            return self.send_without(request, scope);
         }
-        match (self.guard.cache.lookup(), waited_for) {
-            (Lookup::Ready(issued), _) | (_, Some(issued)) => {
-                let header = issued.token().header().clone();
-                request.headers_mut().insert(AUTHORIZATION, header);
-                Authorizing::sent(self.inner.call(request), Some(issued))
+        let headers = request.headers_mut();
+        match self.guard.cache.read(|issued| put_on(issued, headers)) {
+            Some(sent) => Authorizing::sent(self.inner.call(request), sent),
+            None => self.wait(request),
+        }
+    }
+
+    /// Sends it again. Who has waited for a token already waits for no other, nor fails for want of it.
+    pub(crate) fn send_again<B>(
+        &mut self,
+        mut request: Request<B>,
+        waited_for: Arc<Issued>,
+    ) -> Authorizing<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        let issued = self.guard.cache.current_or(waited_for);
+        let sent = put_on(&issued, request.headers_mut());
+        Authorizing::sent(self.inner.call(request), sent)
+    }
+
+    #[cold]
+    fn send_without<B>(&mut self, request: Request<B>, scope: Scope) -> Authorizing<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        if scope == Scope::Insecure && !header::is_set(request.headers()) {
+            let reason =
+                "a request with a token was to go over plain http; use https, or a loopback address";
+            return self.fail(TokenError::new(TokenErrorKind::InsecureOrigin, reason));
+        }
+        Authorizing::sent(self.inner.call(request), None)
+    }
+
+    #[cold]
+    fn wait<B>(&mut self, mut request: Request<B>) -> Authorizing<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        if header::is_set(request.headers()) {
+            return Authorizing::sent(self.inner.call(request), None);
+        }
+        match self.guard.cache.lookup() {
+            Lookup::Ready(issued) => {
+                let sent = put_on(&issued, request.headers_mut());
+                Authorizing::sent(self.inner.call(request), sent)
             }
-            (Lookup::Wait(wait), None) => {
+            Lookup::Wait(wait) => {
                 // The readiness that was acquired goes with the instance that acquired it; a clone has none.
                 let inner = self.inner.clone();
                 drop(mem::replace(&mut self.inner, inner.clone()));
                 Authorizing::waiting(wait, inner, request, self.guard.cache.clone())
             }
-            (Lookup::Failed(error), None) => self.fail(error),
+            Lookup::Failed(error) => self.fail(error),
         }
     }
 
-    #[cold]
     fn fail<B>(&mut self, error: TokenError) -> Authorizing<S, B>
     where
         S: Service<Request<B>> + Clone,
@@ -211,6 +243,11 @@ impl<S> Authorize<S> {
         self.inner = inner;
         Authorizing::failed(error)
     }
+}
+
+#[inline]
+pub(super) fn put_on(issued: &Issued, headers: &mut HeaderMap) -> Option<Sent> {
+    header::put_on(headers, issued.token().header()).then(|| issued.sent())
 }
 
 impl<S, B, R> Service<Request<B>> for Authorize<S>
@@ -227,8 +264,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let scope = self.guard.judge(&request);
-        let sending = self.send(request, scope, None);
+        let scope = self.guard.origins.judge(request.uri());
+        let sending = self.send(request, scope);
         ResponseFuture::new(sending, Arc::clone(&self.guard))
     }
 }

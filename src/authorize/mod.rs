@@ -1,6 +1,7 @@
 //! [`AuthorizeLayer`]: puts the token on requests, and does no more.
 
 mod future;
+mod header;
 mod layer;
 mod origins;
 

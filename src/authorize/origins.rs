@@ -138,7 +138,15 @@ impl Origins {
         self.judge(uri) == Scope::Inside
     }
 
+    #[inline]
     pub(crate) fn judge(&self, uri: &Uri) -> Scope {
+        if self.allowed.is_none() && uri.scheme_str() == Some("https") {
+            return Scope::Inside;
+        }
+        self.look_closer(uri)
+    }
+
+    fn look_closer(&self, uri: &Uri) -> Scope {
         let Some(authority) = uri.authority() else {
             return Scope::Inside;
         };

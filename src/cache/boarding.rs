@@ -8,7 +8,7 @@ use super::{
     backoff::Admission,
     flight::{Boarding, Flight, Numbers},
     freshness::Freshness,
-    issued::{Issued, Lookup},
+    issued::{Generation, Issued, Lookup},
     state::{Control, Shared, interrupted},
 };
 use crate::{
@@ -49,13 +49,12 @@ impl Shared {
 
     /// There is no usable token, or only one that is to be replaced: wait for the flight, begin one, or hear why not.
     #[cold]
-    pub(super) fn board(self: &Arc<Self>, unlike: Option<&Token>) -> Boarding {
+    pub(super) fn board(self: &Arc<Self>, unlike: Option<Generation>) -> Boarding {
         Self::keep_warm(self);
         self.change(self.control(), |control| {
             let current = self.current.load_full();
             let usable = self.is_usable(current.as_deref());
-            let other =
-                |issued: &Arc<Issued>| !unlike.is_some_and(|old| issued.token.same_secret(old));
+            let other = |issued: &Arc<Issued>| unlike != Some(issued.generation);
             match current {
                 Some(issued) if usable && other(&issued) => Boarding::Here(issued),
                 current => {
@@ -67,8 +66,8 @@ impl Shared {
     }
 
     pub(super) fn refresh(self: &Arc<Self>) -> Lookup {
-        let current = self.current.load_full().map(|issued| issued.token.clone());
-        self.board(current.as_ref()).lookup(self, current)
+        let current = self.current.load().as_ref().map(|issued| issued.generation);
+        self.board(current).lookup(self, current)
     }
 
     /// The flight that is under way, if it can still land: one whose runtime stands still is given up.
@@ -100,8 +99,8 @@ impl Shared {
         }
     }
 
-    /// The API refused `token`; `fruitless` if it had never accepted it.
-    pub(super) fn reject(self: &Arc<Self>, token: &Token, fruitless: bool) -> Boarding {
+    /// The API refused this token; `served` if it had accepted it at first.
+    pub(super) fn reject(self: &Arc<Self>, refused: Generation, served: bool) -> Boarding {
         self.change(self.control(), |control| {
             let Some(issued) = self.current.load_full() else {
                 // The one that was refused is being replaced already; or it never was one of this cache.
@@ -111,13 +110,13 @@ impl Shared {
                 };
             };
             // By generation: a late refusal of an old token says nothing about the new one.
-            if !issued.token.same_secret(token) {
+            if issued.generation != refused {
                 return Boarding::Here(issued);
             }
             if !issued.refused {
                 control.refused += 1;
                 control.news = true;
-                if fruitless {
+                if !served && !issued.is_proven() {
                     control.gate.fruitless(self.now().mono);
                 }
             }
@@ -132,13 +131,19 @@ impl Shared {
         })
     }
 
-    /// The API refused the token of this header value. It stands for a token only if it is the current one's: by then
-    /// an older one has been replaced.
-    pub(super) fn reject_sent(self: &Arc<Self>, sent: &HeaderValue, served: bool) {
-        if let Some(issued) = self.current.load_full()
-            && issued.token.header() == sent
-        {
-            drop(self.reject(&issued.token, !served && !issued.is_proven()));
+    /// The API refused this token, if it is the current one: an older one has been replaced.
+    pub(super) fn reject_token(self: &Arc<Self>, token: &Token) {
+        let current = self.current.load();
+        if let Some(issued) = current.as_ref().filter(|issued| issued.token.same_secret(token)) {
+            drop(self.reject(issued.generation, false));
+        }
+    }
+
+    /// The API refused the token of this header value, if that is the current one's.
+    pub(super) fn reject_header(self: &Arc<Self>, sent: &HeaderValue, served: bool) {
+        let current = self.current.load();
+        if let Some(issued) = current.as_ref().filter(|issued| issued.token.header() == sent) {
+            drop(self.reject(issued.generation, served));
         }
     }
 
@@ -170,18 +175,26 @@ impl Shared {
     }
 
     /// The token that a refusal brought was refused as well.
-    pub(super) fn replay_refused(&self, token: &Token) {
+    pub(super) fn replay_refused(&self, refused: Generation) {
         self.change(self.control(), |control| {
             let Some(issued) = self.current.load_full() else {
                 return;
             };
-            if issued.token.same_secret(token) && !issued.refused {
+            if issued.generation == refused && !issued.refused {
                 control.refused += 1;
                 control.news = true;
                 control.gate.fruitless(self.now().mono);
                 self.serve_on(control, &issued, true);
             }
         });
+    }
+
+    /// The API accepted this token.
+    pub(super) fn prove(&self, accepted: Generation) {
+        let current = self.current.load();
+        if let Some(issued) = current.as_ref().filter(|issued| issued.generation == accepted) {
+            issued.prove();
+        }
     }
 
     pub(super) fn replay_accepted(&self) {

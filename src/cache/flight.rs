@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    issued::{Issued, Lookup},
+    issued::{Generation, Issued, Lookup},
     state::{Shared, interrupted},
 };
 use crate::{
@@ -151,7 +151,7 @@ pub(super) enum Boarding {
 
 impl Boarding {
     /// What it is for who waits: for any token, or for one unlike that which was refused or is too old.
-    pub(super) fn lookup(self, shared: &Arc<Shared>, unlike: Option<Token>) -> Lookup {
+    pub(super) fn lookup(self, shared: &Arc<Shared>, unlike: Option<Generation>) -> Lookup {
         match self {
             Self::Here(issued) => Lookup::Ready(issued),
             Self::Failed(error) => Lookup::Failed(error),
@@ -242,7 +242,7 @@ impl Wait {
     fn new(
         shared: Arc<Shared>,
         mut flight: watch::Receiver<Option<Landed>>,
-        unlike: Option<Token>,
+        unlike: Option<Generation>,
     ) -> Self {
         let limit = shared.settings.max_wait;
         let boarding = async move {
@@ -256,7 +256,7 @@ impl Wait {
                     return landed;
                 }
                 // The flight was lost with its runtime. This caller's still runs, so the next can start here.
-                match shared.board(unlike.as_ref()) {
+                match shared.board(unlike) {
                     Boarding::Here(issued) => return Ok(issued),
                     Boarding::Flight(next) => flight = next,
                     Boarding::Failed(error) => return Err(error),

@@ -18,10 +18,23 @@ use crate::{
     token::Token,
 };
 
+/// Which of a cache's tokens one is. The same secret, issued again, keeps its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Generation(pub(super) u64);
+
+/// What is remembered of the token that a request was sent with: not the token.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub(crate) generation: Generation,
+    /// The API had accepted it before.
+    pub(crate) proven: bool,
+}
+
 /// A token as the cache holds it.
 #[derive(Debug)]
 pub(crate) struct Issued {
     pub(super) token: Token,
+    pub(super) generation: Generation,
     pub(super) deadlines: Deadlines,
     /// When it ends by the wall clock, as reckoned when it came.
     pub(super) ends: Option<SystemTime>,
@@ -32,9 +45,15 @@ pub(crate) struct Issued {
 }
 
 impl Issued {
-    pub(super) fn new(token: Token, deadlines: Deadlines, ends: Option<SystemTime>) -> Self {
+    pub(super) fn new(
+        token: Token,
+        generation: Generation,
+        deadlines: Deadlines,
+        ends: Option<SystemTime>,
+    ) -> Self {
         Self {
             token,
+            generation,
             deadlines,
             ends,
             proven: AtomicBool::new(false),
@@ -46,6 +65,7 @@ impl Issued {
     pub(super) fn due_at(&self, due: Moment, refused: bool) -> Self {
         Self {
             token: self.token.clone(),
+            generation: self.generation,
             deadlines: Deadlines {
                 due: Some(due),
                 ..self.deadlines
@@ -60,6 +80,7 @@ impl Issued {
     pub(super) fn refused(&self) -> Self {
         Self {
             token: self.token.clone(),
+            generation: self.generation,
             deadlines: self.deadlines,
             ends: self.ends,
             proven: AtomicBool::new(self.is_proven()),
@@ -73,21 +94,26 @@ impl Issued {
     }
 
     #[inline]
-    pub(crate) fn is_proven(&self) -> bool {
-        self.proven.load(Ordering::Relaxed)
-    }
-
-    /// The API accepted it. Written once, so that the line stays shared between cores.
-    #[inline]
-    pub(crate) fn prove(&self) {
-        if !self.is_proven() {
-            self.proven.store(true, Ordering::Relaxed);
+    pub(crate) fn sent(&self) -> Sent {
+        Sent {
+            generation: self.generation,
+            proven: self.is_proven(),
         }
     }
 
-    /// Whether `new` is another token than this one, which was refused.
-    pub(crate) fn replaced_by(&self, new: &Issued) -> Result<(), TokenError> {
-        if !new.token.same_secret(&self.token) {
+    #[inline]
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
+    }
+
+    /// The API accepted it.
+    pub(super) fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is another token than the one that was refused.
+    pub(crate) fn replaces(&self, refused: Generation) -> Result<(), TokenError> {
+        if self.generation != refused {
             return Ok(());
         }
         let message = "the source yields the refused token again; is it a fixed one, or cached by the server?";

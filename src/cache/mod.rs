@@ -32,7 +32,7 @@ use std::{fmt, sync::Arc, time::Duration};
 pub(crate) use flight::Wait;
 pub(crate) use freshness::{Deadlines, Freshness};
 use http::HeaderValue;
-pub(crate) use issued::{Issued, Lookup, Replacement};
+pub(crate) use issued::{Generation, Issued, Lookup, Replacement, Sent};
 pub use schedule::Schedule;
 use state::{Settings, Shared};
 pub use status::{CacheStatus, TokenState};
@@ -132,7 +132,7 @@ impl TokenCache {
     ///
     /// The layers do this by themselves; it is for uses of [`token`](TokenCache::token) outside of them.
     pub fn reject(&self, token: &Token) {
-        drop(self.shared.reject(token, true));
+        self.shared.reject_token(token);
     }
 
     /// Forgets remembered failures and their backoff: something has changed that the next attempt should try.
@@ -158,44 +158,51 @@ impl TokenCache {
         self.shared.origins()
     }
 
+    /// Takes from the current token what is needed, if it is usable; what a request does.
     #[inline]
+    pub(crate) fn read<T>(&self, take: impl FnOnce(&Arc<Issued>) -> T) -> Option<T> {
+        self.shared.read(take)
+    }
+
     pub(crate) fn lookup(&self) -> Lookup {
         self.shared.lookup()
     }
 
-    pub(crate) fn reject_issued(&self, issued: &Issued) -> Lookup {
-        self.shared
-            .reject(issued.token(), !issued.is_proven())
-            .lookup(&self.shared, Some(issued.token().clone()))
+    /// The current token if it is usable, else the one that was waited for: what has come so far goes on.
+    pub(crate) fn current_or(&self, waited_for: Arc<Issued>) -> Arc<Issued> {
+        self.read(Arc::clone).unwrap_or(waited_for)
+    }
+
+    /// The API accepted what was sent with this token.
+    pub(crate) fn prove(&self, accepted: Generation) {
+        self.shared.prove(accepted);
+    }
+
+    /// Reports that the API refused what was sent with this token.
+    pub(crate) fn reject_sent(&self, refused: Generation) {
+        drop(self.shared.reject(refused, false));
     }
 
     /// Reports that the API refused what was sent in this `Authorization`: a token of this cache, perhaps of the past;
     /// `served` if it had been accepted at first.
-    pub(crate) fn reject_sent(&self, sent: &HeaderValue, served: bool) {
-        self.shared.reject_sent(sent, served);
+    pub(crate) fn reject_header(&self, sent: &HeaderValue, served: bool) {
+        self.shared.reject_header(sent, served);
     }
 
     /// What to wait for until the refused token has been replaced, if anything.
-    pub(crate) fn replacement(&self, refused: &Issued) -> Result<Replacement, TokenError> {
-        match self.reject_issued(refused) {
-            Lookup::Ready(issued) => refused
-                .replaced_by(&issued)
+    pub(crate) fn replacement(&self, refused: Generation) -> Result<Replacement, TokenError> {
+        let boarding = self.shared.reject(refused, false);
+        match boarding.lookup(&self.shared, Some(refused)) {
+            Lookup::Ready(issued) => issued
+                .replaces(refused)
                 .map(|()| Replacement::Here(issued)),
             Lookup::Wait(wait) => Ok(Replacement::Coming(wait)),
             Lookup::Failed(error) => Err(error),
         }
     }
 
-    /// The current token if it is usable, else the one that was waited for: what has come so far goes on.
-    pub(crate) fn current_or(&self, waited_for: Arc<Issued>) -> Arc<Issued> {
-        match self.lookup() {
-            Lookup::Ready(issued) => issued,
-            Lookup::Wait(_) | Lookup::Failed(_) => waited_for,
-        }
-    }
-
-    pub(crate) fn replay_refused(&self, issued: &Issued) {
-        self.shared.replay_refused(issued.token());
+    pub(crate) fn replay_refused(&self, refused: Generation) {
+        self.shared.replay_refused(refused);
     }
 
     pub(crate) fn replay_accepted(&self) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     flight::{Landing, Outcome},
     freshness::{Deadlines, Freshness, Moment},
-    issued::Issued,
+    issued::{Generation, Issued},
     state::{Control, Shared},
     status::{CacheStatus, TokenState},
 };
@@ -26,12 +26,11 @@ impl Shared {
                     Outcome::Failed(error) | Outcome::NotMended(error) => Err(error),
                 };
             };
-            let suspect = control.suspect.take();
             match landing.outcome {
                 Outcome::Token { token, asked } => {
                     control.news = true;
                     let issued = self.issue(control, token, asked, now);
-                    self.publish(control, &issued, suspect);
+                    self.publish(control, &issued);
                     Ok(issued)
                 }
                 Outcome::Failed(error) => {
@@ -43,7 +42,7 @@ impl Shared {
                         let random = control.rng.f64();
                         control.gate.failed(&error, now.mono, needed, random);
                     }
-                    if let Some(suspect) = suspect {
+                    if let Some(suspect) = control.suspect.take() {
                         self.serve_on(control, &suspect, true);
                     }
                     Err(error)
@@ -60,14 +59,25 @@ impl Shared {
         let expires = token.expires(asked, now);
         let random = control.rng.f64();
         let deadlines = Deadlines::new(expires, &self.settings.schedule, random, now);
+        let before = self.current.load();
+        let before = before.as_ref().or(control.suspect.as_ref());
+        let generation = match before {
+            Some(before) if before.token.same_secret(&token) => before.generation,
+            _ => {
+                control.generations += 1;
+                Generation(control.generations)
+            }
+        };
         Arc::new(Issued::new(
             token,
+            generation,
             deadlines,
             expires.map(|expires| expires.wall),
         ))
     }
 
-    fn publish(&self, control: &mut Control, issued: &Arc<Issued>, suspect: Option<Arc<Issued>>) {
+    fn publish(&self, control: &mut Control, issued: &Arc<Issued>) {
+        let suspect = control.suspect.take();
         control.issued += 1;
         control.warning = issued.token.warning().cloned();
         control.gate.succeeded();
@@ -75,7 +85,7 @@ impl Shared {
         let replaced = suspect.or_else(|| self.current.load_full());
         self.current.store(Some(Arc::clone(issued)));
         match replaced {
-            Some(old) if old.token.same_secret(&issued.token) => {
+            Some(old) if old.generation == issued.generation => {
                 control.gate.fruitless(self.now().mono);
                 self.serve_on(control, issued, refused || old.refused);
             }

@@ -60,6 +60,8 @@ pub(super) struct Control {
     pub(super) flight: Option<Flight>,
     /// Counts the flights.
     pub(super) flights: u64,
+    /// Counts the tokens.
+    pub(super) generations: u64,
     /// There is something to tell as soon as the lock is free.
     pub(super) news: bool,
     pub(super) told: u64,
@@ -86,6 +88,7 @@ impl Shared {
                 flight: None,
                 departure: None,
                 flights: 0,
+                generations: 0,
                 news: false,
                 told: 0,
                 suspect: None,
@@ -149,20 +152,25 @@ impl Shared {
         self.settings.schedule.min_interval
     }
 
-    /// The token to send a request with, or how to get one.
+    /// Takes from the current token what is needed, if it is usable. If it is due, it is renewed behind the caller's back.
     #[inline]
-    pub(super) fn lookup(self: &Arc<Self>) -> Lookup {
-        if let Some(issued) = self.current.load_full() {
-            match issued.freshness(&self.settings.clock) {
-                Freshness::Fresh => return Lookup::Ready(issued),
-                Freshness::Due => {
-                    self.renew_behind();
-                    return Lookup::Ready(issued);
-                }
-                Freshness::Expired => {}
-            }
+    pub(super) fn read<T>(self: &Arc<Self>, take: impl FnOnce(&Arc<Issued>) -> T) -> Option<T> {
+        let current = self.current.load();
+        let issued = current.as_ref()?;
+        match issued.freshness(&self.settings.clock) {
+            Freshness::Fresh => {}
+            Freshness::Due => self.renew_behind(),
+            Freshness::Expired => return None,
         }
-        self.board(None).lookup(self, None)
+        Some(take(issued))
+    }
+
+    /// The token to send a request with, or how to get one.
+    pub(super) fn lookup(self: &Arc<Self>) -> Lookup {
+        match self.read(Arc::clone) {
+            Some(issued) => Lookup::Ready(issued),
+            None => self.board(None).lookup(self, None),
+        }
     }
 
     pub(super) fn peek(&self) -> Option<Token> {

@@ -8,7 +8,7 @@ use http::{
 };
 
 use super::policy::not_kept;
-use crate::{authorize::Scope, body::ReplayBody, cache::Issued, error::TokenError};
+use crate::{authorize::Scope, body::ReplayBody, cache::{Generation, Issued}, error::TokenError};
 
 /// A request on its way to the service: as the caller sent it, or from the snapshot.
 pub(crate) struct Attempt<B> {
@@ -193,7 +193,7 @@ fn length(bytes: &[u8]) -> u32 {
 
 /// Marks a response that was refused for its token, on its way from `Authorize` to the policy.
 #[derive(Clone, Debug)]
-pub(crate) struct Refused(pub(crate) Arc<Issued>);
+pub(crate) struct Refused(pub(crate) Generation);
 
 /// What came of an attempt.
 pub(crate) enum Answer<R> {

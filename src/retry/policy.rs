@@ -215,7 +215,7 @@ impl<B, R, E> Policy<Request<ReplayBody<B>>, Response<R>, E> for RefreshOnReject
         result: &mut Result<Response<R>, E>,
     ) -> Option<Renewed> {
         let Ok(response) = result else { return None };
-        let Some(Refused(issued)) = response.extensions_mut().remove() else {
+        let Some(Refused(generation)) = response.extensions_mut().remove() else {
             if request.extensions_mut().remove::<Replayed>().is_some() {
                 self.shared.cache.replay_accepted();
                 self.shared.replays.deposit();
@@ -223,14 +223,14 @@ impl<B, R, E> Policy<Request<ReplayBody<B>>, Response<R>, E> for RefreshOnReject
             return None;
         };
         let allowed = if request.extensions().get::<Replayed>().is_some() {
-            self.shared.cache.replay_refused(&issued);
+            self.shared.cache.replay_refused(generation);
             let reason = "the token that replaced a refused one was refused as well";
             Err(TokenError::new(TokenErrorKind::Rejected, reason))
         } else {
             self.shared
                 .replays
                 .allow(request.method(), request.body())
-                .and_then(|()| self.shared.cache.replacement(&issued))
+                .and_then(|()| self.shared.cache.replacement(generation))
                 .and_then(|replacement| self.shared.replays.withdraw().map(|()| replacement))
         };
         match allowed {

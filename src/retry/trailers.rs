@@ -220,7 +220,7 @@ impl Watch {
     fn hear<D>(&mut self, frame: &Frame<D>) {
         match frame.trailers_ref() {
             Some(trailers) if is_unauthenticated(trailers) => {
-                self.cache.reject_sent(&self.sent, self.served);
+                self.cache.reject_header(&self.sent, self.served);
             }
             Some(_) => {}
             None => self.served = true,

@@ -110,7 +110,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let scope = self.guard.judge(&request);
+        let scope = self.guard.origins.judge(request.uri());
         // What has no token of ours is never sent again.
         let limit = if scope == Scope::Inside {
             self.replay_limit

@@ -18,9 +18,9 @@ use tower_service::Service;
 use crate::{
     authorize::{Authorize, Authorizing, Guard},
     body::ReplayBody,
-    cache::{Issued, Replacement, Wait},
+    cache::{Generation, Replacement, Wait},
     error::{TokenError, TokenErrorKind},
-    retry::{Answer, Attempt, ResponseHead, Verdict},
+    retry::{Answer, Attempt},
 };
 
 #[derive(Clone, Debug)]
@@ -71,11 +71,13 @@ where
         };
         let scope = attempt.scope;
         let token = attempt.token().cloned();
+        let request = attempt.into_request();
+        let sending = match token {
+            None => self.authorize.send(request, scope),
+            Some(token) => self.authorize.send_again(request, token),
+        };
         Renewing {
-            state: State::Sending {
-                sending: self.authorize.send(attempt.into_request(), scope, token),
-                replay,
-            },
+            state: State::Sending { sending, replay },
             guard: Arc::clone(self.authorize.guard()),
         }
     }
@@ -117,7 +119,7 @@ pin_project! {
         },
         // Refused: the response is kept while the token is replaced. Boxed, since it is rare and large.
         Refused {
-            kept: Option<Box<(Response<R>, Arc<Issued>)>>,
+            kept: Option<Box<(Response<R>, Generation)>>,
             wait: Wait,
         },
     }
@@ -135,20 +137,15 @@ where
         loop {
             match this.state.as_mut().project() {
                 StateProj::Sending { sending, replay } => {
-                    let (response, issued) = ready!(sending.poll(cx))?;
-                    let Some(issued) = issued else {
+                    let (response, sent) = ready!(sending.poll_then(cx, |response, sent| (response, sent)))?;
+                    let Some(sent) = sent else {
                         return Poll::Ready(Ok(Answer::Final(response)));
                     };
-                    let head = ResponseHead::of(&response);
-                    let verdict = this.guard.classifier.classify(head);
-                    if verdict != Verdict::Refused {
-                        if !issued.is_proven() && head.proves_token(verdict) {
-                            issued.prove();
-                        }
+                    if !this.guard.refuses(&response, sent) {
                         answered(replay, this.guard);
                         return Poll::Ready(Ok(Answer::Final(response)));
                     }
-                    let wait = match refused(&issued, replay, this.guard) {
+                    let wait = match refused(sent.generation, replay, this.guard) {
                         Ok(Replacement::Coming(wait)) => wait,
                         Ok(Replacement::Here(by)) => {
                             return Poll::Ready(Ok(Answer::Healed {
@@ -159,14 +156,14 @@ where
                         Err(reason) => return Poll::Ready(Ok(told(response, reason))),
                     };
                     this.state.set(State::Refused {
-                        kept: Some(Box::new((response, issued))),
+                        kept: Some(Box::new((response, sent.generation))),
                         wait,
                     });
                 }
                 StateProj::Refused { kept, wait } => {
                     let outcome = ready!(Pin::new(wait).poll(cx));
-                    let (response, issued) = *kept.take().expect("polled after completion");
-                    let outcome = outcome.and_then(|new| issued.replaced_by(&new).map(|()| new));
+                    let (response, refused) = *kept.take().expect("polled after completion");
+                    let outcome = outcome.and_then(|new| new.replaces(refused).map(|()| new));
                     return Poll::Ready(Ok(match outcome {
                         Ok(by) => Answer::Healed {
                             response: Some(response),
@@ -191,19 +188,19 @@ fn answered<B>(replay: &Replay<B>, guard: &Guard) {
 /// The token that the request can be sent again with, or what to wait for; or why it won't be.
 #[cold]
 fn refused<B>(
-    issued: &Issued,
+    generation: Generation,
     replay: &Replay<B>,
     guard: &Guard,
 ) -> Result<Replacement, TokenError> {
     match replay {
         Replay::This => {
-            guard.cache.replay_refused(issued);
+            guard.cache.replay_refused(generation);
             let reason = "the token that replaced a refused one was refused as well";
             Err(TokenError::new(TokenErrorKind::Rejected, reason))
         }
         Replay::Possible { method, body } => {
             // The token is replaced also for those who come after, whether or not this one can be healed.
-            let replacement = guard.cache.replacement(issued);
+            let replacement = guard.cache.replacement(generation);
             guard.replays.allow(method, body)?;
             replacement
         }
