@@ -63,7 +63,7 @@ impl BearerAuthLayer {
 
     /// What counts as a refusal of the token. Default: [`BearerChallenge`](crate::BearerChallenge).
     pub fn classifier(mut self, classifier: impl ClassifyResponse) -> Self {
-        self.guard.classifier = Arc::new(classifier);
+        self.guard.classifier = Some(Arc::new(classifier));
         self
     }
 

@@ -50,18 +50,17 @@ where
     type Output = Result<Response<R>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let guard = &*this.guard;
-        this.sending.poll_then(cx, |mut response, sent| {
-            if let Some(sent) = sent
-                && guard.refuses(&response, sent)
-            {
-                // Reported at once: the next request, or the retry policy above, finds the renewal under way.
-                guard.cache.reject_sent(sent.generation);
-                response.extensions_mut().insert(Refused(sent.generation));
-            }
-            response
-        })
+        let mut this = self.project();
+        let mut polled = this.sending.as_mut().poll(cx);
+        if let Poll::Ready(Ok(response)) = &mut polled
+            && let Some(sent) = this.sending.sent_with()
+            && this.guard.refuses(response, sent)
+        {
+            // Reported at once: the next request, or the retry policy above, finds the renewal under way.
+            this.guard.cache.reject_sent(sent.generation);
+            response.extensions_mut().insert(Refused(sent.generation));
+        }
+        polled
     }
 }
 
@@ -75,7 +74,7 @@ where
 }
 
 pin_project! {
-    /// Sends one request with a token, and tells with which.
+    /// Sends one request with a token.
     pub(crate) struct Authorizing<S, B>
     where
         S: Service<Request<B>>,
@@ -124,7 +123,7 @@ where
     S: Service<Request<B>>,
 {
     #[inline]
-    pub(super) fn sent(future: S::Future, sent: Option<Sent>) -> Self {
+    pub(crate) fn sent(future: S::Future, sent: Option<Sent>) -> Self {
         Self {
             state: State::Sent { future, sent },
         }
@@ -144,6 +143,15 @@ where
         }
     }
 
+    /// The token that it was sent with, if it is one of ours.
+    #[inline]
+    pub(crate) fn sent_with(&self) -> Option<Sent> {
+        match self.state {
+            State::Sent { sent, .. } => sent,
+            _ => None,
+        }
+    }
+
     pub(super) fn failed(error: TokenError) -> Self {
         Self {
             state: State::Failed { error: Some(error) },
@@ -151,29 +159,19 @@ where
     }
 }
 
-impl<S, B, R> Authorizing<S, B>
+impl<S, B, R> Future for Authorizing<S, B>
 where
     S: Service<Request<B>, Response = Response<R>>,
     S::Error: Into<BoxError>,
 {
-    /// Polls, and makes of the response and of what was sent what `then` makes of them. (A future of both would be two
-    /// moves of the response more.)
+    type Output = Result<Response<R>, BoxError>;
+
     #[inline]
-    pub(crate) fn poll_then<T>(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        then: impl FnOnce(Response<R>, Option<Sent>) -> T,
-    ) -> Poll<Result<T, BoxError>> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
             match state.as_mut().project() {
-                StateProj::Sent { future, sent } => {
-                    return match future.poll(cx) {
-                        Poll::Ready(Ok(response)) => Poll::Ready(Ok(then(response, *sent))),
-                        Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-                        Poll::Pending => Poll::Pending,
-                    };
-                }
+                StateProj::Sent { future, .. } => return future.poll(cx).map_err(Into::into),
                 StateProj::Waiting { wait, parked } => {
                     let issued = ready!(wait.poll(cx))?;
                     let parked = parked.take().map(|parked| (parked, issued));

@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
 /// Whether the caller has set one himself. That is his business, and left alone.
+#[inline]
 pub(super) fn is_set(headers: &HeaderMap) -> bool {
     headers.contains_key(AUTHORIZATION)
 }
@@ -56,7 +57,13 @@ mod tests {
 
     #[test]
     fn what_the_caller_has_set_stays_as_it_was() {
-        for own in [&["Basic abc"][..], &[""], &["Bearer token"], &["one", "two"], &["a", "b", "a"]] {
+        for own in [
+            &["Basic abc"][..],
+            &[""],
+            &["Bearer token"],
+            &["one", "two"],
+            &["a", "b", "a"],
+        ] {
             let mut map = headers(own);
             assert!(is_set(&map));
             assert!(!put_on(&mut map, &TOKEN));

@@ -17,7 +17,7 @@ use super::{
     header,
 };
 use crate::{
-    cache::{Issued, Lookup, Sent, TokenCache},
+    cache::{Issued, Lookup, Sent, TokenCache, Wait},
     error::{TokenError, TokenErrorKind},
     retry::{BearerChallenge, ClassifyResponse, Replays, ResponseHead, Verdict},
     source::TokenSource,
@@ -68,7 +68,7 @@ impl AuthorizeLayer {
 
     /// What counts as a refusal of the token. Default: [`BearerChallenge`].
     pub fn classifier(mut self, classifier: impl ClassifyResponse) -> Self {
-        self.guard.classifier = Arc::new(classifier);
+        self.guard.classifier = Some(Arc::new(classifier));
         self
     }
 }
@@ -95,7 +95,8 @@ impl<S: Clone> Layer<S> for AuthorizeLayer {
 pub(crate) struct Guard {
     pub(crate) cache: TokenCache,
     pub(crate) origins: Origins,
-    pub(crate) classifier: Arc<dyn ClassifyResponse>,
+    /// `None` is the default, which costs no call through a pointer.
+    pub(crate) classifier: Option<Arc<dyn ClassifyResponse>>,
     pub(crate) replays: Arc<Replays>,
 }
 
@@ -104,22 +105,33 @@ impl Guard {
         Self {
             origins: cache.origins().clone(),
             cache,
-            classifier: Arc::new(BearerChallenge),
+            classifier: None,
             replays: Arc::default(),
         }
+    }
+
+    /// Whether the token goes with this request. One that has an `Authorization` of the caller's is none of our business.
+    #[inline]
+    pub(crate) fn judge<B>(&self, request: &Request<B>) -> Scope {
+        if header::is_set(request.headers()) {
+            return Scope::Outside;
+        }
+        self.origins.judge(request.uri())
     }
 
     /// Whether this answer refuses the token that was sent. If it shows that the token is good, that is noted.
     #[inline]
     pub(crate) fn refuses<R>(&self, response: &Response<R>, sent: Sent) -> bool {
         let head = ResponseHead::of(response);
-        let verdict = self.classifier.classify(head);
+        let verdict = match &self.classifier {
+            None => BearerChallenge.classify(head),
+            Some(classifier) => classifier.classify(head),
+        };
         if !sent.proven && head.proves_token(verdict) {
             self.cache.prove(sent.generation);
         }
         verdict == Verdict::Refused
     }
-
 }
 
 impl fmt::Debug for Guard {
@@ -168,81 +180,75 @@ impl<S> Authorize<S> {
         &self.guard
     }
 
-    /// Sends `request` with the token, if `scope` says that it may have it. The inner service must be ready.
+    /// Puts the token on, if `scope` says that the request may have it; what is then to be sent, goes to the inner service.
     #[inline]
-    pub(crate) fn send<B>(&mut self, mut request: Request<B>, scope: Scope) -> Authorizing<S, B>
-    where
-        S: Service<Request<B>> + Clone,
-    {
-        if scope != Scope::Inside {
-            return self.send_without(request, scope);
-        }
+    pub(crate) fn prepare<B>(
+        &self,
+        request: &mut Request<B>,
+        scope: Scope,
+    ) -> Result<Option<Sent>, NotYet> {
         let headers = request.headers_mut();
-        match self.guard.cache.read(|issued| put_on(issued, headers)) {
-            Some(sent) => Authorizing::sent(self.inner.call(request), sent),
-            None => self.wait(request),
+        if scope == Scope::Inside
+            && let Some(sent) = self.guard.cache.read(|issued| put_on(issued, headers))
+        {
+            return Ok(sent);
         }
-    }
-
-    /// Sends it again. Who has waited for a token already waits for no other, nor fails for want of it.
-    pub(crate) fn send_again<B>(
-        &mut self,
-        mut request: Request<B>,
-        waited_for: Arc<Issued>,
-    ) -> Authorizing<S, B>
-    where
-        S: Service<Request<B>>,
-    {
-        let issued = self.guard.cache.current_or(waited_for);
-        let sent = put_on(&issued, request.headers_mut());
-        Authorizing::sent(self.inner.call(request), sent)
+        self.prepare_otherwise(headers, scope)
     }
 
     #[cold]
-    fn send_without<B>(&mut self, request: Request<B>, scope: Scope) -> Authorizing<S, B>
-    where
-        S: Service<Request<B>> + Clone,
-    {
-        if scope == Scope::Insecure && !header::is_set(request.headers()) {
-            let reason =
-                "a request with a token was to go over plain http; use https, or a loopback address";
-            return self.fail(TokenError::new(TokenErrorKind::InsecureOrigin, reason));
+    fn prepare_otherwise(
+        &self,
+        headers: &mut HeaderMap,
+        scope: Scope,
+    ) -> Result<Option<Sent>, NotYet> {
+        if scope == Scope::Outside || header::is_set(headers) {
+            return Ok(None);
         }
-        Authorizing::sent(self.inner.call(request), None)
-    }
-
-    #[cold]
-    fn wait<B>(&mut self, mut request: Request<B>) -> Authorizing<S, B>
-    where
-        S: Service<Request<B>> + Clone,
-    {
-        if header::is_set(request.headers()) {
-            return Authorizing::sent(self.inner.call(request), None);
+        if scope == Scope::Insecure {
+            let reason = "a request with a token was to go over plain http; use https, or a loopback address";
+            let error = TokenError::new(TokenErrorKind::InsecureOrigin, reason);
+            return Err(NotYet::Failed(error));
         }
         match self.guard.cache.lookup() {
-            Lookup::Ready(issued) => {
-                let sent = put_on(&issued, request.headers_mut());
-                Authorizing::sent(self.inner.call(request), sent)
-            }
-            Lookup::Wait(wait) => {
-                // The readiness that was acquired goes with the instance that acquired it; a clone has none.
-                let inner = self.inner.clone();
-                drop(mem::replace(&mut self.inner, inner.clone()));
-                Authorizing::waiting(wait, inner, request, self.guard.cache.clone())
-            }
-            Lookup::Failed(error) => self.fail(error),
+            Lookup::Ready(issued) => Ok(put_on(&issued, headers)),
+            Lookup::Wait(wait) => Err(NotYet::Wait(wait)),
+            Lookup::Failed(error) => Err(NotYet::Failed(error)),
         }
     }
 
-    fn fail<B>(&mut self, error: TokenError) -> Authorizing<S, B>
+    /// Puts the token on what is sent again. Who has waited for one already waits for no other, nor fails for want of it.
+    pub(crate) fn prepare_again<B>(
+        &self,
+        request: &mut Request<B>,
+        waited_for: Arc<Issued>,
+    ) -> Option<Sent> {
+        let issued = self.guard.cache.current_or(waited_for);
+        put_on(&issued, request.headers_mut())
+    }
+
+    /// Keeps what can't be sent yet, and gives back the readiness that was acquired for it.
+    #[cold]
+    pub(crate) fn hold<B>(&mut self, request: Request<B>, not_yet: NotYet) -> Authorizing<S, B>
     where
         S: Service<Request<B>> + Clone,
     {
-        // Nothing will be called, so nothing may stay reserved.
+        // It goes with the instance that acquired it; a clone has none.
         let inner = self.inner.clone();
-        self.inner = inner;
-        Authorizing::failed(error)
+        drop(mem::replace(&mut self.inner, inner.clone()));
+        match not_yet {
+            NotYet::Wait(wait) => {
+                Authorizing::waiting(wait, inner, request, self.guard.cache.clone())
+            }
+            NotYet::Failed(error) => Authorizing::failed(error),
+        }
     }
+}
+
+/// Why a request can't be sent at once.
+pub(crate) enum NotYet {
+    Wait(Wait),
+    Failed(TokenError),
 }
 
 #[inline]
@@ -263,9 +269,12 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let scope = self.guard.origins.judge(request.uri());
-        let sending = self.send(request, scope);
+        let sending = match self.prepare(&mut request, scope) {
+            Ok(sent) => Authorizing::sent(self.inner.call(request), sent),
+            Err(not_yet) => self.hold(request, not_yet),
+        };
         ResponseFuture::new(sending, Arc::clone(&self.guard))
     }
 }

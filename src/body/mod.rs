@@ -7,6 +7,7 @@
 mod peek;
 mod replay;
 
+pub(crate) use self::replay::Kept;
 pub use self::{
     peek::{Peek, PeekBody},
     replay::{ReplayBody, ReplayError},

@@ -123,15 +123,39 @@ impl<B> ReplayBody<B> {
     ///
     /// Once false, it stays so.
     pub fn can_replay(&self) -> bool {
-        match &self.kind {
-            Kind::Empty => true,
-            Kind::Once { .. } | Kind::Spent { .. } => false,
-            Kind::Shared(handle) => handle.shared.can_replay(),
+        self.kept().can_replay()
+    }
+}
+
+/// What is kept of a body: no handle, since it can't send.
+pub(crate) enum Kept<B> {
+    Nothing,
+    /// There is nothing to keep.
+    Empty,
+    Shared(Arc<Shared<B>>),
+}
+
+impl<B> Kept<B> {
+    /// As [`ReplayBody::can_replay`].
+    pub(crate) fn can_replay(&self) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Empty => true,
+            Self::Shared(shared) => shared.can_replay(),
         }
     }
 }
 
 impl<B> ReplayBody<B> {
+    #[inline]
+    pub(crate) fn kept(&self) -> Kept<B> {
+        match &self.kind {
+            Kind::Empty => Kept::Empty,
+            Kind::Once { .. } | Kind::Spent { .. } => Kept::Nothing,
+            Kind::Shared(handle) => Kept::Shared(Arc::clone(&handle.shared)),
+        }
+    }
+
     /// Starts this handle without reading anything; false if it can't send the body from its start.
     pub(crate) fn take_over(&mut self) -> bool {
         match &mut self.kind {

@@ -134,7 +134,10 @@ impl Shared {
     /// The API refused this token, if it is the current one: an older one has been replaced.
     pub(super) fn reject_token(self: &Arc<Self>, token: &Token) {
         let current = self.current.load();
-        if let Some(issued) = current.as_ref().filter(|issued| issued.token.same_secret(token)) {
+        if let Some(issued) = current
+            .as_ref()
+            .filter(|issued| issued.token.same_secret(token))
+        {
             drop(self.reject(issued.generation, false));
         }
     }
@@ -142,7 +145,10 @@ impl Shared {
     /// The API refused the token of this header value, if that is the current one's.
     pub(super) fn reject_header(self: &Arc<Self>, sent: &HeaderValue, served: bool) {
         let current = self.current.load();
-        if let Some(issued) = current.as_ref().filter(|issued| issued.token.header() == sent) {
+        if let Some(issued) = current
+            .as_ref()
+            .filter(|issued| issued.token.header() == sent)
+        {
             drop(self.reject(issued.generation, served));
         }
     }
@@ -192,7 +198,10 @@ impl Shared {
     /// The API accepted this token.
     pub(super) fn prove(&self, accepted: Generation) {
         let current = self.current.load();
-        if let Some(issued) = current.as_ref().filter(|issued| issued.generation == accepted) {
+        if let Some(issued) = current
+            .as_ref()
+            .filter(|issued| issued.generation == accepted)
+        {
             issued.prove();
         }
     }

@@ -46,6 +46,14 @@ impl Moment {
         }
     }
 
+    /// When this one or the other has passed.
+    fn or(self, other: Self) -> Self {
+        Self {
+            mono: self.mono.min(other.mono),
+            wall: self.wall.min(other.wall),
+        }
+    }
+
     /// How long until either clock says that it has passed.
     pub(crate) fn left(self, now: Now) -> Duration {
         let mono = self.mono.saturating_duration_since(now.mono);
@@ -56,8 +64,10 @@ impl Moment {
 /// When a token turns due, and when unusable; `None` is never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Deadlines {
-    pub(crate) due: Option<Moment>,
-    pub(crate) unusable: Option<Moment>,
+    pub(super) due: Option<Moment>,
+    pub(super) unusable: Option<Moment>,
+    /// The first of both: all that most requests ask for.
+    first: Option<Moment>,
 }
 
 impl Deadlines {
@@ -75,10 +85,7 @@ impl Deadlines {
         }) = expires
         else {
             let due = schedule.age_due(random).map(|age| Moment::in_(age, now));
-            return Self {
-                due,
-                unusable: None,
-            };
+            return Self::of(due, None);
         };
         let end = Moment { mono, wall };
         let unusable = end.earlier(schedule.margin_of(lifetime), now);
@@ -86,14 +93,37 @@ impl Deadlines {
         if let Some(age) = schedule.age_due(random) {
             ahead = ahead.max(lifetime.saturating_sub(age));
         }
+        let due = (!ahead.is_zero()).then(|| unusable.earlier(ahead, now));
+        Self::of(due, Some(unusable))
+    }
+
+    fn of(due: Option<Moment>, unusable: Option<Moment>) -> Self {
+        let first = match (due, unusable) {
+            (Some(due), Some(unusable)) => Some(due.or(unusable)),
+            (due, unusable) => due.or(unusable),
+        };
         Self {
-            due: (!ahead.is_zero()).then(|| unusable.earlier(ahead, now)),
-            unusable: Some(unusable),
+            due,
+            unusable,
+            first,
         }
+    }
+
+    /// The same, but to be renewed at `due`.
+    pub(super) fn due_at(self, due: Moment) -> Self {
+        Self::of(Some(due), self.unusable)
     }
 
     #[inline]
     pub(crate) fn freshness(&self, now: Now) -> Freshness {
+        match self.first {
+            Some(first) if first.has_passed(now) => self.staleness(now),
+            _ => Freshness::Fresh,
+        }
+    }
+
+    #[cold]
+    fn staleness(&self, now: Now) -> Freshness {
         if self.unusable.is_some_and(|at| at.has_passed(now)) {
             Freshness::Expired
         } else if self.due.is_some_and(|at| at.has_passed(now)) {
@@ -106,7 +136,7 @@ impl Deadlines {
     /// Whether there is anything that a clock could decide.
     #[inline]
     pub(crate) fn any(&self) -> bool {
-        self.due.is_some() || self.unusable.is_some()
+        self.first.is_some()
     }
 }
 

@@ -66,10 +66,7 @@ impl Issued {
         Self {
             token: self.token.clone(),
             generation: self.generation,
-            deadlines: Deadlines {
-                due: Some(due),
-                ..self.deadlines
-            },
+            deadlines: self.deadlines.due_at(due),
             ends: self.ends,
             proven: AtomicBool::new(self.is_proven()),
             refused,

@@ -193,9 +193,7 @@ impl TokenCache {
     pub(crate) fn replacement(&self, refused: Generation) -> Result<Replacement, TokenError> {
         let boarding = self.shared.reject(refused, false);
         match boarding.lookup(&self.shared, Some(refused)) {
-            Lookup::Ready(issued) => issued
-                .replaces(refused)
-                .map(|()| Replacement::Here(issued)),
+            Lookup::Ready(issued) => issued.replaces(refused).map(|()| Replacement::Here(issued)),
             Lookup::Wait(wait) => Ok(Replacement::Coming(wait)),
             Lookup::Failed(error) => Err(error),
         }

@@ -1,52 +1,86 @@
 //! One request on its way, and what is kept of it in case it must go again.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, iter, mem, sync::Arc};
 
 use bytes::{Buf, Bytes};
 use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version,
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    uri::{self, Authority, PathAndQuery, Scheme},
 };
 
 use super::policy::not_kept;
-use crate::{authorize::Scope, body::ReplayBody, cache::{Generation, Issued}, error::TokenError};
+use crate::{
+    authorize::Scope,
+    body::ReplayBody,
+    cache::{Generation, Issued},
+    error::TokenError,
+};
 
-/// A request on its way to the service: as the caller sent it, or from the snapshot.
-pub(crate) struct Attempt<B> {
-    head: Head,
+/// A request on its way to the service.
+#[allow(clippy::large_enum_variant)]
+pub(crate) enum Attempt<B> {
+    /// As the caller sent it.
+    First {
+        request: Request<ReplayBody<B>>,
+        scope: Scope,
+    },
+    /// From the copy that was taken of it.
+    Again(Copy<B>),
+}
+
+impl<B> Attempt<B> {
+    /// What is needed to send it again; nothing for a request that has no token, or has been sent again already.
+    #[inline]
+    pub(crate) fn copy(&self) -> Option<Self> {
+        match self {
+            Self::First {
+                request,
+                scope: Scope::Inside,
+            } => Some(Self::Again(Copy::of(request))),
+            _ => None,
+        }
+    }
+}
+
+impl<B> fmt::Debug for Attempt<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::First { .. } => "Attempt::First",
+            Self::Again(_) => "Attempt::Again",
+        })
+    }
+}
+
+/// What is kept of a request until its answer is there: the strings of its head in one buffer, and the body.
+///
+/// Almost no request is refused, so what is taken from each must cost little: a `HeaderMap` would be cloned header by
+/// header. It is only put together again for a replay.
+pub(crate) struct Copy<B> {
+    method: Method,
+    version: Version,
+    scheme: Option<Scheme>,
+    /// The authority and the path, then the headers.
+    strings: Pairs,
+    extensions: Extensions,
     body: ReplayBody<B>,
-    pub(crate) scope: Scope,
     /// The token that a replay was held for.
     by: Option<Arc<Issued>>,
 }
 
-enum Head {
-    Original(http::request::Parts),
-    Snapshot(Snapshot),
-}
-
-impl<B> Attempt<B> {
+impl<B> Copy<B> {
     #[inline]
-    pub(crate) fn new(request: Request<ReplayBody<B>>, scope: Scope) -> Self {
-        let (head, body) = request.into_parts();
+    fn of(request: &Request<ReplayBody<B>>) -> Self {
+        let uri = request.uri();
+        let authority = uri.authority().map_or("", Authority::as_str);
+        let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
         Self {
-            head: Head::Original(head),
-            body,
-            scope,
+            method: request.method().clone(),
+            version: request.version(),
+            scheme: uri.scheme().cloned(),
+            strings: Pairs::of(authority, path, request.headers()),
+            extensions: request.extensions().clone(),
+            body: request.body().clone(),
             by: None,
-        }
-    }
-
-    /// What is needed to send it again; nothing for a request that has no token, or has been sent again already.
-    #[inline]
-    pub(crate) fn snapshot(&self) -> Option<Self> {
-        match &self.head {
-            Head::Original(head) if self.scope == Scope::Inside => Some(Self {
-                head: Head::Snapshot(Snapshot::of(head)),
-                body: self.body.clone(),
-                scope: self.scope,
-                by: None,
-            }),
-            _ => None,
         }
     }
 
@@ -61,130 +95,92 @@ impl<B> Attempt<B> {
         Ok(())
     }
 
-    pub(crate) fn token(&self) -> Option<&Arc<Issued>> {
-        self.by.as_ref()
-    }
-
-    pub(crate) fn is_replay(&self) -> bool {
-        matches!(self.head, Head::Snapshot(_))
-    }
-
-    pub(crate) fn body(&self) -> &ReplayBody<B> {
-        &self.body
-    }
-
-    #[inline]
-    pub(crate) fn method(&self) -> &Method {
-        match &self.head {
-            Head::Original(head) => &head.method,
-            Head::Snapshot(snapshot) => &snapshot.method,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn into_request(self) -> Request<ReplayBody<B>> {
-        match self.head {
-            Head::Original(head) => Request::from_parts(head, self.body),
-            Head::Snapshot(snapshot) => snapshot.restore(self.body),
-        }
-    }
-}
-
-impl<B> fmt::Debug for Attempt<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Attempt")
-            .field("is_replay", &self.is_replay())
-            .finish_non_exhaustive()
-    }
-}
-
-/// The head of a request, its headers in one buffer.
-///
-/// Almost no request is refused, so what is taken from each must cost little: a `HeaderMap` would be cloned header by
-/// header. It is only put together again for a replay.
-struct Snapshot {
-    method: Method,
-    uri: Uri,
-    version: Version,
-    extensions: Extensions,
-    headers: Flat,
-}
-
-impl Snapshot {
-    #[inline]
-    fn of(head: &http::request::Parts) -> Self {
-        Self {
-            method: head.method.clone(),
-            uri: head.uri.clone(),
-            version: head.version,
-            extensions: head.extensions.clone(),
-            headers: Flat::of(&head.headers),
-        }
-    }
-
-    fn restore<B>(self, body: B) -> Request<B> {
-        let mut request = Request::new(body);
+    /// The request as it was, and the token to send it with.
+    pub(crate) fn restore(self) -> (Request<ReplayBody<B>>, Option<Arc<Issued>>) {
+        let mut request = Request::new(self.body);
         *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
         *request.version_mut() = self.version;
         *request.extensions_mut() = self.extensions;
-        *request.headers_mut() = self.headers.restore();
-        request
-    }
-}
-
-/// Headers one after the other: the length of the name, that of the value, then both.
-struct Flat {
-    bytes: Vec<u8>,
-    count: usize,
-}
-
-/// What precedes a header: two lengths.
-const PREFIX: usize = 8;
-/// Set in the length of a value that must not be shown.
-const SENSITIVE: u32 = 1 << 31;
-
-impl Flat {
-    #[inline]
-    fn of(headers: &HeaderMap) -> Self {
-        let size = headers
-            .iter()
-            .map(|(name, value)| PREFIX + name.as_str().len() + value.len())
-            .sum();
-        let mut bytes = Vec::with_capacity(size);
-        for (name, value) in headers {
-            let name = name.as_str().as_bytes();
-            let sensitive = if value.is_sensitive() { SENSITIVE } else { 0 };
-            bytes.extend_from_slice(&length(name).to_ne_bytes());
-            bytes.extend_from_slice(&(length(value.as_bytes()) | sensitive).to_ne_bytes());
-            bytes.extend_from_slice(name);
-            bytes.extend_from_slice(value.as_bytes());
+        let mut strings = self.strings.into_iter();
+        let mut uri = uri::Parts::default();
+        uri.scheme = self.scheme;
+        if let Some((authority, path, _)) = strings.next() {
+            uri.authority = Authority::from_maybe_shared(authority).ok();
+            uri.path_and_query = PathAndQuery::from_maybe_shared(path).ok();
         }
-        Self {
-            bytes,
-            count: headers.len(),
-        }
-    }
-
-    fn restore(self) -> HeaderMap {
-        let mut rest = Bytes::from(self.bytes);
-        let mut headers = HeaderMap::with_capacity(self.count);
-        while rest.len() >= PREFIX {
-            let name_len = rest.get_u32_ne() as usize;
-            let value_len = rest.get_u32_ne();
-            let name = HeaderName::from_bytes(&rest.split_to(name_len));
-            let value = rest.split_to((value_len & !SENSITIVE) as usize);
+        // They were parts of one before.
+        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+        let headers = request.headers_mut();
+        for (name, value, sensitive) in strings {
             // Both were a name and a value before.
-            if let (Ok(name), Ok(mut value)) = (name, HeaderValue::from_maybe_shared(value)) {
-                value.set_sensitive(value_len & SENSITIVE != 0);
+            if let (Ok(name), Ok(mut value)) = (
+                HeaderName::from_bytes(&name),
+                HeaderValue::from_maybe_shared(value),
+            ) {
+                value.set_sensitive(sensitive);
                 headers.append(name, value);
             }
         }
-        headers
+        (request, self.by)
     }
 }
 
-/// `http` keeps names within 64 KiB, and no server takes a head of 2 GiB.
+/// Pairs of strings one after the other: both lengths, then both.
+struct Pairs(Vec<u8>);
+
+/// What precedes a pair: two lengths.
+const PREFIX: usize = 8;
+/// Set in the second length for a value that must not be shown.
+const SENSITIVE: u32 = 1 << 31;
+
+impl Pairs {
+    #[inline]
+    fn of(authority: &str, path: &str, headers: &HeaderMap) -> Self {
+        let mut size = PREFIX + authority.len() + path.len();
+        for (name, value) in headers {
+            size += PREFIX + name.as_str().len() + value.len();
+        }
+        // Zeroed first, and then filled slice by slice: that costs less than to ask at each string whether there is room.
+        let mut bytes = Vec::with_capacity(size);
+        bytes.resize(size, 0);
+        let mut room = &mut *bytes;
+        put_pair(&mut room, authority.as_bytes(), path.as_bytes(), false);
+        for (name, value) in headers {
+            let name = name.as_str().as_bytes();
+            put_pair(&mut room, name, value.as_bytes(), value.is_sensitive());
+        }
+        Self(bytes)
+    }
+
+    fn into_iter(self) -> impl Iterator<Item = (Bytes, Bytes, bool)> {
+        let mut rest = Bytes::from(self.0);
+        iter::from_fn(move || {
+            let lengths = rest.try_get_u64_ne().ok()?;
+            let (a, b) = (lengths as u32, (lengths >> 32) as u32);
+            let a = rest.split_to(a as usize);
+            let sensitive = b & SENSITIVE != 0;
+            Some((a, rest.split_to((b & !SENSITIVE) as usize), sensitive))
+        })
+    }
+}
+
+#[inline]
+fn put_pair(room: &mut &mut [u8], a: &[u8], b: &[u8], sensitive: bool) {
+    let mark = if sensitive { SENSITIVE } else { 0 };
+    let lengths = u64::from(length(a)) | u64::from(length(b) | mark) << 32;
+    put(room, &lengths.to_ne_bytes());
+    put(room, a);
+    put(room, b);
+}
+
+#[inline]
+fn put(room: &mut &mut [u8], bytes: &[u8]) {
+    let (here, rest) = mem::take(room).split_at_mut(bytes.len());
+    here.copy_from_slice(bytes);
+    *room = rest;
+}
+
+/// `http` keeps names and URIs within 64 KiB, and no server takes a head of 2 GiB.
 #[allow(clippy::cast_possible_truncation)]
 fn length(bytes: &[u8]) -> u32 {
     debug_assert!(bytes.len() < SENSITIVE as usize);
@@ -195,26 +191,9 @@ fn length(bytes: &[u8]) -> u32 {
 #[derive(Clone, Debug)]
 pub(crate) struct Refused(pub(crate) Generation);
 
-/// What came of an attempt.
-pub(crate) enum Answer<R> {
-    /// The caller's.
-    Final(Response<R>),
-    /// Refused for its token, and another token is there: to be sent again if that can be.
-    Healed {
-        response: Option<Response<R>>,
-        by: Arc<Issued>,
-    },
-}
-
-impl<R> Answer<R> {
-    pub(crate) fn into_response(self) -> Response<R> {
-        match self {
-            Self::Final(response) => response,
-            // Only the policy takes it, and then sends again.
-            Self::Healed { response, .. } => response.expect("taken only to be replayed"),
-        }
-    }
-}
+/// Marks a refused response for which another token is there: the request is to be sent again, if that can be.
+#[derive(Clone, Debug)]
+pub(crate) struct Healed(pub(crate) Arc<Issued>);
 
 #[cfg(test)]
 mod tests {
@@ -225,8 +204,19 @@ mod tests {
     #[derive(Clone, Debug, PartialEq)]
     struct Marker(u8);
 
+    fn copy(request: Request<ReplayBody<String>>, scope: Scope) -> Option<Copy<String>> {
+        match (Attempt::First { request, scope }).copy()? {
+            Attempt::Again(copy) => Some(copy),
+            Attempt::First { .. } => panic!("a copy is no original"),
+        }
+    }
+
+    fn again(request: Request<ReplayBody<String>>) -> Request<ReplayBody<String>> {
+        copy(request, Scope::Inside).unwrap().restore().0
+    }
+
     #[test]
-    fn a_snapshot_restores_the_whole_head() {
+    fn a_copy_restores_the_whole_head() {
         let mut secret = HeaderValue::from_static("hush");
         secret.set_sensitive(true);
         let request = Request::post("https://api.example.com/orders?id=1")
@@ -237,11 +227,10 @@ mod tests {
             .header("x-bytes", HeaderValue::from_bytes(b"\xff\xfe").unwrap())
             .header("x-empty", "")
             .extension(Marker(7))
-            .body(ReplayBody::new(String::from("body"), 0))
+            .body(ReplayBody::new(String::new(), 0))
             .unwrap();
         let original = request.headers().clone();
-        let attempt = Attempt::new(request, Scope::Inside);
-        let replay = attempt.snapshot().unwrap().into_request();
+        let replay = again(request);
 
         assert_eq!(replay.method(), Method::POST);
         assert_eq!(replay.uri(), "https://api.example.com/orders?id=1");
@@ -254,23 +243,62 @@ mod tests {
     }
 
     #[test]
+    fn the_copy_is_of_any_uri() {
+        for uri in [
+            "https://api.example.com",
+            "https://api.example.com/",
+            "https://api.example.com?page=2",
+            "http://user@[::1]:8080/a%20b/?q=%2F&r",
+            "/orders?id=1",
+            "*",
+            "api.example.com:443",
+            "redis+tls://cache.example:6379/0",
+        ] {
+            let uri: Uri = uri.parse().unwrap();
+            let mut request = Request::new(ReplayBody::new(String::new(), 0));
+            *request.uri_mut() = uri.clone();
+            let replay = again(request);
+            assert_eq!(replay.uri(), &uri);
+            assert_eq!(replay.uri().to_string(), uri.to_string());
+            assert_eq!(replay.uri().scheme(), uri.scheme());
+            assert_eq!(replay.uri().authority(), uri.authority());
+            assert_eq!(replay.uri().path_and_query(), uri.path_and_query());
+        }
+    }
+
+    #[test]
     fn what_was_sent_again_is_not_kept_once_more() {
-        let request = Request::new(ReplayBody::new(String::new(), 0));
-        let attempt = Attempt::new(request, Scope::Inside);
-        let replay = attempt.snapshot().unwrap();
-        assert!(replay.is_replay());
-        assert!(replay.snapshot().is_none());
+        let copy = copy(
+            Request::new(ReplayBody::new(String::new(), 0)),
+            Scope::Inside,
+        )
+        .unwrap();
+        assert!(Attempt::Again(copy).copy().is_none());
     }
 
     #[test]
     fn what_has_no_token_is_not_kept() {
-        let request = Request::new(ReplayBody::new(String::new(), 0));
-        assert!(Attempt::new(request, Scope::Outside).snapshot().is_none());
+        for scope in [Scope::Outside, Scope::Insecure] {
+            assert!(copy(Request::new(ReplayBody::new(String::new(), 0)), scope).is_none());
+        }
     }
 
     proptest! {
         #[test]
-        fn any_headers_survive_the_snapshot(
+        fn any_uri_survives_the_copy(
+            scheme in "(https?|[a-z][a-z0-9+.-]{0,8})?",
+            authority in "([a-z%0-9]{1,6}@)?[a-zA-Z0-9.-]{0,12}(:[0-9]{0,5})?",
+            path in "(/[ -~\u{e9}]{0,20})?",
+        ) {
+            let whole = if scheme.is_empty() { path } else { format!("{scheme}://{authority}{path}") };
+            let Ok(uri) = whole.parse::<Uri>() else { return Ok(()) };
+            let mut request = Request::new(ReplayBody::new(String::new(), 0));
+            *request.uri_mut() = uri.clone();
+            prop_assert_eq!(again(request).uri().to_string(), uri.to_string());
+        }
+
+        #[test]
+        fn any_headers_survive_the_copy(
             pairs in proptest::collection::vec(("[a-z0-9-]{1,40}", "[ -~\u{80}-\u{ff}]{0,200}", any::<bool>()), 0..30),
         ) {
             let mut headers = HeaderMap::new();
@@ -280,8 +308,11 @@ mod tests {
                 value.set_sensitive(sensitive);
                 headers.append(name, value);
             }
-            let restored = Flat::of(&headers).restore();
-            prop_assert_eq!(&restored, &headers);
+            let mut request = Request::new(ReplayBody::new(String::new(), 0));
+            *request.headers_mut() = headers.clone();
+            let replay = again(request);
+            let restored = replay.headers();
+            prop_assert_eq!(restored, &headers);
             for (name, value) in &headers {
                 let same = restored.get_all(name).iter().any(|v| v.is_sensitive() == value.is_sensitive());
                 prop_assert!(same);

@@ -9,7 +9,7 @@ mod policy;
 mod trailers;
 
 pub(crate) use self::{
-    attempt::{Answer, Attempt, Refused},
+    attempt::{Attempt, Healed, Refused},
     policy::Replays,
 };
 pub use self::{

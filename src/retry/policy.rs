@@ -1,6 +1,6 @@
 //! The policy of `tower::retry`.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, mem, sync::Arc, time::Duration};
 
 use http::{Method, Request, Response};
 use http_body::Body;
@@ -13,7 +13,7 @@ use tower::{
 };
 
 use super::{
-    attempt::{Answer, Attempt, Refused},
+    attempt::{Attempt, Healed, Refused},
     drain::{Drain, Renewed},
 };
 use crate::{
@@ -123,12 +123,18 @@ impl Default for Replays {
 }
 
 impl Replays {
-    /// Whether a request like this may be sent again, budget aside.
-    pub(crate) fn allow<B>(&self, method: &Method, body: &ReplayBody<B>) -> Result<(), TokenError> {
-        if self.only_idempotent && !method.is_idempotent() {
+    /// Whether requests of this method may be sent again.
+    #[inline]
+    pub(crate) fn allow_method(&self, method: &Method) -> bool {
+        !self.only_idempotent || method.is_idempotent()
+    }
+
+    /// Whether a request may be sent again whose method is allowed, or not, and whose body is kept, or not; budget aside.
+    pub(crate) fn allow(method: bool, body: bool) -> Result<(), TokenError> {
+        if !method {
             let reason = "only idempotent methods are sent again here";
             Err(TokenError::new(TokenErrorKind::NotReplayed, reason))
-        } else if !body.can_replay() {
+        } else if !body {
             Err(not_kept())
         } else {
             Ok(())
@@ -163,7 +169,7 @@ impl fmt::Debug for Replays {
 }
 
 /// Inside of [`BearerAuth`](crate::BearerAuth), where a new token has been waited for before the response is let go of.
-impl<B, R> Policy<Attempt<B>, Answer<R>, BoxError> for RefreshOnReject
+impl<B, R> Policy<Attempt<B>, Response<R>, BoxError> for RefreshOnReject
 where
     R: Body,
 {
@@ -172,38 +178,44 @@ where
     fn retry(
         &mut self,
         attempt: &mut Attempt<B>,
-        result: &mut Result<Answer<R>, BoxError>,
+        result: &mut Result<Response<R>, BoxError>,
     ) -> Option<Drain<R>> {
-        let Ok(Answer::Healed { response, by }) = result else {
+        let Ok(response) = result else { return None };
+        let Healed(by) = response.extensions_mut().remove()?;
+        let Attempt::Again(copy) = attempt else {
             return None;
         };
-        let allowed = self
-            .shared
-            .replays
-            .allow(attempt.method(), attempt.body())
-            .and_then(|()| self.shared.replays.withdraw())
-            .and_then(|()| {
-                let begun = attempt.begin_replay(Arc::clone(by));
-                begun.inspect_err(|_| self.shared.replays.deposit())
-            });
-        match allowed {
-            Ok(()) => response
-                .take()
-                .map(|response| Drain::new(response.into_body())),
-            Err(reason) => {
-                if let Some(response) = response {
-                    response.extensions_mut().insert(reason);
-                }
-                None
-            }
+        let replays = &self.shared.replays;
+        let allowed = replays.withdraw().and_then(|()| {
+            let begun = copy.begin_replay(by);
+            begun.inspect_err(|_| replays.deposit())
+        });
+        if let Err(reason) = allowed {
+            response.extensions_mut().insert(reason);
+            return None;
         }
+        // What is to be sent again has no result yet, so nobody reads what is left in its place.
+        let response = mem::replace(result, Err(SentAgain.into())).ok()?;
+        Some(Drain::new(response.into_body()))
     }
 
     #[inline]
     fn clone_request(&mut self, attempt: &Attempt<B>) -> Option<Attempt<B>> {
-        attempt.snapshot()
+        attempt.copy()
     }
 }
+
+/// Stands where the response was of a request that is sent again.
+#[derive(Debug)]
+struct SentAgain;
+
+impl fmt::Display for SentAgain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request is being sent again")
+    }
+}
+
+impl Error for SentAgain {}
 
 /// By itself, above an [`AuthorizeLayer`](crate::AuthorizeLayer).
 impl<B, R, E> Policy<Request<ReplayBody<B>>, Response<R>, E> for RefreshOnReject {
@@ -227,9 +239,8 @@ impl<B, R, E> Policy<Request<ReplayBody<B>>, Response<R>, E> for RefreshOnReject
             let reason = "the token that replaced a refused one was refused as well";
             Err(TokenError::new(TokenErrorKind::Rejected, reason))
         } else {
-            self.shared
-                .replays
-                .allow(request.method(), request.body())
+            let method = self.shared.replays.allow_method(request.method());
+            Replays::allow(method, request.body().can_replay())
                 .and_then(|()| self.shared.cache.replacement(generation))
                 .and_then(|replacement| self.shared.replays.withdraw().map(|()| replacement))
         };

@@ -7,7 +7,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use http::{Request, Response};
@@ -110,7 +110,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let scope = self.guard.origins.judge(request.uri());
+        let scope = self.guard.judge(&request);
         // What has no token of ours is never sent again.
         let limit = if scope == Scope::Inside {
             self.replay_limit
@@ -119,9 +119,24 @@ where
         };
         let request = request.map(|body| ReplayBody::new(body, limit));
         ResponseFuture {
-            inner: self.retry.call(Attempt::new(request, scope)),
+            inner: begin(&mut self.retry, Attempt::First { request, scope }),
         }
     }
+}
+
+/// A call that stays one: what it returns is large, and is then made where it will stay.
+#[inline(never)]
+fn begin<S, B, R>(
+    retry: &mut Retry<RefreshOnReject, Renew<S>>,
+    attempt: Attempt<B>,
+) -> RetryFuture<RefreshOnReject, Renew<S>, Attempt<B>>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+    B: Body + Unpin,
+    R: Body,
+{
+    retry.call(attempt)
 }
 
 pin_project! {
@@ -148,8 +163,7 @@ where
     type Output = Result<Response<R>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = ready!(self.project().inner.poll(cx))?;
-        Poll::Ready(Ok(answer.into_response()))
+        self.project().inner.poll(cx)
     }
 }
 

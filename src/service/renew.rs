@@ -17,10 +17,10 @@ use tower_service::Service;
 
 use crate::{
     authorize::{Authorize, Authorizing, Guard},
-    body::ReplayBody,
-    cache::{Generation, Replacement, Wait},
+    body::{Kept, ReplayBody},
+    cache::{Generation, Replacement, Sent, Wait},
     error::{TokenError, TokenErrorKind},
-    retry::{Answer, Attempt},
+    retry::{Attempt, Healed, Replays},
 };
 
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ where
     S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
 {
-    type Response = Answer<R>;
+    type Response = Response<R>;
     type Error = BoxError;
     type Future = Renewing<S, B, R>;
 
@@ -61,24 +61,29 @@ where
 
     #[inline]
     fn call(&mut self, attempt: Attempt<B>) -> Self::Future {
-        let replay = if attempt.is_replay() {
-            Replay::This
-        } else {
-            Replay::Possible {
-                method: attempt.method().clone(),
-                body: attempt.body().clone(),
+        let guard = Arc::clone(self.authorize.guard());
+        let (sending, replay) = match attempt {
+            Attempt::First { mut request, scope } => {
+                let replay = Replay::Possible {
+                    method: guard.replays.allow_method(request.method()),
+                    body: request.body().kept(),
+                };
+                let sending = match self.authorize.prepare(&mut request, scope) {
+                    Ok(sent) => Authorizing::sent(self.get_mut().call(request), sent),
+                    Err(not_yet) => self.authorize.hold(request, not_yet),
+                };
+                (sending, replay)
             }
-        };
-        let scope = attempt.scope;
-        let token = attempt.token().cloned();
-        let request = attempt.into_request();
-        let sending = match token {
-            None => self.authorize.send(request, scope),
-            Some(token) => self.authorize.send_again(request, token),
+            Attempt::Again(copy) => {
+                let (mut request, by) = copy.restore();
+                let sent = by.and_then(|by| self.authorize.prepare_again(&mut request, by));
+                let sending = Authorizing::sent(self.get_mut().call(request), sent);
+                (sending, Replay::This)
+            }
         };
         Renewing {
             state: State::Sending { sending, replay },
-            guard: Arc::clone(self.authorize.guard()),
+            guard,
         }
     }
 }
@@ -88,10 +93,7 @@ enum Replay<B> {
     /// It is one.
     This,
     /// If its method and body allow it.
-    Possible {
-        method: http::Method,
-        body: ReplayBody<B>,
-    },
+    Possible { method: bool, body: Kept<B> },
 }
 
 pin_project! {
@@ -130,30 +132,33 @@ where
     S: Service<Request<ReplayBody<B>>, Response = Response<R>>,
     S::Error: Into<BoxError>,
 {
-    type Output = Result<Answer<R>, BoxError>;
+    type Output = Result<Response<R>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
             match this.state.as_mut().project() {
-                StateProj::Sending { sending, replay } => {
-                    let (response, sent) = ready!(sending.poll_then(cx, |response, sent| (response, sent)))?;
-                    let Some(sent) = sent else {
-                        return Poll::Ready(Ok(Answer::Final(response)));
+                StateProj::Sending {
+                    mut sending,
+                    replay,
+                } => {
+                    let guard = &**this.guard;
+                    let polled = sending.as_mut().poll(cx);
+                    let Poll::Ready(Ok(response)) = &polled else {
+                        return polled;
                     };
-                    if !this.guard.refuses(&response, sent) {
-                        answered(replay, this.guard);
-                        return Poll::Ready(Ok(Answer::Final(response)));
-                    }
-                    let wait = match refused(sent.generation, replay, this.guard) {
+                    let refusal = |sent: &Sent| guard.refuses(response, *sent);
+                    let Some(sent) = sending.sent_with().filter(refusal) else {
+                        answered(replay, guard);
+                        return polled;
+                    };
+                    let response = ready!(polled)?;
+                    let wait = match refused(sent.generation, replay, guard) {
                         Ok(Replacement::Coming(wait)) => wait,
                         Ok(Replacement::Here(by)) => {
-                            return Poll::Ready(Ok(Answer::Healed {
-                                response: Some(response),
-                                by,
-                            }));
+                            return Poll::Ready(Ok(with(response, Healed(by))));
                         }
-                        Err(reason) => return Poll::Ready(Ok(told(response, reason))),
+                        Err(reason) => return Poll::Ready(Ok(with(response, reason))),
                     };
                     this.state.set(State::Refused {
                         kept: Some(Box::new((response, sent.generation))),
@@ -165,11 +170,8 @@ where
                     let (response, refused) = *kept.take().expect("polled after completion");
                     let outcome = outcome.and_then(|new| new.replaces(refused).map(|()| new));
                     return Poll::Ready(Ok(match outcome {
-                        Ok(by) => Answer::Healed {
-                            response: Some(response),
-                            by,
-                        },
-                        Err(reason) => told(response, reason),
+                        Ok(by) => with(response, Healed(by)),
+                        Err(reason) => with(response, reason),
                     }));
                 }
             }
@@ -201,13 +203,17 @@ fn refused<B>(
         Replay::Possible { method, body } => {
             // The token is replaced also for those who come after, whether or not this one can be healed.
             let replacement = guard.cache.replacement(generation);
-            guard.replays.allow(method, body)?;
+            Replays::allow(*method, body.can_replay())?;
             replacement
         }
     }
 }
 
-fn told<R>(mut response: Response<R>, reason: TokenError) -> Answer<R> {
-    response.extensions_mut().insert(reason);
-    Answer::Final(response)
+#[cold]
+fn with<R, T>(mut response: Response<R>, note: T) -> Response<R>
+where
+    T: Clone + Send + Sync + 'static,
+{
+    response.extensions_mut().insert(note);
+    response
 }

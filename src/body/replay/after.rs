@@ -4,27 +4,63 @@ use std::task::Waker;
 
 use super::frames::Frames;
 
-/// What is to be woken and dropped once the lock is released.
-pub(super) struct After<B> {
-    pub(super) wake: Option<Waker>,
-    pub(super) waker: Option<Waker>,
-    pub(super) body: Option<B>,
-    pub(super) frames: Frames,
+/// What is to be dropped and woken once the lock is released. Mostly there is nothing.
+pub(super) struct After<B>(Option<Left<B>>);
+
+struct Left<B> {
+    wake: Option<Waker>,
+    waker: Option<Waker>,
+    body: Option<B>,
+    frames: Frames,
 }
 
 impl<B> Default for After<B> {
     fn default() -> Self {
-        Self {
-            wake: None,
-            waker: None,
-            body: None,
-            frames: Frames::default(),
-        }
+        Self(None)
     }
 }
 
 impl<B> After<B> {
+    pub(super) fn wake(&mut self, waker: Option<Waker>) {
+        if waker.is_some() {
+            self.left().wake = waker;
+        }
+    }
+
+    pub(super) fn drop_waker(&mut self, waker: Option<Waker>) {
+        if waker.is_some() {
+            self.left().waker = waker;
+        }
+    }
+
+    pub(super) fn drop_body(&mut self, body: B) {
+        self.left().body = Some(body);
+    }
+
+    pub(super) fn drop_frames(&mut self, frames: Frames) {
+        self.left().frames = frames;
+    }
+
+    fn left(&mut self) -> &mut Left<B> {
+        self.0.get_or_insert_with(|| Left {
+            wake: None,
+            waker: None,
+            body: None,
+            frames: Frames::default(),
+        })
+    }
+
+    #[inline]
     pub(super) fn run(self) {
+        if let Some(left) = self.0 {
+            left.run();
+        }
+    }
+}
+
+impl<B> Left<B> {
+    #[cold]
+    fn run(self) {
         drop((self.waker, self.body, self.frames));
         if let Some(waker) = self.wake {
             waker.wake();

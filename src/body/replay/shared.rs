@@ -20,7 +20,7 @@ use super::{
     reader::{Progress, Reader},
 };
 
-pub(super) struct Shared<B> {
+pub(crate) struct Shared<B> {
     /// The size of the whole body.
     hint: SizeHint,
     limit: usize,
@@ -86,8 +86,10 @@ impl<B> Shared<B> {
 
     /// The handle is dropped; if nobody can go on with the rest, that goes too.
     pub(super) fn leave(&self, reader: &Reader) {
-        if reader.turn != 0 {
-            let after = self.lock().leave(reader);
+        // Who has come to the end has left nothing behind.
+        if reader.turn != 0 && reader.progress == Progress::Going {
+            let mut after = After::default();
+            self.lock().leave(reader, &mut after);
             after.run();
         }
     }
@@ -106,7 +108,8 @@ where
         if reader.progress != Progress::Going {
             return Poll::Ready(None);
         }
-        let (next, after) = self.lock().advance(reader, cx.waker());
+        let mut after = After::default();
+        let next = self.lock().advance(reader, cx.waker(), &mut after);
         after.run();
         let polled = match next {
             Next::Answer(polled) => polled,
@@ -131,10 +134,12 @@ where
         let waker = polled.is_pending().then(|| cx.waker().clone());
         mem::forget(guard);
 
-        let rest = if ended { Err(body) } else { Ok(body) };
-        let (polled, after) = self
-            .lock()
-            .put_back(rest, polled, waker, reader, self.limit);
+        // What has ended is dropped here, and not under the lock.
+        let rest = (!ended).then_some(body);
+        let mut after = After::default();
+        let mut state = self.lock();
+        let polled = state.put_back(rest, polled, waker, reader, self.limit, &mut after);
+        drop(state);
         after.run();
         polled
     }
@@ -149,7 +154,7 @@ impl<B> Drop for Panicked<'_, B> {
         let mut state = self.0.lock();
         state.source = Source::Failed(ReplayError::NotReplayable.into());
         state.replayable = false;
-        after.wake = state.waker.take();
+        after.wake(state.waker.take());
         drop(state);
         after.run();
     }
@@ -164,35 +169,35 @@ impl<B> State<B> {
             }
             self.turn += 1;
             reader.turn = self.turn;
-            after.wake = self.waker.take();
+            after.wake(self.waker.take());
         }
         reader.turn == self.turn
     }
 
     /// What the handle gets now: a kept frame, an end, or the body to read on from.
-    fn advance(&mut self, reader: &mut Reader, waker: &Waker) -> (Next<B>, After<B>) {
-        let mut after = After::default();
+    #[inline]
+    fn advance(&mut self, reader: &mut Reader, waker: &Waker, after: &mut After<B>) -> Next<B> {
         if reader.turn == 0 {
-            if !self.start(reader, &mut after) {
-                return (Next::Answer(ReplayError::NotReplayable.polled()), after);
+            if !self.start(reader, after) {
+                return Next::Answer(ReplayError::NotReplayable.polled());
             }
         } else if reader.turn == self.turn {
-            after.waker = self.waker.take();
+            after.drop_waker(self.waker.take());
         } else {
-            return (Next::Answer(ReplayError::Superseded.polled()), after);
+            return Next::Answer(ReplayError::Superseded.polled());
         }
 
         if let Some(frame) = self.frames.get(reader.position) {
             reader.position += 1;
             if reader.position == self.frames.len() {
                 reader.finish_if(matches!(self.source, Source::Ended));
-                after.frames = self.forget_if_useless(reader);
+                self.forget_if_useless(reader, after);
             }
-            return (Next::Answer(Poll::Ready(Some(Ok(frame)))), after);
+            return Next::Answer(Poll::Ready(Some(Ok(frame))));
         }
 
         let answer = match mem::replace(&mut self.source, Source::Away) {
-            Source::Here(body) => return (Next::Read(body), after),
+            Source::Here(body) => return Next::Read(body),
             Source::Away => {
                 self.waker = Some(waker.clone());
                 Poll::Pending
@@ -207,26 +212,21 @@ impl<B> State<B> {
                 Poll::Ready(Some(Err(error)))
             }
         };
-        (Next::Answer(answer), after)
+        Next::Answer(answer)
     }
 
-    /// Takes the body back (`Err` if it has ended) with what it yielded, and says what its reader gets of that.
+    /// Takes the body back, unless it has ended, with what it yielded, and says what its reader gets of that.
+    #[inline]
     fn put_back(
         &mut self,
-        body: Result<B, B>,
+        body: Option<B>,
         polled: Polled,
         waker: Option<Waker>,
         reader: &mut Reader,
         limit: usize,
-    ) -> (Polled, After<B>) {
-        let mut after = After::default();
-        self.source = match body {
-            Ok(body) => Source::Here(body),
-            Err(body) => {
-                after.body = Some(body);
-                Source::Ended
-            }
-        };
+        after: &mut After<B>,
+    ) -> Polled {
+        self.source = body.map_or(Source::Ended, Source::Here);
         match &polled {
             // Also the one that exceeds the limit: if this reader has been superseded meanwhile, the handle that sends
             // has not seen it.
@@ -238,7 +238,7 @@ impl<B> State<B> {
         }
 
         if reader.turn != self.turn {
-            after.wake = self.waker.take();
+            after.wake(self.waker.take());
             match polled {
                 Poll::Ready(Some(Err(error))) => self.source = Source::Failed(error),
                 Poll::Ready(Some(Ok(frame))) if !Frames::can_keep(&frame) => {
@@ -246,7 +246,7 @@ impl<B> State<B> {
                 }
                 _ => {}
             }
-            return (ReplayError::Superseded.polled(), after);
+            return ReplayError::Superseded.polled();
         }
         match &polled {
             Poll::Pending => self.waker = waker,
@@ -254,30 +254,27 @@ impl<B> State<B> {
             Poll::Ready(_) => reader.finish_if(matches!(self.source, Source::Ended)),
         }
         reader.position = self.frames.len();
-        after.frames = self.forget_if_useless(reader);
-        (polled, after)
+        self.forget_if_useless(reader, after);
+        polled
     }
 
-    fn leave(&mut self, reader: &Reader) -> After<B> {
-        let mut after = After::default();
+    fn leave(&mut self, reader: &Reader, after: &mut After<B>) {
         if reader.turn == self.turn {
-            after.waker = self.waker.take();
+            after.drop_waker(self.waker.take());
             if !self.replayable {
-                after.frames = mem::take(&mut self.frames);
+                after.drop_frames(mem::take(&mut self.frames));
                 if let Source::Here(body) = mem::replace(&mut self.source, Source::Ended) {
-                    after.body = Some(body);
+                    after.drop_body(body);
                 }
             }
         }
-        after
     }
 
-    /// What was kept, for dropping, if nobody but this reader can go on, who has passed it all on.
-    fn forget_if_useless(&mut self, reader: &mut Reader) -> Frames {
-        if self.replayable {
-            return Frames::default();
+    /// Lets go of what was kept if nobody but this reader can go on, who has passed it all on.
+    fn forget_if_useless(&mut self, reader: &mut Reader, after: &mut After<B>) {
+        if !self.replayable {
+            reader.position = 0;
+            after.drop_frames(mem::take(&mut self.frames));
         }
-        reader.position = 0;
-        mem::take(&mut self.frames)
     }
 }
