@@ -6,7 +6,7 @@
 use std::{
     env, fs,
     hint::black_box,
-    io,
+    io, iter,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -46,6 +46,23 @@ pub(crate) fn count(runner: &mut dyn Runner) {
         }
         measured_to_here();
     }
+}
+
+/// Leaves the heap otherwise in each round, for as long as the answer is kept: without what was free in it, or with holes
+/// of all sizes. What allocations cost hangs on that, and so on whatever a program has done before; up to a tenth of what
+/// is counted.
+pub(crate) fn ballast(round: usize) -> Vec<Vec<u8>> {
+    let sizes = (1..=128).map(|number| 16 * number - 8);
+    let mut blocks: Vec<Vec<u8>> = sizes
+        .flat_map(|size| iter::repeat_with(move || Vec::with_capacity(size)).take(7 * round))
+        .collect();
+    let mut keep = true;
+    blocks.retain(|block| {
+        black_box(block);
+        keep = round.is_multiple_of(2) || !keep;
+        keep
+    });
+    blocks
 }
 
 /// Instructions count in functions of this name only.
