@@ -2,331 +2,151 @@
 //!
 //! Only two of these can send a request again: ours, and Retry with its clone. The others are shown for their reading of
 //! a token, which is all they do here. azure-core has requests of its own, so it stands over its own bare service.
+//!
+//! Instructions need valgrind; how they are counted, and what doesn't count, is said in [`callgrind`]. What the allocator
+//! does counts as well, so this program has that of everybody: the allocations are counted by another, `allocations`.
 
+mod peers;
 #[path = "../../support/mod.rs"]
 mod support;
 
 use std::{
-    fs,
-    future::Future,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll, Waker},
-    time::{Duration, Instant, SystemTime},
+    env, io,
+    process::{Command, Stdio},
+    time::Instant,
 };
 
-use allocation_counter::measure;
-use aws_smithy_async::{rt::sleep::TokioSleep, time::SystemTimeSource};
-use aws_smithy_runtime::client::identity::IdentityCache;
-use aws_smithy_runtime_api::client::{
-    identity::{
-        ResolveCachedIdentity, SharedIdentityCache, SharedIdentityResolver,
-        http::Token as SmithyToken,
-    },
-    runtime_components::{RuntimeComponents, RuntimeComponentsBuilder},
-};
-use aws_smithy_types::config_bag::ConfigBag;
-use azure_core::{
-    credentials::{AccessToken, TokenCredential, TokenRequestOptions},
-    http::{
-        AsyncRawResponse, Context as AzureContext, Method, Request as AzureRequest, StatusCode,
-        Url,
-        headers::Headers,
-        policies::{Policy, PolicyResult, auth::BearerTokenAuthorizationPolicy},
-    },
-    time::OffsetDateTime,
-};
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
-use http_body_util::{Empty, Full};
-use kube_client::{Config, client::ConfigExt, config::AuthInfo};
+use peers::{Contenders, HEADERS, LOAD};
 use support::{
-    contenders::{self, BARE, Load},
+    callgrind,
+    contenders::{FULL, RETRY_ADD},
     table::{heading, median, size},
-    work::{Bare, Model, Runner, TOKEN, held},
 };
-use tokio::sync::RwLock;
-use tower::{BoxError, Service, ServiceBuilder};
 
 const BATCH: usize = 64;
 const TURNS: usize = 401;
-const HEADERS: usize = 6;
-const HOUR: Duration = Duration::from_secs(3_600);
-const KILOBYTE: &[u8] = &[7; 1024];
+/// Instructions are counted in so many states of the heap; the middle one of the counts is shown.
+const HEAPS: usize = 9;
+/// The first of the peers.
+const BY_HAND: usize = FULL + 1;
 
-fn main() {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
-    let _inside = runtime.enter();
-    let session = runtime.block_on(contenders::session());
-    let file = std::env::temp_dir().join(format!("peers-token-{}", std::process::id()));
-    fs::write(&file, TOKEN).expect("a token can be written");
-
-    let model = Model::new(HEADERS, Full::new(Bytes::from_static(KILOBYTE)));
-    let bare = Bare { reads: false };
-    let mut runners = Load::Kilobyte.contenders(&session, HEADERS);
-    let ours = runners.len();
-    runners.push(held("RwLock, boxed future", ByHand::new(bare), &model));
-    let mut config = Config::new("https://api.example.com".parse().expect("it is one"));
-    config.auth_info = AuthInfo {
-        token_file: file.to_str().map(String::from),
-        ..AuthInfo::default()
+fn main() -> io::Result<()> {
+    let mut contenders = Contenders::new()?;
+    if callgrind::child().is_some() {
+        contenders.each(|runner| {
+            for round in 0..HEAPS {
+                let _kept = callgrind::ballast(round);
+                callgrind::count(runner.as_mut());
+            }
+        });
+        return Ok(());
+    }
+    let allocations = allocations()?;
+    let instructions = if callgrind::is_installed() {
+        let costs: Vec<f64> = callgrind::costs()?
+            .chunks(HEAPS)
+            .map(|costs| median(costs.to_vec()))
+            .collect();
+        Some(contenders.added(&costs))
+    } else {
+        println!("There is no valgrind here: instructions were not counted.");
+        None
     };
-    let layer = config
-        .auth_layer()
-        .expect("the file is there")
-        .expect("it has a token");
-    let below = ServiceBuilder::new().map_err(BoxError::from).service(bare);
-    let kube = ServiceBuilder::new().layer(layer).service(below);
-    runners.push(held("kube-client, token file", kube, &model));
-    runners.push(held("aws-smithy, lazy cache", Smithy::new(bare), &model));
-    let azure = runners.len();
-    runners.push(Box::new(Azure::new("azure_core, bare", false)));
-    runners.push(Box::new(Azure::new("azure_core", true)));
+    let times = times(&mut contenders);
+    print(&contenders, &times, instructions.as_deref(), &allocations);
+    Ok(())
+}
 
-    let mut times = vec![Vec::new(); runners.len()];
+/// Nanoseconds for each.
+fn times(contenders: &mut Contenders) -> Vec<f64> {
+    let mut times = vec![Vec::new(); contenders.runners.len()];
     for number in 0..TURNS {
-        for (runner, times) in runners.iter_mut().zip(&mut times) {
+        let turn = contenders.each(|runner| {
             runner.fill(BATCH);
             let start = Instant::now();
             runner.run();
-            // The first warms up.
-            if number > 0 {
-                times.push(start.elapsed().as_secs_f64() * 1e9 / size(BATCH));
+            start.elapsed().as_secs_f64() * 1e9 / size(BATCH)
+        });
+        // The first warms up.
+        if number > 0 {
+            for (times, time) in times.iter_mut().zip(turn) {
+                times.push(time);
             }
         }
     }
-    let times: Vec<f64> = times.into_iter().map(median).collect();
-    let counts: Vec<_> = runners
-        .iter_mut()
-        .map(|runner| {
-            runner.fill(1);
-            measure(|| runner.run()).count_total
-        })
-        .collect();
+    times.into_iter().map(median).collect()
+}
 
-    heading(&format!("{HEADERS} headers, {}", Load::Kilobyte.name()));
+/// What `allocations` prints.
+fn allocations() -> io::Result<Vec<String>> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["run", "--quiet", "--release", "--bin", "allocations"])
+        .args([
+            "--manifest-path",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+        ])
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !output.status.success() {
+        return Err(io::Error::other(format!("allocations: {}", output.status)));
+    }
+    let text = String::from_utf8(output.stdout).map_err(io::Error::other)?;
+    Ok(text.lines().map(String::from).collect())
+}
+
+fn print(
+    contenders: &Contenders,
+    times: &[f64],
+    instructions: Option<&[f64]>,
+    allocations: &[String],
+) {
+    let added = contenders.added(times);
+    // Columns that are not there, where nothing was counted.
+    let counted = |count: &str, ratio: &str| match instructions {
+        Some(_) => format!("{count:>14}{ratio:>10}"),
+        None => String::new(),
+    };
+    heading(&format!("{HEADERS} headers, {}", LOAD.name()));
     println!(
-        "{:26}{:>9}{:>9}{:>13}{:>13}",
-        "", "ns", "added", "allocations", "can replay"
+        "{:26}{:>8}{:>8}{}{:>13}{:>12}",
+        "",
+        "ns",
+        "added",
+        counted("instructions", "× RwLock"),
+        "allocations",
+        "can replay"
     );
-    for (number, runner) in runners.iter().enumerate() {
-        let bare = if number < azure { BARE } else { azure };
+    for (number, runner) in contenders.runners.iter().enumerate() {
+        if number == BY_HAND {
+            println!();
+        }
+        let columns = instructions.map_or(String::new(), |all| {
+            let ratio = all[number] / all[BY_HAND];
+            counted(&format!("{:.0}", all[number]), &format!("{ratio:.2}"))
+        });
         let replays = match runner.name() {
             "BearerAuthLayer" | "Retry, cloning" | "Retry + AddAuthorization" => "yes",
             _ => "",
         };
         println!(
-            "{:26}{:9.0}{:9.0}{:13}{replays:>13}",
+            "{:26}{:8.0}{:8.0}{columns}{:>13}{replays:>12}",
             runner.name(),
             times[number],
-            times[number] - times[bare],
-            counts[number] - counts[bare],
+            added[number],
+            allocations[number],
         );
-        if number + 1 == ours {
-            println!();
-        }
     }
-    drop(fs::remove_file(file));
-}
-
-type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// What people write in an afternoon.
-#[derive(Clone)]
-struct ByHand {
-    inner: Bare,
-    token: Arc<RwLock<(String, Instant)>>,
-}
-
-impl ByHand {
-    fn new(inner: Bare) -> Self {
-        let token = (String::from(TOKEN), Instant::now() + HOUR);
-        Self {
-            inner,
-            token: Arc::new(RwLock::new(token)),
-        }
-    }
-}
-
-fn bearer(token: &str) -> Result<HeaderValue, BoxError> {
-    let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-impl Service<Request<Full<Bytes>>> for ByHand {
-    type Response = Response<Empty<Bytes>>;
-    type Error = BoxError;
-    type Future = Boxed<Result<Self::Response, BoxError>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<Full<Bytes>>) -> Self::Future {
-        let (mut inner, token) = (self.inner, Arc::clone(&self.token));
-        Box::pin(async move {
-            let value = {
-                let token = token.read().await;
-                if token.1 < Instant::now() {
-                    return Err("it would be renewed here".into());
-                }
-                bearer(&token.0)?
-            };
-            request.headers_mut().insert(AUTHORIZATION, value);
-            Ok(inner.call(request).await?)
-        })
-    }
-}
-
-/// The lazy cache of an SDK, and its signer's header, without the orchestrator around them.
-#[derive(Clone)]
-struct Smithy {
-    inner: Bare,
-    shared: Arc<SmithyParts>,
-}
-
-struct SmithyParts {
-    cache: SharedIdentityCache,
-    resolver: SharedIdentityResolver,
-    components: RuntimeComponents,
-    config: ConfigBag,
-}
-
-impl Smithy {
-    fn new(inner: Bare) -> Self {
-        let token = SmithyToken::new(TOKEN, Some(SystemTime::now() + HOUR));
-        let components = RuntimeComponentsBuilder::for_tests()
-            .with_time_source(Some(SystemTimeSource::new()))
-            .with_sleep_impl(Some(TokioSleep::new()))
-            .build()
-            .expect("all is there");
-        let parts = SmithyParts {
-            cache: IdentityCache::lazy().build(),
-            resolver: SharedIdentityResolver::new(token),
-            components,
-            config: ConfigBag::base(),
-        };
-        Self {
-            inner,
-            shared: Arc::new(parts),
-        }
-    }
-}
-
-impl Service<Request<Full<Bytes>>> for Smithy {
-    type Response = Response<Empty<Bytes>>;
-    type Error = BoxError;
-    type Future = Boxed<Result<Self::Response, BoxError>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<Full<Bytes>>) -> Self::Future {
-        let (mut inner, shared) = (self.inner, Arc::clone(&self.shared));
-        Box::pin(async move {
-            let SmithyParts {
-                cache,
-                resolver,
-                components,
-                config,
-            } = &*shared;
-            let identity = cache
-                .resolve_cached_identity(resolver.clone(), components, config)
-                .await?;
-            let token = identity.data::<SmithyToken>().ok_or("another identity")?;
-            let value = bearer(token.token())?;
-            request.headers_mut().insert(AUTHORIZATION, value);
-            Ok(inner.call(request).await?)
-        })
-    }
-}
-
-#[derive(Debug)]
-struct Credential;
-
-#[async_trait::async_trait]
-impl TokenCredential for Credential {
-    async fn get_token(
-        &self,
-        _: &[&str],
-        _: Option<TokenRequestOptions<'_>>,
-    ) -> azure_core::Result<AccessToken> {
-        Ok(AccessToken::new(TOKEN, OffsetDateTime::now_utc() + HOUR))
-    }
-}
-
-/// The last policy of a pipeline, which answers at once.
-#[derive(Debug)]
-struct Transport;
-
-#[async_trait::async_trait]
-impl Policy for Transport {
-    async fn send(
-        &self,
-        _: &AzureContext,
-        request: &mut AzureRequest,
-        _: &[Arc<dyn Policy>],
-    ) -> PolicyResult {
-        std::hint::black_box(request);
-        let answer = AsyncRawResponse::from_bytes(StatusCode::Ok, Headers::new(), Bytes::new());
-        Ok(answer)
-    }
-}
-
-struct Azure {
-    name: &'static str,
-    policies: Vec<Arc<dyn Policy>>,
-    requests: Vec<AzureRequest>,
-    url: Url,
-}
-
-impl Azure {
-    fn new(name: &'static str, authorizes: bool) -> Self {
-        let mut policies: Vec<Arc<dyn Policy>> = vec![Arc::new(Transport)];
-        if authorizes {
-            let policy = BearerTokenAuthorizationPolicy::new(Arc::new(Credential), ["orders"]);
-            policies.insert(0, Arc::new(policy));
-        }
-        Self {
-            name,
-            policies,
-            requests: Vec::new(),
-            url: "https://api.example.com/v1/orders?id=42"
-                .parse()
-                .expect("it is one"),
-        }
-    }
-}
-
-impl Runner for Azure {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn fill(&mut self, count: usize) {
-        self.requests.clear();
-        for _ in 0..count {
-            let mut request = AzureRequest::new(self.url.clone(), Method::Post);
-            for number in 0..HEADERS {
-                request.insert_header(
-                    format!("x-further-{number}"),
-                    format!("value number {number}"),
-                );
-            }
-            request.set_body(Bytes::from_static(KILOBYTE));
-            self.requests.push(request);
-        }
-    }
-
-    fn run(&mut self) {
-        let mut cx = Context::from_waker(Waker::noop());
-        for mut request in self.requests.drain(..) {
-            let context = AzureContext::new();
-            let sending = self.policies[0].send(&context, &mut request, &self.policies[1..]);
-            let answer = pin!(sending).poll(&mut cx);
-            assert!(matches!(answer, Poll::Ready(Ok(_))));
-        }
+    if let Some(all) = instructions {
+        let best = (BY_HAND..all.len())
+            .filter(|number| contenders.bare(*number) != *number)
+            .min_by(|one, other| all[*one].total_cmp(&all[*other]))
+            .expect("there are peers");
+        println!(
+            "\ninstructions added: BearerAuthLayer {:.2} × {}, the best peer; {:.2} × (Retry + AddAuthorization)",
+            all[FULL] / all[best],
+            contenders.runners[best].name(),
+            all[FULL] / all[RETRY_ADD],
+        );
     }
 }
