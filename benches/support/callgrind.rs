@@ -1,7 +1,8 @@
 //! Instructions, counted by valgrind's callgrind, under which a bench runs itself.
 //!
 //! They count within [`measured`] only, once for N requests and once for 2N: their difference over N is what one costs.
-//! System calls don't count, and under valgrind the two readings of the clock are system calls.
+//! System calls don't count, and under valgrind the two readings of the clock are system calls. What allocations cost hangs
+//! on the state that a program has left its heap in, so that is counted in several; told is the middle one.
 
 use std::{
     env, fs,
@@ -11,9 +12,17 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{table::size, work::Runner};
+use super::{
+    table::{median, size},
+    work::Runner,
+};
 
-pub(crate) const REQUESTS: usize = 200;
+/// Of the shorter of the two.
+const REQUESTS: usize = 100;
+/// States of the heap.
+const HEAPS: usize = 15;
+/// All requests of one contender that count.
+pub(crate) const COUNTED: usize = HEAPS * 3 * REQUESTS;
 /// Says to the child that it is one.
 const CHILD: &str = "--under-callgrind";
 
@@ -33,25 +42,27 @@ pub(crate) fn is_installed() -> bool {
 
 /// In the child: has the requests of one contender counted.
 pub(crate) fn count(runner: &mut dyn Runner) {
-    // What happens only once, happens now.
-    for _ in 0..REQUESTS {
-        runner.fill(1);
-        runner.run();
-    }
-    for requests in [REQUESTS, 2 * REQUESTS] {
-        // One after the other, as callers send them: the allocator sees what it would see there.
-        for _ in 0..requests {
+    for heap in 0..HEAPS {
+        let _kept = ballast(heap);
+        // What happens only once, happens now.
+        for _ in 0..REQUESTS {
             runner.fill(1);
-            measured(runner);
+            runner.run();
         }
-        measured_to_here();
+        for requests in [REQUESTS, 2 * REQUESTS] {
+            // One after the other, as callers send them: the allocator sees what it would see there.
+            for _ in 0..requests {
+                runner.fill(1);
+                measured(runner);
+            }
+            measured_to_here();
+        }
     }
 }
 
 /// Leaves the heap otherwise in each round, for as long as the answer is kept: without what was free in it, or with holes
-/// of all sizes. What allocations cost hangs on that, and so on whatever a program has done before; up to a tenth of what
-/// is counted.
-pub(crate) fn ballast(round: usize) -> Vec<Vec<u8>> {
+/// of all sizes.
+fn ballast(round: usize) -> Vec<Vec<u8>> {
     let sizes = (1..=128).map(|number| 16 * number - 8);
     let mut blocks: Vec<Vec<u8>> = sizes
         .flat_map(|size| iter::repeat_with(move || Vec::with_capacity(size)).take(7 * round))
@@ -89,9 +100,10 @@ fn write_down() {
 pub(crate) fn costs() -> io::Result<Vec<f64>> {
     in_folder(|folder| {
         let out = run(folder, &["--dump-after=*write_down*"], &[])?;
+        let each = |pair: &[f64]| (pair[1] - pair[0]) / size(REQUESTS);
         Ok(totals(&out)?
-            .chunks_exact(2)
-            .map(|pair| (pair[1] - pair[0]) / size(REQUESTS))
+            .chunks_exact(2 * HEAPS)
+            .map(|heaps| median(heaps.chunks_exact(2).map(each).collect()))
             .collect())
     })
 }

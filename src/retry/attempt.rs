@@ -24,19 +24,19 @@ pub(crate) enum Attempt<B> {
         request: Request<ReplayBody<B>>,
         scope: Scope,
     },
-    /// From the copy that was taken of it.
-    Again(Copy<B>),
+    /// From the snapshot that was taken of it.
+    Again(Snapshot<B>),
 }
 
 impl<B> Attempt<B> {
     /// What is needed to send it again; nothing for a request that has no token, or has been sent again already.
     #[inline]
-    pub(crate) fn copy(&self) -> Option<Self> {
+    pub(crate) fn snapshot(&self) -> Option<Self> {
         match self {
             Self::First {
                 request,
                 scope: Scope::Inside,
-            } => Some(Self::Again(Copy::of(request))),
+            } => Some(Self::Again(Snapshot::of(request))),
             _ => None,
         }
     }
@@ -55,7 +55,7 @@ impl<B> fmt::Debug for Attempt<B> {
 ///
 /// Almost no request is refused, so what is taken from each must cost little: a `HeaderMap` would be cloned header by
 /// header. It is only put together again for a replay.
-pub(crate) struct Copy<B> {
+pub(crate) struct Snapshot<B> {
     method: Method,
     version: Version,
     scheme: Option<Scheme>,
@@ -67,7 +67,7 @@ pub(crate) struct Copy<B> {
     by: Option<Arc<Issued>>,
 }
 
-impl<B> Copy<B> {
+impl<B> Snapshot<B> {
     #[inline]
     fn of(request: &Request<ReplayBody<B>>) -> Self {
         let uri = request.uri();
@@ -204,19 +204,19 @@ mod tests {
     #[derive(Clone, Debug, PartialEq)]
     struct Marker(u8);
 
-    fn copy(request: Request<ReplayBody<String>>, scope: Scope) -> Option<Copy<String>> {
-        match (Attempt::First { request, scope }).copy()? {
-            Attempt::Again(copy) => Some(copy),
-            Attempt::First { .. } => panic!("a copy is no original"),
+    fn snapshot(request: Request<ReplayBody<String>>, scope: Scope) -> Option<Snapshot<String>> {
+        match (Attempt::First { request, scope }).snapshot()? {
+            Attempt::Again(snapshot) => Some(snapshot),
+            Attempt::First { .. } => panic!("a snapshot is not the original"),
         }
     }
 
     fn again(request: Request<ReplayBody<String>>) -> Request<ReplayBody<String>> {
-        copy(request, Scope::Inside).unwrap().restore().0
+        snapshot(request, Scope::Inside).unwrap().restore().0
     }
 
     #[test]
-    fn a_copy_restores_the_whole_head() {
+    fn a_snapshot_restores_the_whole_head() {
         let mut secret = HeaderValue::from_static("hush");
         secret.set_sensitive(true);
         let request = Request::post("https://api.example.com/orders?id=1")
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_copy_is_of_any_uri() {
+    fn the_snapshot_is_of_any_uri() {
         for uri in [
             "https://api.example.com",
             "https://api.example.com/",
@@ -268,24 +268,24 @@ mod tests {
 
     #[test]
     fn what_was_sent_again_is_not_kept_once_more() {
-        let copy = copy(
+        let snapshot = snapshot(
             Request::new(ReplayBody::new(String::new(), 0)),
             Scope::Inside,
         )
         .unwrap();
-        assert!(Attempt::Again(copy).copy().is_none());
+        assert!(Attempt::Again(snapshot).snapshot().is_none());
     }
 
     #[test]
     fn what_has_no_token_is_not_kept() {
         for scope in [Scope::Outside, Scope::Insecure] {
-            assert!(copy(Request::new(ReplayBody::new(String::new(), 0)), scope).is_none());
+            assert!(snapshot(Request::new(ReplayBody::new(String::new(), 0)), scope).is_none());
         }
     }
 
     proptest! {
         #[test]
-        fn any_uri_survives_the_copy(
+        fn any_uri_survives_the_snapshot(
             scheme in "(https?|[a-z][a-z0-9+.-]{0,8})?",
             authority in "([a-z%0-9]{1,6}@)?[a-zA-Z0-9.-]{0,12}(:[0-9]{0,5})?",
             path in "(/[ -~\u{e9}]{0,20})?",
@@ -298,7 +298,7 @@ mod tests {
         }
 
         #[test]
-        fn any_headers_survive_the_copy(
+        fn any_headers_survive_the_snapshot(
             pairs in proptest::collection::vec(("[a-z0-9-]{1,40}", "[ -~\u{80}-\u{ff}]{0,200}", any::<bool>()), 0..30),
         ) {
             let mut headers = HeaderMap::new();

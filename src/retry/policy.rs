@@ -182,12 +182,12 @@ where
     ) -> Option<Drain<R>> {
         let Ok(response) = result else { return None };
         let Healed(by) = response.extensions_mut().remove()?;
-        let Attempt::Again(copy) = attempt else {
+        let Attempt::Again(snapshot) = attempt else {
             return None;
         };
         let replays = &self.shared.replays;
         let allowed = replays.withdraw().and_then(|()| {
-            let begun = copy.begin_replay(by);
+            let begun = snapshot.begin_replay(by);
             begun.inspect_err(|_| replays.deposit())
         });
         if let Err(reason) = allowed {
@@ -201,7 +201,7 @@ where
 
     #[inline]
     fn clone_request(&mut self, attempt: &Attempt<B>) -> Option<Attempt<B>> {
-        attempt.copy()
+        attempt.snapshot()
     }
 }
 

@@ -25,29 +25,18 @@ use support::{
 
 const BATCH: usize = 64;
 const TURNS: usize = 401;
-/// Instructions are counted in so many states of the heap; the middle one of the counts is shown.
-const HEAPS: usize = 9;
 /// The first of the peers.
 const BY_HAND: usize = FULL + 1;
 
 fn main() -> io::Result<()> {
     let mut contenders = Contenders::new()?;
     if callgrind::child().is_some() {
-        contenders.each(|runner| {
-            for round in 0..HEAPS {
-                let _kept = callgrind::ballast(round);
-                callgrind::count(runner.as_mut());
-            }
-        });
+        contenders.each(|runner| callgrind::count(runner.as_mut()));
         return Ok(());
     }
     let allocations = allocations()?;
     let instructions = if callgrind::is_installed() {
-        let costs: Vec<f64> = callgrind::costs()?
-            .chunks(HEAPS)
-            .map(|costs| median(costs.to_vec()))
-            .collect();
-        Some(contenders.added(&costs))
+        Some(contenders.added(&callgrind::costs()?))
     } else {
         println!("There is no valgrind here: instructions were not counted.");
         None
