@@ -253,7 +253,7 @@ pub(crate) enum NotYet {
 
 #[inline]
 pub(super) fn put_on(issued: &Issued, headers: &mut HeaderMap) -> Option<Sent> {
-    header::put_on(headers, issued.token().header()).then(|| issued.sent())
+    header::put_on(headers, issued.header()).then(|| issued.sent())
 }
 
 impl<S, B, R> Service<Request<B>> for Authorize<S>

@@ -8,9 +8,12 @@ use std::{
     time::SystemTime,
 };
 
+use http::HeaderValue;
+
 use super::{
     flight::Wait,
     freshness::{Deadlines, Freshness, Moment},
+    spread::Spread,
 };
 use crate::{
     clock::Clock,
@@ -34,6 +37,7 @@ pub(crate) struct Sent {
 #[derive(Debug)]
 pub(crate) struct Issued {
     pub(super) token: Token,
+    headers: Spread,
     pub(super) generation: Generation,
     pub(super) deadlines: Deadlines,
     /// When it ends by the wall clock, as reckoned when it came.
@@ -52,6 +56,7 @@ impl Issued {
         ends: Option<SystemTime>,
     ) -> Self {
         Self {
+            headers: Spread::of(token.header()),
             token,
             generation,
             deadlines,
@@ -65,6 +70,7 @@ impl Issued {
     pub(super) fn due_at(&self, due: Moment, refused: bool) -> Self {
         Self {
             token: self.token.clone(),
+            headers: self.headers.clone(),
             generation: self.generation,
             deadlines: self.deadlines.due_at(due),
             ends: self.ends,
@@ -77,6 +83,7 @@ impl Issued {
     pub(super) fn refused(&self) -> Self {
         Self {
             token: self.token.clone(),
+            headers: self.headers.clone(),
             generation: self.generation,
             deadlines: self.deadlines,
             ends: self.ends,
@@ -88,6 +95,12 @@ impl Issued {
     #[inline]
     pub(crate) fn token(&self) -> &Token {
         &self.token
+    }
+
+    /// What goes on a request.
+    #[inline]
+    pub(crate) fn header(&self) -> &HeaderValue {
+        self.headers.here()
     }
 
     #[inline]

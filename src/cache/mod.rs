@@ -23,6 +23,7 @@ mod freshness;
 mod issued;
 mod outcome;
 mod schedule;
+mod spread;
 mod state;
 mod status;
 mod warm;
