@@ -68,7 +68,7 @@ impl Shared {
 
     pub(super) fn refresh(self: &Arc<Self>) -> Lookup {
         let current = self.current.load_full().map(|issued| issued.token.clone());
-        self.board(current.as_ref()).lookup(self, current)
+        self.board(current.as_ref()).lookup(current)
     }
 
     /// The flight that is under way, if it can still land: one whose runtime stands still is given up.

@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    flight::Wait,
     freshness::{Deadlines, Freshness, Moment},
+    wait::Wait,
 };
 use crate::{
     clock::Clock,

@@ -25,11 +25,11 @@ mod outcome;
 mod schedule;
 mod state;
 mod status;
+mod wait;
 mod warm;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub(crate) use flight::Wait;
 pub(crate) use freshness::{Deadlines, Freshness};
 use http::HeaderValue;
 pub(crate) use issued::{Issued, Lookup, Replacement};
@@ -37,6 +37,7 @@ pub use schedule::Schedule;
 use state::{Settings, Shared};
 pub use status::{CacheStatus, TokenState};
 use tokio::sync::watch;
+pub(crate) use wait::Wait;
 
 use crate::{
     authorize::Origins, clock::Clock, error::TokenError, source::TokenSource, token::Token,
@@ -166,7 +167,7 @@ impl TokenCache {
     pub(crate) fn reject_issued(&self, issued: &Issued) -> Lookup {
         self.shared
             .reject(issued.token(), !issued.is_proven())
-            .lookup(&self.shared, Some(issued.token().clone()))
+            .lookup(Some(issued.token().clone()))
     }
 
     /// Reports that the API refused what was sent in this `Authorization`: a token of this cache, perhaps of the past;

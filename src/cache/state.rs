@@ -162,7 +162,7 @@ impl Shared {
                 Freshness::Expired => {}
             }
         }
-        self.board(None).lookup(self, None)
+        self.board(None).lookup(None)
     }
 
     pub(super) fn peek(&self) -> Option<Token> {
