@@ -67,7 +67,7 @@ impl Shared {
 
     pub(super) fn refresh(self: &Arc<Self>) -> Lookup {
         let current = self.current.load().as_ref().map(|issued| issued.generation);
-        self.board(current).lookup(self, current)
+        self.board(current).lookup(current)
     }
 
     /// The flight that is under way, if it can still land: one whose runtime stands still is given up.

@@ -1,27 +1,20 @@
 //! The flight: one call of the source, in a task of its own.
 //!
 //! A refresh must not die with the caller who happened to need it first: an aborted request would lose a rotated
-//! refresh token that the server has already put in force. So callers only ever wait for a [`watch`], and the task that
-//! answers it belongs to nobody. Its [`Pilot`] guard answers also when the task doesn't come to its end.
+//! refresh token that the server has already put in force. So callers only ever wait for its [`Arrival`], and the task
+//! that tells of it belongs to nobody. Its [`Pilot`] guard tells also when the task doesn't come to its end.
 
-use std::{
-    fmt,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
-    sync::watch,
     time::{self, Instant},
 };
 
 use super::{
     issued::{Generation, Issued, Lookup},
     state::{Shared, interrupted},
+    wait::{Arrival, Wait},
 };
 use crate::{
     clock::Now,
@@ -30,11 +23,7 @@ use crate::{
     token::Token,
 };
 
-type Landed = Result<Arc<Issued>, TokenError>;
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// How often a caller boards again whose flight was lost with its runtime.
-const BOARDINGS: u32 = 3;
 
 /// A source whose type is erased: a refresh may box, a request may not.
 pub(super) trait DynSource: Send + Sync {
@@ -54,7 +43,7 @@ impl<T: TokenSource> DynSource for T {
 
 /// A flight under way, as the cache knows it.
 pub(super) struct Flight {
-    outcome: watch::Receiver<Option<Landed>>,
+    arrival: Arc<Arrival>,
     /// The failure that is being looked into. Nobody waits for that.
     probing: Option<TokenError>,
     pub(super) numbers: Numbers,
@@ -97,14 +86,14 @@ impl Flight {
         probe: Option<TokenError>,
     ) -> Result<(Self, Departure), TokenError> {
         let runtime = runtime()?;
-        let (sender, outcome) = watch::channel(None);
+        let arrival = Arc::new(Arrival::new(Arc::clone(shared)));
         let pilot = Pilot {
-            shared: Arc::clone(shared),
-            sender: Some(sender),
+            arrival: Arc::clone(&arrival),
             id: numbers.id,
+            landing: false,
         };
         let flight = Self {
-            outcome,
+            arrival,
             probing: probe.clone(),
             numbers,
         };
@@ -121,7 +110,7 @@ impl Flight {
     pub(super) fn board(&self) -> Boarding {
         match &self.probing {
             Some(error) => Boarding::Failed(error.clone()),
-            None => Boarding::Flight(self.outcome.clone()),
+            None => Boarding::Flight(Arc::clone(&self.arrival)),
         }
     }
 }
@@ -145,18 +134,18 @@ impl Departure {
 /// What becomes of somebody who needs a token.
 pub(super) enum Boarding {
     Here(Arc<Issued>),
-    Flight(watch::Receiver<Option<Landed>>),
+    Flight(Arc<Arrival>),
     Failed(TokenError),
 }
 
 impl Boarding {
     /// What it is for who waits: for any token, or for one unlike that which was refused or is too old.
-    pub(super) fn lookup(self, shared: &Arc<Shared>, unlike: Option<Generation>) -> Lookup {
+    pub(super) fn lookup(self, unlike: Option<Generation>) -> Lookup {
         match self {
             Self::Here(issued) => Lookup::Ready(issued),
             Self::Failed(error) => Lookup::Failed(error),
-            Self::Flight(outcome) => match runtime() {
-                Ok(_) => Lookup::Wait(Wait::new(Arc::clone(shared), outcome, unlike)),
+            Self::Flight(arrival) => match runtime() {
+                Ok(_) => Lookup::Wait(Wait::new(arrival, unlike)),
                 Err(error) => Lookup::Failed(error),
             },
         }
@@ -174,7 +163,7 @@ async fn fly(pilot: Pilot, delay: Duration, request: TokenRequest, probe: Option
     if !delay.is_zero() {
         time::sleep(delay).await;
     }
-    let shared = &pilot.shared;
+    let shared = &pilot.arrival.shared;
     let limit = shared.settings.attempt_limit;
     let asked = shared.now();
     let attempt = async {
@@ -197,9 +186,9 @@ async fn fly(pilot: Pilot, delay: Duration, request: TokenRequest, probe: Option
 
 /// Sees to it that a flight ends for all, however it ends.
 struct Pilot {
-    shared: Arc<Shared>,
-    sender: Option<watch::Sender<Option<Landed>>>,
+    arrival: Arc<Arrival>,
     id: u64,
+    landing: bool,
 }
 
 impl Pilot {
@@ -208,84 +197,30 @@ impl Pilot {
     }
 
     fn end(&mut self, outcome: Outcome) {
-        if let Some(sender) = self.sender.take() {
-            match &outcome {
-                Outcome::Token { .. } => tracing::debug!("a new token"),
-                Outcome::Failed(error) => tracing::warn!(%error, "no new token"),
-                Outcome::NotMended(error) => tracing::debug!(%error, "still no new token"),
-            }
-            let id = self.id;
-            let landed = self.shared.land(Landing { id, outcome });
-            // Before this is sent the new token is already there, so nobody who is woken finds the old state.
-            sender.send_replace(Some(landed));
+        self.landing = true;
+        match &outcome {
+            Outcome::Token { .. } => tracing::debug!("a new token"),
+            Outcome::Failed(error) => tracing::warn!(%error, "no new token"),
+            Outcome::NotMended(error) => tracing::debug!(%error, "still no new token"),
         }
+        let id = self.id;
+        let landed = self.arrival.shared.land(Landing { id, outcome });
+        // Before this is told the new token is already there, so nobody who is woken finds the old state.
+        self.arrival.tell(Some(landed));
     }
 }
 
 impl Drop for Pilot {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.end(Outcome::Failed(interrupted("the token source panicked")));
-        } else if let Some(sender) = self.sender.take() {
-            self.shared.lost(self.id);
-            drop(sender);
+        if self.arrival.has_ended() {
+            return;
         }
-    }
-}
-
-/// Waits for the flight that is under way; resolves for everybody with the same result.
-pub(crate) struct Wait {
-    inner: BoxFuture<'static, Landed>,
-}
-
-impl Wait {
-    fn new(
-        shared: Arc<Shared>,
-        mut flight: watch::Receiver<Option<Landed>>,
-        unlike: Option<Generation>,
-    ) -> Self {
-        let limit = shared.settings.max_wait;
-        let boarding = async move {
-            for _ in 0..BOARDINGS {
-                let landed = flight
-                    .wait_for(Option::is_some)
-                    .await
-                    .ok()
-                    .and_then(|o| o.clone());
-                if let Some(landed) = landed {
-                    return landed;
-                }
-                // The flight was lost with its runtime. This caller's still runs, so the next can start here.
-                match shared.board(unlike) {
-                    Boarding::Here(issued) => return Ok(issued),
-                    Boarding::Flight(next) => flight = next,
-                    Boarding::Failed(error) => return Err(error),
-                }
-            }
-            Err(interrupted(
-                "the runtime that was to fetch the token shut down",
-            ))
-        };
-        let inner = Box::pin(async move {
-            time::timeout(limit, boarding).await.unwrap_or_else(|_| {
-                let message = format!("waited {limit:?} for a token, and it is not here yet");
-                Err(TokenError::new(TokenErrorKind::Timeout, message))
-            })
-        });
-        Self { inner }
-    }
-}
-
-impl Future for Wait {
-    type Output = Landed;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Landed> {
-        self.inner.as_mut().poll(cx)
-    }
-}
-
-impl fmt::Debug for Wait {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Wait")
+        // Who panics at the landing itself, as a subscriber of `tracing` can, isn't asked to land again.
+        if std::thread::panicking() && !self.landing {
+            self.end(Outcome::Failed(interrupted("the token source panicked")));
+        } else {
+            self.arrival.shared.lost(self.id);
+            self.arrival.tell(None);
+        }
     }
 }

@@ -11,9 +11,9 @@ use std::{
 use http::HeaderValue;
 
 use super::{
-    flight::Wait,
     freshness::{Deadlines, Freshness, Moment},
     spread::Spread,
+    wait::Wait,
 };
 use crate::{
     clock::Clock,

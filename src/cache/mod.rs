@@ -26,11 +26,11 @@ mod schedule;
 mod spread;
 mod state;
 mod status;
+mod wait;
 mod warm;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-pub(crate) use flight::Wait;
 pub(crate) use freshness::{Deadlines, Freshness};
 use http::HeaderValue;
 pub(crate) use issued::{Generation, Issued, Lookup, Replacement, Sent};
@@ -38,6 +38,7 @@ pub use schedule::Schedule;
 use state::{Settings, Shared};
 pub use status::{CacheStatus, TokenState};
 use tokio::sync::watch;
+pub(crate) use wait::Wait;
 
 use crate::{
     authorize::Origins, clock::Clock, error::TokenError, source::TokenSource, token::Token,
@@ -193,7 +194,7 @@ impl TokenCache {
     /// What to wait for until the refused token has been replaced, if anything.
     pub(crate) fn replacement(&self, refused: Generation) -> Result<Replacement, TokenError> {
         let boarding = self.shared.reject(refused, false);
-        match boarding.lookup(&self.shared, Some(refused)) {
+        match boarding.lookup(Some(refused)) {
             Lookup::Ready(issued) => issued.replaces(refused).map(|()| Replacement::Here(issued)),
             Lookup::Wait(wait) => Ok(Replacement::Coming(wait)),
             Lookup::Failed(error) => Err(error),

@@ -169,7 +169,7 @@ impl Shared {
     pub(super) fn lookup(self: &Arc<Self>) -> Lookup {
         match self.read(Arc::clone) {
             Some(issued) => Lookup::Ready(issued),
-            None => self.board(None).lookup(self, None),
+            None => self.board(None).lookup(None),
         }
     }
 
