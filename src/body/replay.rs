@@ -100,6 +100,7 @@ pub enum ReplayError {
 
 impl<B: Body> ReplayBody<B> {
     /// Keeps up to `limit` bytes of `body` for its clones; 0 keeps nothing.
+    #[inline]
     pub fn new(body: B, limit: usize) -> Self {
         let kind = if body.is_end_stream() {
             Kind::Empty

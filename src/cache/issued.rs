@@ -1,6 +1,7 @@
 //! A token as the cache holds it, and what a look at the cache yields.
 
 use std::{
+    num::NonZeroU64,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,7 +24,16 @@ use crate::{
 
 /// Which of a cache's tokens one is. The same secret, issued again, keeps its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Generation(pub(super) u64);
+pub(crate) struct Generation(NonZeroU64);
+
+impl Generation {
+    /// Before the first token.
+    pub(super) const NONE: Self = Self(NonZeroU64::MIN);
+
+    pub(super) fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
 
 /// What is remembered of the token that a request was sent with: not the token.
 #[derive(Clone, Copy, Debug)]

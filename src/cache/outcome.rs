@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     flight::{Landing, Outcome},
     freshness::{Deadlines, Freshness, Moment},
-    issued::{Generation, Issued},
+    issued::Issued,
     state::{Control, Shared},
     status::{CacheStatus, TokenState},
 };
@@ -64,8 +64,8 @@ impl Shared {
         let generation = match before {
             Some(before) if before.token.same_secret(&token) => before.generation,
             _ => {
-                control.generations += 1;
-                Generation(control.generations)
+                control.generation = control.generation.next();
+                control.generation
             }
         };
         Arc::new(Issued::new(

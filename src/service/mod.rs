@@ -63,17 +63,15 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct BearerAuth<S> {
     retry: Retry<RefreshOnReject, Renew<S>>,
-    guard: Arc<Guard>,
     replay_limit: usize,
 }
 
 impl<S> BearerAuth<S> {
     pub(crate) fn new(inner: S, guard: Arc<Guard>, replay_limit: usize) -> Self {
         let policy = RefreshOnReject::with(guard.cache.clone(), Arc::clone(&guard.replays));
-        let renew = Renew::new(Authorize::new(inner, Arc::clone(&guard)));
+        let renew = Renew::new(Authorize::new(inner, guard));
         Self {
             retry: Retry::new(policy, renew),
-            guard,
             replay_limit,
         }
     }
@@ -110,7 +108,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let scope = self.guard.judge(&request);
+        let scope = self.retry.get_ref().judge(&request);
         // What has no token of ours is never sent again.
         let limit = if scope == Scope::Inside {
             self.replay_limit

@@ -16,7 +16,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 use crate::{
-    authorize::{Authorize, Authorizing, Guard},
+    authorize::{Authorize, Authorizing, Guard, Scope},
     body::{Kept, ReplayBody},
     cache::{Generation, Replacement, Sent, Wait},
     error::{TokenError, TokenErrorKind},
@@ -31,6 +31,11 @@ pub(super) struct Renew<S> {
 impl<S> Renew<S> {
     pub(super) fn new(authorize: Authorize<S>) -> Self {
         Self { authorize }
+    }
+
+    #[inline]
+    pub(super) fn judge<B>(&self, request: &Request<B>) -> Scope {
+        self.authorize.guard().judge(request)
     }
 
     pub(super) fn get_ref(&self) -> &S {

@@ -6,7 +6,7 @@ use http_body::{Frame, SizeHint};
 #[derive(Default)]
 pub(super) struct Reader {
     /// Counts the starts of all handles; 0 until this one is polled.
-    pub(super) turn: u64,
+    pub(super) turn: u32,
     /// How many of the kept frames it has passed on.
     pub(super) position: usize,
     pub(super) progress: Progress,

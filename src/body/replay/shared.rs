@@ -33,7 +33,7 @@ struct State<B> {
     frames: Frames,
     replayable: bool,
     /// How many handles have started; the last of them sends.
-    turn: u64,
+    turn: u32,
     /// The task of the handle that sends, if that is pending.
     waker: Option<Waker>,
 }
