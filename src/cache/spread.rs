@@ -41,7 +41,7 @@ impl Spread {
 }
 
 /// What a reference count is kept beside: nothing else that is written to is so near.
-#[repr(align(128))]
+#[repr(align(64))]
 struct Apart(HeaderValue);
 
 impl AsRef<[u8]> for Apart {
