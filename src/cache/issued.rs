@@ -126,9 +126,11 @@ impl Issued {
         self.proven.load(Ordering::Relaxed)
     }
 
-    /// The API accepted it.
+    /// The API accepted it. Written once, so that the line stays shared between cores.
     pub(super) fn prove(&self) {
-        self.proven.store(true, Ordering::Relaxed);
+        if !self.is_proven() {
+            self.proven.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Whether it is another token than the one that was refused.

@@ -100,6 +100,8 @@ impl Future for Wait {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Landed> {
         let mut this = self.waiting.as_mut().project();
         loop {
+            // First of all, so that it gives up its place in the list: to be dropped there would take the list's lock.
+            let heard = this.news.as_mut().poll(cx).is_ready();
             match this.arrival.end.get() {
                 Some(Some(landed)) => return Poll::Ready(landed.clone()),
                 // The flight was lost with its runtime. This caller's still runs, so the next can start here.
@@ -117,7 +119,7 @@ impl Future for Wait {
                     }
                 },
                 // What is told is there before anybody hears of it.
-                None if this.news.as_mut().poll(cx).is_ready() => {}
+                None if heard => {}
                 None => break,
             }
         }
