@@ -1,5 +1,8 @@
 //! Odd turns: each once led astray a cache or a session, and must not again.
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
 use std::{
     future::Future,
     pin::pin,
@@ -14,6 +17,7 @@ use tokio::{
     task::yield_now,
     time::{advance, sleep},
 };
+use tower::ServiceExt;
 use tower_bearer::{
     ClientAuth, Clock, ExchangeTokenSource, MemoryStore, RefreshTokenSource, Schedule, Session,
     StoreLease, Token, TokenCache, TokenEndpoint, TokenError, TokenErrorKind, TokenRequest,
@@ -829,5 +833,43 @@ async fn a_newer_session_is_not_renewed_behind_its_holders_back() {
     let (ra, rb) = tokio::join!(a.token(req), other);
     ra.unwrap();
     rb.unwrap();
+    assert_eq!(server.reuse_detected(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_token_is_kept_that_comes_with_an_access_token_of_no_use() {
+    let server = server().rotate(true).detect_reuse(true);
+    let garble = Arc::new(AtomicBool::new(true));
+    let (server2, garble2) = (server.clone(), garble.clone());
+    // A proxy that breaks a long line: the access token gets a space, the refresh token stays whole.
+    let transport = tower::service_fn(move |request: Request<Full<Bytes>>| {
+        let (server, garble) = (server2.clone(), garble2.clone());
+        async move {
+            let answer = server.oneshot(request).await?;
+            let (head, body) = answer.into_parts();
+            let body = body.collect().await?.to_bytes();
+            let mut text = String::from_utf8(body.to_vec())?;
+            if garble.swap(false, Ordering::SeqCst) {
+                text = text.replace(r#""access_token":""#, r#""access_token":"cut here "#);
+            }
+            Ok::<_, tower::BoxError>(Response::from_parts(head, Full::<Bytes>::from(text)))
+        }
+    });
+    let url = format!("https://login.example{}", server.token_path());
+    let endpoint = TokenEndpoint::with_transport(url, transport)
+        .unwrap()
+        .client_auth(ClientAuth::basic(
+            AuthorizationServer::CLIENT_ID,
+            AuthorizationServer::CLIENT_SECRET,
+        ));
+    let store = MemoryStore::new();
+    let source =
+        RefreshTokenSource::new(endpoint, server.issue_refresh_token()).store(store.clone());
+    let error = first(&source).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::InvalidToken, "{error}");
+    assert!(store.load().await.unwrap().is_some());
+
+    let token = first(&source).await.unwrap();
+    assert!(server.is_live(token.expose_secret()));
     assert_eq!(server.reuse_detected(), 0);
 }

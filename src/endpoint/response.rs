@@ -45,8 +45,9 @@ pub(super) struct Answer {
 /// A token, and what a session needs to go on from it.
 #[derive(Debug)]
 pub(crate) struct TokenResponse {
-    /// The access token; its expiry, if known, counts from before the request was sent.
-    pub(crate) token: Token,
+    /// The access token; its expiry, if known, counts from before the request was sent. Or why it can't be used: the
+    /// refresh token that came with it is good all the same, and mostly the only one.
+    pub(crate) token: Result<Token, TokenError>,
     /// A new refresh token; none means that the old one stays.
     pub(crate) refresh_token: Option<SecretString>,
     /// How long the access token lives, counted from before the request was sent.
@@ -105,6 +106,28 @@ impl Answer {
         fields: &Map<String, Value>,
         times: &Times,
     ) -> Result<TokenResponse, TokenError> {
+        let lifetime = lifetime(fields, times);
+        let refresh_token = non_empty(fields, "refresh_token").map(SecretString::from);
+        let token = match self.access_token(fields, lifetime, times) {
+            Err(error) if refresh_token.is_none() => return Err(error),
+            token => token,
+        };
+        Ok(TokenResponse {
+            token,
+            refresh_token,
+            lifetime,
+            expires_at: lifetime.map(|lifetime| times.sent.wall + lifetime),
+            refresh_expires_at: refresh_lifetime(fields, times)
+                .map(|lifetime| times.sent.wall + lifetime),
+        })
+    }
+
+    fn access_token(
+        &self,
+        fields: &Map<String, Value>,
+        lifetime: Option<Duration>,
+        times: &Times,
+    ) -> Result<Token, TokenError> {
         let Some(access_token) = non_empty(fields, "access_token") else {
             return Err(self.error(
                 TokenErrorKind::InvalidResponse,
@@ -121,7 +144,6 @@ impl Answer {
             ));
         }
         let mut token = Token::new(access_token).map_err(|error| error.with_status(self.status))?;
-        let lifetime = lifetime(fields, times);
         if let Some(lifetime) = lifetime {
             let from = times.sent;
             token = token.expiry(Expiry::Counted { from, lifetime });
@@ -129,14 +151,7 @@ impl Answer {
         if let Some(scope) = scope(fields) {
             token = token.with_scope(scope);
         }
-        Ok(TokenResponse {
-            token,
-            refresh_token: non_empty(fields, "refresh_token").map(SecretString::from),
-            lifetime,
-            expires_at: lifetime.map(|lifetime| times.sent.wall + lifetime),
-            refresh_expires_at: refresh_lifetime(fields, times)
-                .map(|lifetime| times.sent.wall + lifetime),
-        })
+        Ok(token)
     }
 
     /// The fields of a JSON object or of a form. The shape tells them apart: content types are often wrong.

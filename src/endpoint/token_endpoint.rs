@@ -230,7 +230,7 @@ impl TokenEndpoint {
         let response = self
             .request(&Clock::system(), grant_type, parameters)
             .await?;
-        Ok(response.token)
+        response.token
     }
 
     /// Asks for a token, and for all else that the answer tells.

@@ -53,7 +53,8 @@ struct Access {
 
 /// What a token endpoint gave.
 pub(crate) struct NewTokens {
-    pub(crate) token: Token,
+    /// None if the one that came can't be used.
+    pub(crate) token: Option<Token>,
     pub(crate) expires_at: Option<SystemTime>,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) refresh_token: Option<SecretString>,
@@ -152,11 +153,11 @@ impl Session {
             generation: self.generation + 1,
             seed: self.seed.clone(),
             retired: self.retired.clone(),
-            access: Some(Access {
-                token: Secret(new.token.expose_secret().into()),
+            access: new.token.map(|token| Access {
+                token: Secret(token.expose_secret().into()),
                 expires_at: new.expires_at,
                 lifetime_secs: new.lifetime.map(|lifetime| lifetime.as_secs()),
-                scope: new.token.scope().map(Into::into),
+                scope: token.scope().map(Into::into),
             }),
             refresh_token: new
                 .refresh_token
@@ -196,7 +197,7 @@ pub(crate) fn sample(version: u64, label: &str) -> Session {
     Session::begin(Fingerprint::of("sample", &label.into()), None)
         .at(version.saturating_sub(1))
         .merged(NewTokens {
-            token: token.with_scope(label),
+            token: Some(token.with_scope(label)),
             expires_at: Some(expires_at),
             lifetime: Some(Duration::from_secs(900)),
             refresh_token: Some(format!("sample-refresh-token-{label}-{version}").into()),
@@ -297,7 +298,7 @@ mod tests {
 
     fn new_tokens(access: &str, refresh: Option<&str>) -> NewTokens {
         NewTokens {
-            token: Token::new(access).unwrap(),
+            token: Some(Token::new(access).unwrap()),
             expires_at: Some(now() + Duration::from_secs(900)),
             lifetime: Some(Duration::from_secs(900)),
             refresh_token: refresh.map(Into::into),

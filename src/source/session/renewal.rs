@@ -58,7 +58,7 @@ impl SessionSource {
             outcome = self.begin(&mut turn, request.clock()).await;
         }
         match outcome {
-            Ok(answer) => Ok(self.save(lease, turn, answer).await),
+            Ok(answer) => self.save(lease, turn, answer).await,
             Err(error) => Err(self.give_up(lease, turn, error, request.clock()).await),
         }
     }
@@ -156,7 +156,12 @@ impl SessionSource {
     }
 
     /// Saves before anybody sees the token. If that can't be, the session goes on from memory, and the token says so.
-    async fn save(&self, lease: &mut dyn DynLease, turn: Turn, answer: Answer) -> Token {
+    async fn save(
+        &self,
+        lease: &mut dyn DynLease,
+        turn: Turn,
+        answer: Answer,
+    ) -> Result<Token, TokenError> {
         let Answer { response, begins } = answer;
         let token = response.token.clone();
         let base = if begins {
@@ -170,7 +175,7 @@ impl SessionSource {
             turn.session
         };
         let session = base.at(turn.replaces).merged(NewTokens {
-            token: response.token,
+            token: response.token.ok(),
             expires_at: response.expires_at,
             lifetime: response.lifetime,
             refresh_token: response.refresh_token,
@@ -194,7 +199,7 @@ impl SessionSource {
             Ok(()) => token,
             Err(error) => {
                 tracing::error!(%error, "a renewed session could not be saved; it goes on from memory");
-                token.with_warning(error)
+                token.map(|token| token.with_warning(error))
             }
         }
     }
