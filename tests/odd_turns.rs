@@ -651,6 +651,46 @@ mod cache {
         assert_eq!(n.load(Ordering::SeqCst), 0);
     }
 }
+mod requests {
+    use http::{Request, Response, StatusCode, header::AUTHORIZATION};
+    use tower::{ServiceBuilder, ServiceExt};
+    use tower_bearer::{AuthorizeLayer, Origins, RefreshOnReject, ReplayBody};
+
+    use super::*;
+
+    /// A cache whose tokens are `name-1`, `name-2` and so on, and live for fifteen minutes.
+    fn numbered(name: &'static str) -> TokenCache {
+        let calls = AtomicUsize::new(0);
+        let source = source_fn(move |_| {
+            let call = calls.fetch_add(1, Ordering::SeqCst) + 1;
+            async move { Ok(Token::new(format!("{name}-{call}"))?.expires_in(900 * SECOND)) }
+        });
+        TokenCache::builder(source).clock(clock()).build()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_of_anothers_token_does_not_end_ones_own() {
+        let (ours, theirs) = (numbered("ours"), numbered("theirs"));
+        let only = |origin| Origins::only([origin]).unwrap();
+        let client = ServiceBuilder::new()
+            .retry(RefreshOnReject::new(ours.clone()))
+            .layer(AuthorizeLayer::from(ours.clone()).origins(only("https://ours.example")))
+            .layer(AuthorizeLayer::from(theirs.clone()).origins(only("https://theirs.example")))
+            .service_fn(|request: Request<ReplayBody<String>>| async move {
+                let refused = request.headers()[AUTHORIZATION] == "Bearer theirs-1";
+                let status = if refused { 401 } else { 200 };
+                Response::builder().status(status).body(String::new())
+            });
+        let token = ours.token().await.unwrap();
+        let request = Request::get("https://theirs.example/");
+        let request = request.body(ReplayBody::new(String::new(), 0)).unwrap();
+        let response = client.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!((ours.status().refused, theirs.status().refused), (0, 1));
+        let current = ours.token().await.unwrap();
+        assert_eq!(current.expose_secret(), token.expose_secret());
+    }
+}
 #[tokio::test(start_paused = true)]
 async fn a_source_with_a_cache_of_its_own_hears_of_the_refusal_however_rarely_it_is_asked() {
     let n = Arc::new(AtomicUsize::new(0));

@@ -13,7 +13,7 @@ use super::{
     backoff::Gate,
     flight::{Departure, DynSource, Flight},
     freshness::Freshness,
-    issued::{Generation, Issued, Lookup},
+    issued::{Issued, Lookup},
     schedule::Schedule,
     status::CacheStatus,
 };
@@ -60,8 +60,6 @@ pub(super) struct Control {
     pub(super) flight: Option<Flight>,
     /// Counts the flights.
     pub(super) flights: u64,
-    /// Of the latest token.
-    pub(super) generation: Generation,
     /// There is something to tell as soon as the lock is free.
     pub(super) news: bool,
     pub(super) told: u64,
@@ -88,7 +86,6 @@ impl Shared {
                 flight: None,
                 departure: None,
                 flights: 0,
-                generation: Generation::NONE,
                 news: false,
                 told: 0,
                 suspect: None,
