@@ -653,7 +653,7 @@ mod cache {
 }
 mod requests {
     use http::{Request, Response, StatusCode, header::AUTHORIZATION};
-    use tower::{ServiceBuilder, ServiceExt};
+    use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
     use tower_bearer::{AuthorizeLayer, Origins, RefreshOnReject, ReplayBody};
 
     use super::*;
@@ -689,6 +689,23 @@ mod requests {
         assert_eq!((ours.status().refused, theirs.status().refused), (0, 1));
         let current = ours.token().await.unwrap();
         assert_eq!(current.expose_secret(), token.expose_secret());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_back_late_to_his_token_sends_the_current_one() {
+        let cache = numbered("token");
+        let mut client = AuthorizeLayer::from(cache.clone()).layer(service_fn(
+            |request: Request<()>| async move {
+                let sent = request.headers()[AUTHORIZATION].clone();
+                Ok::<_, std::convert::Infallible>(Response::new(sent))
+            },
+        ));
+        let request = Request::get("https://api.example/").body(()).unwrap();
+        let mut sending = pin!(client.call(request));
+        assert!(poll_once(sending.as_mut()).is_pending());
+        sleep(1_000 * SECOND).await;
+        cache.token().await.unwrap();
+        assert_eq!(sending.await.unwrap().body(), "Bearer token-2");
     }
 }
 #[tokio::test(start_paused = true)]
