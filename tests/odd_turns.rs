@@ -707,6 +707,27 @@ mod requests {
         cache.token().await.unwrap();
         assert_eq!(sending.await.unwrap().body(), "Bearer token-2");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_with_an_authorization_of_its_own_renews_nothing() {
+        let cache = numbered("token");
+        let client = AuthorizeLayer::from(cache.clone()).layer(service_fn(
+            |request: Request<()>| async move {
+                assert_eq!(request.headers()[AUTHORIZATION], "Basic bWU6bWU=");
+                Ok::<_, std::convert::Infallible>(Response::new(()))
+            },
+        ));
+        cache.token().await.unwrap();
+        sleep(880 * SECOND).await;
+        let request = Request::get("https://api.example/").header(AUTHORIZATION, "Basic bWU6bWU=");
+        client.oneshot(request.body(()).unwrap()).await.unwrap();
+        sleep(SECOND).await;
+        assert_eq!(cache.status().issued, 1);
+        // It was due.
+        cache.token().await.unwrap();
+        sleep(SECOND).await;
+        assert_eq!(cache.status().issued, 2);
+    }
 }
 #[tokio::test(start_paused = true)]
 async fn a_source_with_a_cache_of_its_own_hears_of_the_refusal_however_rarely_it_is_asked() {
