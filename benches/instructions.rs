@@ -104,7 +104,7 @@ fn profile() -> io::Result<()> {
             .args(["--inclusive=yes", "--threshold=99", "--auto=no"])
             .arg(out)
             .status()?;
-        println!("Counted were {} requests: {status}.", COUNTED);
+        println!("Counted were {COUNTED} requests: {status}.");
         Ok(())
     })
 }

@@ -1,6 +1,6 @@
 //! One request on its way, and what is kept of it in case it must go again.
 
-use std::{fmt, iter, mem, sync::Arc};
+use std::{fmt, iter, sync::Arc};
 
 use bytes::{Buf, Bytes};
 use http::{
@@ -135,6 +135,7 @@ const SENSITIVE: u32 = 1 << 31;
 
 impl Pairs {
     #[inline]
+    #[allow(clippy::slow_vector_initialization)]
     fn of(authority: &str, path: &str, headers: &HeaderMap) -> Self {
         let mut size = PREFIX + authority.len() + path.len();
         for (name, value) in headers {
@@ -143,11 +144,10 @@ impl Pairs {
         // Zeroed first, and then filled slice by slice: that costs less than to ask at each string whether there is room.
         let mut bytes = Vec::with_capacity(size);
         bytes.resize(size, 0);
-        let mut room = &mut *bytes;
-        put_pair(&mut room, authority.as_bytes(), path.as_bytes(), false);
+        let mut room = put_pair(&mut bytes, authority.as_bytes(), path.as_bytes(), false);
         for (name, value) in headers {
             let name = name.as_str().as_bytes();
-            put_pair(&mut room, name, value.as_bytes(), value.is_sensitive());
+            room = put_pair(room, name, value.as_bytes(), value.is_sensitive());
         }
         Self(bytes)
     }
@@ -156,7 +156,7 @@ impl Pairs {
         let mut rest = Bytes::from(self.0);
         iter::from_fn(move || {
             let lengths = rest.try_get_u64_ne().ok()?;
-            let (a, b) = (lengths as u32, (lengths >> 32) as u32);
+            let (a, b) = ((lengths & 0xFFFF_FFFF) as u32, (lengths >> 32) as u32);
             let a = rest.split_to(a as usize);
             let sensitive = b & SENSITIVE != 0;
             Some((a, rest.split_to((b & !SENSITIVE) as usize), sensitive))
@@ -164,20 +164,21 @@ impl Pairs {
     }
 }
 
+/// Returns the room that is left.
 #[inline]
-fn put_pair(room: &mut &mut [u8], a: &[u8], b: &[u8], sensitive: bool) {
+fn put_pair<'a>(room: &'a mut [u8], a: &[u8], b: &[u8], sensitive: bool) -> &'a mut [u8] {
     let mark = if sensitive { SENSITIVE } else { 0 };
     let lengths = u64::from(length(a)) | u64::from(length(b) | mark) << 32;
-    put(room, &lengths.to_ne_bytes());
-    put(room, a);
-    put(room, b);
+    let room = put(room, &lengths.to_ne_bytes());
+    let room = put(room, a);
+    put(room, b)
 }
 
 #[inline]
-fn put(room: &mut &mut [u8], bytes: &[u8]) {
-    let (here, rest) = mem::take(room).split_at_mut(bytes.len());
+fn put<'a>(room: &'a mut [u8], bytes: &[u8]) -> &'a mut [u8] {
+    let (here, rest) = room.split_at_mut(bytes.len());
     here.copy_from_slice(bytes);
-    *room = rest;
+    rest
 }
 
 /// `http` keeps names and URIs within 64 KiB, and no server takes a head of 2 GiB.
