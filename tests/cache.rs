@@ -341,6 +341,29 @@ mod runtimes {
     }
 
     #[test]
+    fn a_flight_that_is_lost_with_its_runtime_and_all_handles_frees_everything() {
+        for handle_goes_first in [true, false] {
+            let source = Numbered::living(900).takes(Duration::from_secs(3_600));
+            let cache = real_time(&source);
+            let dying = runtime();
+            dying.block_on(async {
+                let mut caller = pin!(cache.token());
+                assert!(poll_once(caller.as_mut()).is_pending());
+                yield_now().await;
+            });
+            assert_eq!(source.calls(), 1);
+            if handle_goes_first {
+                drop(cache);
+                drop(dying);
+            } else {
+                drop(dying);
+                drop(cache);
+            }
+            assert_eq!(Arc::strong_count(&source.0), 1);
+        }
+    }
+
+    #[test]
     fn a_runtime_that_has_shut_down_is_an_error_not_a_deadlock() {
         let cache = real_time(&Numbered::living(900));
         let gone = runtime();

@@ -655,6 +655,84 @@ mod cache {
         assert_eq!(n.load(Ordering::SeqCst), 0);
     }
 }
+mod requests {
+    use http::{Request, Response, StatusCode, header::AUTHORIZATION};
+    use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+    use tower_bearer::{AuthorizeLayer, Origins, RefreshOnReject, ReplayBody};
+
+    use super::*;
+
+    /// A cache whose tokens are `name-1`, `name-2` and so on, and live for fifteen minutes.
+    fn numbered(name: &'static str) -> TokenCache {
+        let calls = AtomicUsize::new(0);
+        let source = source_fn(move |_| {
+            let call = calls.fetch_add(1, Ordering::SeqCst) + 1;
+            async move { Ok(Token::new(format!("{name}-{call}"))?.expires_in(900 * SECOND)) }
+        });
+        TokenCache::builder(source).clock(clock()).build()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_of_anothers_token_does_not_end_ones_own() {
+        let (ours, theirs) = (numbered("ours"), numbered("theirs"));
+        let only = |origin| Origins::only([origin]).unwrap();
+        let client = ServiceBuilder::new()
+            .retry(RefreshOnReject::new(ours.clone()))
+            .layer(AuthorizeLayer::from(ours.clone()).origins(only("https://ours.example")))
+            .layer(AuthorizeLayer::from(theirs.clone()).origins(only("https://theirs.example")))
+            .service_fn(|request: Request<ReplayBody<String>>| async move {
+                let refused = request.headers()[AUTHORIZATION] == "Bearer theirs-1";
+                let status = if refused { 401 } else { 200 };
+                Response::builder().status(status).body(String::new())
+            });
+        let token = ours.token().await.unwrap();
+        let request = Request::get("https://theirs.example/");
+        let request = request.body(ReplayBody::new(String::new(), 0)).unwrap();
+        let response = client.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!((ours.status().refused, theirs.status().refused), (0, 1));
+        let current = ours.token().await.unwrap();
+        assert_eq!(current.expose_secret(), token.expose_secret());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_back_late_to_his_token_sends_the_current_one() {
+        let cache = numbered("token");
+        let mut client = AuthorizeLayer::from(cache.clone()).layer(service_fn(
+            |request: Request<()>| async move {
+                let sent = request.headers()[AUTHORIZATION].clone();
+                Ok::<_, std::convert::Infallible>(Response::new(sent))
+            },
+        ));
+        let request = Request::get("https://api.example/").body(()).unwrap();
+        let mut sending = pin!(client.call(request));
+        assert!(poll_once(sending.as_mut()).is_pending());
+        sleep(1_000 * SECOND).await;
+        cache.token().await.unwrap();
+        assert_eq!(sending.await.unwrap().body(), "Bearer token-2");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_with_an_authorization_of_its_own_renews_nothing() {
+        let cache = numbered("token");
+        let client = AuthorizeLayer::from(cache.clone()).layer(service_fn(
+            |request: Request<()>| async move {
+                assert_eq!(request.headers()[AUTHORIZATION], "Basic bWU6bWU=");
+                Ok::<_, std::convert::Infallible>(Response::new(()))
+            },
+        ));
+        cache.token().await.unwrap();
+        sleep(880 * SECOND).await;
+        let request = Request::get("https://api.example/").header(AUTHORIZATION, "Basic bWU6bWU=");
+        client.oneshot(request.body(()).unwrap()).await.unwrap();
+        sleep(SECOND).await;
+        assert_eq!(cache.status().issued, 1);
+        // It was due.
+        cache.token().await.unwrap();
+        sleep(SECOND).await;
+        assert_eq!(cache.status().issued, 2);
+    }
+}
 #[tokio::test(start_paused = true)]
 async fn a_source_with_a_cache_of_its_own_hears_of_the_refusal_however_rarely_it_is_asked() {
     let n = Arc::new(AtomicUsize::new(0));

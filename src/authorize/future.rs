@@ -103,8 +103,6 @@ pin_project! {
         // The token is there; `inner` must become ready again.
         Readying {
             parked: Option<(Box<Parked<S, B>>, Arc<Issued>)>,
-            // It wasn't at once, and that can take longer than a token lasts.
-            late: bool,
         },
         // There is no token to be had.
         Failed {
@@ -177,26 +175,19 @@ where
                 StateProj::Waiting { wait, parked } => {
                     let issued = ready!(wait.poll(cx))?;
                     let parked = parked.take().map(|parked| (parked, issued));
-                    let late = false;
-                    state.set(State::Readying { parked, late });
+                    state.set(State::Readying { parked });
                 }
-                StateProj::Readying { parked, late } => {
+                StateProj::Readying { parked } => {
                     let (ready, _) = parked.as_mut().expect("polled after completion");
-                    if let Poll::Ready(readiness) = ready.inner.poll_ready(cx) {
-                        readiness.map_err(Into::into)?;
-                    } else {
-                        *late = true;
-                        return Poll::Pending;
-                    }
-                    let (ready, mut issued) = parked.take().expect("just looked at");
+                    ready!(ready.inner.poll_ready(cx)).map_err(Into::into)?;
+                    let (ready, issued) = parked.take().expect("just looked at");
                     let Parked {
                         mut inner,
                         mut request,
                         cache,
                     } = *ready;
-                    if *late {
-                        issued = cache.current_or(issued);
-                    }
+                    // Until it was polled, and until it was ready, can take longer than a token lasts.
+                    let issued = cache.current_or(issued);
                     let sent = put_on(&issued, request.headers_mut());
                     let future = inner.call(request);
                     state.set(State::Sent { future, sent });

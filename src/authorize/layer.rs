@@ -191,7 +191,7 @@ impl<S> Authorize<S> {
         if scope == Scope::Inside
             && let Some(sent) = self.guard.cache.read(|issued| put_on(issued, headers))
         {
-            return Ok(sent);
+            return Ok(Some(sent));
         }
         self.prepare_otherwise(headers, scope)
     }

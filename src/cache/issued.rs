@@ -1,10 +1,10 @@
 //! A token as the cache holds it, and what a look at the cache yields.
 
 use std::{
-    num::NonZeroU64,
+    num::NonZeroUsize,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::SystemTime,
 };
@@ -22,16 +22,16 @@ use crate::{
     token::Token,
 };
 
-/// Which of a cache's tokens one is. The same secret, issued again, keeps its number.
+/// Which token one is, of all that any cache has had: a refusal can come by a policy over another cache. The same secret,
+/// issued again, keeps its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Generation(NonZeroU64);
+pub(crate) struct Generation(NonZeroUsize);
 
 impl Generation {
-    /// Before the first token.
-    pub(super) const NONE: Self = Self(NonZeroU64::MIN);
-
-    pub(super) fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
+    pub(super) fn next() -> Self {
+        static ISSUED: AtomicUsize = AtomicUsize::new(0);
+        let before = ISSUED.fetch_add(1, Ordering::Relaxed);
+        Self(NonZeroUsize::MIN.saturating_add(before))
     }
 }
 

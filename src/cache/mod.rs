@@ -162,7 +162,7 @@ impl TokenCache {
 
     /// Takes from the current token what is needed, if it is usable; what a request does.
     #[inline]
-    pub(crate) fn read<T>(&self, take: impl FnOnce(&Arc<Issued>) -> T) -> Option<T> {
+    pub(crate) fn read<T>(&self, take: impl FnOnce(&Arc<Issued>) -> Option<T>) -> Option<T> {
         self.shared.read(take)
     }
 
@@ -172,7 +172,7 @@ impl TokenCache {
 
     /// The current token if it is usable, else the one that was waited for: what has come so far goes on.
     pub(crate) fn current_or(&self, waited_for: Arc<Issued>) -> Arc<Issued> {
-        self.read(Arc::clone).unwrap_or(waited_for)
+        self.shared.usable().unwrap_or(waited_for)
     }
 
     /// The API accepted what was sent with this token.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     flight::{Landing, Outcome},
     freshness::{Deadlines, Freshness, Moment},
-    issued::Issued,
+    issued::{Generation, Issued},
     state::{Control, Shared},
     status::{CacheStatus, TokenState},
 };
@@ -63,10 +63,7 @@ impl Shared {
         let before = before.as_ref().or(control.suspect.as_ref());
         let generation = match before {
             Some(before) if before.token.same_secret(&token) => before.generation,
-            _ => {
-                control.generation = control.generation.next();
-                control.generation
-            }
+            _ => Generation::next(),
         };
         Arc::new(Issued::new(
             token,

@@ -13,7 +13,7 @@ use super::{
     backoff::Gate,
     flight::{Departure, DynSource, Flight},
     freshness::Freshness,
-    issued::{Generation, Issued, Lookup},
+    issued::{Issued, Lookup},
     schedule::Schedule,
     status::CacheStatus,
 };
@@ -60,8 +60,6 @@ pub(super) struct Control {
     pub(super) flight: Option<Flight>,
     /// Counts the flights.
     pub(super) flights: u64,
-    /// Of the latest token.
-    pub(super) generation: Generation,
     /// There is something to tell as soon as the lock is free.
     pub(super) news: bool,
     pub(super) told: u64,
@@ -88,7 +86,6 @@ impl Shared {
                 flight: None,
                 departure: None,
                 flights: 0,
-                generation: Generation::NONE,
                 news: false,
                 told: 0,
                 suspect: None,
@@ -152,22 +149,33 @@ impl Shared {
         self.settings.schedule.min_interval
     }
 
-    /// Takes from the current token what is needed, if it is usable. If it is due, it is renewed behind the caller's back.
+    /// Takes from the current token what is needed, if it is usable. If it is due, and something was taken, it is renewed
+    /// behind the caller's back.
     #[inline]
-    pub(super) fn read<T>(self: &Arc<Self>, take: impl FnOnce(&Arc<Issued>) -> T) -> Option<T> {
+    pub(super) fn read<T>(
+        self: &Arc<Self>,
+        take: impl FnOnce(&Arc<Issued>) -> Option<T>,
+    ) -> Option<T> {
         let current = self.current.load();
         let issued = current.as_ref()?;
-        match issued.freshness(&self.settings.clock) {
-            Freshness::Fresh => {}
-            Freshness::Due => self.renew_behind(),
-            Freshness::Expired => return None,
+        let freshness = issued.freshness(&self.settings.clock);
+        if freshness == Freshness::Expired {
+            return None;
         }
-        Some(take(issued))
+        let taken = take(issued)?;
+        if freshness == Freshness::Due {
+            self.renew_behind();
+        }
+        Some(taken)
+    }
+
+    pub(super) fn usable(self: &Arc<Self>) -> Option<Arc<Issued>> {
+        self.read(|issued| Some(Arc::clone(issued)))
     }
 
     /// The token to send a request with, or how to get one.
     pub(super) fn lookup(self: &Arc<Self>) -> Lookup {
-        match self.read(Arc::clone) {
+        match self.usable() {
             Some(issued) => Lookup::Ready(issued),
             None => self.board(None).lookup(None),
         }

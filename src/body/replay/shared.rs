@@ -132,10 +132,10 @@ where
             Poll::Ready(_) => true,
         };
         let waker = polled.is_pending().then(|| cx.waker().clone());
-        mem::forget(guard);
-
         // What has ended is dropped here, and not under the lock.
         let rest = (!ended).then_some(body);
+        mem::forget(guard);
+
         let mut after = After::default();
         let mut state = self.lock();
         let polled = state.put_back(rest, polled, waker, reader, self.limit, &mut after);
@@ -145,7 +145,7 @@ where
     }
 }
 
-/// Lets nobody wait for a body that panicked while it was polled.
+/// Lets nobody wait for a body that panicked while it was polled, or dropped at its end.
 struct Panicked<'a, B>(&'a Shared<B>);
 
 impl<B> Drop for Panicked<'_, B> {
@@ -209,6 +209,7 @@ impl<B> State<B> {
             }
             Source::Failed(error) => {
                 self.source = Source::Ended;
+                self.forget_if_useless(reader, after);
                 Poll::Ready(Some(Err(error)))
             }
         };

@@ -464,6 +464,63 @@ fn nobody_waits_for_a_body_that_panicked() {
     assert_eq!(error.downcast_ref(), Some(&ReplayError::NotReplayable));
 }
 
+/// Yields what it has, and then panics: when it is polled again, or else when it is dropped.
+struct Panics {
+    data: Option<Bytes>,
+    ends: bool,
+}
+
+impl Body for Panics {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        let data = self.data.take().expect("nothing is left");
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ends && self.data.is_none()
+    }
+}
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        assert!(!self.is_end_stream(), "dropped at its end");
+    }
+}
+
+fn panics<B: Body<Error = &'static str> + Unpin>(body: &mut ReplayBody<B>) -> bool {
+    catch_unwind(AssertUnwindSafe(|| poll(body))).is_err()
+}
+
+#[test]
+fn what_was_kept_of_a_body_that_panicked_is_freed() {
+    let dropped = Arc::new(Mutex::new(0));
+    let data = Some(Bytes::from_owner(Watched(Arc::clone(&dropped))));
+    let mut body = ReplayBody::new(Panics { data, ends: false }, 10);
+    let mut clone = body.clone();
+    next(&mut body);
+    assert!(panics(&mut body));
+    assert_eq!(failure(&mut body), ReplayError::NotReplayable);
+    drop(body);
+    let dropped = *dropped.lock().unwrap();
+    assert_eq!(dropped, 1);
+    assert_eq!(failure(&mut clone), ReplayError::NotReplayable);
+}
+
+#[test]
+fn nobody_waits_for_a_body_that_panicked_when_it_was_dropped() {
+    let data = Some(Bytes::from("a"));
+    let mut body = ReplayBody::new(Panics { data, ends: true }, 10);
+    let mut clone = body.clone();
+    assert!(panics(&mut body));
+    assert!(poll(&mut clone).is_ready());
+}
+
 #[test]
 fn data_of_any_kind_and_errors_of_any_kind_will_do() {
     let inner = Full::new(VecDeque::from(b"hello".to_vec())).map_err(BoxError::from);
