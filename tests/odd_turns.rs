@@ -658,7 +658,7 @@ mod cache {
 mod requests {
     use http::{Request, Response, StatusCode, header::AUTHORIZATION};
     use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
-    use tower_bearer::{AuthorizeLayer, Origins, RefreshOnReject, ReplayBody};
+    use tower_bearer::{AuthorizeLayer, BearerAuthLayer, Origins, RefreshOnReject, ReplayBody};
 
     use super::*;
 
@@ -670,6 +670,47 @@ mod requests {
             async move { Ok(Token::new(format!("{name}-{call}"))?.expires_in(900 * SECOND)) }
         });
         TokenCache::builder(source).clock(clock()).build()
+    }
+
+    #[test]
+    fn a_late_refusal_boards_anew_when_the_flight_was_lost() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let cache = TokenCache::new(source_fn(move |_| {
+            let call = calls.fetch_add(1, Ordering::SeqCst);
+            async move { Token::new(["a", "b"][call]) }
+        }));
+        let idle = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let client = BearerAuthLayer::from(cache.clone()).layer(service_fn(
+            |request: Request<ReplayBody<Full<Bytes>>>| async move {
+                let good = request.headers()[AUTHORIZATION] == "Bearer b";
+                // Longer than the flight is believed in.
+                sleep(200 * SECOND).await;
+                let status = if good { 200 } else { 401 };
+                Response::builder()
+                    .status(status)
+                    .body(Full::<Bytes>::default())
+            },
+        ));
+        let response = runtime.block_on(async {
+            let first = cache.token().await.unwrap();
+            let request = Request::get("https://api.example/").body(Full::<Bytes>::default());
+            let late = tokio::spawn(client.oneshot(request.unwrap()));
+            yield_now().await;
+            let elsewhere = idle.enter();
+            cache.reject(&first);
+            drop(elsewhere);
+            late.await.unwrap().unwrap()
+        });
+        assert_eq!(response.status(), 200, "{:?}", response.extensions());
+        drop(idle);
     }
 
     #[tokio::test(start_paused = true)]

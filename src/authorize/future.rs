@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::layer::{Guard, put_on};
+use super::layer::{Guard, authorize};
 use crate::{
     cache::{Issued, Sent, TokenCache, Wait},
     error::TokenError,
@@ -188,7 +188,7 @@ where
                     } = *ready;
                     // Until it was polled, and until it was ready, can take longer than a token lasts.
                     let issued = cache.current_or(issued);
-                    let sent = put_on(&issued, request.headers_mut());
+                    let sent = authorize(&issued, request.headers_mut());
                     let future = inner.call(request);
                     state.set(State::Sent { future, sent });
                 }

@@ -110,7 +110,7 @@ impl Guard {
         }
     }
 
-    /// Whether the token goes with this request. One that has an `Authorization` of the caller's is none of our business.
+    /// Whether the token goes with this request, for who must know before he keeps anything of it. One that has an `Authorization` of the caller's is none of our business.
     #[inline]
     pub(crate) fn judge<B>(&self, request: &Request<B>) -> Scope {
         if header::is_set(request.headers()) {
@@ -180,7 +180,7 @@ impl<S> Authorize<S> {
         &self.guard
     }
 
-    /// Puts the token on, if `scope` says that the request may have it; what is then to be sent, goes to the inner service.
+    /// Makes a request ready to be sent to the inner service: with the token, if `scope` says that it may have it.
     #[inline]
     pub(crate) fn prepare<B>(
         &self,
@@ -189,7 +189,7 @@ impl<S> Authorize<S> {
     ) -> Result<Option<Sent>, NotYet> {
         let headers = request.headers_mut();
         if scope == Scope::Inside
-            && let Some(sent) = self.guard.cache.read(|issued| put_on(issued, headers))
+            && let Some(sent) = self.guard.cache.read(|issued| authorize(issued, headers))
         {
             return Ok(Some(sent));
         }
@@ -211,7 +211,7 @@ impl<S> Authorize<S> {
             return Err(NotYet::Failed(error));
         }
         match self.guard.cache.lookup() {
-            Lookup::Ready(issued) => Ok(put_on(&issued, headers)),
+            Lookup::Ready(issued) => Ok(authorize(&issued, headers)),
             Lookup::Wait(wait) => Err(NotYet::Wait(wait)),
             Lookup::Failed(error) => Err(NotYet::Failed(error)),
         }
@@ -224,7 +224,7 @@ impl<S> Authorize<S> {
         waited_for: Arc<Issued>,
     ) -> Option<Sent> {
         let issued = self.guard.cache.current_or(waited_for);
-        put_on(&issued, request.headers_mut())
+        authorize(&issued, request.headers_mut())
     }
 
     /// Keeps what can't be sent yet, and gives back the readiness that was acquired for it.
@@ -251,8 +251,9 @@ pub(crate) enum NotYet {
     Failed(TokenError),
 }
 
+/// Puts the token on, unless the caller has set an `Authorization` himself; and tells what was put on.
 #[inline]
-pub(super) fn put_on(issued: &Issued, headers: &mut HeaderMap) -> Option<Sent> {
+pub(super) fn authorize(issued: &Issued, headers: &mut HeaderMap) -> Option<Sent> {
     header::put_on(headers, issued.header()).then(|| issued.sent())
 }
 

@@ -2,20 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::HeaderValue;
-
 use super::{
     backoff::Admission,
     flight::{Boarding, Flight, Numbers},
     freshness::Freshness,
     issued::{Generation, Issued, Lookup},
-    state::{Control, Shared, interrupted},
+    state::{Control, Shared},
 };
 use crate::{
     clock,
     error::{TokenError, TokenErrorKind},
     source::TokenRequest,
-    token::Token,
 };
 
 /// How much longer than it may take a flight is waited for to say so, before it is taken for lost.
@@ -71,7 +68,7 @@ impl Shared {
     }
 
     /// The flight that is under way, if it can still land: one whose runtime stands still is given up.
-    fn under_way<'a>(&self, control: &'a mut Control) -> Option<&'a Flight> {
+    pub(super) fn under_way<'a>(&self, control: &'a mut Control) -> Option<&'a Flight> {
         let now = self.now().mono;
         if control
             .flight
@@ -99,62 +96,8 @@ impl Shared {
         }
     }
 
-    /// The API refused this token; `served` if it had accepted it at first.
-    pub(super) fn reject(self: &Arc<Self>, refused: Generation, served: bool) -> Boarding {
-        self.change(self.control(), |control| {
-            let Some(issued) = self.current.load_full() else {
-                // The one that was refused is being replaced already; or it never was one of this cache.
-                return match self.under_way(control) {
-                    Some(flight) => flight.board(),
-                    None => Boarding::Failed(interrupted("nothing is known of the refused token")),
-                };
-            };
-            // By generation: a late refusal of an old token says nothing about the new one.
-            if issued.generation != refused {
-                return Boarding::Here(issued);
-            }
-            if !issued.refused {
-                control.refused += 1;
-                control.news = true;
-                if !served && !issued.is_proven() {
-                    control.gate.fruitless(self.now().mono);
-                }
-            }
-            let boarding = self.replace(control, &issued);
-            if let Boarding::Flight(_) = boarding {
-                self.current.store(None);
-                control.suspect = Some(issued);
-            } else {
-                self.serve_on(control, &issued, true);
-            }
-            boarding
-        })
-    }
-
-    /// The API refused this token, if it is the current one: an older one has been replaced.
-    pub(super) fn reject_token(self: &Arc<Self>, token: &Token) {
-        let current = self.current.load();
-        if let Some(issued) = current
-            .as_ref()
-            .filter(|issued| issued.token.same_secret(token))
-        {
-            drop(self.reject(issued.generation, false));
-        }
-    }
-
-    /// The API refused the token of this header value, if that is the current one's.
-    pub(super) fn reject_header(self: &Arc<Self>, sent: &HeaderValue, served: bool) {
-        let current = self.current.load();
-        if let Some(issued) = current
-            .as_ref()
-            .filter(|issued| issued.token.header() == sent)
-        {
-            drop(self.reject(issued.generation, served));
-        }
-    }
-
     /// Boards whatever brings another token than `refused`.
-    fn replace(self: &Arc<Self>, control: &mut Control, refused: &Issued) -> Boarding {
+    pub(super) fn replace(self: &Arc<Self>, control: &mut Control, refused: &Issued) -> Boarding {
         if let Some(flight) = self.under_way(control) {
             return flight.board();
         }
@@ -178,36 +121,6 @@ impl Shared {
                 wait,
             ),
         }
-    }
-
-    /// The token that a refusal brought was refused as well.
-    pub(super) fn replay_refused(&self, refused: Generation) {
-        self.change(self.control(), |control| {
-            let Some(issued) = self.current.load_full() else {
-                return;
-            };
-            if issued.generation == refused && !issued.refused {
-                control.refused += 1;
-                control.news = true;
-                control.gate.fruitless(self.now().mono);
-                self.serve_on(control, &issued, true);
-            }
-        });
-    }
-
-    /// The API accepted this token.
-    pub(super) fn prove(&self, accepted: Generation) {
-        let current = self.current.load();
-        if let Some(issued) = current
-            .as_ref()
-            .filter(|issued| issued.generation == accepted)
-        {
-            issued.prove();
-        }
-    }
-
-    pub(super) fn replay_accepted(&self) {
-        self.control().gate.fruitful();
     }
 
     fn request(&self, current: Option<&Issued>) -> TokenRequest {

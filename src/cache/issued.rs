@@ -90,7 +90,7 @@ impl Issued {
     }
 
     /// The same token, known to be refused.
-    pub(super) fn refused(&self) -> Self {
+    pub(super) fn as_refused(&self) -> Self {
         Self {
             token: self.token.clone(),
             headers: self.headers.clone(),

@@ -26,6 +26,7 @@ mod schedule;
 mod spread;
 mod state;
 mod status;
+mod verdict;
 mod wait;
 mod warm;
 
@@ -170,9 +171,10 @@ impl TokenCache {
         self.shared.lookup()
     }
 
-    /// The current token if it is usable, else the one that was waited for: what has come so far goes on.
+    /// The current token if it is of use, else the one that was waited for: what has come so far goes on.
     pub(crate) fn current_or(&self, waited_for: Arc<Issued>) -> Arc<Issued> {
-        self.shared.usable().unwrap_or(waited_for)
+        let usable = self.shared.usable();
+        usable.filter(|it| !it.refused).unwrap_or(waited_for)
     }
 
     /// The API accepted what was sent with this token.

@@ -107,7 +107,7 @@ impl Shared {
     /// Puts a refused token back that is being replaced no longer.
     pub(super) fn restore(&self, control: &mut Control) {
         if let Some(suspect) = control.suspect.take() {
-            self.current.store(Some(Arc::new(suspect.refused())));
+            self.current.store(Some(Arc::new(suspect.as_refused())));
         }
     }
 

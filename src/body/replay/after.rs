@@ -2,7 +2,7 @@
 
 use std::task::Waker;
 
-use super::frames::Frames;
+use super::{frames::Frames, shared::Source};
 
 /// What is to be dropped and woken once the lock is released. Mostly there is nothing.
 pub(super) struct After<B>(Option<Left<B>>);
@@ -10,7 +10,7 @@ pub(super) struct After<B>(Option<Left<B>>);
 struct Left<B> {
     wake: Option<Waker>,
     waker: Option<Waker>,
-    body: Option<B>,
+    source: Option<Source<B>>,
     frames: Frames,
 }
 
@@ -33,8 +33,8 @@ impl<B> After<B> {
         }
     }
 
-    pub(super) fn drop_body(&mut self, body: B) {
-        self.left().body = Some(body);
+    pub(super) fn drop_source(&mut self, source: Source<B>) {
+        self.left().source = Some(source);
     }
 
     pub(super) fn drop_frames(&mut self, frames: Frames) {
@@ -45,7 +45,7 @@ impl<B> After<B> {
         self.0.get_or_insert_with(|| Left {
             wake: None,
             waker: None,
-            body: None,
+            source: None,
             frames: Frames::default(),
         })
     }
@@ -61,7 +61,7 @@ impl<B> After<B> {
 impl<B> Left<B> {
     #[cold]
     fn run(self) {
-        drop((self.waker, self.body, self.frames));
+        drop((self.waker, self.source, self.frames));
         if let Some(waker) = self.wake {
             waker.wake();
         }

@@ -38,7 +38,7 @@ struct State<B> {
     waker: Option<Waker>,
 }
 
-enum Source<B> {
+pub(super) enum Source<B> {
     Here(B),
     /// Somebody polls it.
     Away,
@@ -264,9 +264,7 @@ impl<B> State<B> {
             after.drop_waker(self.waker.take());
             if !self.replayable {
                 after.drop_frames(mem::take(&mut self.frames));
-                if let Source::Here(body) = mem::replace(&mut self.source, Source::Ended) {
-                    after.drop_body(body);
-                }
+                after.drop_source(mem::replace(&mut self.source, Source::Ended));
             }
         }
     }
