@@ -187,8 +187,8 @@ where
                         cache,
                     } = *ready;
                     // Until it was polled, and until it was ready, can take longer than a token lasts.
-                    let issued = cache.current_or(issued);
-                    let sent = authorize(&issued, request.headers_mut());
+                    let headers = request.headers_mut();
+                    let sent = cache.read_or(&issued, |issued| authorize(issued, headers));
                     let future = inner.call(request);
                     state.set(State::Sent { future, sent });
                 }

@@ -221,10 +221,11 @@ impl<S> Authorize<S> {
     pub(crate) fn prepare_again<B>(
         &self,
         request: &mut Request<B>,
-        waited_for: Arc<Issued>,
+        waited_for: &Issued,
     ) -> Option<Sent> {
-        let issued = self.guard.cache.current_or(waited_for);
-        authorize(&issued, request.headers_mut())
+        let headers = request.headers_mut();
+        let cache = &self.guard.cache;
+        cache.read_or(waited_for, |issued| authorize(issued, headers))
     }
 
     /// Keeps what can't be sent yet, and gives back the readiness that was acquired for it.

@@ -171,10 +171,12 @@ impl TokenCache {
         self.shared.lookup()
     }
 
-    /// The current token if it is of use, else the one that was waited for: what has come so far goes on.
-    pub(crate) fn current_or(&self, waited_for: Arc<Issued>) -> Arc<Issued> {
-        let usable = self.shared.usable();
-        usable.filter(|it| !it.refused).unwrap_or(waited_for)
+    /// The same of the current token if it is of use, else of the one that was waited for: what has come so far goes on.
+    pub(crate) fn read_or<T>(&self, waited_for: &Issued, mut take: impl FnMut(&Issued) -> T) -> T {
+        match self.shared.read(|it| (!it.refused).then(|| take(it))) {
+            Some(taken) => taken,
+            None => take(waited_for),
+        }
     }
 
     /// The API accepted what was sent with this token.

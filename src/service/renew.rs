@@ -81,7 +81,7 @@ where
             }
             Attempt::Again(snapshot) => {
                 let (mut request, by) = snapshot.restore();
-                let sent = by.and_then(|by| self.authorize.prepare_again(&mut request, by));
+                let sent = by.and_then(|by| self.authorize.prepare_again(&mut request, &by));
                 let sending = Authorizing::sent(self.get_mut().call(request), sent);
                 (sending, Replay::This)
             }
