@@ -129,11 +129,22 @@ fn together(runners: &mut [Box<dyn Runner>]) -> f64 {
 
 fn two_threads(session: &TokenCache) {
     let (load, headers) = (Load::Kilobyte, 6);
-    let mut first = load.contenders(session, headers);
-    let mut second = load.contenders(session, headers);
-    let mut pairs: Vec<_> = first
-        .drain(..)
-        .zip(second.drain(..))
+    let what = format!("{headers} headers, {}", load.name());
+    let firsts = || load.contenders(session, headers).into_iter();
+    heading(&format!(
+        "one thread and two, each with a service of its own over one session; {what}"
+    ));
+    compare(firsts().zip(firsts()));
+    heading(&format!(
+        "one thread and two, with clones of one service; {what}"
+    ));
+    compare(firsts().filter_map(|runner| runner.twin().map(|twin| (runner, twin))));
+}
+
+type Boxed = Box<dyn Runner>;
+
+fn compare(pairs: impl Iterator<Item = (Boxed, Boxed)>) {
+    let mut pairs: Vec<_> = pairs
         .map(|(a, b)| ([a, b], Vec::new(), Vec::new()))
         .collect();
     for _ in 0..LONG_TURNS {
@@ -142,10 +153,6 @@ fn two_threads(session: &TokenCache) {
             both.push(together(runners));
         }
     }
-    heading(&format!(
-        "one thread and two that share a session; {headers} headers, {}",
-        load.name()
-    ));
     println!("{:26}{:>9}{:>9}{:>9}", "requests/µs", "one", "two", "×");
     for (runners, alone, both) in pairs {
         let (alone, both) = (median(alone), median(both));

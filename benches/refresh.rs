@@ -548,7 +548,7 @@ fn draw(path: &str, contenders: &[Contender]) -> Result<(), BoxError> {
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(50)
-        .build_cartesian_2d(0.0..TURN.as_secs_f64(), 0.0..60.0)?;
+        .build_cartesian_2d(0.0..TURN.as_secs_f64(), 0.0..80.0)?;
     chart
         .configure_mesh()
         .x_desc("seconds; tokens live for one, and the endpoint takes 50 ms for the next")

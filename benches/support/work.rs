@@ -149,6 +149,11 @@ pub(crate) trait Runner: Send {
 
     /// Sends them all.
     fn run(&mut self);
+
+    /// The same with a clone of the service, if it has one.
+    fn twin(&self) -> Option<Box<dyn Runner>> {
+        None
+    }
 }
 
 struct Held<S, B> {
@@ -160,7 +165,7 @@ struct Held<S, B> {
 
 pub(crate) fn held<S, B>(name: &'static str, service: S, model: &Model<B>) -> Box<dyn Runner>
 where
-    S: Service<Request<B>> + Send + 'static,
+    S: Service<Request<B>> + Clone + Send + 'static,
     B: Clone + Send + 'static,
 {
     Box::new(Held {
@@ -173,8 +178,8 @@ where
 
 impl<S, B> Runner for Held<S, B>
 where
-    S: Service<Request<B>> + Send,
-    B: Clone + Send,
+    S: Service<Request<B>> + Clone + Send + 'static,
+    B: Clone + Send + 'static,
 {
     fn name(&self) -> &'static str {
         self.name
@@ -191,5 +196,9 @@ where
         for request in self.requests.drain(..) {
             drive(&mut self.service, request);
         }
+    }
+
+    fn twin(&self) -> Option<Box<dyn Runner>> {
+        Some(held(self.name, self.service.clone(), &self.model))
     }
 }
