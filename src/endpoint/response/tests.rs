@@ -579,9 +579,13 @@ proptest! {
         if let Some(date) = date {
             answer.headers.insert(DATE, httpdate::fmt_http_date(at(date)).parse().unwrap());
         }
-        if parsed(&answer).is_ok() {
-            let has_token = fields["access_token"].as_str().is_some_and(|token| !token.is_empty());
-            prop_assert!(has_token && status < 300);
+        if let Ok(response) = parsed(&answer) {
+            let given = |name| fields[name].as_str().is_some_and(|text| !text.is_empty());
+            prop_assert!(status < 300);
+            prop_assert!(response.token.is_err() || given("access_token"));
+            // One of no use is told only for the refresh token beside it.
+            prop_assert!(response.token.is_ok() || response.refresh_token.is_some());
+            prop_assert!(response.refresh_token.is_none() || given("refresh_token"));
         }
     }
 }
