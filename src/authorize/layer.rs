@@ -110,7 +110,8 @@ impl Guard {
         }
     }
 
-    /// Whether the token goes with this request, for who must know before he keeps anything of it. One that has an `Authorization` of the caller's is none of our business.
+    /// Whether the token goes with this request, for who must know before he keeps anything of it. One that has an
+    /// `Authorization` of the caller's is none of our business.
     #[inline]
     pub(crate) fn judge<B>(&self, request: &Request<B>) -> Scope {
         if header::is_set(request.headers()) {

@@ -13,7 +13,7 @@
 //!                                               the server's own answer tells more than ours
 //! ```
 //!
-//! A read of a fresh token takes no lock: one load of a pointer, and one reading of the clock. Everything else goes through
+//! A read of a fresh token takes no lock: one load of a pointer, and one reading of both clocks. Everything else goes through
 //! one small mutex, which is never held while anything waits, polls or wakes.
 
 mod backoff;
