@@ -87,7 +87,7 @@ fn compare() -> io::Result<()> {
             }
             let added = |which: usize| costs[which] - costs[BARE];
             println!(
-                "added: AuthorizeLayer {:.2} × AddAuthorization; BearerAuthLayer {:.2} × (Retry + AddAuthorization)",
+                "added: AddTokenLayer {:.2} × AddAuthorization; BearerAuthLayer {:.2} × (Retry + AddAuthorization)",
                 added(AUTHORIZE) / added(ADD),
                 added(FULL) / added(RETRY_ADD),
             );

@@ -100,7 +100,7 @@ fn one_thread(session: &TokenCache, load: Load, headers: usize) {
     }
     let added = |which: usize| times[which] - times[BARE];
     println!(
-        "added: AuthorizeLayer {:.2} × AddAuthorization; BearerAuthLayer {:.2} × (Retry + AddAuthorization)",
+        "added: AddTokenLayer {:.2} × AddAuthorization; BearerAuthLayer {:.2} × (Retry + AddAuthorization)",
         added(AUTHORIZE) / added(ADD),
         added(FULL) / added(RETRY_ADD),
     );

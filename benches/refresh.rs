@@ -1,7 +1,7 @@
 //! What callers feel while tokens change: latency under an open loop, and storms.
 //!
 //! `cargo bench --bench refresh [-- path.svg]`, in a minute and a half; the plot goes to `target/refresh.svg` unless a
-//! path is given. The name of a part (`latencies`, `cold`, `refusals`, `failures`, `memory`) runs that part alone.
+//! path is given. The name of a part (`latencies`, `cold`, `rejections`, `failures`, `memory`) runs that part alone.
 //!
 //! Latencies: a thread that waits for nobody starts requests at a fixed rate, so that a caller who is held up holds up no
 //! other, and everybody's waiting is counted from when his request was made. All contenders run at the same time, so that
@@ -54,7 +54,7 @@ const STORMS: usize = 9;
 /// What nobody waits for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-const PARTS: [&str; 5] = ["latencies", "cold", "refusals", "failures", "memory"];
+const PARTS: [&str; 5] = ["latencies", "cold", "rejections", "failures", "memory"];
 
 type Client = BoxCloneSyncService<Request<Full<Bytes>>, Response<Empty<Bytes>>, BoxError>;
 
@@ -67,8 +67,8 @@ fn main() {
         if asked_for("cold") {
             cold().await;
         }
-        if asked_for("refusals") {
-            refusals().await;
+        if asked_for("rejections") {
+            rejections().await;
         }
         if asked_for("failures") {
             failures().await;
@@ -90,7 +90,7 @@ fn asked_for(part: &str) -> bool {
 
 // ---- the two ends ----
 
-/// Answers at once, or a while later; once it is strict, it refuses the first token.
+/// Answers at once, or a while later; once it is strict, it rejects the first token.
 #[derive(Clone, Default)]
 struct Api {
     takes: Duration,
@@ -116,13 +116,13 @@ impl<B: Send + 'static> Service<Request<B>> for Api {
                 .get(AUTHORIZATION)
                 .is_some_and(|it| it == "Bearer token-0")
         };
-        let refused = self.strict.load(Ordering::Relaxed) && first();
+        let rejected = self.strict.load(Ordering::Relaxed) && first();
         Box::pin(async move {
             if !takes.is_zero() {
                 time::sleep(takes).await;
             }
             let mut response = Response::new(Empty::new());
-            if refused {
+            if rejected {
                 *response.status_mut() = StatusCode::UNAUTHORIZED;
             }
             Ok(response)
@@ -584,7 +584,7 @@ fn draw(path: &str, contenders: &[Contender]) -> Result<(), BoxError> {
 #[derive(Default)]
 struct Outcome {
     served: usize,
-    refused: usize,
+    rejected: usize,
     failed: usize,
     last: Duration,
 }
@@ -594,7 +594,7 @@ struct Outcome {
 #[derive(Default)]
 struct Tally {
     served: AtomicUsize,
-    refused: AtomicUsize,
+    rejected: AtomicUsize,
     failed: AtomicUsize,
     left: AtomicUsize,
     last: AtomicU64,
@@ -605,7 +605,7 @@ impl Tally {
     fn count(&self, answer: &Result<Response<Empty<Bytes>>, BoxError>, took: Duration) {
         let group = match answer {
             Ok(response) if response.status() == StatusCode::OK => &self.served,
-            Ok(_) => &self.refused,
+            Ok(_) => &self.rejected,
             Err(_) => &self.failed,
         };
         group.fetch_add(1, Ordering::Relaxed);
@@ -618,7 +618,7 @@ impl Tally {
     fn outcome(&self) -> Outcome {
         Outcome {
             served: self.served.load(Ordering::Relaxed),
-            refused: self.refused.load(Ordering::Relaxed),
+            rejected: self.rejected.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             last: Duration::from_micros(self.last.load(Ordering::Relaxed)),
         }
@@ -659,13 +659,13 @@ async fn unleash(client: Client, callers: usize) -> Outcome {
 fn tell(name: &str, callers: usize, calls: u64, outcome: &Outcome) {
     let Outcome {
         served,
-        refused,
+        rejected,
         failed,
         last,
     } = outcome;
-    let unanswered = callers - served - refused - failed;
+    let unanswered = callers - served - rejected - failed;
     println!(
-        "{name:26}{calls:8}{served:9}{refused:9}{failed:9}{unanswered:12}{:14.1}",
+        "{name:26}{calls:8}{served:9}{rejected:9}{failed:9}{unanswered:12}{:14.1}",
         millis(*last)
     );
 }
@@ -674,7 +674,7 @@ fn storm_heading(text: &str) {
     heading(text);
     println!(
         "{:26}{:>8}{:>9}{:>9}{:>9}{:>12}{:>14}",
-        "", "tokens", "served", "refused", "failed", "unanswered", "last after ms"
+        "", "tokens", "served", "rejected", "failed", "unanswered", "last after ms"
     );
 }
 
@@ -704,9 +704,9 @@ async fn cold() {
     }
 }
 
-async fn refusals() {
+async fn rejections() {
     storm_heading(&format!(
-        "{STORM} callers are refused one token, 20 ms after they sent it"
+        "{STORM} callers are rejected one token, 20 ms after they sent it"
     ));
     for (name, make) in MAKERS {
         let endpoint = Endpoint::default();

@@ -285,7 +285,7 @@ fn spread() {
                 let token = Token::new(format!("token-{}", asked.len()));
                 async { Ok(token?.expires_in(Duration::from_secs(3_600))) }
             });
-            let schedule = Schedule::default().keep_warm(true);
+            let schedule = Schedule::default().background_refresh(true);
             kept.push(TokenCache::builder(source).schedule(schedule).build());
         }
         tokio::time::sleep(Duration::from_secs(3_599)).await;

@@ -31,7 +31,7 @@ use tower::{
     util::BoxCloneSyncService,
 };
 use tower_bearer::{
-    BearerAuthLayer, ClientAuth, RefreshTokenSource, TokenEndpoint, TokenError,
+    BearerAuthLayer, ClientAuth, OAuthClient, RefreshTokenSource, TokenError,
     testing::{self, AuthorizationServer, Dialect},
 };
 use tower_http::trace::TraceLayer;
@@ -54,7 +54,7 @@ pub(crate) fn outbound(session: BearerAuthLayer) -> Outbound {
     )
 }
 
-/// A refusal of our token that could not be healed says nothing to our callers, who have none: it is a failure of ours.
+/// A rejection of our token that could not be healed says nothing to our callers, who have none: it is a failure of ours.
 fn ours<B>(outcome: Result<http::Response<B>, BoxError>) -> Result<Response, BoxError>
 where
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
@@ -197,7 +197,7 @@ async fn show() -> Result<(), BoxError> {
     .await?;
 
     let token_url = format!("{}{}", tokens.url(), server.token_path());
-    let endpoint = TokenEndpoint::new(token_url)?.client_auth(ClientAuth::basic(
+    let endpoint = OAuthClient::new(token_url)?.client_auth(ClientAuth::client_secret_basic(
         AuthorizationServer::CLIENT_ID,
         AuthorizationServer::CLIENT_SECRET,
     ));
@@ -225,7 +225,7 @@ async fn show() -> Result<(), BoxError> {
     let (pieces, body) = mpsc::channel(1);
     let body = ReceiverStream::new(body).map(|piece| Ok::<_, io::Error>(Frame::data(piece)));
     let request = Request::post(format!("{url}/upload"))
-        // Not the API's business, and it would be refused there.
+        // Not the API's business, and it would be rejected there.
         .header(header::AUTHORIZATION, "Bearer of the gateway's caller")
         .body(Body::new(StreamBody::new(body)))?;
     // Its beginning was sent with a token that is no longer good, so it is sent twice.

@@ -20,7 +20,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use support::{check, site::Site};
+use support::{check, local_vendor::LocalVendor};
 use tokio::{
     io::AsyncReadExt,
     process::{Child, Command},
@@ -28,8 +28,8 @@ use tokio::{
 };
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 use tower_bearer::{
-    BearerAuth, BearerAuthLayer, ClientAuth, Origins, RedisStore, RefreshTokenSource, ReplayBody,
-    TokenEndpoint,
+    BearerAuth, BearerAuthLayer, ClientAuth, OAuthClient, Origins, RedisStore, RefreshTokenSource,
+    ReplayBody,
     testing::{AuthorizationServer, Dialect},
 };
 
@@ -46,7 +46,7 @@ fn session(
     let store = RedisStore::new(redis_url, name)?
         // Nothing of this example is to stay behind; yours should live longer than a refresh token does.
         .session_ttl(Duration::from_secs(60));
-    let endpoint = TokenEndpoint::new(token_url)?.client_auth(ClientAuth::basic(
+    let endpoint = OAuthClient::new(token_url)?.client_auth(ClientAuth::client_secret_basic(
         AuthorizationServer::CLIENT_ID,
         AuthorizationServer::CLIENT_SECRET,
     ));
@@ -125,14 +125,14 @@ async fn order(name: &str, token_url: &str, api: &str) -> Result<(), BoxError> {
 
 async fn fleet(redis_url: &str) -> Result<(), BoxError> {
     let server = AuthorizationServer::new(Dialect::Rfc6749).detect_reuse(true);
-    let site = Site::open(server.clone()).await?;
+    let vendor = LocalVendor::open(server.clone()).await?;
     let name = format!("example-{:016x}", fastrand::u64(..));
     let refresh_token = server.issue_refresh_token();
-    let token_url = format!("{}{}", site.url(), server.token_path());
+    let token_url = format!("{}{}", vendor.url(), server.token_path());
 
     let launch = || -> Result<Child, BoxError> {
         let process = Command::new(env::current_exe()?)
-            .args(["member", &name, &token_url, &site.url()])
+            .args(["member", &name, &token_url, &vendor.url()])
             .env("REDIS_URL", redis_url)
             .env("REFRESH_TOKEN", &refresh_token)
             .stdout(Stdio::piped())
@@ -164,14 +164,14 @@ async fn fleet(redis_url: &str) -> Result<(), BoxError> {
         )?;
     }
     println!(
-        "Tokens were revoked {revoked} times: {} refreshes, {} requests refused, {} orders accepted.",
+        "Tokens were revoked {revoked} times: {} refreshes, {} requests rejected, {} orders accepted.",
         server.refreshes(),
-        site.api.refused(),
-        site.api.accepted()
+        vendor.api.rejected(),
+        vendor.api.accepted()
     );
     check(
         "all orders were accepted",
-        site.api.accepted() == PROCESSES * ORDERS,
+        vendor.api.accepted() == PROCESSES * ORDERS,
     )?;
     check(
         "each refresh token was used once",

@@ -19,7 +19,7 @@ use support::check;
 use tokio::task::JoinSet;
 use tower::{BoxError, Layer, ServiceExt};
 use tower_bearer::{
-    BearerAuth, BearerAuthLayer, ClientAuth, RefreshTokenSource, ReplayBody, TokenEndpoint,
+    BearerAuth, BearerAuthLayer, ClientAuth, OAuthClient, RefreshTokenSource, ReplayBody,
     testing::{self, AuthorizationServer, Dialect},
 };
 
@@ -64,7 +64,7 @@ async fn show() -> Result<(), BoxError> {
     let orders = testing::serve(api.clone()).await?;
 
     let token_url = format!("{}{}", tokens.url(), server.token_path());
-    let endpoint = TokenEndpoint::new(token_url)?.client_auth(ClientAuth::basic(
+    let endpoint = OAuthClient::new(token_url)?.client_auth(ClientAuth::client_secret_basic(
         AuthorizationServer::CLIENT_ID,
         AuthorizationServer::CLIENT_SECRET,
     ));
@@ -91,9 +91,9 @@ async fn show() -> Result<(), BoxError> {
         server.revoke_access_tokens();
     }
     println!(
-        "{} refreshes, {} requests refused and sent again",
+        "{} refreshes, {} requests rejected and sent again",
         server.refreshes(),
-        api.refused()
+        api.rejected()
     );
     check(
         "one refresh got the first token, another the second",

@@ -21,8 +21,7 @@ use hyper_util::{
 use tokio::{task::JoinSet, time::timeout};
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use tower_bearer::{
-    BearerAuth, BearerAuthLayer, ClientAuth, Origins, RefreshTokenSource, ReplayBody,
-    TokenEndpoint,
+    BearerAuth, BearerAuthLayer, ClientAuth, OAuthClient, Origins, RefreshTokenSource, ReplayBody,
     testing::{self, AuthorizationServer, Dialect, ProtectedApi},
 };
 
@@ -34,7 +33,7 @@ fn session(
     refresh_token: String,
     api_url: &str,
 ) -> Result<BearerAuth<HttpClient>, BoxError> {
-    let endpoint = TokenEndpoint::new(token_url)?.client_auth(ClientAuth::basic(
+    let endpoint = OAuthClient::new(token_url)?.client_auth(ClientAuth::client_secret_basic(
         AuthorizationServer::CLIENT_ID,
         AuthorizationServer::CLIENT_SECRET,
     ));
@@ -137,7 +136,7 @@ struct Row {
     requests: usize,
     ok: usize,
     received: usize,
-    refused: usize,
+    rejected: usize,
     refreshes: usize,
     took: Duration,
 }
@@ -159,7 +158,7 @@ impl<'a> Table<'a> {
             requests: answers.len(),
             ok: answers.iter().filter(|status| status.is_success()).count(),
             received: self.api.received() - before(|row| row.received),
-            refused: self.api.refused() - before(|row| row.refused),
+            rejected: self.api.rejected() - before(|row| row.rejected),
             refreshes: self.server.refreshes() - before(|row| row.refreshes),
             took: self.since.elapsed(),
         };
@@ -170,7 +169,7 @@ impl<'a> Table<'a> {
     fn print(&self) {
         println!(
             "{:<26}{:>8}{:>8}{:>10}{:>9}{:>11}{:>10}",
-            "requests", "sent", "200", "arrived", "refused", "refreshes", "took"
+            "requests", "sent", "200", "arrived", "rejected", "refreshes", "took"
         );
         for row in &self.rows {
             println!(
@@ -179,7 +178,7 @@ impl<'a> Table<'a> {
                 row.requests,
                 row.ok,
                 row.received,
-                row.refused,
+                row.rejected,
                 row.refreshes,
                 row.took.as_millis()
             );
@@ -209,8 +208,8 @@ impl<'a> Table<'a> {
                 "a request was lost to the revocation",
             ),
             (
-                under_way.refused == IN_FLIGHT,
-                "the token was not refused to all in flight",
+                under_way.rejected == IN_FLIGHT,
+                "the token was not rejected to all in flight",
             ),
             (
                 under_way.refreshes == 1,

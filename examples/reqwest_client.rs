@@ -11,12 +11,12 @@ use std::process::ExitCode;
 use support::check;
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 use tower_bearer::{
-    BearerAuth, BearerAuthLayer, ClientAuth, RefreshTokenSource, ReqwestTransport, TokenEndpoint,
+    BearerAuth, BearerAuthLayer, ClientAuth, OAuthClient, RefreshTokenSource, ReqwestTransport,
     TokenError,
     testing::{self, AuthorizationServer, Dialect},
 };
 
-type Session = BearerAuth<ReqwestTransport>;
+type StoredSession = BearerAuth<ReqwestTransport>;
 
 /// One reqwest client for both, token requests and the API. It follows no redirects, or the secrets of a token request
 /// would be posted wherever the answer points.
@@ -24,10 +24,10 @@ fn session(
     reqwest: reqwest::Client,
     token_url: &str,
     refresh_token: String,
-) -> Result<Session, TokenError> {
+) -> Result<StoredSession, TokenError> {
     let transport = ReqwestTransport::new(reqwest);
-    let endpoint = TokenEndpoint::with_transport(token_url, transport.clone())?.client_auth(
-        ClientAuth::basic(
+    let endpoint = OAuthClient::with_transport(token_url, transport.clone())?.client_auth(
+        ClientAuth::client_secret_basic(
             AuthorizationServer::CLIENT_ID,
             AuthorizationServer::CLIENT_SECRET,
         ),
@@ -42,7 +42,7 @@ fn session(
 
 /// Sends what was built with reqwest, and gives what reqwest gives.
 async fn send(
-    session: &Session,
+    session: &StoredSession,
     request: reqwest::RequestBuilder,
 ) -> Result<reqwest::Response, BoxError> {
     let request = http::Request::<reqwest::Body>::try_from(request.build()?)?;
@@ -90,7 +90,7 @@ async fn show() -> Result<(), BoxError> {
     }
     check(
         "the order arrived whole, though it was sent twice",
-        echo == b"a bicycle, with a bell" && (api.accepted(), api.refused()) == (2, 1),
+        echo == b"a bicycle, with a bell" && (api.accepted(), api.rejected()) == (2, 1),
     )?;
 
     // The session is over: no error hides the server's own answer, and the reason comes along.

@@ -22,7 +22,7 @@ use tonic::{
 };
 use tower::{BoxError, ServiceBuilder, service_fn, util::BoxCloneSyncService};
 use tower_bearer::{
-    BearerAuthLayer, ClientAuth, RefreshTokenSource, ReplayBody, TokenEndpoint, TokenError,
+    BearerAuthLayer, ClientAuth, OAuthClient, RefreshTokenSource, ReplayBody, TokenError,
     TokenErrorKind,
     testing::{self, AuthorizationServer, Dialect},
 };
@@ -79,15 +79,15 @@ async fn show() -> Result<(), BoxError> {
     let echo = testing::serve(service_fn(move |request| {
         let live = live.clone();
         grpc::answer(request, move |token| {
-            let refused = || Status::unauthenticated("the token is not good");
-            live.is_live(token).then_some(()).ok_or_else(refused)
+            let rejected = || Status::unauthenticated("the token is not good");
+            live.is_live(token).then_some(()).ok_or_else(rejected)
         })
     }))
     .await?;
 
     let token_url = format!("{}{}", tokens.url(), server.token_path());
     let log_in = |token_url: &str, refresh_token: String| {
-        let endpoint = TokenEndpoint::new(token_url)?.client_auth(ClientAuth::basic(
+        let endpoint = OAuthClient::new(token_url)?.client_auth(ClientAuth::client_secret_basic(
             AuthorizationServer::CLIENT_ID,
             AuthorizationServer::CLIENT_SECRET,
         ));

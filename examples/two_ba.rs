@@ -6,7 +6,7 @@ mod support;
 
 use std::process::ExitCode;
 
-use support::{check, options::Options, show::header, site::Site};
+use support::{check, local_vendor::LocalVendor, options::Options, show::header};
 use tower::BoxError;
 use tower_bearer::{
     FileStore, Origins,
@@ -63,8 +63,8 @@ async fn main() -> ExitCode {
 }
 
 async fn embedded() -> Result<(), BoxError> {
-    let site = Site::open(AuthorizationServer::new(Dialect::TwoBa)).await?;
-    let first = site.server.issue_refresh_token();
+    let vendor = LocalVendor::open(AuthorizationServer::new(Dialect::TwoBa)).await?;
+    let first = vendor.server.issue_refresh_token();
     let (id, secret) = (
         AuthorizationServer::CLIENT_ID,
         AuthorizationServer::CLIENT_SECRET,
@@ -72,10 +72,10 @@ async fn embedded() -> Result<(), BoxError> {
 
     // As with the vendor, but for where it is.
     let source = TwoBa::new(id, secret, first.as_str())
-        .token_url(format!("{}/OAuth/Token", site.url()))
-        .origins(Origins::only([site.url()])?)
+        .token_url(format!("{}/OAuth/Token", vendor.url()))
+        .origins(Origins::only([vendor.url()])?)
         .build()?;
-    let spoken = site.tour(source).await?;
+    let spoken = vendor.walk_through(source).await?;
 
     let [once, again] = &spoken[..] else {
         return Err("there should have been two refreshes".into());
@@ -102,6 +102,6 @@ async fn embedded() -> Result<(), BoxError> {
     let next = again.param("refresh_token");
     check(
         "the second refresh is by the token that came of the first",
-        next.is_some() && next != Some(&first) && site.server.refreshes() == 2,
+        next.is_some() && next != Some(&first) && vendor.server.refreshes() == 2,
     )
 }

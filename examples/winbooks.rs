@@ -7,7 +7,7 @@ mod support;
 use std::process::ExitCode;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use support::{check, options::Options, show::header, site::Site};
+use support::{check, local_vendor::LocalVendor, options::Options, show::header};
 use tower::BoxError;
 use tower_bearer::{
     FileStore,
@@ -57,17 +57,17 @@ async fn main() -> ExitCode {
 }
 
 async fn embedded() -> Result<(), BoxError> {
-    let site = Site::open(AuthorizationServer::new(Dialect::Winbooks)).await?;
-    let exchange_token = site.server.issue_exchange_token();
+    let vendor = LocalVendor::open(AuthorizationServer::new(Dialect::Winbooks)).await?;
+    let exchange_token = vendor.server.issue_exchange_token();
 
     // As with the vendor, but for the host.
     let source = Winbooks::new(
-        site.url(),
+        vendor.url(),
         AuthorizationServer::EMAIL,
         exchange_token.as_str(),
     )
     .build()?;
-    let spoken = site.tour(source).await?;
+    let spoken = vendor.walk_through(source).await?;
 
     let [exchange, refresh] = &spoken[..] else {
         return Err("there should have been an exchange and a refresh".into());

@@ -7,7 +7,7 @@ mod support;
 use std::{process::ExitCode, time::Duration};
 
 use serde_json::{Value, json};
-use support::{check, options::Options, show::header, site::Site};
+use support::{check, local_vendor::LocalVendor, options::Options, show::header};
 use tower::BoxError;
 use tower_bearer::{
     FileStore, Origins,
@@ -73,8 +73,8 @@ async fn main() -> ExitCode {
 }
 
 async fn embedded() -> Result<(), BoxError> {
-    let site = Site::open(AuthorizationServer::new(Dialect::Xoxoday)).await?;
-    let first = site.server.issue_refresh_token();
+    let vendor = LocalVendor::open(AuthorizationServer::new(Dialect::Xoxoday)).await?;
+    let first = vendor.server.issue_refresh_token();
     let (id, secret) = (
         AuthorizationServer::CLIENT_ID,
         AuthorizationServer::CLIENT_SECRET,
@@ -82,11 +82,11 @@ async fn embedded() -> Result<(), BoxError> {
 
     // As with the vendor, but for where it is; and the vendor wants a minute between two refreshes.
     let source = Xoxoday::new(id, secret, first.as_str())
-        .token_url(format!("{}/chef/v1/oauth/token/user", site.url()))
-        .origins(Origins::only([site.url()])?)
+        .token_url(format!("{}/chef/v1/oauth/token/user", vendor.url()))
+        .origins(Origins::only([vendor.url()])?)
         .schedule(Xoxoday::default_schedule().min_interval(Duration::ZERO))
         .build()?;
-    let spoken = site.tour(source).await?;
+    let spoken = vendor.walk_through(source).await?;
 
     let [once, again] = &spoken[..] else {
         return Err("there should have been two refreshes".into());
@@ -113,6 +113,6 @@ async fn embedded() -> Result<(), BoxError> {
     let next = again.param("refresh_token");
     check(
         "the second refresh is by the token that came of the first",
-        next.is_some() && next != Some(&first) && site.server.refreshes() == 2,
+        next.is_some() && next != Some(&first) && vendor.server.refreshes() == 2,
     )
 }

@@ -66,15 +66,15 @@ pub enum TokenErrorKind {
     InvalidResponse,
     /// The token endpoint does not accept the client's identification (`invalid_client`, RFC 6749 §5.2).
     InvalidClient,
-    /// The token endpoint refuses the request for another reason that repeating it cannot mend.
+    /// The token endpoint rejects the request for another reason that repeating it cannot mend.
     InvalidRequest,
     /// The refresh or exchange token is no longer good: a person must log in again or bring a new one.
     ReauthRequired,
     /// A token that no header may carry, or an empty one.
     InvalidToken,
-    /// The API refuses tokens as soon as they are issued.
+    /// The API rejects tokens as soon as they are issued.
     Rejected,
-    /// A refused request was not sent again: its body or its method does not allow it, or the budget is used up.
+    /// A rejected request was not sent again: its body or its method does not allow it, or the budget is used up.
     NotReplayed,
     /// The session could not be loaded from or saved to its store.
     Store,
@@ -99,11 +99,11 @@ impl TokenErrorKind {
             Self::RateLimited => "too many token requests",
             Self::InvalidResponse => "the token endpoint's answer was not understood",
             Self::InvalidClient => "the token endpoint does not know this client",
-            Self::InvalidRequest => "the token endpoint refused the request",
+            Self::InvalidRequest => "the token endpoint rejected the request",
             Self::ReauthRequired => "a person must authorize again",
             Self::InvalidToken => "not a usable token",
-            Self::Rejected => "the API refuses tokens as soon as they are issued",
-            Self::NotReplayed => "the refused request was not sent again",
+            Self::Rejected => "the API rejects tokens as soon as they are issued",
+            Self::NotReplayed => "the rejected request was not sent again",
             Self::Store => "the session store failed",
             Self::LeaseLost => "the session was saved by another process",
             Self::InsecureOrigin => "a token may not leave over an insecure connection",
@@ -229,8 +229,8 @@ impl TokenError {
 
     /// The same failure, with what to do about it in the words of one who knows the vendor.
     #[must_use]
-    pub(crate) fn with_advice(self, advice: String) -> Self {
-        self.edit(|inner| inner.message = advice.into())
+    pub(crate) fn with_reauth_hint(self, reauth_hint: String) -> Self {
+        self.edit(|inner| inner.message = reauth_hint.into())
     }
 
     /// The same failure, with more to be said about it.

@@ -1,5 +1,5 @@
 //! One Tower layer that keeps a session with an OAuth-style API alive: it gets tokens, puts them on requests, renews them
-//! before they run out, and when the server refuses one, gets another and sends the request again. Your code sees an
+//! before they run out, and when the server rejects one, gets another and sends the request again. Your code sees an
 //! ordinary [`tower::Service`] and never thinks of tokens.
 //!
 //! # How to use it
@@ -15,7 +15,7 @@
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), tower::BoxError> {
 //! // Anything that yields tokens; there are sources for refresh and exchange tokens, and presets for vendors.
 //! let source = source_fn(|request| async move {
-//!     let secret = if request.refused_token().is_some() { "second" } else { "first" };
+//!     let secret = if request.rejected_token().is_some() { "second" } else { "first" };
 //!     Ok(Token::new(secret)?.expires_in(Duration::from_secs(900)))
 //! });
 //!
@@ -30,14 +30,14 @@
 //!
 //! let request = Request::post("https://api.example.com/orders").body(String::from("one of each"))?;
 //! let response = client.ready().await?.call(request).await?;
-//! assert_eq!(response.status(), StatusCode::OK); // refused, renewed, sent again
+//! assert_eq!(response.status(), StatusCode::OK); // rejected, renewed, sent again
 //! # Ok(()) }
 //! ```
 //!
 //! | You have | Use |
 //! |---|---|
 //! | an account at Winbooks, 2BA or Xoxoday | a preset of [`provider`] |
-//! | a refresh token, and a token endpoint | [`RefreshTokenSource`] with a [`TokenEndpoint`] |
+//! | a refresh token, and a token endpoint | [`RefreshTokenSource`] with a [`OAuthClient`] |
 //! | a long-lived token or assertion to exchange | [`ExchangeTokenSource`] |
 //! | something else that yields tokens | [`source_fn`], or [`TokenSource`] for a type of your own |
 //! | more than one use for the same session | a [`TokenCache`], and layers [from](BearerAuthLayer::from) it |
@@ -51,10 +51,10 @@
 //!                           │                                                         ▲ the answer, or the
 //!                         tower::retry::Retry<RefreshOnReject, …>                     │ server's own 401
 //!                           │                                                         │
-//!                         Authorize<S>              may this token go to this origin? │
+//!                         AddToken<S>              may this token go to this origin? │
 //!                           │        token? ─► TokenCache ─ fresh: lock-free read ────┘
 //!                           │                     │         due: served, and renewed behind
-//!                           ▼                     │         none, expired or refused: waits for the one flight
+//!                           ▼                     │         none, expired or rejected: waits for the one flight
 //!                         inner S                 ▼
 //!                                               flight      a detached task, one per cache
 //!                                                 ▼
@@ -62,18 +62,18 @@
 //!                                                 │  lease → load → adopt what another process got, or:
 //!                                                 │  POST → merge → save durably → publish → release
 //!                                                 ▼
-//!                                   TokenEndpoint (any Service)    TokenStore
+//!                                   OAuthClient (any Service)    TokenStore
 //! ```
 //!
-//! Three parts make the whole, and each is of use alone: [`AuthorizeLayer`] puts the token on and never retries,
+//! Three parts make the whole, and each is of use alone: [`AddTokenLayer`] puts the token on and never retries,
 //! [`RefreshOnReject`] is a [`tower::retry::Policy`], and [`ReplayBody`] makes any body replayable up to a limit.
 //!
 //! # What it promises
 //!
 //! - *One flight*: however many requests need a token, one call gets it, and a caller who leaves does not abort it.
-//! - *By generation*: a late refusal of an old token never costs the new one.
+//! - *By generation*: a late rejection of an old token never costs the new one.
 //! - *Fail-soft*: while the current token is usable, a failing refresh disturbs nobody; and nothing hammers a server that
-//!   fails, limits, or refuses all it issues.
+//!   fails, limits, or rejects all it issues.
 //! - *The caller's answer*: a request that can't be healed gets the server's own response, unread, with the reason, a
 //!   [`TokenError`], in its extensions.
 //! - *Durable before visible*: a rotated refresh token is saved before its access token is used.
@@ -89,53 +89,61 @@
 //!
 //! | Feature | Default | What for |
 //! |---|---|---|
-//! | `reqwest` | yes | the default transport of token requests, over rustls: `TokenEndpoint::new` and the presets' `build` |
+//! | `reqwest` | yes | the default transport of token requests, over rustls: `OAuthClient::new` and the presets' `build` |
 //! | `file-store` | no | `FileStore`: a session that the processes of one machine share, and that survives them |
 //! | `redis-store` | no | `RedisStore`: a session that processes on many hosts share |
 //! | `testing` | no | an authorization server and a protected API as in-memory services, with faults to order |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-pub mod authorize;
-pub mod body;
-pub mod cache;
-pub mod clock;
-pub mod endpoint;
-pub mod error;
-pub mod layer;
+mod body;
+mod cache;
+mod challenge;
+mod clock;
+mod error;
+mod freshness;
+mod middleware;
+mod oauth;
+mod origins;
 pub mod provider;
-pub mod retry;
-pub mod service;
-pub mod source;
-pub mod store;
+mod schedule;
+mod source;
+mod store;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
-pub mod token;
+mod token;
+mod token_source;
 
-pub use authorize::{Authorize, AuthorizeLayer, Origins};
-pub use body::ReplayBody;
-pub use cache::{CacheStatus, Schedule, TokenCache, TokenState};
-pub use clock::Clock;
 #[cfg(feature = "reqwest")]
-pub use endpoint::ReqwestTransport;
-pub use endpoint::{BodyFormat, ClientAuth, TokenEndpoint};
-pub use error::{TokenError, TokenErrorKind};
-pub use layer::BearerAuthLayer;
-pub use retry::{
-    BearerChallenge, ClassifyResponse, InspectBodyLayer, RefreshOnReject, RejectOnTrailersLayer,
-    ResponseHead, Verdict,
-};
-pub use service::BearerAuth;
-pub use source::{ExchangeTokenSource, RefreshTokenSource, TokenRequest, TokenSource, source_fn};
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+pub use self::oauth::{ReqwestFuture, ReqwestTransport};
 #[cfg(feature = "file-store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file-store")))]
-pub use store::FileStore;
+pub use self::store::{FileLease, FileStore};
 #[cfg(feature = "redis-store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis-store")))]
-pub use store::RedisStore;
-pub use store::{MemoryStore, Session, StoreLease, TokenStore};
-pub use token::Token;
+pub use self::store::{RedisLease, RedisStore};
+pub use self::{
+    body::{PEEK_LIMIT, Peek, PeekBody, REPLAY_LIMIT, ReplayBody, ReplayError},
+    cache::{CacheStatus, TokenCache, TokenCacheBuilder, TokenState},
+    challenge::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict},
+    clock::Clock,
+    error::{TokenError, TokenErrorKind},
+    middleware::{
+        AddToken, AddTokenFuture, AddTokenLayer, BearerAuth, BearerAuthFuture, BearerAuthLayer,
+        Drain, InspectBody, InspectBodyFuture, InspectBodyLayer, InspectFn, RefreshOnReject,
+        RejectOnTrailers, RejectOnTrailersBody, RejectOnTrailersFuture, RejectOnTrailersLayer,
+        Renewed,
+    },
+    oauth::{BodyFormat, ClientAuth, OAuthClient},
+    origins::Origins,
+    schedule::Schedule,
+    source::{ExchangeTokenSource, RefreshTokenSource},
+    store::{MemoryLease, MemoryStore, StoreLease, StoredSession, TokenStore},
+    token::Token,
+    token_source::{SourceFn, TokenContext, TokenSource, source_fn},
+};
 
 /// The README's snippets compile.
 #[cfg(doctest)]

@@ -52,7 +52,7 @@ struct Inner {
 /// When a token ends, as far as its source knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expiry {
-    /// Used until refused.
+    /// Used until rejected.
     Unknown,
     /// Counted from when the source was asked.
     In(Duration),
@@ -76,16 +76,16 @@ pub(crate) struct Expires {
 }
 
 /// The bytes of a header value; wiped when dropped.
-struct Zeroised(SecretBox<Box<[u8]>>);
+struct ZeroizedBytes(SecretBox<Box<[u8]>>);
 
-impl AsRef<[u8]> for Zeroised {
+impl AsRef<[u8]> for ZeroizedBytes {
     fn as_ref(&self) -> &[u8] {
         self.0.expose_secret()
     }
 }
 
 impl Token {
-    /// A token that lives until it is refused, unless [`expires_in`](Token::expires_in) or
+    /// A token that lives until it is rejected, unless [`expires_in`](Token::expires_in) or
     /// [`expires_at`](Token::expires_at) say more.
     ///
     /// # Errors
@@ -113,7 +113,7 @@ impl Token {
         let mut value = Vec::with_capacity(PREFIX.len() + secret.len());
         value.extend_from_slice(PREFIX.as_bytes());
         value.extend_from_slice(secret.as_bytes());
-        let value = Zeroised(SecretBox::new(Box::new(value.into_boxed_slice())));
+        let value = ZeroizedBytes(SecretBox::new(Box::new(value.into_boxed_slice())));
         let mut header =
             HeaderValue::from_maybe_shared(Bytes::from_owner(value)).map_err(|error| {
                 TokenError::new(TokenErrorKind::InvalidToken, "no header value").with_source(error)

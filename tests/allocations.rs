@@ -11,9 +11,8 @@ use std::{
 };
 use tower::{Layer, Service, service_fn};
 use tower_bearer::{
-    AuthorizeLayer, BearerAuthLayer, RejectOnTrailersLayer, Token, TokenCache,
-    body::{REPLAY_LIMIT, ReplayBody},
-    source_fn,
+    AddTokenLayer, BearerAuthLayer, REPLAY_LIMIT, RejectOnTrailersLayer, ReplayBody, Token,
+    TokenCache, source_fn,
 };
 
 fn drain<B>(mut body: B)
@@ -83,7 +82,7 @@ async fn a_request_with_a_fresh_token_costs_only_what_a_replay_needs() {
         Ok(Token::new("abc")?.expires_in(Duration::from_secs(3_600)))
     }));
     cache.token().await.unwrap();
-    let authorize = AuthorizeLayer::from(cache.clone());
+    let authorize = AddTokenLayer::from(cache.clone());
     let bearer = BearerAuthLayer::from(cache);
     let (empty, full) = (
         Empty::<Bytes>::new(),

@@ -5,11 +5,11 @@ mod support;
 use std::{future::Future, net::TcpListener, time::Duration};
 
 use http::{Request, Response, StatusCode};
-use support::{API, TOKEN_URL, assert_hides, failure, get, refusal, send, source};
+use support::{API, TOKEN_URL, assert_hides, failure, get, rejection, send, source};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 use tower_bearer::{
-    BearerAuthLayer, ClientAuth, Origins, RefreshTokenSource, Token, TokenCache, TokenEndpoint,
+    BearerAuthLayer, ClientAuth, OAuthClient, Origins, RefreshTokenSource, Token, TokenCache,
     TokenError, TokenErrorKind, source_fn,
     testing::{AuthorizationServer, Dialect, Fault},
 };
@@ -17,8 +17,11 @@ use tower_bearer::{
 const SECRET: &str = "hunter2";
 
 /// A session whose every secret is `hunter2`, at `url`.
-fn secretive(endpoint: TokenEndpoint) -> RefreshTokenSource {
-    RefreshTokenSource::new(endpoint.client_auth(ClientAuth::post("id", SECRET)), SECRET)
+fn secretive(endpoint: OAuthClient) -> RefreshTokenSource {
+    RefreshTokenSource::new(
+        endpoint.client_auth(ClientAuth::client_secret_post("id", SECRET)),
+        SECRET,
+    )
 }
 
 fn standard() -> AuthorizationServer {
@@ -29,8 +32,8 @@ fn standard() -> AuthorizationServer {
 async fn met(fault: Fault) -> TokenError {
     let server = standard();
     server.fault_always(fault);
-    let endpoint = TokenEndpoint::with_transport(TOKEN_URL, server).unwrap();
-    refusal(secretive(endpoint)).await
+    let endpoint = OAuthClient::with_transport(TOKEN_URL, server).unwrap();
+    rejection(secretive(endpoint)).await
 }
 
 #[track_caller]
@@ -47,7 +50,7 @@ fn assert_told(error: &TokenError, kind: TokenErrorKind, parts: &[&str]) {
 // Addresses.
 
 #[test]
-fn a_malformed_address_is_refused_with_what_is_wrong_and_what_is_wanted() {
+fn a_malformed_address_is_rejected_with_what_is_wrong_and_what_is_wanted() {
     for (url, wrong) in [
         ("", "has no scheme"),
         ("login.example.com/token", "has no scheme"),
@@ -65,8 +68,8 @@ fn a_malformed_address_is_refused_with_what_is_wrong_and_what_is_wanted() {
         ("hunter2://login.example.com", "scheme other than https"),
     ] {
         for outcome in [
-            TokenEndpoint::new(url),
-            TokenEndpoint::with_transport(url, standard()),
+            OAuthClient::new(url),
+            OAuthClient::with_transport(url, standard()),
         ] {
             let error = outcome.expect_err(url);
             let wanted = "wanted: an absolute URL such as https://";
@@ -84,7 +87,7 @@ fn plain_http_is_for_this_machine_only() {
         "localhost.example.com",
     ] {
         let url = format!("http://{host}/token?key=hunter2");
-        let error = TokenEndpoint::new(&url).expect_err(&url);
+        let error = OAuthClient::new(&url).expect_err(&url);
         assert_told(&error, TokenErrorKind::InsecureOrigin, &[host, "use https"]);
 
         let error = Origins::only([format!("http://{host}")]).unwrap_err();
@@ -95,13 +98,13 @@ fn plain_http_is_for_this_machine_only() {
         );
     }
     for host in ["localhost:8080", "127.0.0.1", "[::1]:1"] {
-        TokenEndpoint::new(format!("http://{host}/token")).expect(host);
+        OAuthClient::new(format!("http://{host}/token")).expect(host);
         let _ = Origins::only([format!("http://{host}")]).expect(host);
     }
 }
 
 #[test]
-fn what_is_no_origin_is_refused() {
+fn what_is_no_origin_is_rejected() {
     for (origin, wrong) in [
         ("api.example.com", "not a URL"),
         ("https://api.example.com/v1", "no path"),
@@ -186,7 +189,7 @@ async fn an_endpoint_that_cannot_be_reached_is_named_without_its_query() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let endpoint = TokenEndpoint::new(format!("http://{address}/token?key=hunter2")).unwrap();
+    let endpoint = OAuthClient::new(format!("http://{address}/token?key=hunter2")).unwrap();
     let client = BearerAuthLayer::new(secretive(endpoint)).layer(standard().api());
 
     let error = failure(send(&client, get(API)).await);
@@ -223,7 +226,7 @@ async fn an_endpoint_that_never_answers_is_given_up() {
         let server = standard();
         // Given up, tried once more, and given up again.
         server.fault_next(2, &fault);
-        let error = refusal(source(&server)).await;
+        let error = rejection(source(&server)).await;
         assert_eq!(since.elapsed().as_secs(), 60);
         let parts = ["POST https://login.example.com/token took longer than 30s"];
         assert_told(&error, TokenErrorKind::Timeout, &parts);
@@ -333,7 +336,7 @@ async fn an_answer_without_a_token_says_what_was_there_instead() {
     );
     let server = standard();
     server.fault(Fault::NoAccessToken);
-    let error = refusal(source(&server)).await;
+    let error = rejection(source(&server)).await;
     assert_told(&error, TokenErrorKind::InvalidResponse, &["access_token"]);
 }
 
@@ -346,8 +349,8 @@ async fn a_redirect_of_the_token_endpoint_is_not_followed() {
             location: "https://evil.example/token?key=hunter2".parse().unwrap(),
         };
         server.fault(fault);
-        let endpoint = TokenEndpoint::with_transport(TOKEN_URL, server.clone()).unwrap();
-        let error = refusal(secretive(endpoint)).await;
+        let endpoint = OAuthClient::with_transport(TOKEN_URL, server.clone()).unwrap();
+        let error = rejection(secretive(endpoint)).await;
         let status = format!("HTTP {code}");
         assert_told(&error, TokenErrorKind::InvalidResponse, &[&status]);
         assert_hides(&error, &["evil.example"]);

@@ -18,8 +18,8 @@ use tokio::{
     time::{Instant, advance, sleep},
 };
 use tower_bearer::{
-    Clock, Schedule, Token, TokenCache, TokenError, TokenErrorKind, TokenRequest, TokenSource,
-    TokenState, cache::TokenCacheBuilder,
+    Clock, Schedule, Token, TokenCache, TokenCacheBuilder, TokenContext, TokenError,
+    TokenErrorKind, TokenSource, TokenState,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,9 +38,9 @@ struct Inner {
     fails: Mutex<Option<TokenError>>,
     same: AtomicBool,
     panics: AtomicBool,
-    mended: AtomicBool,
+    has_changed: AtomicBool,
     probes: AtomicUsize,
-    keep_warm: AtomicBool,
+    background_refresh: AtomicBool,
 }
 
 impl Numbered {
@@ -77,7 +77,7 @@ impl Numbered {
 }
 
 impl TokenSource for Numbered {
-    async fn token(&self, _: TokenRequest) -> Result<Token, TokenError> {
+    async fn token(&self, _: TokenContext) -> Result<Token, TokenError> {
         let number = self.0.calls.fetch_add(1, Ordering::SeqCst) + 1;
         self.0.started.lock().unwrap().push(Instant::now());
         let takes = *self.0.takes.lock().unwrap();
@@ -102,13 +102,13 @@ impl TokenSource for Numbered {
         })
     }
 
-    async fn mended(&self) -> bool {
+    async fn has_changed(&self) -> bool {
         self.0.probes.fetch_add(1, Ordering::SeqCst);
-        self.0.mended.load(Ordering::SeqCst)
+        self.0.has_changed.load(Ordering::SeqCst)
     }
 
     fn schedule(&self) -> Schedule {
-        Schedule::default().keep_warm(self.0.keep_warm.load(Ordering::SeqCst))
+        Schedule::default().background_refresh(self.0.background_refresh.load(Ordering::SeqCst))
     }
 }
 
@@ -268,7 +268,7 @@ mod one_flight {
     #[tokio::test(start_paused = true)]
     async fn a_source_that_hangs_is_given_up() {
         let source = Numbered::living(900).takes(Duration::from_secs(1 << 30));
-        let cache = source.cache().attempt_limit(10 * SECOND).build();
+        let cache = source.cache().refresh_timeout(10 * SECOND).build();
         let error = cache.token().await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::Timeout);
         assert!(error.to_string().contains("10s"), "{error}");
@@ -449,7 +449,7 @@ mod runtimes {
     }
 
     impl TokenSource for Alone {
-        async fn token(&self, _: TokenRequest) -> Result<Token, TokenError> {
+        async fn token(&self, _: TokenContext) -> Result<Token, TokenError> {
             let number = self.calls.fetch_add(1, Ordering::SeqCst);
             if self.busy.swap(true, Ordering::SeqCst) {
                 self.overlaps.fetch_add(1, Ordering::SeqCst);
@@ -480,24 +480,24 @@ mod generations {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn ten_thousand_refusals_of_one_token_are_one_refresh() {
+    async fn ten_thousand_rejections_of_one_token_are_one_refresh() {
         for seed in 0..20 {
             let mut rng = fastrand::Rng::with_seed(seed);
             let source = Numbered::default().takes(Duration::from_millis(30));
             let cache = source.cache().build();
             let a = cache.token().await.unwrap();
             sleep(5 * SECOND).await;
-            let mut refusals = JoinSet::new();
+            let mut rejections = JoinSet::new();
             for _ in 0..10_000 {
                 // Before, during and after the refresh, which begins with the first and takes 30 ms.
                 let (cache, a, when) = (cache.clone(), a.clone(), rng.u64(0..60));
-                refusals.spawn(async move {
+                rejections.spawn(async move {
                     sleep(Duration::from_millis(when)).await;
                     cache.reject(&a);
                     cache.token().await.unwrap()
                 });
             }
-            for token in refusals.join_all().await {
+            for token in rejections.join_all().await {
                 assert_eq!(secret(&token), "token-2", "seed {seed}");
             }
             assert_eq!(source.calls(), 2, "seed {seed}");
@@ -506,7 +506,7 @@ mod generations {
                 "token-2",
                 "B survives, seed {seed}"
             );
-            assert_eq!(cache.status().refused, 1, "seed {seed}");
+            assert_eq!(cache.status().rejected, 1, "seed {seed}");
         }
     }
 
@@ -548,7 +548,7 @@ mod generations {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refused_token_is_served_on_if_no_other_can_be_had() {
+    async fn a_rejected_token_is_served_on_if_no_other_can_be_had() {
         let source = Numbered::default();
         let cache = source.cache().build();
         let a = cache.token().await.unwrap();
@@ -559,7 +559,7 @@ mod generations {
             cache.token().await.unwrap_err().kind(),
             TokenErrorKind::Server
         );
-        assert_eq!(cache.status().state, TokenState::Refused);
+        assert_eq!(cache.status().state, TokenState::Rejected);
         // The server's own answer tells more than ours.
         assert_eq!(secret(&cache.token().await.unwrap()), "token-1");
         source.fail(None);
@@ -634,7 +634,7 @@ mod fail_soft {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_to_renew_what_is_still_fresh_is_not_fatal() {
+    async fn a_rejection_to_renew_what_is_still_fresh_is_not_fatal() {
         let source = Numbered::living(900);
         let cache = source.cache().build();
         cache.token().await.unwrap();
@@ -709,7 +709,7 @@ mod no_hammering {
         let cache = source.cache().build();
         cache.token().await.unwrap_err();
         source.fail(None);
-        source.0.mended.store(true, Ordering::SeqCst);
+        source.0.has_changed.store(true, Ordering::SeqCst);
         advance(11 * SECOND).await;
         cache.token().await.unwrap_err();
         settle().await;
@@ -780,7 +780,7 @@ mod no_hammering {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tokens_that_are_refused_as_soon_as_they_are_issued_do_not_cost_a_refresh_each() {
+    async fn tokens_that_are_rejected_as_soon_as_they_are_issued_do_not_cost_a_refresh_each() {
         let source = Numbered::default();
         let cache = source.cache().build();
         let start = Instant::now();
@@ -893,7 +893,7 @@ mod clocks {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_unknown_lifetime_is_used_until_it_is_refused() {
+    async fn an_unknown_lifetime_is_used_until_it_is_rejected() {
         let source = Numbered::default();
         let cache = source.cache().build();
         let token = cache.token().await.unwrap();
@@ -909,7 +909,7 @@ mod keeping_warm {
 
     fn warm(lifetime: u64) -> Numbered {
         let source = Numbered::living(lifetime);
-        source.0.keep_warm.store(true, Ordering::SeqCst);
+        source.0.background_refresh.store(true, Ordering::SeqCst);
         source
     }
 
@@ -1065,7 +1065,7 @@ mod model {
     enum Step {
         Pass(u64),
         Ask,
-        Refuse { newest: bool },
+        Reject { newest: bool },
         Break(bool),
         Live(u64),
         SetWall(i64),
@@ -1075,7 +1075,7 @@ mod model {
         let step = prop_oneof![
             4 => (0u64..400).prop_map(Step::Pass),
             6 => Just(Step::Ask),
-            2 => any::<bool>().prop_map(|newest| Step::Refuse { newest }),
+            2 => any::<bool>().prop_map(|newest| Step::Reject { newest }),
             1 => any::<bool>().prop_map(Step::Break),
             1 => (0u64..1_000).prop_map(Step::Live),
             1 => (-2 * DAY..2 * DAY).prop_map(Step::SetWall),
@@ -1100,7 +1100,7 @@ mod model {
                 }
                 Step::Live(seconds) => source.live(Some(Duration::from_secs(seconds))),
                 Step::SetWall(seconds) => clock.step(seconds),
-                Step::Refuse { newest } => {
+                Step::Reject { newest } => {
                     let token = if newest { seen.last() } else { seen.first() };
                     if let Some(token) = token {
                         cache.reject(token);

@@ -28,7 +28,7 @@ async fn save_first(path: &Path) {
 }
 
 /// Loads, and saves over whatever is there; both must fail with the same words, and leave the file as it was.
-async fn refusal(path: &Path) -> String {
+async fn rejection(path: &Path) -> String {
     let before = fs::read(path).ok();
     let store = FileStore::new(path);
     let error = store.load().await.unwrap_err();
@@ -83,7 +83,7 @@ async fn what_is_no_session_is_told_and_never_overwritten() {
     ];
     for (content, told) in cases {
         fs::write(&path, content).unwrap();
-        let error = refusal(&path).await;
+        let error = rejection(&path).await;
         assert!(
             error.contains(told) && error.contains("session.json"),
             "{error}"
@@ -93,11 +93,11 @@ async fn what_is_no_session_is_told_and_never_overwritten() {
 }
 
 #[tokio::test]
-async fn removing_a_refused_file_begins_anew() {
+async fn removing_a_rejected_file_begins_anew() {
     let (_folder, path) = folder();
     save_first(&path).await;
     fs::write(&path, b"").unwrap();
-    refusal(&path).await;
+    rejection(&path).await;
     fs::remove_file(&path).unwrap();
     save_first(&path).await;
 }
@@ -194,12 +194,12 @@ mod unix {
     }
 
     #[tokio::test]
-    async fn a_session_that_others_can_use_is_refused_until_it_is_private() {
+    async fn a_session_that_others_can_use_is_rejected_until_it_is_private() {
         let (_folder, path) = folder();
         save_first(&path).await;
         for mode in [0o640, 0o604, 0o620, 0o602, 0o666] {
             set_mode(&path, mode);
-            let error = refusal(&path).await;
+            let error = rejection(&path).await;
             assert!(error.contains("chmod 600"), "{error}");
         }
         set_mode(&path, 0o600);
@@ -215,7 +215,7 @@ mod unix {
     }
 
     #[tokio::test]
-    async fn a_lock_that_others_could_hold_is_refused() {
+    async fn a_lock_that_others_could_hold_is_rejected() {
         let (_folder, path) = folder();
         save_first(&path).await;
         set_mode(&path.with_file_name("session.json.lock"), 0o644);
@@ -224,13 +224,13 @@ mod unix {
     }
 
     #[tokio::test]
-    async fn links_are_refused_wherever_they_lead() {
+    async fn links_are_rejected_wherever_they_lead() {
         let (folder, path) = folder();
         let elsewhere = folder.path().join("elsewhere.json");
         save_first(&elsewhere).await;
         for target in [elsewhere.clone(), folder.path().join("dangling")] {
             symlink(&target, &path).unwrap();
-            let error = refusal(&path).await;
+            let error = rejection(&path).await;
             assert!(error.contains("symbolic link"), "{error}");
             assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
             assert!(!folder.path().join("dangling").exists());
@@ -264,7 +264,7 @@ mod unix {
     }
 
     #[tokio::test]
-    async fn a_pipe_or_a_folder_in_the_place_of_the_session_is_refused_at_once() {
+    async fn a_pipe_or_a_folder_in_the_place_of_the_session_is_rejected_at_once() {
         let (_folder, path) = folder();
         let made = Command::new("mkfifo").arg("-m600").arg(&path).status();
         if made.is_ok_and(|status| status.success()) {
@@ -278,7 +278,7 @@ mod unix {
     }
 
     #[tokio::test]
-    async fn a_session_that_belongs_to_another_user_is_refused() {
+    async fn a_session_that_belongs_to_another_user_is_rejected() {
         if !is_root() {
             eprintln!("skipped: only root can give a file to another user");
             return;
@@ -286,7 +286,7 @@ mod unix {
         let (_folder, path) = folder();
         save_first(&path).await;
         chown(&path, Some(12345), None).unwrap();
-        let error = refusal(&path).await;
+        let error = rejection(&path).await;
         assert!(error.contains("belongs to user 12345"), "{error}");
     }
 

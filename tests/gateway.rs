@@ -81,8 +81,8 @@ async fn load(time: Duration) {
 
     let (answered, refreshes) = (requests.load(Ordering::SeqCst), server.token_requests());
     println!(
-        "{answered} requests and {refreshes} token requests in {took:?}, {} refused",
-        api.refused()
+        "{answered} requests and {refreshes} token requests in {took:?}, {} rejected",
+        api.rejected()
     );
     assert!(answered >= CALLERS);
     assert_eq!(server.reuse_detected(), 0);

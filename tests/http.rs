@@ -1,4 +1,4 @@
-//! Refusals over real connections, HTTP/1.1 and HTTP/2: recognised, replayed, or handed back as they came.
+//! Rejections over real connections, HTTP/1.1 and HTTP/2: recognised, replayed, or handed back as they came.
 
 #[path = "support/wire.rs"]
 mod support;
@@ -20,10 +20,10 @@ use support::{
 use tokio::sync::Notify;
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_bearer::{
-    BearerAuthLayer, Origins, RefreshTokenSource, RejectOnTrailersLayer, ReplayBody, TokenCache,
-    TokenEndpoint, TokenError, TokenErrorKind,
+    BearerAuthLayer, OAuthClient, Origins, RefreshTokenSource, RejectOnTrailersLayer, ReplayBody,
+    TokenCache, TokenError, TokenErrorKind,
     provider::Xoxoday,
-    testing::{AuthorizationServer, Dialect, Fault, Refusal, serve},
+    testing::{AuthorizationServer, Dialect, Fault, Rejection, serve},
 };
 use tower_http::follow_redirect::FollowRedirectLayer;
 
@@ -40,9 +40,9 @@ fn post(url: String, text: &'static str) -> Request<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn a_refused_request_is_sent_again_as_it_was_over_the_same_connection() {
+async fn a_rejected_request_is_sent_again_as_it_was_over_the_same_connection() {
     for http2 in VERSIONS {
-        let site = Site::refusing_the_first().await;
+        let site = Site::rejecting_the_first().await;
         let service = BearerAuthLayer::new(Numbered::default()).layer(client(http2));
         let request = Request::put(site.url("/orders?id=1"))
             .header("x-many", "one")
@@ -69,7 +69,7 @@ async fn a_refused_request_is_sent_again_as_it_was_over_the_same_connection() {
 }
 
 #[tokio::test]
-async fn a_refusal_with_a_body_leaves_the_connection_in_use() {
+async fn a_rejection_with_a_body_leaves_the_connection_in_use() {
     // 32 KiB in pieces, more than what comes with the head.
     let site = Site::answering(|seen| match seen.token() {
         Some("token-1") => {
@@ -87,7 +87,7 @@ async fn a_refusal_with_a_body_leaves_the_connection_in_use() {
     assert_eq!(site.served.connections(), 1);
 }
 
-/// A server that looks at the token after 10 KiB, and reads no more of what it refuses.
+/// A server that looks at the token after 10 KiB, and reads no more of what it rejects.
 struct Early {
     uploads: Mutex<Vec<Bytes>>,
     lengths: Mutex<Vec<Option<HeaderValue>>>,
@@ -114,7 +114,7 @@ impl Early {
 }
 
 #[tokio::test]
-async fn an_upload_refused_in_its_middle_arrives_whole_and_once() {
+async fn an_upload_rejected_in_its_middle_arrives_whole_and_once() {
     for (http2, size) in [
         (false, None),
         (false, Some(30 * 1024)),
@@ -135,21 +135,21 @@ async fn an_upload_refused_in_its_middle_arrives_whole_and_once() {
 
         let whole = bytes(30 * 1024);
         let (sender, upload) = Upload::new(size);
-        let refused = Arc::new(Notify::new());
-        let (go_on, data) = (refused.clone(), whole.clone());
+        let rejected = Arc::new(Notify::new());
+        let (go_on, data) = (rejected.clone(), whole.clone());
         tokio::spawn(async move {
             for at in (0..10 * 1024).step_by(1024) {
                 sender.send(data.slice(at..at + 1024)).unwrap();
             }
-            // The rest comes into being only once the refusal is here. Bytes that are on their way to a server that has
-            // closed its end could break an HTTP/1.1 connection before the refusal is read.
+            // The rest comes into being only once the rejection is here. Bytes that are on their way to a server that has
+            // closed its end could break an HTTP/1.1 connection before the rejection is read.
             go_on.notified().await;
             for at in (10 * 1024..30 * 1024).step_by(1024) {
                 sender.send(data.slice(at..at + 1024)).unwrap();
             }
         });
         let transport = client(http2).map_response(move |response| {
-            refused.notify_one();
+            rejected.notify_one();
             response
         });
         let service = BearerAuthLayer::new(Numbered::default()).layer(transport);
@@ -172,7 +172,7 @@ async fn an_upload_refused_in_its_middle_arrives_whole_and_once() {
 #[tokio::test]
 async fn trailers_of_a_request_are_sent_again() {
     for http2 in VERSIONS {
-        let site = Site::refusing_the_first().await;
+        let site = Site::rejecting_the_first().await;
         let trailers =
             HeaderMap::from_iter([("x-sum".parse().unwrap(), HeaderValue::from_static("42"))]);
         let frames = [
@@ -199,9 +199,9 @@ async fn trailers_of_a_request_are_sent_again() {
 }
 
 #[tokio::test]
-async fn if_no_token_can_be_had_after_a_refusal_the_caller_gets_the_refusal() {
+async fn if_no_token_can_be_had_after_a_rejection_the_caller_gets_the_rejection() {
     for http2 in VERSIONS {
-        let site = Site::refusing_the_first().await;
+        let site = Site::rejecting_the_first().await;
         let source = Numbered::default();
         // The first token comes, and then no other.
         let cache = TokenCache::new(source.clone());
@@ -215,13 +215,13 @@ async fn if_no_token_can_be_had_after_a_refusal_the_caller_gets_the_refusal() {
         let error = response.extensions().get::<TokenError>().unwrap();
         assert_eq!(error.kind(), TokenErrorKind::Server);
         assert!(error.to_string().contains("as ordered"), "{error}");
-        assert_eq!(text(response).await, "refused");
+        assert_eq!(text(response).await, "rejected");
         assert_eq!(site.tokens(), ["token-1"]);
     }
 }
 
 #[tokio::test]
-async fn what_was_refused_for_something_else_is_not_sent_again() {
+async fn what_was_rejected_for_something_else_is_not_sent_again() {
     let rows: [(u16, &[(&'static str, &'static str)]); 12] = [
         (401, &[("www-authenticate", "Basic realm=\"x\"")]),
         (
@@ -316,13 +316,13 @@ async fn a_challenge_among_others_over_several_lines_is_found() {
 }
 
 #[tokio::test]
-async fn a_body_beyond_the_limit_is_refused_and_the_next_request_has_a_new_token() {
+async fn a_body_beyond_the_limit_is_rejected_and_the_next_request_has_a_new_token() {
     for (http2, limit, size) in [
         (false, None, 64 * 1024 + 1),
         (true, None, 64 * 1024 + 1),
         (false, Some(0), 1),
     ] {
-        let site = Site::refusing_the_first().await;
+        let site = Site::rejecting_the_first().await;
         let mut layer = BearerAuthLayer::new(Numbered::default());
         if let Some(limit) = limit {
             layer = layer.replay_limit(limit);
@@ -338,7 +338,7 @@ async fn a_body_beyond_the_limit_is_refused_and_the_next_request_has_a_new_token
         assert_eq!(response.status(), 401);
         assert_eq!(reason(&response), Some(TokenErrorKind::NotReplayed));
         assert_eq!(response.headers()["x-why"], "expired");
-        assert_eq!(text(response).await, "refused");
+        assert_eq!(text(response).await, "rejected");
 
         let response = service.oneshot(request()).await.unwrap();
         assert_eq!(response.status(), 200);
@@ -349,7 +349,7 @@ async fn a_body_beyond_the_limit_is_refused_and_the_next_request_has_a_new_token
 
 #[tokio::test]
 async fn a_body_of_exactly_the_limit_is_sent_again() {
-    let site = Site::refusing_the_first().await;
+    let site = Site::rejecting_the_first().await;
     let service = BearerAuthLayer::new(Numbered::default()).layer(client(true));
     let request = Request::post(site.url("/"))
         .body(Full::new(bytes(64 * 1024)))
@@ -360,7 +360,7 @@ async fn a_body_of_exactly_the_limit_is_sent_again() {
 
 #[tokio::test]
 async fn a_limit_of_nothing_still_heals_requests_without_a_body() {
-    let site = Site::refusing_the_first().await;
+    let site = Site::rejecting_the_first().await;
     let layer = BearerAuthLayer::new(Numbered::default()).replay_limit(0);
     let response = layer
         .layer(client(false))
@@ -380,7 +380,7 @@ async fn if_told_so_only_idempotent_methods_are_sent_again() {
         (Method::POST, false),
         (Method::PATCH, false),
     ] {
-        let site = Site::refusing_the_first().await;
+        let site = Site::rejecting_the_first().await;
         let layer = BearerAuthLayer::new(Numbered::default()).replay_only_idempotent(true);
         let service = layer.layer(client(false));
         let request = || {
@@ -427,8 +427,8 @@ async fn an_authorization_of_the_caller_stays_and_is_never_replaced() {
 #[tokio::test]
 async fn what_goes_elsewhere_has_no_token_and_is_never_sent_again() {
     let (ours, other) = (
-        Site::refusing_the_first().await,
-        Site::refusing_the_first().await,
+        Site::rejecting_the_first().await,
+        Site::rejecting_the_first().await,
     );
     let source = Numbered::default();
     let layer =
@@ -490,7 +490,7 @@ async fn a_redirect_of_the_token_endpoint_re_posts_nothing() {
             location: elsewhere.url("/token").parse().unwrap(),
         });
         let tokens = serve(server.clone()).await.unwrap();
-        let endpoint = TokenEndpoint::new(tokens.url() + "/OAuth/Token").unwrap();
+        let endpoint = OAuthClient::new(tokens.url() + "/OAuth/Token").unwrap();
         let source = RefreshTokenSource::new(endpoint, server.issue_refresh_token());
         let api = Site::answering(|_| ok("served")).await;
         let service = BearerAuthLayer::new(source).layer(client(false));
@@ -506,10 +506,10 @@ async fn a_redirect_of_the_token_endpoint_re_posts_nothing() {
 }
 
 #[tokio::test]
-async fn xoxoday_refuses_with_200_and_is_understood() {
+async fn xoxoday_rejects_with_200_and_is_understood() {
     for http2 in VERSIONS {
         let server = AuthorizationServer::new(Dialect::Xoxoday);
-        let api = server.api().refusal(Refusal::TokenError);
+        let api = server.api().rejection(Rejection::TokenError);
         let site = serve(api.clone()).await.unwrap();
         let source = Xoxoday::new(
             AuthorizationServer::CLIENT_ID,
@@ -536,7 +536,7 @@ async fn xoxoday_refuses_with_200_and_is_understood() {
         let response = service.clone().oneshot(order()).await.unwrap();
         assert_eq!(text(response).await, r#"{"voucher":7}"#);
         assert_eq!(
-            (api.accepted(), api.refused(), server.refreshes()),
+            (api.accepted(), api.rejected(), server.refreshes()),
             (2, 1, 2)
         );
         assert_eq!(site.connections(), 1);
@@ -613,13 +613,13 @@ async fn a_long_answer_passes_the_inspection_unharmed() {
 }
 
 #[tokio::test]
-async fn grpc_refuses_in_the_headers_and_is_healed() {
+async fn grpc_rejects_in_the_headers_and_is_healed() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    let api = server.api().refusal(Refusal::Grpc);
+    let api = server.api().rejection(Rejection::Grpc);
     let site = serve(api.clone()).await.unwrap();
     let live = server.issue_access_token();
     let source = tower_bearer::source_fn(move |request| {
-        let token = if request.refused_token().is_some() {
+        let token = if request.rejected_token().is_some() {
             live.clone()
         } else {
             String::from("stale")
@@ -638,11 +638,11 @@ async fn grpc_refuses_in_the_headers_and_is_healed() {
     let body = response.into_body().collect().await.unwrap();
     assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
     assert_eq!(body.to_bytes(), "a message");
-    assert_eq!((api.accepted(), api.refused()), (1, 1));
+    assert_eq!((api.accepted(), api.rejected()), (1, 1));
 }
 
 #[tokio::test]
-async fn a_grpc_stream_refused_at_its_end_gives_the_next_call_a_new_token() {
+async fn a_grpc_stream_rejected_at_its_end_gives_the_next_call_a_new_token() {
     let site = Site::answering(|seen| {
         let code = if seen.token() == Some("token-1") {
             "16"
@@ -673,42 +673,41 @@ async fn a_grpc_stream_refused_at_its_end_gives_the_next_call_a_new_token() {
     // Two streams under way with the first token: the second is told late.
     let early = service.clone().oneshot(get(site.url("/"))).await.unwrap();
     let late = service.clone().oneshot(get(site.url("/"))).await.unwrap();
-    let mut read = async |response: Response<
-        tower_bearer::retry::RejectOnTrailersBody<hyper::body::Incoming>,
-    >| {
-        let body = response.into_body().collect().await.unwrap();
-        codes.push(body.trailers().unwrap()["grpc-status"].clone());
-        assert_eq!(
-            body.to_bytes(),
-            "a message",
-            "what was streamed is the caller's"
-        );
-    };
+    let mut read =
+        async |response: Response<tower_bearer::RejectOnTrailersBody<hyper::body::Incoming>>| {
+            let body = response.into_body().collect().await.unwrap();
+            codes.push(body.trailers().unwrap()["grpc-status"].clone());
+            assert_eq!(
+                body.to_bytes(),
+                "a message",
+                "what was streamed is the caller's"
+            );
+        };
     read(early).await;
     read(service.clone().oneshot(get(site.url("/"))).await.unwrap()).await;
     read(late).await;
     read(service.oneshot(get(site.url("/"))).await.unwrap()).await;
     assert_eq!(codes, ["16", "0", "16", "0"]);
     assert_eq!(site.tokens(), ["token-1", "token-1", "token-2", "token-2"]);
-    assert_eq!((source.calls(), cache.status().refused), (2, 1));
+    assert_eq!((source.calls(), cache.status().rejected), (2, 1));
 }
 
 #[tokio::test]
-async fn an_upload_that_outgrows_the_limit_while_it_is_refused_is_handed_back() {
-    // The server refuses after 10 KiB but reads on, so that the first attempt goes beyond what is kept.
-    let refused = Arc::new(Notify::new());
+async fn an_upload_that_outgrows_the_limit_while_it_is_rejected_is_handed_back() {
+    // The server rejects after 10 KiB but reads on, so that the first attempt goes beyond what is kept.
+    let rejected = Arc::new(Notify::new());
     let read = Arc::new(Notify::new());
-    let (api_refused, api_read) = (refused.clone(), read.clone());
+    let (api_rejected, api_read) = (rejected.clone(), read.clone());
     let served = serve(service_fn(
         move |request: Request<hyper::body::Incoming>| {
-            let (refused, read) = (api_refused.clone(), api_read.clone());
+            let (rejected, read) = (api_rejected.clone(), api_read.clone());
             async move {
                 let mut body = request.into_body();
                 let mut size = 0;
                 while let Some(frame) = body.frame().await {
                     size += frame?.data_ref().unwrap().len();
                     if size == 10 * 1024 {
-                        refused.notify_one();
+                        rejected.notify_one();
                     }
                     if size == 100 * 1024 {
                         read.notify_one();
@@ -724,7 +723,7 @@ async fn an_upload_that_outgrows_the_limit_while_it_is_refused_is_handed_back() 
     let (sender, upload) = Upload::new(None);
     tokio::spawn(async move {
         sender.send(bytes(10 * 1024)).unwrap();
-        refused.notified().await;
+        rejected.notified().await;
         sender.send(bytes(90 * 1024)).unwrap();
         read.notified().await;
     });
@@ -733,7 +732,7 @@ async fn an_upload_that_outgrows_the_limit_while_it_is_refused_is_handed_back() 
     let response = service.oneshot(request).await.unwrap();
     assert_eq!(response.status(), 401);
     assert_eq!(reason(&response), Some(TokenErrorKind::NotReplayed));
-    assert_eq!(text(response).await, "refused");
+    assert_eq!(text(response).await, "rejected");
 }
 
 #[tokio::test]
@@ -756,7 +755,7 @@ async fn an_error_of_the_connection_is_the_callers_and_nothing_is_sent_again() {
 #[tokio::test]
 async fn relative_uris_get_the_token() {
     // As gRPC clients do it: the connection knows where it goes, the request only the path.
-    let site = Site::refusing_the_first().await;
+    let site = Site::rejecting_the_first().await;
     let origin = site.url("");
     let connected = client::<Full<Bytes>>(true).map_request(
         move |mut request: Request<ReplayBody<Full<Bytes>>>| {

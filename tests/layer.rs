@@ -27,8 +27,8 @@ use tower::{
     BoxError, Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimit, service_fn,
 };
 use tower_bearer::{
-    AuthorizeLayer, BearerAuthLayer, ClientAuth, Origins, RefreshOnReject, RefreshTokenSource,
-    ReplayBody, Token, TokenCache, TokenEndpoint, TokenError, TokenErrorKind, TokenSource,
+    AddTokenLayer, BearerAuthLayer, ClientAuth, OAuthClient, Origins, RefreshOnReject,
+    RefreshTokenSource, ReplayBody, Token, TokenCache, TokenError, TokenErrorKind, TokenSource,
     source_fn,
     testing::{AuthorizationServer, Dialect, Fault, ProtectedApi, ReplyBody, ReplyFuture},
 };
@@ -90,12 +90,12 @@ async fn a_hundred_requests_whose_token_is_revoked_all_succeed_with_one_refresh(
         2,
         "one for the first token, one for all"
     );
-    assert_eq!((api.accepted(), api.refused()), (101, 100));
+    assert_eq!((api.accepted(), api.rejected()), (101, 100));
     assert!((0..100).all(|n| api.seen()[&format!("order-{n}")] == 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_refusal_of_an_old_token_does_not_end_the_new_one() {
+async fn a_late_rejection_of_an_old_token_does_not_end_the_new_one() {
     let (server, api) = standard();
     let (arrive, late) = watch::channel(false);
     let detour = service_fn(move |request: Mocked| {
@@ -127,16 +127,16 @@ async fn a_request_is_sent_at_most_twice() {
     let client = BearerAuthLayer::new(source(&server)).layer(api.clone());
     assert_eq!(status(&client, order("accepted", "")).await, 200);
 
-    api.refuse_all(true);
-    let response = send(&client, order("refused", "")).await.unwrap();
+    api.reject_all(true);
+    let response = send(&client, order("rejected", "")).await.unwrap();
     assert_eq!(response.status(), 401);
     assert_eq!(reason(&response).kind(), TokenErrorKind::Rejected);
-    assert_eq!(api.seen()["refused"], 2);
-    assert_eq!(server.refreshes(), 2, "the replay's refusal costs none");
+    assert_eq!(api.seen()["rejected"], 2);
+    assert_eq!(server.refreshes(), 2, "the replay's rejection costs none");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_replayed_flows_through_and_its_refusal_is_the_callers() {
+async fn what_cannot_be_replayed_flows_through_and_its_rejection_is_the_callers() {
     let (server, api) = standard();
     let client = BearerAuthLayer::new(source(&server))
         .replay_limit(8)
@@ -174,7 +174,7 @@ impl Body for Unread {
 }
 
 #[tokio::test(start_paused = true)]
-async fn if_no_other_token_can_be_had_the_caller_gets_the_servers_own_refusal_unread() {
+async fn if_no_other_token_can_be_had_the_caller_gets_the_servers_own_rejection_unread() {
     let touched = Arc::new(AtomicBool::new(false));
     let flag = touched.clone();
     let api = service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| {
@@ -189,7 +189,7 @@ async fn if_no_other_token_can_be_had_the_caller_gets_the_servers_own_refusal_un
         async { response }
     });
     let source = source_fn(|request| async move {
-        match request.refused_token() {
+        match request.rejected_token() {
             None => Token::new("only-one"),
             Some(_) => Err(TokenError::new(
                 TokenErrorKind::ReauthRequired,
@@ -242,7 +242,7 @@ async fn two_layers_from_one_cache_share_the_token() {
     let (server, api) = standard();
     let cache = TokenCache::new(source(&server));
     let orders = BearerAuthLayer::from(cache.clone()).layer(api.clone());
-    let invoices = AuthorizeLayer::from(cache.clone()).layer(api.clone());
+    let invoices = AddTokenLayer::from(cache.clone()).layer(api.clone());
 
     assert_eq!(status(&orders, order("order", "")).await, 200);
     assert_eq!(status(&invoices, get(API)).await, 200);
@@ -258,7 +258,7 @@ async fn two_layers_from_one_cache_share_the_token() {
     server.revoke_access_tokens();
     assert_eq!(status(&orders, order("again", "")).await, 200);
     assert_eq!(status(&invoices, get(API)).await, 200);
-    assert_eq!((server.refreshes(), api.refused()), (2, 1));
+    assert_eq!((server.refreshes(), api.rejected()), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -342,7 +342,7 @@ async fn a_dropped_caller_does_not_abort_the_refresh() {
 
 type Mocked = Request<ReplayBody<Full<Bytes>>>;
 
-/// Refuses `bad`, and serves whatever else comes; gives what it saw.
+/// Rejects `bad`, and serves whatever else comes; gives what it saw.
 async fn answer_but(
     bad: &str,
     handle: &mut mock::Handle<Mocked, Response<String>>,
@@ -350,8 +350,8 @@ async fn answer_but(
 ) {
     for _ in 0..requests {
         let (request, reply) = handle.next_request().await.unwrap();
-        let refused = request.headers()[AUTHORIZATION] == *bad;
-        let status = if refused { 401 } else { 200 };
+        let rejected = request.headers()[AUTHORIZATION] == *bad;
+        let status = if rejected { 401 } else { 200 };
         reply.send_response(
             Response::builder()
                 .status(status)
@@ -432,7 +432,7 @@ async fn readiness_is_honoured_by_a_replay() {
 #[tokio::test(start_paused = true)]
 async fn authorize_honours_readiness_while_it_waits() {
     let (inner, mut handle) = mock::pair::<Ask, Response<()>>();
-    let mut client = AuthorizeLayer::new(slow()).layer(inner);
+    let mut client = AddTokenLayer::new(slow()).layer(inner);
     client.ready().await.unwrap();
     let sending = tokio::spawn(client.call(get(API)));
     yield_now().await;
@@ -492,9 +492,9 @@ async fn token_endpoint_and_api_never_deadlock_behind_one_limit_of_one() {
         api: api.clone(),
     };
     let narrow = ConcurrencyLimit::new(site, 1);
-    let endpoint = TokenEndpoint::with_transport(TOKEN_URL, narrow.clone())
+    let endpoint = OAuthClient::with_transport(TOKEN_URL, narrow.clone())
         .unwrap()
-        .client_auth(ClientAuth::basic(
+        .client_auth(ClientAuth::client_secret_basic(
             AuthorizationServer::CLIENT_ID,
             AuthorizationServer::CLIENT_SECRET,
         ));
@@ -546,7 +546,7 @@ async fn a_request_to_another_origin_passes_without_the_token() {
         "https://api.example.com:8443/",
         "http://api.example.com/",
     ] {
-        // Not even a refusal there costs anything.
+        // Not even a rejection there costs anything.
         assert_eq!(status(&client, get(elsewhere)).await, 401, "{elsewhere}");
         let sent = api.requests().pop().unwrap();
         assert!(!sent.headers.contains_key(AUTHORIZATION), "{elsewhere}");
@@ -599,24 +599,24 @@ async fn what_is_sensitive_is_marked_so_on_replays_too() {
 #[tokio::test(start_paused = true)]
 async fn authorize_alone_puts_the_token_on_and_never_sends_twice() {
     let (server, api) = standard();
-    let client = AuthorizeLayer::new(source(&server)).layer(api.clone());
+    let client = AddTokenLayer::new(source(&server)).layer(api.clone());
     assert_eq!(status(&client, order("first", "")).await, 200);
     server.revoke_access_tokens();
-    assert_eq!(status(&client, order("refused", "")).await, 401);
-    assert_eq!(api.seen()["refused"], 1);
-    // But the refusal was noted.
+    assert_eq!(status(&client, order("rejected", "")).await, 401);
+    assert_eq!(api.seen()["rejected"], 1);
+    // But the rejection was noted.
     assert_eq!(status(&client, order("next", "")).await, 200);
     assert_eq!((server.refreshes(), api.received()), (2, 3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_and_authorize_composed_by_hand_heal_a_refusal() {
+async fn retry_and_authorize_composed_by_hand_heal_a_rejection() {
     let (server, api) = standard();
     let cache = TokenCache::new(source(&server));
     let client = ServiceBuilder::new()
         .map_request(|request: Ask| request.map(|body| ReplayBody::new(body, 64 * 1024)))
         .retry(RefreshOnReject::new(cache.clone()))
-        .layer(AuthorizeLayer::from(cache))
+        .layer(AddTokenLayer::from(cache))
         .service(api.clone());
     assert_eq!(status(&client, order("first", "")).await, 200);
     server.revoke_access_tokens();
@@ -624,10 +624,10 @@ async fn retry_and_authorize_composed_by_hand_heal_a_refusal() {
     assert_eq!(text(response).await, "a bell");
     assert_eq!((server.refreshes(), api.seen()["healed"]), (2, 2));
 
-    api.refuse_all(true);
-    let response = send(&client, order("refused", "")).await.unwrap();
+    api.reject_all(true);
+    let response = send(&client, order("rejected", "")).await.unwrap();
     assert_eq!(
-        (response.status(), api.seen()["refused"]),
+        (response.status(), api.seen()["rejected"]),
         (StatusCode::UNAUTHORIZED, 2)
     );
     assert_eq!(reason(&response).kind(), TokenErrorKind::Rejected);

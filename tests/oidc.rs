@@ -31,8 +31,8 @@ use tonic::{
 };
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_bearer::{
-    BearerAuthLayer, ClientAuth, ExchangeTokenSource, RefreshTokenSource, ReplayBody,
-    ReqwestTransport, Schedule, TokenCache, TokenEndpoint, TokenError, TokenErrorKind,
+    BearerAuthLayer, ClientAuth, ExchangeTokenSource, OAuthClient, RefreshTokenSource, ReplayBody,
+    ReqwestTransport, Schedule, TokenCache, TokenError, TokenErrorKind,
     testing::{self, Served},
 };
 use url::form_urlencoded;
@@ -143,9 +143,9 @@ impl Provider {
     }
 
     fn source(&self, begin: Begin, token: String) -> TokenCache {
-        let endpoint = TokenEndpoint::new(format!("{}/token", self.url))
+        let endpoint = OAuthClient::new(format!("{}/token", self.url))
             .unwrap()
-            .client_auth(ClientAuth::basic(CLIENT_ID, CLIENT_SECRET));
+            .client_auth(ClientAuth::client_secret_basic(CLIENT_ID, CLIENT_SECRET));
         let schedule = Schedule::default().min_interval(Duration::from_millis(1));
         match begin {
             Begin::RefreshToken => {
@@ -184,8 +184,8 @@ async fn api(provider: &Arc<Provider>) -> Served {
             let token = token.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
             let live = provider.is_live(token.unwrap_or_default()).await;
             if request.uri().path().starts_with("/echo.Echo/") {
-                let refused = || Status::unauthenticated("the token is not active");
-                let judge = |_: &str| live.then_some(()).ok_or_else(refused);
+                let rejected = || Status::unauthenticated("the token is not active");
+                let judge = |_: &str| live.then_some(()).ok_or_else(rejected);
                 let answer = grpc::answer(request, judge).await?;
                 return Ok::<_, Infallible>(answer.map(AxumBody::new));
             }
@@ -206,17 +206,17 @@ async fn api(provider: &Arc<Provider>) -> Served {
 // The clients.
 
 /// Sends a text and gives its echo, or what a caller sees if there is none.
-type Echo = BoxCloneSyncService<String, String, Refused>;
+type Echo = BoxCloneSyncService<String, String, Rejected>;
 
 #[derive(Clone, Debug, PartialEq)]
-enum Refused {
+enum Rejected {
     /// The API's own answer, with the reason in its extensions.
     Answer(StatusCode, Option<TokenErrorKind>),
     Grpc(Code),
 }
 
 /// Over any client of HTTP.
-async fn by_http<S, B>(client: S, url: String, text: String) -> Result<String, Refused>
+async fn by_http<S, B>(client: S, url: String, text: String) -> Result<String, Rejected>
 where
     S: tower::Service<Request<Full<Bytes>>, Response = Response<B>, Error: std::fmt::Debug>,
     B: http_body::Body<Error: std::fmt::Debug>,
@@ -225,7 +225,7 @@ where
     let response = client.oneshot(request).await.unwrap();
     if response.status() != StatusCode::OK {
         let reason = response.extensions().get().map(TokenError::kind);
-        return Err(Refused::Answer(response.status(), reason));
+        return Err(Rejected::Answer(response.status(), reason));
     }
     Ok(support::text(response).await)
 }
@@ -259,7 +259,7 @@ fn tonic(session: &TokenCache, site: &Served) -> Echo {
         let client = client.clone();
         async move {
             let said = client.say(text).await;
-            said.map_err(|status| Refused::Grpc(status.code()))
+            said.map_err(|status| Rejected::Grpc(status.code()))
         }
     }))
 }
@@ -279,7 +279,7 @@ async fn axum(session: &TokenCache, site: &Served) -> Echo {
 // ---------------------------------------------------------------------------------------------------------------------
 
 /// A session from its begin to its end.
-async fn story(make: impl AsyncFn(TokenCache, Arc<Served>) -> Echo, logged_out: Refused) {
+async fn story(make: impl AsyncFn(TokenCache, Arc<Served>) -> Echo, logged_out: Rejected) {
     let provider = Arc::new(Provider::start().await);
     let site = Arc::new(api(&provider).await);
     for (begin, end) in [
@@ -299,7 +299,7 @@ async fn story(make: impl AsyncFn(TokenCache, Arc<Served>) -> Echo, logged_out: 
             provider.withdraw(token.expose_secret()).await;
             assert_eq!(say("and again").await.unwrap(), "and again", "{begin:?}");
             let status = session.status();
-            assert_eq!((status.issued, status.refused), (n + 1, n), "{begin:?}");
+            assert_eq!((status.issued, status.rejected), (n + 1, n), "{begin:?}");
         }
 
         let token = session.token().await.unwrap();
@@ -328,8 +328,8 @@ async fn story(make: impl AsyncFn(TokenCache, Arc<Served>) -> Echo, logged_out: 
     }
 }
 
-fn unauthorized() -> Refused {
-    Refused::Answer(
+fn unauthorized() -> Rejected {
+    Rejected::Answer(
         StatusCode::UNAUTHORIZED,
         Some(TokenErrorKind::ReauthRequired),
     )
@@ -354,7 +354,7 @@ async fn a_session_by_reqwest() {
 #[tokio::test]
 #[ignore = "needs npm oidc-provider: a folder with it in `OIDC_PROVIDER_HOME`"]
 async fn a_session_by_tonic() {
-    let unauthenticated = Refused::Grpc(Code::Unauthenticated);
+    let unauthenticated = Rejected::Grpc(Code::Unauthenticated);
     story(
         async |session, site| tonic(&session, &site),
         unauthenticated,
@@ -366,7 +366,7 @@ async fn a_session_by_tonic() {
 #[ignore = "needs npm oidc-provider: a folder with it in `OIDC_PROVIDER_HOME`"]
 async fn a_session_by_axum() {
     // Its callers have no part in the session.
-    let bad_gateway = Refused::Answer(StatusCode::BAD_GATEWAY, None);
+    let bad_gateway = Rejected::Answer(StatusCode::BAD_GATEWAY, None);
     story(
         async |session, site| axum(&session, &site).await,
         bad_gateway,

@@ -417,7 +417,7 @@ async fn a_wrong_password_is_told_without_showing_any() {
         assert!(
             error
                 .to_string()
-                .contains("refuses the user or the password"),
+                .contains("rejects the user or the password"),
             "{error}"
         );
         assert!(!shown(&error).contains("pa55"), "{error:?}");
@@ -427,7 +427,7 @@ async fn a_wrong_password_is_told_without_showing_any() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn a_server_that_quotes_the_session_it_refuses_is_not_quoted() {
+async fn a_server_that_quotes_the_session_it_rejects_is_not_quoted() {
     // Without EVAL, Redis answers with the beginning of the arguments.
     let server = Server::start(&["--rename-command", "EVAL", ""]).await;
     let store = server.store();

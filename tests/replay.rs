@@ -1,4 +1,4 @@
-//! What a refusal may cost and what it may not, through the whole layer, in memory and in paused time.
+//! What a rejection may cost and what it may not, through the whole layer, in memory and in paused time.
 
 #[path = "support/wire.rs"]
 mod support;
@@ -29,7 +29,7 @@ use tower::{
     retry::budget::Budget, service_fn,
 };
 use tower_bearer::{
-    BearerAuthLayer, RefreshTokenSource, ReplayBody, TokenCache, TokenEndpoint, TokenErrorKind,
+    BearerAuthLayer, OAuthClient, RefreshTokenSource, ReplayBody, TokenCache, TokenErrorKind,
     testing::{AuthorizationServer, Dialect, ReplyBody},
 };
 
@@ -74,17 +74,17 @@ impl Budget for Fixed {
     }
 }
 
-/// What 1,000 requests cost at a server that refuses them all.
-async fn cost_of_refusals(replays: i64, at_once: bool, pause: Duration) -> (usize, usize) {
+/// What 1,000 requests cost at a server that rejects them all.
+async fn cost_of_rejections(replays: i64, at_once: bool, pause: Duration) -> (usize, usize) {
     let sends = Arc::new(AtomicUsize::new(0));
     let count = sends.clone();
-    let refusing = service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| {
+    let rejecting = service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| {
         count.fetch_add(1, Ordering::SeqCst);
         ready(Ok::<_, Infallible>(status(StatusCode::UNAUTHORIZED)))
     });
     let source = Numbered::default().floor(SECOND);
     let layer = BearerAuthLayer::new(source.clone()).replay_budget(Fixed::of(replays));
-    let service = layer.layer(refusing);
+    let service = layer.layer(rejecting);
     let mut running = JoinSet::new();
     for _ in 0..1_000 {
         let call = service.clone().oneshot(get());
@@ -103,26 +103,26 @@ async fn cost_of_refusals(replays: i64, at_once: bool, pause: Duration) -> (usiz
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_refuses_everything_costs_no_more_than_the_budget() {
+async fn a_server_that_rejects_everything_costs_no_more_than_the_budget() {
     for replays in [0, 50, 10_000] {
         let budget = usize::try_from(replays).unwrap();
-        let (sends, refreshes) = cost_of_refusals(replays, true, Duration::ZERO).await;
+        let (sends, refreshes) = cost_of_rejections(replays, true, Duration::ZERO).await;
         assert!(sends <= 1_000 + budget.min(1_000), "{sends} sends at once");
         assert!(refreshes <= 3, "{refreshes} tokens at once");
 
-        let (sends, refreshes) = cost_of_refusals(replays, false, Duration::ZERO).await;
+        let (sends, refreshes) = cost_of_rejections(replays, false, Duration::ZERO).await;
         assert!(sends <= 1_000 + budget.min(5), "{sends} sends one by one");
         assert!(refreshes <= 4, "{refreshes} tokens one by one");
 
         // 100 seconds: the distance doubles from one second to one minute.
-        let (sends, refreshes) = cost_of_refusals(replays, false, SECOND / 10).await;
+        let (sends, refreshes) = cost_of_rejections(replays, false, SECOND / 10).await;
         assert!(sends <= 1_000 + budget.min(12), "{sends} sends in a while");
         assert!(refreshes <= 12, "{refreshes} tokens in a while");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_refusals_of_one_token_are_all_healed_by_one_other() {
+async fn many_rejections_of_one_token_are_all_healed_by_one_other() {
     let good = Arc::new(Mutex::new(String::from("Bearer token-1")));
     let check = good.clone();
     let api = service_fn(move |request: Request<ReplayBody<Full<Bytes>>>| {
@@ -210,8 +210,8 @@ impl Body for Silent {
     }
 }
 
-/// Refuses `token-1` with a body that never ends, and answers 204 to others.
-fn slow_to_refuse(
+/// Rejects `token-1` with a body that never ends, and answers 204 to others.
+fn slow_to_reject(
     seen: Arc<Mutex<Vec<String>>>,
 ) -> impl Service<
     Request<ReplayBody<Upload>>,
@@ -247,7 +247,7 @@ async fn a_replay_goes_with_the_token_it_was_held_for_even_if_that_dies_meanwhil
     let source = Numbered::default().floor(SECOND);
     let cache = TokenCache::new(source.clone());
     let seen = Arc::new(Mutex::new(Vec::new()));
-    // Accepted once, so that its refusal isn't the second in a row.
+    // Accepted once, so that its rejection isn't the second in a row.
     let prove = service_fn(|_: Request<ReplayBody<Full<Bytes>>>| {
         ready(Ok::<_, Infallible>(status(StatusCode::OK)))
     });
@@ -258,7 +258,7 @@ async fn a_replay_goes_with_the_token_it_was_held_for_even_if_that_dies_meanwhil
         .unwrap();
     sleep(SECOND).await;
 
-    let service = BearerAuthLayer::from(cache.clone()).layer(slow_to_refuse(seen.clone()));
+    let service = BearerAuthLayer::from(cache.clone()).layer(slow_to_reject(seen.clone()));
     let (sender, upload) = Upload::new(Some(3));
     sender.send(Bytes::from("abc")).unwrap();
     let request = Request::post(URL).body(upload).unwrap();
@@ -269,7 +269,7 @@ async fn a_replay_goes_with_the_token_it_was_held_for_even_if_that_dies_meanwhil
     {
         sleep(SECOND / 100).await;
     }
-    // While the refused response is drained, somebody else has the new token refused, and then the source is down.
+    // While the rejected response is drained, somebody else has the new token rejected, and then the source is down.
     source.fail(true);
     cache.reject(&cache.peek().unwrap());
     assert!(cache.peek().is_none());
@@ -283,7 +283,7 @@ async fn an_upload_cannot_outgrow_its_limit_once_its_replay_is_decided() {
     let source = Numbered::default();
     let cache = TokenCache::new(source.clone());
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let service = BearerAuthLayer::from(cache.clone()).layer(slow_to_refuse(seen.clone()));
+    let service = BearerAuthLayer::from(cache.clone()).layer(slow_to_reject(seen.clone()));
     let (sender, upload) = Upload::new(None);
     sender.send(bytes(10)).unwrap();
     let request = Request::post(URL).body(upload).unwrap();
@@ -294,7 +294,7 @@ async fn an_upload_cannot_outgrow_its_limit_once_its_replay_is_decided() {
     {
         sleep(SECOND / 100).await;
     }
-    // The refused response is drained, for one second; the first attempt would read on.
+    // The rejected response is drained, for one second; the first attempt would read on.
     sleep(SECOND / 10).await;
     sender.send(bytes(100 * 1024)).unwrap();
     sleep(SECOND / 10).await;
@@ -347,14 +347,14 @@ async fn a_client_for_one_request_at_a_time_serves_tokens_and_api() {
         .public_client("app")
         .access_lifetime(Duration::from_secs(900));
     let shared = one_at_a_time(&server);
-    let endpoint = TokenEndpoint::with_transport(
+    let endpoint = OAuthClient::with_transport(
         format!("https://authorize.example{}", server.token_path()),
         shared.clone().map_request(|request: Request<Full<Bytes>>| {
             request.map(|body| body.map_err(|never| match never {}).boxed_unsync())
         }),
     )
     .unwrap()
-    .client_auth(tower_bearer::ClientAuth::post_id("app"));
+    .client_auth(tower_bearer::ClientAuth::none("app"));
     let source = RefreshTokenSource::new(endpoint, server.issue_refresh_token());
     let api = shared.map_request(|request: Request<ReplayBody<Full<Bytes>>>| {
         request.map(|body| body.map_err(Broken).boxed_unsync())
@@ -380,7 +380,7 @@ async fn a_client_for_one_request_at_a_time_serves_tokens_and_api() {
     burst("cold start").await;
     assert_eq!(server.refreshes(), 1);
     server.revoke_access_tokens();
-    burst("refusal").await;
+    burst("rejection").await;
     assert_eq!(server.refreshes(), 2);
     // Due from 859 seconds at the latest, unusable from 895; renewed behind the callers.
     sleep(Duration::from_secs(880)).await;
@@ -520,7 +520,7 @@ async fn what_is_called_was_ready_and_what_was_ready_is_called_or_let_go() {
     };
     let source = Numbered::default();
     let mut service = BearerAuthLayer::new(source.clone()).layer(strict);
-    // Waits for a token, is refused, is sent again; then with a token; then out of scope; then in plain text.
+    // Waits for a token, is rejected, is sent again; then with a token; then out of scope; then in plain text.
     for (uri, healed) in [
         (URL, true),
         (URL, true),
@@ -625,7 +625,7 @@ async fn a_layer_below_can_tell_what_an_answer_means() {
                 StatusCode::UNAUTHORIZED
             });
             let verdict = if first {
-                Verdict::Refused
+                Verdict::Rejected
             } else {
                 Verdict::Accepted
             };
@@ -641,7 +641,7 @@ async fn a_layer_below_can_tell_what_an_answer_means() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_second_refusal_is_the_callers_with_its_reason() {
+async fn the_second_rejection_is_the_callers_with_its_reason() {
     let cache = TokenCache::new(Numbered::default());
     let service = BearerAuthLayer::from(cache.clone()).layer(service_fn(
         |request: Request<ReplayBody<Full<Bytes>>>| {
@@ -653,7 +653,7 @@ async fn the_second_refusal_is_the_callers_with_its_reason() {
     let response = service.oneshot(get()).await.unwrap();
     assert_eq!(reason(&response), Some(TokenErrorKind::Rejected));
     assert_eq!(text(response).await, "Bearer token-2");
-    assert_eq!(cache.status().refused, 2);
+    assert_eq!(cache.status().rejected, 2);
 }
 
 /// Takes the token of this number only, and answers `good` to it.
@@ -678,7 +678,7 @@ fn taking(
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_that_are_healed_go_on_being_healed_whatever_is_answered_then() {
+async fn rejections_that_are_healed_go_on_being_healed_whatever_is_answered_then() {
     let number = Arc::new(AtomicUsize::new(1));
     let source = Numbered::default().floor(SECOND);
     let layer = BearerAuthLayer::new(source).replay_budget(Fixed::of(1));

@@ -8,10 +8,9 @@ use std::{
 use proptest::prelude::*;
 use tokio::{task::JoinSet, time::sleep};
 use tower_bearer::{
-    ClientAuth, Clock, ExchangeTokenSource, MemoryStore, RefreshTokenSource, Schedule, Session,
-    StoreLease, Token, TokenCache, TokenEndpoint, TokenError, TokenErrorKind, TokenRequest,
-    TokenSource, TokenStore,
-    store::MemoryLease,
+    ClientAuth, Clock, ExchangeTokenSource, MemoryLease, MemoryStore, OAuthClient,
+    RefreshTokenSource, Schedule, StoreLease, StoredSession, Token, TokenCache, TokenContext,
+    TokenError, TokenErrorKind, TokenSource, TokenStore,
     testing::{AuthorizationServer, Dialect, Fault},
 };
 
@@ -21,13 +20,13 @@ fn server() -> AuthorizationServer {
     AuthorizationServer::new(Dialect::Rfc6749)
 }
 
-fn endpoint(server: &AuthorizationServer) -> TokenEndpoint {
+fn endpoint(server: &AuthorizationServer) -> OAuthClient {
     let url = format!("https://login.example{}", server.token_path());
     let id = AuthorizationServer::CLIENT_ID;
     let secret = AuthorizationServer::CLIENT_SECRET;
-    TokenEndpoint::with_transport(url, server.clone())
+    OAuthClient::with_transport(url, server.clone())
         .unwrap()
-        .client_auth(ClientAuth::basic(id, secret))
+        .client_auth(ClientAuth::client_secret_basic(id, secret))
 }
 
 fn refresh(server: &AuthorizationServer) -> RefreshTokenSource {
@@ -39,12 +38,12 @@ fn exchange(server: &AuthorizationServer) -> ExchangeTokenSource {
 }
 
 async fn first(source: &impl TokenSource) -> Token {
-    source.token(TokenRequest::new()).await.unwrap()
+    source.token(TokenContext::new()).await.unwrap()
 }
 
 async fn next(source: &impl TokenSource, token: &Token) -> Result<Token, TokenError> {
     source
-        .token(TokenRequest::new().replacing(token.clone()))
+        .token(TokenContext::new().replacing(token.clone()))
         .await
 }
 
@@ -67,7 +66,7 @@ struct Shaky {
 struct Inner {
     log: Vec<&'static str>,
     fail: Vec<(&'static str, TokenErrorKind)>,
-    written_by_hand: Option<Session>,
+    written_by_hand: Option<StoredSession>,
 }
 
 impl Shaky {
@@ -100,7 +99,7 @@ struct ShakyLease {
 impl TokenStore for Shaky {
     type Lease = ShakyLease;
 
-    async fn load(&self) -> Result<Option<Session>, TokenError> {
+    async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
         self.enter("load")?;
         if let Some(session) = &self.inner.lock().unwrap().written_by_hand {
             return Ok(Some(session.clone()));
@@ -119,7 +118,7 @@ impl TokenStore for Shaky {
 }
 
 impl StoreLease for ShakyLease {
-    async fn save(&mut self, replaces: u64, session: &Session) -> Result<(), TokenError> {
+    async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
         // The first save of a turn marks that a refresh has begun.
         self.saves += 1;
         self.shaky
@@ -167,7 +166,7 @@ mod rotation {
     #[tokio::test(start_paused = true)]
     async fn a_dead_refresh_token_needs_a_person_and_says_so() {
         let server = server();
-        let source = refresh(&server).advice("log in at the portal again");
+        let source = refresh(&server).reauth_hint("log in at the portal again");
         let token = first(&source).await;
         server.revoke_sessions();
         let error = next(&source, &token).await.unwrap_err();
@@ -451,7 +450,7 @@ mod durability {
             let store = Shaky::default();
             let source = refresh(&server).store(store.clone());
             store.fail(what, TokenErrorKind::Store);
-            let error = source.token(TokenRequest::new()).await.unwrap_err();
+            let error = source.token(TokenContext::new()).await.unwrap_err();
             assert_eq!(error.kind(), TokenErrorKind::Store, "{what}");
             assert!(error.is_transient());
             assert_eq!(server.token_requests(), 0, "{what}");
@@ -467,7 +466,7 @@ mod durability {
         for _ in 0..3 {
             store.fail("mark", TokenErrorKind::LeaseLost);
         }
-        let error = source.token(TokenRequest::new()).await.unwrap_err();
+        let error = source.token(TokenContext::new()).await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::LeaseLost);
         assert_eq!(server.token_requests(), 0);
     }
@@ -576,9 +575,9 @@ mod durability {
             let error = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
             std::future::ready(Err::<http::Response<String>, _>(error))
         });
-        let endpoint = TokenEndpoint::with_transport("https://login.example/token", transport);
+        let endpoint = OAuthClient::with_transport("https://login.example/token", transport);
         let source = RefreshTokenSource::new(endpoint.unwrap(), "rt");
-        let error = source.token(TokenRequest::new()).await.unwrap_err();
+        let error = source.token(TokenContext::new()).await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::Transport);
         assert!(!error.to_string().contains("twice"), "{error}");
         assert_eq!(*calls.lock().unwrap(), 1);
@@ -641,9 +640,9 @@ mod clocks {
             let id = AuthorizationServer::CLIENT_ID;
             let secret = AuthorizationServer::CLIENT_SECRET;
             let url = format!("https://login.example{}", server.token_path());
-            let endpoint = TokenEndpoint::with_transport(url, server.clone())
+            let endpoint = OAuthClient::with_transport(url, server.clone())
                 .unwrap()
-                .client_auth(ClientAuth::post(id, secret))
+                .client_auth(ClientAuth::client_secret_post(id, secret))
                 .body_format(BodyFormat::Json);
             let source = RefreshTokenSource::new(endpoint, server.issue_refresh_token());
             let cache = TokenCache::builder(source)

@@ -58,7 +58,7 @@ struct Site {
     healing: Arc<Healing>,
 }
 
-/// Who would be the worse for a revocation. A request that was refused is sent once more, and not a third time: so nobody
+/// Who would be the worse for a revocation. A request that was rejected is sent once more, and not a third time: so nobody
 /// may revoke the token that it comes back with. That may be one that another process got, so nobody may revoke a token
 /// either before all processes have it.
 #[derive(Default)]
@@ -70,7 +70,7 @@ struct Healing {
 
 #[derive(Default)]
 struct Waiting {
-    refused: HashSet<String>,
+    rejected: HashSet<String>,
     /// The token of the last request of each process.
     tokens: HashMap<String, String>,
     /// Requests that their callers have left, and processes that are dead: they don't come back.
@@ -78,17 +78,17 @@ struct Waiting {
 }
 
 impl Healing {
-    fn judged(&self, id: &str, token: String, refused: bool) {
+    fn judged(&self, id: &str, token: String, rejected: bool) {
         let mut state = self.state.lock().unwrap();
         let process = id.split('-').next().unwrap_or_default();
         if state.gone.contains(process) {
             return;
         }
         state.tokens.insert(process.to_owned(), token);
-        if refused && !state.gone.contains(id) {
-            state.refused.insert(id.to_owned());
+        if rejected && !state.gone.contains(id) {
+            state.rejected.insert(id.to_owned());
         } else {
-            state.refused.remove(id);
+            state.rejected.remove(id);
         }
     }
 
@@ -99,7 +99,7 @@ impl Healing {
         state.tokens.remove(name);
         let process = format!("{name}-");
         state
-            .refused
+            .rejected
             .retain(|id| id != name && !id.starts_with(&process));
     }
 
@@ -108,7 +108,7 @@ impl Healing {
         let _alone = self.turn.write().await;
         let tokens: HashSet<String> = {
             let state = self.state.lock().unwrap();
-            if !state.refused.is_empty() {
+            if !state.rejected.is_empty() {
                 return false;
             }
             state.tokens.values().cloned().collect()
@@ -251,7 +251,7 @@ async fn soak(place: Place, span: Duration) {
     assert!(is_alive(&orders).await);
     // Each refresh token once, and nothing else was asked for.
     assert_eq!(server.refreshes(), server.token_requests());
-    assert_eq!((server.refused(), server.reuse_detected()), (0, 0));
+    assert_eq!((server.rejected(), server.reuse_detected()), (0, 0));
     assert!(revoked > 0 && counts.served > 0 && counts.left > 0);
 }
 

@@ -1,5 +1,5 @@
 //! The layer above and below the others of a Tower stack: that each order compiles, its services and futures can be sent
-//! to other threads, and a request goes through whose token is refused on the way.
+//! to other threads, and a request goes through whose token is rejected on the way.
 
 mod support;
 
@@ -22,8 +22,8 @@ use tower::{
     util::{BoxCloneService, BoxCloneSyncService, BoxService},
 };
 use tower_bearer::{
-    Authorize, AuthorizeLayer, BearerAuth, BearerAuthLayer, ReplayBody, TokenCache, TokenError,
-    service::ResponseFuture,
+    AddToken, AddTokenLayer, BearerAuth, BearerAuthFuture, BearerAuthLayer, ReplayBody, TokenCache,
+    TokenError,
     testing::{AuthorizationServer, Dialect, ProtectedApi},
 };
 use tower_http::{
@@ -55,7 +55,7 @@ where
         assert_eq!(text(response).await, ORDER, "{id}");
         server.revoke_access_tokens();
     }
-    assert_eq!((api.accepted(), api.refused()), (2, 1));
+    assert_eq!((api.accepted(), api.rejected()), (2, 1));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -406,9 +406,9 @@ struct Ledger {
     layer: BearerAuthLayer,
     session: TokenCache,
     orders: BearerAuth<Client<HttpConnector, ReplayBody<Full<Bytes>>>>,
-    uploads: Authorize<Client<HttpConnector, AxumBody>>,
+    uploads: AddToken<Client<HttpConnector, AxumBody>>,
     outbound: BearerAuth<BoxCloneSyncService<Ask, Response<AxumBody>, BoxError>>,
-    last: Option<ResponseFuture<ProtectedApi, Full<Bytes>, tower_bearer::testing::ReplyBody>>,
+    last: Option<BearerAuthFuture<ProtectedApi, Full<Bytes>, tower_bearer::testing::ReplyBody>>,
 }
 
 fn everywhere<T: Clone + Send + Sync + Unpin + std::fmt::Debug + 'static>() {}
@@ -417,7 +417,7 @@ fn sent<T: Send + 'static>(_: &T) {}
 #[test]
 fn all_of_it_can_be_cloned_sent_and_shared() {
     everywhere::<BearerAuthLayer>();
-    everywhere::<AuthorizeLayer>();
+    everywhere::<AddTokenLayer>();
     everywhere::<TokenCache>();
     everywhere::<TokenError>();
     everywhere::<tower_bearer::Origins>();
@@ -426,7 +426,7 @@ fn all_of_it_can_be_cloned_sent_and_shared() {
     everywhere::<ReplayBody<Full<Bytes>>>();
     everywhere::<BearerAuth<ProtectedApi>>();
     everywhere::<BearerAuth<Client<HttpConnector, ReplayBody<AxumBody>>>>();
-    everywhere::<Authorize<ProtectedApi>>();
+    everywhere::<AddToken<ProtectedApi>>();
 }
 
 type BoxedBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>;

@@ -43,8 +43,8 @@ use tower::{
     util::{BoxCloneService, BoxCloneSyncService},
 };
 use tower_bearer::{
-    BearerAuthLayer, ClientAuth, Origins, RefreshTokenSource, ReplayBody, ReqwestTransport,
-    Schedule, TokenCache, TokenEndpoint, TokenError,
+    BearerAuthLayer, ClientAuth, OAuthClient, Origins, RefreshTokenSource, ReplayBody,
+    ReqwestTransport, Schedule, TokenCache, TokenError,
     testing::{AuthorizationServer, Dialect, ProtectedApi, ReplyBody},
 };
 
@@ -293,20 +293,20 @@ where
 /// A session whose token requests and API requests both go by `kind` over TLS.
 fn session(kind: Kind, config: &ClientConfig, server: &AuthorizationServer, tokens: &str) -> Http {
     let endpoint = match kind {
-        Kind::Hyper { http2 } => {
-            TokenEndpoint::with_transport(tokens, hyper(config.clone(), http2))
-        }
-        Kind::Reqwest => TokenEndpoint::with_transport(tokens, reqwest(config.clone())),
+        Kind::Hyper { http2 } => OAuthClient::with_transport(tokens, hyper(config.clone(), http2)),
+        Kind::Reqwest => OAuthClient::with_transport(tokens, reqwest(config.clone())),
     };
-    let endpoint = endpoint.unwrap().client_auth(ClientAuth::basic(
-        AuthorizationServer::CLIENT_ID,
-        AuthorizationServer::CLIENT_SECRET,
-    ));
+    let endpoint = endpoint
+        .unwrap()
+        .client_auth(ClientAuth::client_secret_basic(
+            AuthorizationServer::CLIENT_ID,
+            AuthorizationServer::CLIENT_SECRET,
+        ));
     let source = RefreshTokenSource::new(endpoint, server.issue_refresh_token());
     let cache = TokenCache::builder(source)
         .schedule(Schedule::default().min_interval(Duration::from_millis(1)))
         .build();
-    let bearer = BearerAuthLayer::from(cache).origins(Origins::any_secure());
+    let bearer = BearerAuthLayer::from(cache).origins(Origins::any_https());
     match kind {
         Kind::Hyper { http2 } => {
             let client = hyper::<ReplayBody<Full<Bytes>>>(config.clone(), http2);
@@ -348,7 +348,7 @@ async fn the_token_goes_over_tls_and_is_renewed_over_tls() {
             assert_eq!(text(response).await, "a bicycle");
             server.revoke_access_tokens();
         }
-        assert_eq!((api.accepted(), api.refused()), (2, 1), "{kind:?}");
+        assert_eq!((api.accepted(), api.rejected()), (2, 1), "{kind:?}");
         assert_eq!(server.refreshes(), 2, "{kind:?}");
     }
 }
@@ -402,7 +402,7 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Met {
     Served,
-    Refused,
+    Rejected,
     /// No answer: the connection was closed after the request had been read.
     Dropped,
     /// The connection was closed in the middle of the answer.
@@ -424,7 +424,7 @@ fn unreliable(api: ProtectedApi, dice: Dice, diary: Diary) -> Serve {
             let response = api.oneshot(request).await.map_err(io::Error::other)?;
             let met = match dice.lock().unwrap().u8(..8) {
                 0 => Met::Dropped,
-                _ if response.status() == 401 => Met::Refused,
+                _ if response.status() == 401 => Met::Rejected,
                 1 => Met::Cut,
                 _ => Met::Served,
             };
@@ -441,7 +441,7 @@ fn unreliable(api: ProtectedApi, dice: Dice, diary: Diary) -> Serve {
 }
 
 #[tokio::test]
-async fn only_what_was_clearly_refused_is_sent_again_when_connections_break() {
+async fn only_what_was_clearly_rejected_is_sent_again_when_connections_break() {
     const REQUESTS: usize = 300;
     let authority = Authority::new();
     for (kind, seed) in KINDS.into_iter().zip([1, 2, 3]) {
@@ -485,10 +485,10 @@ async fn only_what_was_clearly_refused_is_sent_again_when_connections_break() {
             // What the server did, attempt by attempt, and what the caller saw of it.
             let met = diary.lock().unwrap().remove(&id).unwrap_or_default();
             let expected = match met[..] {
-                [Met::Served] | [Met::Refused, Met::Served] => "answered",
-                [Met::Cut] | [Met::Refused, Met::Cut] => "cut",
+                [Met::Served] | [Met::Rejected, Met::Served] => "answered",
+                [Met::Cut] | [Met::Rejected, Met::Cut] => "cut",
                 // Never sent, or not answered: it is not known what came of it, and it is not sent again.
-                [] | [Met::Dropped | Met::Refused] | [Met::Refused, Met::Dropped] => "failed",
+                [] | [Met::Dropped | Met::Rejected] | [Met::Rejected, Met::Dropped] => "failed",
                 _ => panic!("{kind:?} {id}: {met:?}"),
             };
             assert_eq!(came, expected, "{kind:?} {id}: {met:?}");

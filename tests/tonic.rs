@@ -38,8 +38,8 @@ async fn echo(server: &AuthorizationServer, thinks: Duration) -> Served {
         let server = server.clone();
         async move {
             tokio::time::sleep(thinks).await;
-            let refused = || Status::unauthenticated("the token is not good");
-            let judge = |token: &str| server.is_live(token).then_some(()).ok_or_else(refused);
+            let rejected = || Status::unauthenticated("the token is not good");
+            let judge = |token: &str| server.is_live(token).then_some(()).ok_or_else(rejected);
             grpc::answer(request, judge).await
         }
     });
@@ -54,7 +54,7 @@ fn channel(site: &Served) -> Channel {
 // Revoked all the time.
 
 /// Watches what passes between the layer and the channels. A call is sent again only once, so whoever revokes tokens must
-/// see to it that none is refused twice: that would be a failure by design.
+/// see to it that none is rejected twice: that would be a failure by design.
 #[derive(Clone, Default)]
 struct Wire {
     calls: Arc<Mutex<Calls>>,
@@ -64,7 +64,7 @@ struct Wire {
 #[derive(Default)]
 struct Calls {
     next: usize,
-    /// The token that each call carries, and whether it has been refused before.
+    /// The token that each call carries, and whether it has been rejected before.
     under_way: HashMap<usize, (String, bool)>,
     /// The token that was accepted last.
     good: String,
@@ -97,8 +97,8 @@ impl Wire {
         self.moved.notify_one();
     }
 
-    /// Waits until another token than `revoked` is in use, no call that was refused is still under way, and none with an
-    /// older token: if the current one is revoked now, each call is refused at most once. Gives that token.
+    /// Waits until another token than `revoked` is in use, no call that was rejected is still under way, and none with an
+    /// older token: if the current one is revoked now, each call is rejected at most once. Gives that token.
     async fn settled(&self, revoked: &str) -> String {
         loop {
             {
@@ -233,7 +233,7 @@ async fn a_thousand_calls_over_four_channels_outlive_tokens_that_are_revoked_eve
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Refused on the way.
+// Rejected on the way.
 
 #[tokio::test]
 async fn a_stream_that_is_cut_off_for_its_token_renews_it_for_the_next_call() {
@@ -254,7 +254,7 @@ async fn a_stream_that_is_cut_off_for_its_token_renews_it_for_the_next_call() {
     assert_eq!(words.message().await.unwrap().as_deref(), Some("two"));
     let cut = words.message().await.unwrap_err();
     assert_eq!(cut.code(), Code::Unauthenticated);
-    assert_eq!(session.status().refused, 1);
+    assert_eq!(session.status().rejected, 1);
 
     // Not sent again, for its messages have been delivered; but nobody else is sent with that token.
     assert_eq!(client.say("the next").await.unwrap(), "the next");

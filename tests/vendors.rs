@@ -10,11 +10,11 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, header::AUTHORIZATION};
 use http_body_util::Full;
 use serde_json::{Value, json};
-use support::{assert_hides, get, reason, refusal, status, two_tokens};
+use support::{assert_hides, get, reason, rejection, status, two_tokens};
 use tower::Layer;
 use tower_bearer::{
     BearerAuthLayer, BodyFormat, Clock, ExchangeTokenSource, MemoryStore, Origins,
-    RefreshTokenSource, ReplayBody, Schedule, TokenCache, TokenError, TokenErrorKind, TokenRequest,
+    RefreshTokenSource, ReplayBody, Schedule, TokenCache, TokenContext, TokenError, TokenErrorKind,
     TokenSource,
     provider::{TwoBa, Winbooks, Xoxoday},
     testing::{AuthorizationServer, Dialect, Fault, RecordedRequest},
@@ -120,7 +120,7 @@ async fn the_exchange_token_is_percent_encoded_and_the_e_mail_stands_alone() {
     server.fault_always(Fault::Status(StatusCode::BAD_GATEWAY));
     let exchange_token = "7jQy/v0HjX+cw+nHtyJs/LfGz==";
     let source = Winbooks::new(WINBOOKS, "tram@example.be", exchange_token);
-    let error = refusal(source.build_with(server.clone()).unwrap()).await;
+    let error = rejection(source.build_with(server.clone()).unwrap()).await;
     assert_hides(&error, &[exchange_token, "tram@example.be"]);
 
     let request = &server.requests()[0];
@@ -175,13 +175,13 @@ async fn a_dead_refresh_token_of_winbooks_is_replaced_by_the_exchange_token() {
     server.revoke_sessions();
     cache.reject(&first);
     cache.token().await.unwrap();
-    assert_eq!((server.exchanges(), server.refused()), (2, 1));
+    assert_eq!((server.exchanges(), server.rejected()), (2, 1));
 
     let second = cache.token().await.unwrap();
     server.revoke_exchange_tokens();
     server.revoke_sessions();
     cache.reject(&second);
-    // The refused token is served on, since the server's own answer tells more; a new one is not to be had.
+    // The rejected token is served on, since the server's own answer tells more; a new one is not to be had.
     let error = cache.refresh().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::ReauthRequired);
     assert!(
@@ -308,7 +308,7 @@ async fn a_bare_400_of_two_ba_means_that_the_user_must_log_in() {
     let source = TwoBa::new(ID, SECRET, server.issue_refresh_token());
     let source = source.build_with(server.clone()).unwrap();
     server.fault(Fault::Status(StatusCode::BAD_REQUEST));
-    let error = refusal(source).await;
+    let error = rejection(source).await;
     assert_eq!(error.kind(), TokenErrorKind::ReauthRequired);
     assert_eq!(error.status(), Some(StatusCode::BAD_REQUEST));
     assert!(
@@ -323,7 +323,7 @@ async fn a_service_that_two_ba_does_not_allow_is_asked_twice_at_most_and_its_ans
     let source = TwoBa::new(ID, SECRET, server.issue_refresh_token());
     let source = source.build_with(server.clone()).unwrap();
     let api = server.api();
-    api.refuse_all(true);
+    api.reject_all(true);
     let client = BearerAuthLayer::new(source).layer(api.clone());
     for _ in 0..20 {
         let url = "https://api.2ba.nl/1/json/Product/Details";
@@ -399,7 +399,7 @@ async fn xoxoday_may_turn_out_to_want_forms() {
     server.fault(Fault::raw(StatusCode::OK, JSON, r#"{"access_token":"a"}"#));
     let source = Xoxoday::new("id", "secret", "r/1").body_format(BodyFormat::Form);
     let source = source.build_with(server.clone()).unwrap();
-    source.token(TokenRequest::new()).await.unwrap();
+    source.token(TokenContext::new()).await.unwrap();
     assert_eq!(
         server.requests()[0].body,
         "grant_type=refresh_token&refresh_token=r%2F1&client_id=id&client_secret=secret"
@@ -434,7 +434,7 @@ async fn xoxoday_is_renewed_every_week_without_any_traffic() {
     // The refresh token alone would have died after 30 days.
     let refreshes = server.refreshes();
     assert!((9..=11).contains(&refreshes), "{refreshes} in 60 days");
-    assert_eq!(server.refused(), 0);
+    assert_eq!(server.rejected(), 0);
     cache.token().await.unwrap();
     assert_eq!(server.refreshes(), refreshes, "nobody has to wait");
 }
@@ -458,7 +458,7 @@ async fn what_ends_a_xoxoday_session_says_that_the_dashboard_is_needed() {
         let server = xoxoday();
         server.fault_always(Fault::raw(status, JSON, body));
         let source = Xoxoday::new(ID, SECRET, server.issue_refresh_token());
-        let error = refusal(source.build_with(server).unwrap()).await;
+        let error = rejection(source.build_with(server).unwrap()).await;
         assert_eq!(error.kind(), TokenErrorKind::ReauthRequired, "{body}");
         assert!(
             error
@@ -482,7 +482,7 @@ async fn what_xoxoday_prints_about_its_limit_is_understood_though_it_is_no_json(
         let server = xoxoday();
         server.fault(Fault::raw(StatusCode::BAD_REQUEST, JSON, body));
         let source = Xoxoday::new(ID, SECRET, server.issue_refresh_token());
-        let error = refusal(source.build_with(server).unwrap()).await;
+        let error = rejection(source.build_with(server).unwrap()).await;
         assert_eq!(error.kind(), TokenErrorKind::RateLimited, "{body}");
         assert_eq!(error.retry_after(), wait, "{body}");
     }
@@ -573,7 +573,7 @@ fn what_is_empty_is_called_by_its_name() {
 }
 
 #[test]
-fn a_bad_host_is_refused_before_anything_is_sent() {
+fn a_bad_host_is_rejected_before_anything_is_sent() {
     for (host, kind) in [
         ("rapi.winbooksonweb.be", TokenErrorKind::Config),
         ("https://", TokenErrorKind::Config),
@@ -694,7 +694,7 @@ async fn origins_schedule_and_store_can_be_overridden() {
     let store = MemoryStore::new();
     let preset = TwoBa::new(ID, SECRET, server.issue_refresh_token())
         .origins(Origins::only(["https://proxy.example"]).unwrap())
-        .schedule(Schedule::default().refresh_after(Duration::from_secs(60)))
+        .schedule(Schedule::default().max_age(Duration::from_secs(60)))
         .store(store);
     let build = || preset.clone().build_with(server.clone()).unwrap();
     let client = BearerAuthLayer::new(build()).layer(server.api());

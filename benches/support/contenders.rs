@@ -10,7 +10,7 @@ use http::Request;
 use http_body::Body;
 use http_body_util::{Empty, Full};
 use tower::{BoxError, ServiceBuilder, retry::Policy};
-use tower_bearer::{AuthorizeLayer, BearerAuthLayer, Token, TokenCache, source_fn};
+use tower_bearer::{AddTokenLayer, BearerAuthLayer, Token, TokenCache, source_fn};
 use tower_http::auth::AddAuthorizationLayer;
 
 use super::work::{Bare, Chunks, Model, Runner, TOKEN, held};
@@ -103,9 +103,9 @@ where
             model,
         ),
         held(
-            "AuthorizeLayer",
+            "AddTokenLayer",
             stack()
-                .layer(AuthorizeLayer::from(session.clone()))
+                .layer(AddTokenLayer::from(session.clone()))
                 .service(bare),
             model,
         ),

@@ -2,10 +2,10 @@
 
 #![allow(dead_code, reason = "each example uses some of it")]
 
+pub(crate) mod local_vendor;
 pub(crate) mod options;
 pub(crate) mod show;
-pub(crate) mod site;
-pub(crate) mod tour;
+pub(crate) mod walkthrough;
 
 use std::{future::Future, process::ExitCode, time::Duration};
 

@@ -1,7 +1,7 @@
 //! Bodies that can be sent again, and bodies that can be looked at.
 //!
-//! A token can be refused after the request is under way, so what was sent must be kept until the answer is there:
-//! [`ReplayBody`] does that, lazily and up to a limit. A refusal can be told in the body of an answer, so somebody must
+//! A token can be rejected after the request is under way, so what was sent must be kept until the answer is there:
+//! [`ReplayBody`] does that, lazily and up to a limit. A rejection can be told in the body of an answer, so somebody must
 //! read it before the caller does: [`PeekBody`] reads its beginning, and gives it back.
 
 mod peek;

@@ -34,7 +34,7 @@ pin_project! {
     ///
     /// ```
     /// use http_body_util::{BodyExt, Full};
-    /// use tower_bearer::body::{PEEK_LIMIT, PeekBody};
+    /// use tower_bearer::{PEEK_LIMIT, PeekBody};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), tower::BoxError> {

@@ -27,7 +27,7 @@ type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 ///
 /// Nothing is read ahead. What a transport pulls through one handle is remembered, chunk by chunk and without copying
 /// where the data is [`Bytes`]; a clone yields that first and goes on with the rest of the body. So a request that is
-/// refused in the middle of its upload can be sent again, whole, though only its beginning had been read.
+/// rejected in the middle of its upload can be sent again, whole, though only its beginning had been read.
 ///
 /// # Which handle sends
 ///
@@ -54,7 +54,7 @@ type Polled = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 ///
 /// ```
 /// use http_body_util::{BodyExt, Full};
-/// use tower_bearer::body::{REPLAY_LIMIT, ReplayBody};
+/// use tower_bearer::{REPLAY_LIMIT, ReplayBody};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower::BoxError> {

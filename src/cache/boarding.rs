@@ -1,18 +1,18 @@
-//! Who needs a token, or reports that one was refused, boards the flight that brings the next; or has it take off.
+//! Who needs a token, or reports that one was rejected, boards the flight that brings the next; or has it take off.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    backoff::Admission,
-    flight::{Boarding, Flight, Numbers},
-    freshness::Freshness,
     issued::{Generation, Issued, Lookup},
+    refresh_task::{Boarding, Flight, Numbers},
     state::{Control, Shared},
+    throttle::Admission,
 };
 use crate::{
     clock,
     error::{TokenError, TokenErrorKind},
-    source::TokenRequest,
+    freshness::Freshness,
+    token_source::TokenContext,
 };
 
 /// How much longer than it may take a flight is waited for to say so, before it is taken for lost.
@@ -22,7 +22,7 @@ impl Shared {
     /// Nobody waits for this one, and nobody waits for the lock: most who hold it are at the same thing.
     #[cold]
     pub(super) fn renew_behind(self: &Arc<Self>) {
-        Self::keep_warm(self);
+        Self::background_refresh(self);
         let Ok(control) = self.control.try_lock() else {
             return;
         };
@@ -37,7 +37,7 @@ impl Shared {
             let probe = match control.gate.admit(now.mono, self.floor(), false) {
                 Admission::After(wait) if wait.is_zero() => None,
                 Admission::Probe(error) => Some(error),
-                Admission::After(_) | Admission::Refused(_) => return,
+                Admission::After(_) | Admission::Rejected(_) => return,
             };
             let request = self.request(current.as_deref());
             self.take_off(control, Duration::ZERO, request, probe);
@@ -47,7 +47,7 @@ impl Shared {
     /// There is no usable token, or only one that is to be replaced: wait for the flight, begin one, or hear why not.
     #[cold]
     pub(super) fn board(self: &Arc<Self>, unlike: Option<Generation>) -> Boarding {
-        Self::keep_warm(self);
+        Self::background_refresh(self);
         self.change(self.control(), |control| {
             let current = self.current.load_full();
             let usable = self.is_usable(current.as_deref());
@@ -83,7 +83,7 @@ impl Shared {
     fn board_or_take_off(
         self: &Arc<Self>,
         control: &mut Control,
-        request: TokenRequest,
+        request: TokenContext,
         needed: bool,
     ) -> Boarding {
         if let Some(flight) = self.under_way(control) {
@@ -91,25 +91,27 @@ impl Shared {
         }
         match control.gate.admit(self.now().mono, self.floor(), needed) {
             Admission::After(delay) => self.take_off(control, delay, request, None),
-            Admission::Refused(error) => Boarding::Failed(error),
+            Admission::Rejected(error) => Boarding::Failed(error),
             Admission::Probe(error) => self.take_off(control, Duration::ZERO, request, Some(error)),
         }
     }
 
-    /// Boards whatever brings another token than `refused`.
-    pub(super) fn replace(self: &Arc<Self>, control: &mut Control, refused: &Issued) -> Boarding {
+    /// Boards whatever brings another token than `rejected`.
+    pub(super) fn replace(self: &Arc<Self>, control: &mut Control, rejected: &Issued) -> Boarding {
         if let Some(flight) = self.under_way(control) {
             return flight.board();
         }
         let now = self.now().mono;
-        if let Admission::Refused(error) | Admission::Probe(error) =
+        if let Admission::Rejected(error) | Admission::Probe(error) =
             control.gate.admit(now, self.floor(), true)
         {
             return Boarding::Failed(error);
         }
-        match control.gate.admit_refusal(now, self.floor()) {
+        match control.gate.admit_rejection(now, self.floor()) {
             Ok(delay) if delay <= self.settings.max_wait => {
-                let request = self.request(Some(refused)).refused(refused.token.clone());
+                let request = self
+                    .request(Some(rejected))
+                    .rejected(rejected.token.clone());
                 self.take_off(control, delay, request, None)
             }
             Ok(wait) => later(
@@ -123,11 +125,11 @@ impl Shared {
         }
     }
 
-    fn request(&self, current: Option<&Issued>) -> TokenRequest {
-        let request = TokenRequest::with_clock(self.settings.clock.clone());
+    fn request(&self, current: Option<&Issued>) -> TokenContext {
+        let request = TokenContext::with_clock(self.settings.clock.clone());
         match current {
             // Until another comes: a source with a cache of its own must go past it.
-            Some(issued) if issued.refused => request.refused(issued.token.clone()),
+            Some(issued) if issued.rejected => request.rejected(issued.token.clone()),
             Some(issued) => request.replacing(issued.token.clone()),
             None => request,
         }
@@ -137,13 +139,13 @@ impl Shared {
         self: &Arc<Self>,
         control: &mut Control,
         delay: Duration,
-        request: TokenRequest,
+        request: TokenContext,
         probe: Option<TokenError>,
     ) -> Boarding {
         let start = clock::later(self.now().mono, delay);
         control.flights += 1;
         let (id, epoch) = (control.flights, control.gate.epoch());
-        let lost_at = clock::later(start, self.settings.attempt_limit.saturating_add(GRACE));
+        let lost_at = clock::later(start, self.settings.refresh_timeout.saturating_add(GRACE));
         let numbers = Numbers { id, epoch, lost_at };
         match Flight::prepare(self, numbers, delay, request, probe) {
             Ok((flight, departure)) => {

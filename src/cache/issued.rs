@@ -11,18 +11,15 @@ use std::{
 
 use http::HeaderValue;
 
-use super::{
-    freshness::{Deadlines, Freshness, Moment},
-    spread::Spread,
-    wait::Wait,
-};
+use super::{sharded_header::Spread, wait::Wait};
 use crate::{
     clock::Clock,
     error::{TokenError, TokenErrorKind},
+    freshness::{Deadlines, Freshness, Moment},
     token::Token,
 };
 
-/// Which token one is, of all that any cache has had: a refusal can come by a policy over another cache. The same secret,
+/// Which token one is, of all that any cache has had: a rejection can come by a policy over another cache. The same secret,
 /// issued again, keeps its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Generation(NonZeroUsize);
@@ -54,8 +51,8 @@ pub(crate) struct Issued {
     pub(super) ends: Option<SystemTime>,
     /// The API has accepted it at least once.
     proven: AtomicBool,
-    /// The API has refused it, and nothing better has come.
-    pub(super) refused: bool,
+    /// The API has rejected it, and nothing better has come.
+    pub(super) rejected: bool,
 }
 
 impl Issued {
@@ -72,12 +69,12 @@ impl Issued {
             deadlines,
             ends,
             proven: AtomicBool::new(false),
-            refused: false,
+            rejected: false,
         }
     }
 
     /// The same token, to be served on and renewed at `due`.
-    pub(super) fn due_at(&self, due: Moment, refused: bool) -> Self {
+    pub(super) fn due_at(&self, due: Moment, rejected: bool) -> Self {
         Self {
             token: self.token.clone(),
             headers: self.headers.clone(),
@@ -85,12 +82,12 @@ impl Issued {
             deadlines: self.deadlines.due_at(due),
             ends: self.ends,
             proven: AtomicBool::new(self.is_proven()),
-            refused,
+            rejected,
         }
     }
 
-    /// The same token, known to be refused.
-    pub(super) fn as_refused(&self) -> Self {
+    /// The same token, known to be rejected.
+    pub(super) fn as_rejected(&self) -> Self {
         Self {
             token: self.token.clone(),
             headers: self.headers.clone(),
@@ -98,7 +95,7 @@ impl Issued {
             deadlines: self.deadlines,
             ends: self.ends,
             proven: AtomicBool::new(self.is_proven()),
-            refused: true,
+            rejected: true,
         }
     }
 
@@ -133,12 +130,12 @@ impl Issued {
         }
     }
 
-    /// Whether it is another token than the one that was refused.
-    pub(crate) fn replaces(&self, refused: Generation) -> Result<(), TokenError> {
-        if self.generation != refused {
+    /// Whether it is another token than the one that was rejected.
+    pub(crate) fn replaces(&self, rejected: Generation) -> Result<(), TokenError> {
+        if self.generation != rejected {
             return Ok(());
         }
-        let message = "the source yields the refused token again; is it a fixed one, or cached by the server?";
+        let message = "the source yields the rejected token again; is it a fixed one, or cached by the server?";
         Err(TokenError::new(TokenErrorKind::Rejected, message))
     }
 
@@ -159,7 +156,7 @@ pub(crate) enum Lookup {
     Failed(TokenError),
 }
 
-/// What stands for a token that was refused.
+/// What stands for a token that was rejected.
 pub(crate) enum Replacement {
     Here(Arc<Issued>),
     Coming(Wait),

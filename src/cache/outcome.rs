@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use super::{
-    flight::{Landing, Outcome},
-    freshness::{Deadlines, Freshness, Moment},
     issued::{Generation, Issued},
+    refresh_task::{Landing, Outcome},
     state::{Control, Shared},
     status::{CacheStatus, TokenState},
 };
-use crate::{clock::Now, error::TokenError, token::Token};
+use crate::{
+    clock::Now,
+    error::TokenError,
+    freshness::{Deadlines, Freshness, Moment},
+    token::Token,
+};
 
 impl Shared {
     /// The one place where the outcome of a flight changes anything. Returns what its waiters are told.
@@ -78,15 +82,15 @@ impl Shared {
         control.issued += 1;
         control.warning = issued.token.warning().cloned();
         control.gate.succeeded();
-        let refused = suspect.is_some();
+        let rejected = suspect.is_some();
         let replaced = suspect.or_else(|| self.current.load_full());
         self.current.store(Some(Arc::clone(issued)));
         match replaced {
             Some(old) if old.generation == issued.generation => {
                 control.gate.fruitless(self.now().mono);
-                self.serve_on(control, issued, refused || old.refused);
+                self.serve_on(control, issued, rejected || old.rejected);
             }
-            Some(old) if !refused && !old.refused => control.gate.fruitful(),
+            Some(old) if !rejected && !old.rejected => control.gate.fruitful(),
             _ => {}
         }
     }
@@ -104,22 +108,22 @@ impl Shared {
         });
     }
 
-    /// Puts a refused token back that is being replaced no longer.
+    /// Puts a rejected token back that is being replaced no longer.
     pub(super) fn restore(&self, control: &mut Control) {
         if let Some(suspect) = control.suspect.take() {
-            self.current.store(Some(Arc::new(suspect.as_refused())));
+            self.current.store(Some(Arc::new(suspect.as_rejected())));
         }
     }
 
     /// Keeps a token in use that is of little worth, and has it renewed when the next attempt may start: whom nothing better
     /// can be given is best told by the server itself, and perhaps it was not the token's fault.
-    pub(super) fn serve_on(&self, control: &mut Control, issued: &Issued, refused: bool) {
+    pub(super) fn serve_on(&self, control: &mut Control, issued: &Issued, rejected: bool) {
         let now = self.now();
         let hold = control.gate.hold_left(now.mono, self.floor());
         let wait = hold.max(control.gate.opens_in(now.mono, self.floor()));
         let due = Moment::in_(wait, now);
         self.current
-            .store(Some(Arc::new(issued.due_at(due, refused))));
+            .store(Some(Arc::new(issued.due_at(due, rejected))));
     }
 
     pub(super) fn status(&self) -> CacheStatus {
@@ -131,7 +135,7 @@ impl Shared {
         let issued = current.as_ref().or(control.suspect.as_ref());
         let state = match issued {
             None => TokenState::Empty,
-            Some(issued) if issued.refused || current.is_none() => TokenState::Refused,
+            Some(issued) if issued.rejected || current.is_none() => TokenState::Rejected,
             Some(issued) => match issued.deadlines.freshness(now) {
                 Freshness::Fresh => TokenState::Fresh,
                 Freshness::Due => TokenState::Due,
@@ -144,7 +148,7 @@ impl Shared {
             last_error: control.gate.error().or(control.warning.as_ref()).cloned(),
             issued: control.issued,
             failed: control.failed,
-            refused: control.refused,
+            rejected: control.rejected,
             told: control.told,
         }
     }

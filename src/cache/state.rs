@@ -10,17 +10,17 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use super::{
-    backoff::Gate,
-    flight::{Departure, DynSource, Flight},
-    freshness::Freshness,
     issued::{Issued, Lookup},
-    schedule::Schedule,
+    refresh_task::{Departure, DynSource, Flight},
     status::CacheStatus,
+    throttle::Gate,
 };
 use crate::{
-    authorize::Origins,
     clock::{Clock, Now},
     error::{TokenError, TokenErrorKind},
+    freshness::Freshness,
+    origins::Origins,
+    schedule::Schedule,
     token::Token,
 };
 
@@ -28,7 +28,7 @@ use crate::{
 pub(super) struct Settings {
     pub(super) schedule: Schedule,
     pub(super) max_wait: Duration,
-    pub(super) attempt_limit: Duration,
+    pub(super) refresh_timeout: Duration,
     pub(super) clock: Clock,
     pub(super) seed: Option<u64>,
 }
@@ -38,7 +38,7 @@ impl Settings {
         Self {
             schedule,
             max_wait: Duration::from_secs(30),
-            attempt_limit: Duration::from_secs(120),
+            refresh_timeout: Duration::from_secs(120),
             clock: Clock::system(),
             seed: None,
         }
@@ -65,13 +65,13 @@ pub(super) struct Control {
     pub(super) told: u64,
     /// The flight that takes off as soon as the lock is free.
     pub(super) departure: Option<Departure>,
-    /// The token that was refused and that the running flight is to replace.
+    /// The token that was rejected and that the running flight is to replace.
     pub(super) suspect: Option<Arc<Issued>>,
     pub(super) gate: Gate,
     pub(super) rng: fastrand::Rng,
     pub(super) issued: u64,
     pub(super) failed: u64,
-    pub(super) refused: u64,
+    pub(super) rejected: u64,
     pub(super) warning: Option<TokenError>,
 }
 
@@ -93,7 +93,7 @@ impl Shared {
                 rng,
                 issued: 0,
                 failed: 0,
-                refused: 0,
+                rejected: 0,
                 warning: None,
             }),
             source,

@@ -19,8 +19,8 @@ pub struct CacheStatus {
     pub issued: u64,
     /// How many attempts failed.
     pub failed: u64,
-    /// How many tokens were refused while they were current.
-    pub refused: u64,
+    /// How many tokens were rejected while they were current.
+    pub rejected: u64,
     /// Counts what was told, so that the later of two stays.
     pub(super) told: u64,
 }
@@ -38,6 +38,6 @@ pub enum TokenState {
     Due,
     /// No longer usable.
     Expired,
-    /// Refused by the API.
-    Refused,
+    /// Rejected by the API.
+    Rejected,
 }

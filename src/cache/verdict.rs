@@ -5,29 +5,29 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::{
-    flight::{Boarding, Flight},
     issued::Generation,
+    refresh_task::{Boarding, Flight},
     state::{Shared, interrupted},
 };
 use crate::token::Token;
 
 impl Shared {
-    /// The API refused this token; `served` if it had accepted it at first.
-    pub(super) fn reject(self: &Arc<Self>, refused: Generation, served: bool) -> Boarding {
+    /// The API rejected this token; `served` if it had accepted it at first.
+    pub(super) fn reject(self: &Arc<Self>, rejected: Generation, served: bool) -> Boarding {
         self.change(self.control(), |control| {
             // Looked for first: one that is given up as lost puts the token back that it was to replace.
             let boarding = self.under_way(control).map(Flight::board);
             let Some(issued) = self.current.load_full() else {
-                // The one that was refused is being replaced already; or it never was one of this cache.
-                let unknown = || interrupted("nothing is known of the refused token");
+                // The one that was rejected is being replaced already; or it never was one of this cache.
+                let unknown = || interrupted("nothing is known of the rejected token");
                 return boarding.unwrap_or_else(|| Boarding::Failed(unknown()));
             };
-            // By generation: a late refusal of an old token says nothing about the new one.
-            if issued.generation != refused {
+            // By generation: a late rejection of an old token says nothing about the new one.
+            if issued.generation != rejected {
                 return Boarding::Here(issued);
             }
-            if !issued.refused {
-                control.refused += 1;
+            if !issued.rejected {
+                control.rejected += 1;
                 control.news = true;
                 if !served && !issued.is_proven() {
                     control.gate.fruitless(self.now().mono);
@@ -44,7 +44,7 @@ impl Shared {
         })
     }
 
-    /// The API refused this token, if it is the current one: an older one has been replaced.
+    /// The API rejected this token, if it is the current one: an older one has been replaced.
     pub(super) fn reject_token(self: &Arc<Self>, token: &Token) {
         let current = self.current.load();
         if let Some(issued) = current
@@ -55,7 +55,7 @@ impl Shared {
         }
     }
 
-    /// The API refused the token of this header value, if that is the current one's.
+    /// The API rejected the token of this header value, if that is the current one's.
     pub(super) fn reject_header(self: &Arc<Self>, sent: &HeaderValue, served: bool) {
         let current = self.current.load();
         if let Some(issued) = current
@@ -66,14 +66,14 @@ impl Shared {
         }
     }
 
-    /// The token that a refusal brought was refused as well.
-    pub(super) fn replay_refused(&self, refused: Generation) {
+    /// The token that a rejection brought was rejected as well.
+    pub(super) fn replay_rejected(&self, rejected: Generation) {
         self.change(self.control(), |control| {
             let Some(issued) = self.current.load_full() else {
                 return;
             };
-            if issued.generation == refused && !issued.refused {
-                control.refused += 1;
+            if issued.generation == rejected && !issued.rejected {
+                control.rejected += 1;
                 control.news = true;
                 control.gate.fruitless(self.now().mono);
                 self.serve_on(control, &issued, true);
@@ -92,7 +92,7 @@ impl Shared {
         }
     }
 
-    /// The API accepted a replay, and with it the token that a refusal brought.
+    /// The API accepted a replay, and with it the token that a rejection brought.
     pub(super) fn replay_accepted(&self) {
         self.control().gate.fruitful();
     }

@@ -19,8 +19,8 @@ use tokio::{
 };
 
 use super::{
-    flight::Boarding,
     issued::{Generation, Issued},
+    refresh_task::Boarding,
     state::{Shared, interrupted},
 };
 use crate::error::{TokenError, TokenErrorKind};
@@ -160,7 +160,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Clock, Token, TokenCache, TokenRequest,
+        Clock, Token, TokenCache, TokenContext,
         cache::{CacheStatus, Lookup},
         source_fn,
     };
@@ -170,7 +170,7 @@ mod tests {
         let gate = Arc::new(Semaphore::new(0));
         let keeper = Arc::clone(&gate);
         let calls = AtomicUsize::new(0);
-        let source = source_fn(move |_: TokenRequest| {
+        let source = source_fn(move |_: TokenContext| {
             let call = calls.fetch_add(1, Ordering::SeqCst) + 1;
             let keeper = Arc::clone(&keeper);
             async move {

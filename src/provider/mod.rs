@@ -16,7 +16,7 @@ mod xoxoday;
 use std::sync::Arc;
 
 pub use self::{two_ba::TwoBa, winbooks::Winbooks, xoxoday::Xoxoday};
-use crate::{authorize::Origins, cache::Schedule, store::DynStore};
+use crate::{origins::Origins, schedule::Schedule, store::DynStore};
 
 /// What every preset lets its user say.
 #[derive(Clone, Default)]
@@ -64,12 +64,12 @@ macro_rules! preset {
             #[cfg(feature = "reqwest")]
             pub fn build(self) -> Result<crate::$source, crate::TokenError> {
                 let url = self.checked_url()?;
-                let endpoint = crate::TokenEndpoint::new(url)?;
+                let endpoint = crate::OAuthClient::new(url)?;
                 self.assemble(endpoint)
             }
 
             /// The source, with a transport of your own for the token requests; see
-            /// [`TokenEndpoint::with_transport`](crate::TokenEndpoint::with_transport).
+            /// [`OAuthClient::with_transport`](crate::OAuthClient::with_transport).
             ///
             /// # Errors
             ///
@@ -91,7 +91,7 @@ macro_rules! preset {
                 B::Error: Into<tower::BoxError>,
             {
                 let url = self.checked_url()?;
-                let endpoint = crate::TokenEndpoint::with_transport(url, transport)?;
+                let endpoint = crate::OAuthClient::with_transport(url, transport)?;
                 self.assemble(endpoint)
             }
         }
@@ -99,7 +99,7 @@ macro_rules! preset {
 }
 use preset;
 
-/// A value that must not be empty, for it would only be refused by the vendor later.
+/// A value that must not be empty, for it would only be rejected by the vendor later.
 fn required(vendor: &str, values: &[(&str, &str)]) -> Result<(), crate::TokenError> {
     match values.iter().find(|(_, value)| value.trim().is_empty()) {
         None => Ok(()),

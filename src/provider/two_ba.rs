@@ -7,9 +7,9 @@ use url::Url;
 
 use super::{Said, preset, required};
 use crate::{
-    authorize::Origins,
-    endpoint::{ClientAuth, TokenEndpoint, parse},
     error::TokenError,
+    oauth::{ClientAuth, OAuthClient, parse},
+    origins::Origins,
     source::RefreshTokenSource,
 };
 
@@ -97,10 +97,10 @@ impl TwoBa {
         )
     }
 
-    fn assemble(self, endpoint: TokenEndpoint) -> Result<RefreshTokenSource, TokenError> {
+    fn assemble(self, endpoint: OAuthClient) -> Result<RefreshTokenSource, TokenError> {
         let client_auth = match self.client_secret {
-            Some(secret) => ClientAuth::post(self.client_id, secret),
-            None => ClientAuth::post_id(self.client_id),
+            Some(secret) => ClientAuth::client_secret_post(self.client_id, secret),
+            None => ClientAuth::none(self.client_id),
         };
         let origins = match self.said.origins {
             Some(origins) => origins,
@@ -109,7 +109,9 @@ impl TwoBa {
         let source = RefreshTokenSource::new(endpoint.client_auth(client_auth), self.refresh_token)
             .origins(origins)
             .schedule(self.said.schedule.unwrap_or_default())
-            .advice("2BA no longer takes the refresh token: the user must log in at 2BA again");
+            .reauth_hint(
+                "2BA no longer takes the refresh token: the user must log in at 2BA again",
+            );
         Ok(match self.said.store {
             Some(store) => source.shared_store(store),
             None => source,

@@ -7,9 +7,9 @@ use url::Url;
 
 use super::{Said, preset, required};
 use crate::{
-    authorize::Origins,
-    endpoint::{ClientAuth, TokenEndpoint, join, parse},
     error::TokenError,
+    oauth::{ClientAuth, OAuthClient, join, parse},
+    origins::Origins,
     source::ExchangeTokenSource,
 };
 
@@ -22,7 +22,7 @@ use crate::{
 ///
 /// Learned from the field, and so to be overridden: a refresh carries its token in `code` too
 /// ([`refresh_parameter`](Winbooks::refresh_parameter)). Not known: whether the old refresh token dies with a refresh, and
-/// whether an exchange token works twice. Each new refresh token is taken over, and if the refresh token is refused, the
+/// whether an exchange token works twice. Each new refresh token is taken over, and if the refresh token is rejected, the
 /// exchange token is tried once more.
 ///
 /// The tokens go to the host only.
@@ -90,9 +90,9 @@ impl Winbooks {
         }
     }
 
-    fn assemble(self, endpoint: TokenEndpoint) -> Result<ExchangeTokenSource, TokenError> {
+    fn assemble(self, endpoint: OAuthClient) -> Result<ExchangeTokenSource, TokenError> {
         let endpoint = endpoint
-            .client_auth(ClientAuth::user_only(self.email))
+            .client_auth(ClientAuth::basic_user_only(self.email))
             .refresh_parameter(self.refresh_parameter);
         let origins = match self.said.origins {
             Some(origins) => origins,
@@ -100,7 +100,7 @@ impl Winbooks {
         };
         let mut source = ExchangeTokenSource::new(endpoint, self.exchange_token)
             .origins(origins)
-            .advice("Winbooks takes neither the refresh token nor the exchange token: get a new exchange token");
+            .reauth_hint("Winbooks takes neither the refresh token nor the exchange token: get a new exchange token");
         if let Some(schedule) = self.said.schedule {
             source = source.schedule(schedule);
         }

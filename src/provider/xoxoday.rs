@@ -8,11 +8,12 @@ use url::Url;
 
 use super::{Said, preset, required};
 use crate::{
-    authorize::Origins,
-    cache::Schedule,
-    endpoint::{BodyFormat, ClientAuth, TokenEndpoint, join, parse},
+    challenge::{ResponseHead, Verdict},
     error::TokenError,
-    retry::{InspectBodyLayer, ResponseHead, Verdict},
+    middleware::InspectBodyLayer,
+    oauth::{BodyFormat, ClientAuth, OAuthClient, join, parse},
+    origins::Origins,
+    schedule::Schedule,
     source::RefreshTokenSource,
 };
 
@@ -32,7 +33,7 @@ const FLOOR: Duration = Duration::from_secs(60);
 /// So this preset renews at half of the lifetime, after 7 days at the latest, also without traffic; and leaves at least
 /// 60 seconds between attempts ([`schedule`](Xoxoday::schedule)).
 ///
-/// Their advice to fetch new tokens "for every 4xx" is not followed: 400, 404, 409 and 422 are answers to the order, not
+/// Their reauth_hint to fetch new tokens "for every 4xx" is not followed: 400, 404, 409 and 422 are answers to the order, not
 /// to the token, and refreshing for each would trip the limit above. A token that is no longer good is told in the body of
 /// an answer, whatever its status; [`inspect`](Xoxoday::inspect) makes the layer that reads it.
 ///
@@ -102,18 +103,18 @@ impl Xoxoday {
     pub fn default_schedule() -> Schedule {
         Schedule::default()
             .refresh_ahead(0.5, Duration::MAX)
-            .refresh_after(WEEK)
+            .max_age(WEEK)
             .min_interval(FLOOR)
-            .keep_warm(true)
+            .background_refresh(true)
     }
 
     /// The layer that finds out, below [`BearerAuthLayer`](crate::BearerAuthLayer), what Xoxoday says about a token.
     ///
     /// | In a JSON object, at its top | is |
     /// |---|---|
-    /// | `"success": 0` with `"error_message_id": "auth.token_error"` | `Refused` |
-    /// | `"error": "invalid_token"` | `Refused` |
-    /// | `auth.request_limit_exceeded` as `message`, `error` or `error_message_id`, or as the `message` of one in `errors` | `Denied`: another refresh would only make it worse |
+    /// | `"success": 0` with `"error_message_id": "auth.token_error"` | `Rejected` |
+    /// | `"error": "invalid_token"` | `Rejected` |
+    /// | `auth.request_limit_exceeded` as `message`, `error` or `error_message_id`, or as the `message` of one in `errors` | `Forbidden`: another refresh would only make it worse |
     ///
     /// The limit is also known where it isn't JSON (`{message:'auth.request_limit_exceeded'}`), which is how the vendor
     /// prints it. The status doesn't matter, but for 5xx: what failed on the server may have had its effect.
@@ -135,7 +136,7 @@ impl Xoxoday {
     ///
     /// let request = Request::get("/").header("authorization", "Bearer abc").body(())?;
     /// let answer = client.oneshot(request).await?;
-    /// assert_eq!(answer.extensions().get(), Some(&Verdict::Refused));
+    /// assert_eq!(answer.extensions().get(), Some(&Verdict::Rejected));
     /// # Ok(()) }
     /// ```
     pub fn inspect() -> InspectBodyLayer {
@@ -155,9 +156,12 @@ impl Xoxoday {
         }
     }
 
-    fn assemble(self, endpoint: TokenEndpoint) -> Result<RefreshTokenSource, TokenError> {
+    fn assemble(self, endpoint: OAuthClient) -> Result<RefreshTokenSource, TokenError> {
         let endpoint = endpoint
-            .client_auth(ClientAuth::post(self.client_id, self.client_secret))
+            .client_auth(ClientAuth::client_secret_post(
+                self.client_id,
+                self.client_secret,
+            ))
             .body_format(self.body_format);
         let origins = match self.said.origins {
             Some(origins) => origins,
@@ -166,7 +170,7 @@ impl Xoxoday {
         let source = RefreshTokenSource::new(endpoint, self.refresh_token)
             .origins(origins)
             .schedule(self.said.schedule.unwrap_or_else(Self::default_schedule))
-            .advice("Xoxoday no longer takes the refresh token: a new one must be generated in its dashboard");
+            .reauth_hint("Xoxoday no longer takes the refresh token: a new one must be generated in its dashboard");
         Ok(match self.said.store {
             Some(store) => source.shared_store(store),
             None => source,
@@ -182,7 +186,7 @@ fn judge(head: ResponseHead<'_>, beginning: &[u8]) -> Option<Verdict> {
         return None;
     }
     let Ok(body) = serde_json::from_slice::<Value>(beginning) else {
-        return is_printed_limit(beginning).then_some(Verdict::Denied);
+        return is_printed_limit(beginning).then_some(Verdict::Forbidden);
     };
     let says = |field: &str, wanted: &str| body.get(field).is_some_and(|it| it == wanted);
     if ["message", "error", "error_message_id"]
@@ -190,11 +194,11 @@ fn judge(head: ResponseHead<'_>, beginning: &[u8]) -> Option<Verdict> {
         .any(|field| says(field, LIMIT))
         || lists_limit(&body)
     {
-        Some(Verdict::Denied)
+        Some(Verdict::Forbidden)
     } else if says("error", "invalid_token")
         || says("error_message_id", "auth.token_error") && failed(&body)
     {
-        Some(Verdict::Refused)
+        Some(Verdict::Rejected)
     } else {
         None
     }
@@ -254,7 +258,7 @@ mod tests {
             for status in [200, 400, 401, 403] {
                 assert_eq!(
                     says(status, body),
-                    Some(Verdict::Refused),
+                    Some(Verdict::Rejected),
                     "{status} {body}"
                 );
             }
@@ -263,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_no_refusal_of_the_token() {
+    fn the_limit_is_no_rejection_of_the_token() {
         let bodies = [
             r#"{"message":"auth.request_limit_exceeded"}"#,
             r#"{"errors":[{"message":"auth.request_limit_exceeded","penaltySeconds":60}]}"#,
@@ -274,7 +278,11 @@ mod tests {
         ];
         for body in bodies {
             for status in [200, 401, 403, 429] {
-                assert_eq!(says(status, body), Some(Verdict::Denied), "{status} {body}");
+                assert_eq!(
+                    says(status, body),
+                    Some(Verdict::Forbidden),
+                    "{status} {body}"
+                );
             }
         }
     }

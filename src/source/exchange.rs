@@ -6,7 +6,7 @@ use super::{
     seed::{Exchange, Seed},
     session::{SessionSource, session_source},
 };
-use crate::endpoint::TokenEndpoint;
+use crate::oauth::OAuthClient;
 
 /// Exchanges a long-lived token once, and refreshes afterwards.
 ///
@@ -19,11 +19,11 @@ use crate::endpoint::TokenEndpoint;
 ///
 /// ```
 /// # #[cfg(feature = "reqwest")] {
-/// use tower_bearer::{ClientAuth, ExchangeTokenSource, TokenEndpoint};
+/// use tower_bearer::{ClientAuth, ExchangeTokenSource, OAuthClient};
 ///
 /// // RFC 7523 §2.1
-/// let endpoint = TokenEndpoint::new("https://login.example.com/token")?
-///     .client_auth(ClientAuth::post_id("my-client"));
+/// let endpoint = OAuthClient::new("https://login.example.com/token")?
+///     .client_auth(ClientAuth::none("my-client"));
 /// let source = ExchangeTokenSource::new(endpoint, "a-signed-assertion")
 ///     .grant("urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion");
 /// # let _ = source;
@@ -40,7 +40,7 @@ session_source!(ExchangeTokenSource);
 
 impl ExchangeTokenSource {
     /// A source that begins with `exchange_token`, and keeps its session in memory.
-    pub fn new(endpoint: TokenEndpoint, exchange_token: impl Into<SecretString>) -> Self {
+    pub fn new(endpoint: OAuthClient, exchange_token: impl Into<SecretString>) -> Self {
         let seed = Seed::Exchange(Exchange::new(exchange_token.into()));
         Self {
             session: SessionSource::new(endpoint, seed),
@@ -68,7 +68,7 @@ impl ExchangeTokenSource {
     }
 
     /// Another endpoint for refreshing. Default: the one of the exchange.
-    pub fn refresh_endpoint(mut self, endpoint: TokenEndpoint) -> Self {
+    pub fn refresh_endpoint(mut self, endpoint: OAuthClient) -> Self {
         self.session.refresh_endpoint = Some(endpoint);
         self
     }

@@ -6,7 +6,7 @@ use super::{
     seed::Seed,
     session::{SessionSource, session_source},
 };
-use crate::endpoint::TokenEndpoint;
+use crate::oauth::OAuthClient;
 
 /// Gets tokens for a refresh token (RFC 6749 §6).
 ///
@@ -20,10 +20,10 @@ use crate::endpoint::TokenEndpoint;
 ///
 /// ```
 /// # #[cfg(feature = "reqwest")] {
-/// use tower_bearer::{BearerAuthLayer, ClientAuth, Origins, RefreshTokenSource, TokenEndpoint};
+/// use tower_bearer::{BearerAuthLayer, ClientAuth, Origins, RefreshTokenSource, OAuthClient};
 ///
-/// let endpoint = TokenEndpoint::new("https://authorize.example.com/OAuth/Token")?
-///     .client_auth(ClientAuth::post("my-client", "my-secret"));
+/// let endpoint = OAuthClient::new("https://authorize.example.com/OAuth/Token")?
+///     .client_auth(ClientAuth::client_secret_post("my-client", "my-secret"));
 /// let source = RefreshTokenSource::new(endpoint, "the-refresh-token")
 ///     .origins(Origins::only(["https://api.example.com"])?);
 /// let layer = BearerAuthLayer::new(source);
@@ -41,7 +41,7 @@ session_source!(RefreshTokenSource);
 
 impl RefreshTokenSource {
     /// A source that begins with `refresh_token`, and keeps its session in memory.
-    pub fn new(endpoint: TokenEndpoint, refresh_token: impl Into<SecretString>) -> Self {
+    pub fn new(endpoint: OAuthClient, refresh_token: impl Into<SecretString>) -> Self {
         Self {
             session: SessionSource::new(endpoint, Seed::Refresh(refresh_token.into())),
         }

@@ -11,17 +11,16 @@ use std::{
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{
-    TokenRequest,
-    seed::{Exchange, Seed},
-};
+use super::seed::{Exchange, Seed};
 use crate::{
-    authorize::Origins,
-    cache::{Deadlines, Freshness, Schedule},
-    endpoint::TokenEndpoint,
     error::{TokenError, TokenErrorKind},
-    store::{DynStore, Fingerprint, MemoryStore, Session},
+    freshness::{Deadlines, Freshness},
+    oauth::OAuthClient,
+    origins::Origins,
+    schedule::Schedule,
+    store::{DynStore, Fingerprint, MemoryStore, StoredSession},
     token::Token,
+    token_source::TokenContext,
 };
 
 /// How many times in one call the turn is taken: whoever finds that another has saved meanwhile starts over.
@@ -30,16 +29,16 @@ const TURNS: u32 = 3;
 /// Renews one session.
 #[derive(Clone)]
 pub(super) struct SessionSource {
-    pub(super) endpoint: TokenEndpoint,
+    pub(super) endpoint: OAuthClient,
     /// Some vendors refresh elsewhere.
-    pub(super) refresh_endpoint: Option<TokenEndpoint>,
+    pub(super) refresh_endpoint: Option<OAuthClient>,
     seed: Seed,
     fingerprint: Fingerprint,
     store: Arc<dyn DynStore>,
     pub(super) origins: Origins,
     pub(super) schedule: Schedule,
     /// What a person must do when the session has ended, in the vendor's terms.
-    pub(super) advice: Option<String>,
+    pub(super) reauth_hint: Option<String>,
     known: Arc<Mutex<Known>>,
 }
 
@@ -47,22 +46,22 @@ pub(super) struct SessionSource {
 #[derive(Default)]
 struct Known {
     /// The newest session seen or made here; ahead of the store if it could not be saved.
-    session: Option<Session>,
+    session: Option<StoredSession>,
     /// What a renewal failed with for good: the generation of the session, and its credential.
     failed: Option<(u64, SecretString)>,
 }
 
 impl SessionSource {
-    pub(super) fn new(endpoint: TokenEndpoint, seed: Seed) -> Self {
+    pub(super) fn new(endpoint: OAuthClient, seed: Seed) -> Self {
         Self {
             endpoint,
             refresh_endpoint: None,
             fingerprint: seed.fingerprint(),
             seed,
             store: Arc::new(MemoryStore::new()),
-            origins: Origins::any_secure(),
+            origins: Origins::any_https(),
             schedule: Schedule::default(),
-            advice: None,
+            reauth_hint: None,
             known: Arc::default(),
         }
     }
@@ -83,7 +82,7 @@ impl SessionSource {
         f(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) async fn token(&self, request: TokenRequest) -> Result<Token, TokenError> {
+    pub(super) async fn token(&self, request: TokenContext) -> Result<Token, TokenError> {
         let mut turn = 1;
         loop {
             let outcome = self.turn(&request).await;
@@ -99,7 +98,7 @@ impl SessionSource {
     }
 
     /// Adopts what is stored, or waits for the turn to renew it.
-    async fn turn(&self, request: &TokenRequest) -> Result<Token, TokenError> {
+    async fn turn(&self, request: &TokenContext) -> Result<Token, TokenError> {
         let stored = self.store.load().await?;
         if let Some(token) = self.adopt(stored.as_ref(), request) {
             return Ok(token);
@@ -119,7 +118,7 @@ impl SessionSource {
     }
 
     /// Whether the store has another session by now than the one that could not be renewed.
-    pub(super) async fn mended(&self) -> bool {
+    pub(super) async fn has_changed(&self) -> bool {
         let Ok(Some(stored)) = self.store.load().await else {
             return false;
         };
@@ -135,13 +134,13 @@ impl SessionSource {
     }
 
     /// Whether our credential is a new login, of which `session` has not heard yet. Once it has been used it isn't.
-    fn is_new_to(&self, session: &Session) -> bool {
+    fn is_new_to(&self, session: &StoredSession) -> bool {
         session.is_older_than(&self.fingerprint) && self.known(|known| known.session.is_none())
     }
 
     /// What is sent to renew `session`. Its refresh token; or what we were configured with, if the session is to begin with
     /// that, or has begun with it. A credential of long ago is never sent again.
-    fn credential<'a>(&'a self, session: &'a Session) -> Option<&'a SecretString> {
+    fn credential<'a>(&'a self, session: &'a StoredSession) -> Option<&'a SecretString> {
         let begins = self.is_new_to(session);
         let ours = begins || session.began_with(&self.fingerprint);
         let refresh_token = session.refresh_token().filter(|_| !begins);
@@ -150,7 +149,7 @@ impl SessionSource {
 
     /// The token of a stored session, if it serves `request`: not older than what this process has, still usable, and not
     /// the very token that is to be replaced.
-    fn adopt(&self, stored: Option<&Session>, request: &TokenRequest) -> Option<Token> {
+    fn adopt(&self, stored: Option<&StoredSession>, request: &TokenContext) -> Option<Token> {
         let stored = stored.filter(|stored| !self.is_new_to(stored))?;
         let token = stored.token()?;
         let now = request.clock().now();
@@ -164,7 +163,7 @@ impl SessionSource {
             return None;
         }
         self.known(|known| {
-            let newest = known.session.as_ref().map_or(0, Session::generation);
+            let newest = known.session.as_ref().map_or(0, StoredSession::generation);
             (newest <= stored.generation()).then(|| {
                 known.session = Some(stored.clone());
                 known.failed = None;
@@ -174,16 +173,16 @@ impl SessionSource {
     }
 
     /// What is to be renewed: the newer of what is stored and of what could not be saved.
-    fn newest(&self, stored: Option<Session>) -> Session {
+    fn newest(&self, stored: Option<StoredSession>) -> StoredSession {
         let own = self.known(|known| known.session.clone());
         let newest = own
             .into_iter()
             .chain(stored)
-            .max_by_key(Session::generation);
-        newest.unwrap_or_else(|| Session::begin(self.fingerprint.clone(), None))
+            .max_by_key(StoredSession::generation);
+        newest.unwrap_or_else(|| StoredSession::begin(self.fingerprint.clone(), None))
     }
 
-    fn differs(&self, a: &Session, b: &Session) -> bool {
+    fn differs(&self, a: &StoredSession, b: &StoredSession) -> bool {
         self.credential(a).map(ExposeSecret::expose_secret)
             != self.credential(b).map(ExposeSecret::expose_secret)
     }
@@ -216,7 +215,7 @@ macro_rules! session_source {
                 self
             }
 
-            /// Where the tokens may go. Default: [`Origins::any_secure`](crate::Origins::any_secure).
+            /// Where the tokens may go. Default: [`Origins::any_https`](crate::Origins::any_https).
             pub fn origins(mut self, origins: crate::Origins) -> Self {
                 self.session.origins = origins;
                 self
@@ -229,8 +228,8 @@ macro_rules! session_source {
             }
 
             /// What a person must do when the session has ended, to be said in the error.
-            pub fn advice(mut self, advice: impl Into<String>) -> Self {
-                self.session.advice = Some(advice.into());
+            pub fn reauth_hint(mut self, reauth_hint: impl Into<String>) -> Self {
+                self.session.reauth_hint = Some(reauth_hint.into());
                 self
             }
         }
@@ -242,13 +241,13 @@ macro_rules! session_source {
             /// or the store failed with.
             async fn token(
                 &self,
-                request: crate::TokenRequest,
+                request: crate::TokenContext,
             ) -> Result<crate::Token, crate::TokenError> {
                 self.session.token(request).await
             }
 
-            async fn mended(&self) -> bool {
-                self.session.mended().await
+            async fn has_changed(&self) -> bool {
+                self.session.has_changed().await
             }
 
             fn origins(&self) -> crate::Origins {

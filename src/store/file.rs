@@ -1,7 +1,7 @@
 //! [`FileStore`]: a session in a file, for the processes of one machine.
 
 mod disk;
-mod place;
+mod paths;
 
 #[cfg(test)]
 mod tests;
@@ -15,11 +15,11 @@ use std::{
 
 use self::{
     disk::{Disk, Os},
-    place::{Lock, Place},
+    paths::{Lock, Place},
 };
 use super::{
-    Session, StoreLease, TokenStore, format,
-    waiting::{self, LEASE_TIMEOUT, Pauses, Turn, Turns},
+    StoreLease, StoredSession, TokenStore, format,
+    lease_wait::{self, LEASE_TIMEOUT, Pauses, Turn, Turns},
 };
 use crate::error::{TokenError, TokenErrorKind};
 
@@ -37,7 +37,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 ///   at any instant leaves the old session or the new one. So does a caller who drops the save: it runs to its end, and
 ///   only then is the lease free.
 /// - **Private.** Files are created with mode 0600. A file that others than its owner may read or write, that belongs to
-///   another user, or that is a symbolic link, is refused. The folder must be one in which only trusted users may write;
+///   another user, or that is a symbolic link, is rejected. The folder must be one in which only trusted users may write;
 ///   links on the way to it are followed.
 /// - **Careful.** A file that is empty, torn, foreign or of a newer format is an error that says which. It is never
 ///   overwritten; remove it yourself to begin anew.
@@ -136,7 +136,7 @@ impl FileStore {
 impl TokenStore for FileStore {
     type Lease = FileLease;
 
-    async fn load(&self) -> Result<Option<Session>, TokenError> {
+    async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
         let (disk, place) = (Arc::clone(&self.disk), self.place()?);
         blocking(move || {
             let stored = place.read(&*disk)?;
@@ -150,7 +150,7 @@ impl TokenStore for FileStore {
     async fn lease(&self) -> Result<FileLease, TokenError> {
         let place = self.place()?;
         let what = format!("on {place}");
-        waiting::within(self.lease_timeout, &what, self.hold(place)).await
+        lease_wait::within(self.lease_timeout, &what, self.hold(place)).await
     }
 }
 
@@ -170,7 +170,7 @@ struct Held {
 }
 
 impl StoreLease for FileLease {
-    async fn save(&mut self, replaces: u64, session: &Session) -> Result<(), TokenError> {
+    async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
         let new = format::encode(session)?;
         let (disk, held) = (Arc::clone(&self.disk), Arc::clone(&self.held));
         blocking(move || {

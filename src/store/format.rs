@@ -8,7 +8,7 @@ use std::fmt;
 use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize};
 
-use super::Session;
+use super::StoredSession;
 use crate::error::{TokenError, TokenErrorKind};
 
 /// The format that is written, and the only one that is read.
@@ -20,7 +20,7 @@ pub(super) const LONGEST: usize = 1 << 20;
 #[derive(Serialize)]
 struct Written<'a> {
     format: u64,
-    session: &'a Session,
+    session: &'a StoredSession,
 }
 
 #[derive(Deserialize)]
@@ -30,13 +30,13 @@ struct Label {
 
 #[derive(Deserialize)]
 struct Read {
-    session: Session,
+    session: StoredSession,
 }
 
 /// A session as it is stored; wiped when dropped.
 pub(super) type Encoded = Zeroizing<Vec<u8>>;
 
-pub(super) fn encode(session: &Session) -> Result<Encoded, TokenError> {
+pub(super) fn encode(session: &StoredSession) -> Result<Encoded, TokenError> {
     // Room enough for most sessions: a buffer that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(8 * 1024));
     let written = Written {
@@ -61,7 +61,7 @@ pub(super) fn encode(session: &Session) -> Result<Encoded, TokenError> {
 }
 
 /// What is stored at `place`, if it is a session.
-pub(super) fn decode(bytes: &[u8], place: &dyn fmt::Display) -> Result<Session, TokenError> {
+pub(super) fn decode(bytes: &[u8], place: &dyn fmt::Display) -> Result<StoredSession, TokenError> {
     parse(bytes).map_err(|what| {
         let message = format!("{place} {what}; it is left as it is");
         TokenError::new(TokenErrorKind::Store, message)
@@ -74,7 +74,7 @@ pub(super) fn version(stored: Option<&[u8]>, place: &dyn fmt::Display) -> Result
 }
 
 /// The messages of `serde_json` quote what they don't like, which here may be a token: none of them leaves this function.
-fn parse(bytes: &[u8]) -> Result<Session, String> {
+fn parse(bytes: &[u8]) -> Result<StoredSession, String> {
     const REMEDY: &str =
         "restore it, or remove it to begin anew with the credential that is configured";
     if bytes.len() > LONGEST {
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
     use crate::store::sample;
 
-    fn refusal(bytes: &[u8]) -> String {
+    fn rejection(bytes: &[u8]) -> String {
         let error = decode(bytes, &"the file").unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::Store);
         assert!(std::error::Error::source(&error).is_none());
@@ -135,9 +135,9 @@ mod tests {
     fn every_cut_of_a_session_is_told_as_such_and_never_taken_for_one() {
         let encoded = encode(&sample(3, "x")).unwrap();
         let json = encoded.trim_ascii_end();
-        assert!(refusal(b"").contains("is empty"));
+        assert!(rejection(b"").contains("is empty"));
         for end in 1..json.len() {
-            let told = refusal(&json[..end]);
+            let told = rejection(&json[..end]);
             assert!(told.contains("ends in the middle"), "at {end}: {told}");
         }
     }
@@ -167,7 +167,7 @@ mod tests {
             (&" ".repeat(LONGEST + 1), "more than"),
         ];
         for (content, told) in cases {
-            let error = refusal(content.as_bytes());
+            let error = rejection(content.as_bytes());
             assert!(error.contains(told), "{told}: {error}");
             assert!(error.contains("left as it is"), "{error}");
             assert!(!error.contains("s3cret"), "{error}");

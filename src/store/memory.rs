@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::{Mutex as LeaseMutex, OwnedMutexGuard};
 
-use super::{Session, StoreLease, TokenStore};
+use super::{StoreLease, StoredSession, TokenStore};
 use crate::error::{TokenError, TokenErrorKind};
 
 /// Keeps a session in memory; clones keep the same one.
@@ -28,7 +28,7 @@ use crate::error::{TokenError, TokenErrorKind};
 /// ```
 #[derive(Clone, Default)]
 pub struct MemoryStore {
-    session: Arc<Mutex<Option<Session>>>,
+    session: Arc<Mutex<Option<StoredSession>>>,
     lease: Arc<LeaseMutex<()>>,
 }
 
@@ -43,7 +43,7 @@ impl MemoryStore {
 impl TokenStore for MemoryStore {
     type Lease = MemoryLease;
 
-    async fn load(&self) -> Result<Option<Session>, TokenError> {
+    async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
         Ok(self
             .session
             .lock()
@@ -61,12 +61,12 @@ impl TokenStore for MemoryStore {
 
 /// The lease of a [`MemoryStore`].
 pub struct MemoryLease {
-    session: Arc<Mutex<Option<Session>>>,
+    session: Arc<Mutex<Option<StoredSession>>>,
     _held: OwnedMutexGuard<()>,
 }
 
 impl StoreLease for MemoryLease {
-    async fn save(&mut self, replaces: u64, session: &Session) -> Result<(), TokenError> {
+    async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
         let mut stored = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         if stored
             .as_ref()
@@ -74,7 +74,7 @@ impl StoreLease for MemoryLease {
         {
             return Ok(());
         }
-        if stored.as_ref().map_or(0, Session::version) != replaces {
+        if stored.as_ref().map_or(0, StoredSession::version) != replaces {
             let message = "another session was saved meanwhile";
             return Err(TokenError::new(TokenErrorKind::LeaseLost, message));
         }

@@ -47,21 +47,21 @@
 //!
 #![doc = include_str!("guarantees.md")]
 
-mod erased;
+mod boxed;
 #[cfg(feature = "file-store")]
 mod file;
 #[cfg(any(feature = "file-store", feature = "redis-store"))]
 mod format;
+#[cfg(any(feature = "file-store", feature = "redis-store"))]
+mod lease_wait;
 mod memory;
 #[cfg(feature = "redis-store")]
 mod redis;
-mod session;
-#[cfg(any(feature = "file-store", feature = "redis-store"))]
-mod waiting;
+mod stored_session;
 
 use std::future::Future;
 
-pub(crate) use self::erased::{DynLease, DynStore};
+pub(crate) use self::boxed::{DynLease, DynStore};
 #[cfg(feature = "file-store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file-store")))]
 pub use self::file::{FileLease, FileStore};
@@ -69,15 +69,15 @@ pub use self::file::{FileLease, FileStore};
 #[cfg_attr(docsrs, doc(cfg(feature = "redis-store")))]
 pub use self::redis::{RedisLease, RedisStore};
 #[cfg(any(test, feature = "testing"))]
-pub(crate) use self::session::sample;
-pub(crate) use self::session::{Fingerprint, NewTokens};
+pub(crate) use self::stored_session::sample;
+pub(crate) use self::stored_session::{Fingerprint, NewTokens};
 pub use self::{
     memory::{MemoryLease, MemoryStore},
-    session::Session,
+    stored_session::StoredSession,
 };
 use crate::error::TokenError;
 
-/// Keeps one [`Session`], for one process or for many.
+/// Keeps one [`StoredSession`], for one process or for many.
 ///
 /// # What an implementation must do
 ///
@@ -108,14 +108,14 @@ use crate::error::TokenError;
 ///
 /// # Examples
 ///
-/// A store of your own serialises the [`Session`] with serde, compares
-/// [`version`](Session::version)s in a transaction of its database, and runs `testing::store_conformance` in its tests.
+/// A store of your own serialises the [`StoredSession`] with serde, compares
+/// [`version`](StoredSession::version)s in a transaction of its database, and runs `testing::store_conformance` in its tests.
 /// Who takes a turn by hand, to import a session for example, does it like this:
 ///
 /// ```
-/// use tower_bearer::{MemoryStore, Session, StoreLease, TokenError, TokenStore};
+/// use tower_bearer::{MemoryStore, StoredSession, StoreLease, TokenError, TokenStore};
 ///
-/// async fn import(store: &impl TokenStore, session: &Session) -> Result<bool, TokenError> {
+/// async fn import(store: &impl TokenStore, session: &StoredSession) -> Result<bool, TokenError> {
 ///     let mut lease = store.lease().await?;
 ///     let stored = store.load().await?;
 ///     let fresh = stored.is_none();
@@ -147,7 +147,7 @@ pub trait TokenStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`Store`](crate::TokenErrorKind::Store): the store can't be reached, or holds what is no session.
-    fn load(&self) -> impl Future<Output = Result<Option<Session>, TokenError>> + Send;
+    fn load(&self) -> impl Future<Output = Result<Option<StoredSession>, TokenError>> + Send;
 
     /// Waits for the right to save, which only one holder has at a time.
     ///
@@ -172,7 +172,7 @@ pub trait StoreLease: Send + Sync + 'static {
     fn save(
         &mut self,
         replaces: u64,
-        session: &Session,
+        session: &StoredSession,
     ) -> impl Future<Output = Result<(), TokenError>> + Send;
 
     /// Gives the lease back, so that others need not wait for its end.

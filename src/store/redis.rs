@@ -1,18 +1,18 @@
 //! [`RedisStore`]: a session in Redis, for processes on many hosts.
 
+mod connection;
 mod lease;
-mod link;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use ::redis::Client;
 
+use self::connection::Link;
 pub use self::lease::RedisLease;
-use self::link::Link;
 use super::{
-    Session, TokenStore,
+    StoredSession, TokenStore,
     format::{self, Encoded},
-    waiting::{self, LEASE_TIMEOUT, Pauses, Turns},
+    lease_wait::{self, LEASE_TIMEOUT, Pauses, Turns},
 };
 use crate::error::{TokenError, TokenErrorKind};
 
@@ -203,7 +203,7 @@ impl RedisStore {
     }
 
     /// Replaces the session of version `replaces` by `session`.
-    async fn save(&self, replaces: u64, session: &Session) -> Result<(), TokenError> {
+    async fn save(&self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
         let new = format::encode(session)?;
         let stored = self.read().await?;
         if stored.as_ref() == Some(&new) {
@@ -212,7 +212,7 @@ impl RedisStore {
         let stored = stored.as_ref().map(|stored| stored.as_slice());
         let version = format::version(stored, &self.place())?;
         if version != replaces {
-            return Err(waiting::lost(replaces, version));
+            return Err(lease_wait::lost(replaces, version));
         }
         let ttl = self.session_ttl.map(millis);
         let mut swap = ::redis::cmd("EVAL");
@@ -223,8 +223,8 @@ impl RedisStore {
             .arg(new.as_slice())
             .arg(ttl.map_or(String::new(), |ttl| ttl.to_string()));
         // Whether the lease is still ours isn't asked. If it isn't, but nobody has saved, then what is at hand may be the
-        // only refresh token that is still good, and whoever holds the lease now finds his own save refused, before he
-        // has spent anything, and loads it. Refusing would lose it, and gain nothing.
+        // only refresh token that is still good, and whoever holds the lease now finds his own save rejected, before he
+        // has spent anything, and loads it. Rejecting would lose it, and gain nothing.
         if self.link.run::<bool>(&swap).await? {
             return Ok(());
         }
@@ -248,7 +248,7 @@ impl RedisStore {
 impl TokenStore for RedisStore {
     type Lease = RedisLease;
 
-    async fn load(&self) -> Result<Option<Session>, TokenError> {
+    async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
         let stored = self.read().await?;
         let decode = |bytes: Encoded| format::decode(&bytes, &self.place());
         stored.map(decode).transpose()
@@ -256,7 +256,7 @@ impl TokenStore for RedisStore {
 
     async fn lease(&self) -> Result<RedisLease, TokenError> {
         let what = format!("{} in {}", self.key("lease"), self.link);
-        waiting::within(self.lease_timeout, &what, self.hold()).await
+        lease_wait::within(self.lease_timeout, &what, self.hold()).await
     }
 }
 
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_would_break_the_hash_tag_is_refused() {
+    fn a_name_that_would_break_the_hash_tag_is_rejected() {
         for name in ["", "a{b", "a}b"] {
             let error = RedisStore::new("redis://localhost", name).unwrap_err();
             assert_eq!(error.kind(), TokenErrorKind::Config, "{name}");

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     body::ReplyBody,
-    dialect::{Dialect, Refused},
+    dialect::{Dialect, Rejected},
     faults,
     rules::{Dead, Issued},
     settings::{Printed, Settings},
@@ -53,28 +53,28 @@ pub(super) fn issued(settings: &Settings, issued: &Issued) -> Response<ReplyBody
     response
 }
 
-/// The refusal.
-pub(super) fn refused(settings: &Settings, refused: &Refused) -> Response<ReplyBody> {
+/// The rejection.
+pub(super) fn rejected(settings: &Settings, rejected: &Rejected) -> Response<ReplyBody> {
     let bare = |status| faults::with_status(status, ReplyBody::empty());
-    match refused {
-        Refused::NoSuchPath => bare(StatusCode::NOT_FOUND),
-        Refused::NotPost => {
+    match rejected {
+        Rejected::NoSuchPath => bare(StatusCode::NOT_FOUND),
+        Rejected::NotPost => {
             let mut response = bare(StatusCode::METHOD_NOT_ALLOWED);
             let post = HeaderValue::from_static("POST");
             response.headers_mut().insert(header::ALLOW, post);
             response
         }
-        Refused::NotAcceptable => bare(StatusCode::NOT_ACCEPTABLE),
-        Refused::WrongMediaType => bare(StatusCode::UNSUPPORTED_MEDIA_TYPE),
-        Refused::Malformed(why) => object(
+        Rejected::NotAcceptable => bare(StatusCode::NOT_ACCEPTABLE),
+        Rejected::WrongMediaType => bare(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        Rejected::Malformed(why) => object(
             StatusCode::BAD_REQUEST,
             &json!({ "error": "invalid_request", "error_description": why }),
         ),
-        Refused::UnknownGrant => object(
+        Rejected::UnknownGrant => object(
             StatusCode::BAD_REQUEST,
             &json!({ "error": "unsupported_grant_type" }),
         ),
-        Refused::WrongClient => {
+        Rejected::WrongClient => {
             let error = json!({ "error": "invalid_client" });
             let mut response = object(StatusCode::UNAUTHORIZED, &error);
             if matches!(settings.dialect, Dialect::Rfc6749 | Dialect::Winbooks) {
@@ -85,8 +85,8 @@ pub(super) fn refused(settings: &Settings, refused: &Refused) -> Response<ReplyB
             }
             response
         }
-        Refused::Dead(Dead::Limited) => limited(settings),
-        Refused::Dead(dead) => match (settings.dialect, dead) {
+        Rejected::Dead(Dead::Limited) => limited(settings),
+        Rejected::Dead(dead) => match (settings.dialect, dead) {
             (Dialect::Xoxoday, Dead::Revoked) => object(StatusCode::OK, &token_error()),
             (Dialect::Xoxoday, _) => object(
                 StatusCode::BAD_REQUEST,

@@ -10,11 +10,11 @@ use std::{
 use super::{
     gate::Gate,
     recorded::{Log, RecordedRequest},
-    refusal::Refusal,
+    rejection::Rejection,
     server::AuthorizationServer,
 };
 
-/// An API in memory that serves whoever brings a live token of its [`AuthorizationServer`], and refuses everybody else.
+/// An API in memory that serves whoever brings a live token of its [`AuthorizationServer`], and rejects everybody else.
 ///
 /// It answers 200 with the request's own body, content type and trailers, its method in `x-echo-method` and its target
 /// in `x-echo-uri`. Clones are the same API. To have it behind a socket, see [`serve`](super::serve).
@@ -44,7 +44,7 @@ use super::{
 /// server.revoke_access_tokens();
 /// let response = api.clone().oneshot(order).await?;
 /// assert_eq!(response.status(), 401);
-/// assert_eq!((api.accepted(), api.refused(), api.seen()["order-7"]), (1, 1, 2));
+/// assert_eq!((api.accepted(), api.rejected(), api.seen()["order-7"]), (1, 1, 2));
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -60,17 +60,17 @@ pub(super) struct Shared {
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) refusal: Refusal,
+    pub(super) rejection: Rejection,
     pub(super) delay: Duration,
     /// How much of a body is read before the token is looked at, if not all.
     pub(super) look_after: Option<usize>,
     pub(super) hook: Option<Hook>,
-    pub(super) refuse_next: usize,
-    pub(super) refuse_all: bool,
+    pub(super) reject_next: usize,
+    pub(super) reject_all: bool,
     pub(super) log: Log,
     pub(super) received: usize,
     pub(super) accepted: usize,
-    pub(super) refused: usize,
+    pub(super) rejected: usize,
     pub(super) seen: HashMap<String, usize>,
 }
 
@@ -92,9 +92,9 @@ impl ProtectedApi {
         self
     }
 
-    /// How it refuses. Default: [`Refusal::Challenge`].
-    pub fn refusal(self, refusal: Refusal) -> Self {
-        self.set(|it| it.refusal = refusal)
+    /// How it rejects. Default: [`Rejection::Challenge`].
+    pub fn rejection(self, rejection: Rejection) -> Self {
+        self.set(|it| it.rejection = rejection)
     }
 
     /// How long it thinks about each request, by Tokio's time, before it looks at the token. Default: not at all.
@@ -102,9 +102,9 @@ impl ProtectedApi {
         self.set(|it| it.delay = delay)
     }
 
-    /// Looks at the token once so many bytes of the body are there, and sends a refusal without reading the rest.
+    /// Looks at the token once so many bytes of the body are there, and sends a rejection without reading the rest.
     /// Default: after the whole body.
-    pub fn refuse_early(self, bytes: usize) -> Self {
+    pub fn reject_early(self, bytes: usize) -> Self {
         self.set(|it| it.look_after = Some(bytes))
     }
 
@@ -113,14 +113,14 @@ impl ProtectedApi {
         self.set(|it| it.hook = Some(Arc::new(hook)))
     }
 
-    /// Refuses the next `n` requests, however good their tokens.
-    pub fn refuse_next(&self, n: usize) {
-        self.lock().refuse_next = n;
+    /// Rejects the next `n` requests, however good their tokens.
+    pub fn reject_next(&self, n: usize) {
+        self.lock().reject_next = n;
     }
 
-    /// Whether to refuse every request, however good its token.
-    pub fn refuse_all(&self, refuse: bool) {
-        self.lock().refuse_all = refuse;
+    /// Whether to reject every request, however good its token.
+    pub fn reject_all(&self, reject: bool) {
+        self.lock().reject_all = reject;
     }
 
     /// From now on parks every request, read but with its token not yet looked at, until [`release`](Self::release).
@@ -155,7 +155,7 @@ impl ProtectedApi {
     /// api.parked(100).await;
     /// server.revoke_access_tokens();
     /// api.release();
-    /// # while api.refused() < 100 { tokio::task::yield_now().await }
+    /// # while api.rejected() < 100 { tokio::task::yield_now().await }
     /// # assert_eq!(api.accepted(), 0);
     /// # Ok(()) }
     /// ```
@@ -178,9 +178,9 @@ impl ProtectedApi {
         self.lock().accepted
     }
 
-    /// How many it refused.
-    pub fn refused(&self) -> usize {
-        self.lock().refused
+    /// How many it rejected.
+    pub fn rejected(&self) -> usize {
+        self.lock().rejected
     }
 
     /// How often each `x-request-id` arrived: more than twice is more than one replay.
@@ -200,10 +200,10 @@ impl fmt::Debug for ProtectedApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.lock();
         f.debug_struct("ProtectedApi")
-            .field("refusal", &state.refusal)
+            .field("rejection", &state.rejection)
             .field("received", &state.received)
             .field("accepted", &state.accepted)
-            .field("refused", &state.refused)
+            .field("rejected", &state.rejected)
             .finish_non_exhaustive()
     }
 }

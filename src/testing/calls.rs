@@ -14,7 +14,7 @@ use super::{
     api::{Hook, ProtectedApi, State},
     body::{Reply, ReplyBody, ReplyFuture, Upload},
     recorded::RecordedRequest,
-    refusal::Refusal,
+    rejection::Rejection,
     rules::Dead,
 };
 
@@ -38,7 +38,7 @@ impl ProtectedApi {
             tokio::time::sleep(delay).await;
         }
         if let Err(why) = self.look_at(&request.headers) {
-            return Ok(self.refuse(why));
+            return Ok(self.reject(why));
         }
         upload.read(usize::MAX).await?;
         Ok(self.accept(&request, upload.data.into(), upload.trailers))
@@ -60,20 +60,20 @@ impl ProtectedApi {
             None => Err(None),
         };
         let mut state = self.lock();
-        if state.refuse_next > 0 {
-            state.refuse_next -= 1;
+        if state.reject_next > 0 {
+            state.reject_next -= 1;
             return Err(Some(Dead::Revoked));
         }
-        if state.refuse_all {
+        if state.reject_all {
             return Err(Some(Dead::Revoked));
         }
         verdict
     }
 
-    fn refuse(&self, why: Option<Dead>) -> Response<ReplyBody> {
+    fn reject(&self, why: Option<Dead>) -> Response<ReplyBody> {
         let mut state = self.lock();
-        state.refused += 1;
-        state.refusal.answer(why)
+        state.rejected += 1;
+        state.rejection.answer(why)
     }
 
     fn accept(
@@ -84,7 +84,7 @@ impl ProtectedApi {
     ) -> Response<ReplyBody> {
         let mut state = self.lock();
         state.accepted += 1;
-        if state.refusal == Refusal::Grpc {
+        if state.rejection == Rejection::Grpc {
             let ok = HeaderValue::from_static("0");
             trailers.get_or_insert_default().insert("grpc-status", ok);
         }

@@ -4,7 +4,7 @@ mod clause;
 mod suite;
 
 use self::suite::Suite;
-use crate::store::{self, Session, TokenStore};
+use crate::store::{self, StoredSession, TokenStore};
 
 /// A made-up session of this `version`, counted from 1, to save in tests of a store.
 ///
@@ -19,7 +19,7 @@ use crate::store::{self, Session, TokenStore};
 /// assert_eq!(sample_session(7, "mine").version(), 7);
 /// ```
 #[must_use]
-pub fn sample_session(version: u64, label: &str) -> Session {
+pub fn sample_session(version: u64, label: &str) -> StoredSession {
     store::sample(version.max(1), label)
 }
 

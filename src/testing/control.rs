@@ -69,7 +69,7 @@ impl AuthorizationServer {
         self.lock().always = fault.into();
     }
 
-    /// The requests it got, oldest first; refused ones and those that met a fault are among them.
+    /// The requests it got, oldest first; rejected ones and those that met a fault are among them.
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.lock().log.to_vec()
     }
@@ -94,9 +94,9 @@ impl AuthorizationServer {
         self.lock().counts.client_credentials
     }
 
-    /// How many requests it refused; faults are not counted.
-    pub fn refused(&self) -> usize {
-        self.lock().counts.refused
+    /// How many requests it rejected; faults are not counted.
+    pub fn rejected(&self) -> usize {
+        self.lock().counts.rejected
     }
 
     /// How often a replaced refresh token came back and ended its session.

@@ -25,7 +25,7 @@ use super::{
 /// | Access token | 900 s | 900 s | 900 s | 15 days; a refresh ends the older ones |
 /// | Refresh token | rotates, reuse ends the session | stays | rotates | rotates, 30 days |
 ///
-/// Every default can be changed on the server. What is asked in another way than this is refused, also unencoded
+/// Every default can be changed on the server. What is asked in another way than this is rejected, also unencoded
 /// or doubled parameters, parameters in the wrong place, and credentials given in two ways; parameters nobody knows are
 /// ignored (RFC 6749 §3.2).
 ///
@@ -60,7 +60,7 @@ pub(super) enum Grant {
 
 /// Why there is no token in the answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum Rejected {
     NoSuchPath,
     NotPost,
     NotAcceptable,
@@ -71,7 +71,7 @@ pub(super) enum Refused {
     Dead(Dead),
 }
 
-/// The parameters that have a place; in another one they are refused.
+/// The parameters that have a place; in another one they are rejected.
 const PLACED: [&str; 5] = [
     "code",
     "refresh_token",
@@ -121,27 +121,27 @@ impl Dialect {
 }
 
 /// What `request` asks for, if it asks as it should.
-pub(super) fn read(settings: &Settings, request: &RecordedRequest) -> Result<Grant, Refused> {
+pub(super) fn read(settings: &Settings, request: &RecordedRequest) -> Result<Grant, Rejected> {
     let path = request.uri.path().strip_prefix(settings.prefix.as_str());
     if !path.is_some_and(|path| settings.dialect.paths().contains(&path)) {
-        return Err(Refused::NoSuchPath);
+        return Err(Rejected::NoSuchPath);
     }
     if request.method != Method::POST {
-        return Err(Refused::NotPost);
+        return Err(Rejected::NotPost);
     }
     if request.uri.query().is_some() {
         // RFC 6749 §2.3.1: parameters must not be in the request URI.
-        return Err(Refused::Malformed("parameters in the URI"));
+        return Err(Rejected::Malformed("parameters in the URI"));
     }
     let json = settings.dialect == Dialect::Xoxoday;
     if media_type(&request.headers) != Some(if json { JSON } else { FORM }) {
-        return Err(Refused::WrongMediaType);
+        return Err(Rejected::WrongMediaType);
     }
     if settings.dialect == Dialect::Winbooks && !accepts_json(&request.headers) {
-        return Err(Refused::NotAcceptable);
+        return Err(Rejected::NotAcceptable);
     }
     let params = if json {
-        json_params(&request.body).ok_or(Refused::Malformed("not a JSON object of strings"))?
+        json_params(&request.body).ok_or(Rejected::Malformed("not a JSON object of strings"))?
     } else {
         form_params(&request.body)?
     };
@@ -150,7 +150,7 @@ pub(super) fn read(settings: &Settings, request: &RecordedRequest) -> Result<Gra
     grant(settings.dialect, &params)
 }
 
-fn grant(dialect: Dialect, params: &Params) -> Result<Grant, Refused> {
+fn grant(dialect: Dialect, params: &Params) -> Result<Grant, Rejected> {
     let any = dialect == Dialect::Rfc6749;
     let winbooks = dialect == Dialect::Winbooks;
     let (place, grant): (_, fn(String) -> Grant) = match params.required("grant_type")? {
@@ -158,7 +158,7 @@ fn grant(dialect: Dialect, params: &Params) -> Result<Grant, Refused> {
         "refresh_token" if winbooks => (Some("code"), Grant::Refresh),
         "refresh_token" => (Some("refresh_token"), Grant::Refresh),
         "client_credentials" if any => (None, |_| Grant::ClientCredentials),
-        _ => return Err(Refused::UnknownGrant),
+        _ => return Err(Rejected::UnknownGrant),
     };
     let mut places = Vec::from_iter(place);
     if !winbooks {
@@ -168,17 +168,17 @@ fn grant(dialect: Dialect, params: &Params) -> Result<Grant, Refused> {
         places.push("scope");
     }
     if params.any(|name| PLACED.contains(&name) && !places.contains(&name)) {
-        return Err(Refused::Malformed("a parameter that has no place here"));
+        return Err(Rejected::Malformed("a parameter that has no place here"));
     }
     let token = place.map_or(Ok(""), |place| params.required(place))?;
     Ok(grant(token.to_owned()))
 }
 
 /// Checks that the client says who it is, in the dialect's way and in that way alone.
-fn identify(settings: &Settings, headers: &HeaderMap, params: &Params) -> Result<(), Refused> {
+fn identify(settings: &Settings, headers: &HeaderMap, params: &Params) -> Result<(), Rejected> {
     let basic = headers.get(header::AUTHORIZATION);
     if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
-        return Err(Refused::Malformed("more than one Authorization"));
+        return Err(Rejected::Malformed("more than one Authorization"));
     }
     let basic = basic.map(|value| {
         let (scheme, credentials) = value.to_str().ok()?.split_once(' ')?;
@@ -192,17 +192,17 @@ fn identify(settings: &Settings, headers: &HeaderMap, params: &Params) -> Result
         (Dialect::Rfc6749, Some(basic)) => {
             if body != (None, None) {
                 // RFC 6749 §2.3: not more than one method in a request.
-                return Err(Refused::Malformed("credentials given in two ways"));
+                return Err(Rejected::Malformed("credentials given in two ways"));
             }
             basic.is_some_and(|basic| settings.knows_basic(&basic))
         }
-        (_, Some(_)) => return Err(Refused::Malformed("credentials belong in the body")),
+        (_, Some(_)) => return Err(Rejected::Malformed("credentials belong in the body")),
         (_, None) => body == (Some(&settings.client_id), settings.client_secret.as_deref()),
     };
     if known {
         Ok(())
     } else {
-        Err(Refused::WrongClient)
+        Err(Rejected::WrongClient)
     }
 }
 
@@ -227,8 +227,8 @@ fn accepts_json(headers: &HeaderMap) -> bool {
 }
 
 /// A form whose names and values are percent-encoded as they should be, not merely readable.
-fn form_params(body: &[u8]) -> Result<Vec<(String, String)>, Refused> {
-    let text = std::str::from_utf8(body).map_err(|_| Refused::Malformed("not a form"))?;
+fn form_params(body: &[u8]) -> Result<Vec<(String, String)>, Rejected> {
+    let text = std::str::from_utf8(body).map_err(|_| Rejected::Malformed("not a form"))?;
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
     let pair = |pair: &str| {
         let (name, value) = pair.split_once('=')?;
@@ -236,7 +236,7 @@ fn form_params(body: &[u8]) -> Result<Vec<(String, String)>, Refused> {
             .then(|| (decode(name), decode(value)))
     };
     let pairs: Option<_> = pairs.map(pair).collect();
-    pairs.ok_or(Refused::Malformed("unencoded characters in the form"))
+    pairs.ok_or(Rejected::Malformed("unencoded characters in the form"))
 }
 
 /// Whether only unreserved characters, `+` for the space, and whole escapes are in `text`.
@@ -262,11 +262,11 @@ fn decode(text: &str) -> String {
 struct Params(Vec<(String, String)>);
 
 impl Params {
-    fn new(params: Vec<(String, String)>) -> Result<Self, Refused> {
+    fn new(params: Vec<(String, String)>) -> Result<Self, Rejected> {
         let names: HashSet<_> = params.iter().map(|(name, _)| name).collect();
         if names.len() < params.len() {
             // RFC 6749 §3.2
-            return Err(Refused::Malformed("a parameter comes twice"));
+            return Err(Rejected::Malformed("a parameter comes twice"));
         }
         Ok(Self(params))
     }
@@ -280,9 +280,9 @@ impl Params {
             .filter(|value| !value.is_empty())
     }
 
-    fn required(&self, name: &'static str) -> Result<&str, Refused> {
+    fn required(&self, name: &'static str) -> Result<&str, Rejected> {
         self.get(name)
-            .ok_or(Refused::Malformed("a parameter is missing"))
+            .ok_or(Rejected::Malformed("a parameter is missing"))
     }
 
     fn any(&self, mut test: impl FnMut(&str) -> bool) -> bool {

@@ -5,7 +5,7 @@
 //!
 //! - [`AuthorizationServer`] issues tokens in the [`Dialect`] of a vendor, and is as strict about it as the vendor. It
 //!   rotates refresh tokens, detects their reuse, and meets a [`Fault`] when told to.
-//! - [`ProtectedApi`] takes its tokens, and refuses in the way of a chosen [`Refusal`]. It can hold requests back until
+//! - [`ProtectedApi`] takes its tokens, and rejects in the way of a chosen [`Rejection`]. It can hold requests back until
 //!   something has happened meanwhile.
 //! - [`store_conformance`] runs a [`TokenStore`](crate::TokenStore) against its contract.
 //! - [`serve`] puts either, or any other service, behind a real socket.
@@ -56,7 +56,7 @@ mod faults;
 mod gate;
 mod grants;
 mod recorded;
-mod refusal;
+mod rejection;
 mod rules;
 mod serve;
 mod server;
@@ -68,7 +68,7 @@ pub use conformance::{sample_session, store_conformance};
 pub use dialect::Dialect;
 pub use faults::Fault;
 pub use recorded::RecordedRequest;
-pub use refusal::Refusal;
+pub use rejection::Rejection;
 pub use serve::{Served, serve};
 pub use server::AuthorizationServer;
 pub use settings::Printed;

@@ -15,7 +15,7 @@ use tower::{BoxError, Service};
 use super::{
     answers,
     body::{Reply, ReplyBody, ReplyFuture, Upload},
-    dialect::{self, Dialect, Grant, Refused},
+    dialect::{self, Dialect, Grant, Rejected},
     faults::Fault,
     grants::Grants,
     recorded::{Log, RecordedRequest},
@@ -23,7 +23,7 @@ use super::{
     settings::Settings,
 };
 
-/// Token requests are small; what is longer than this is cut, and refused for it.
+/// Token requests are small; what is longer than this is cut, and rejected for it.
 const LONGEST_BODY: usize = 1024 * 1024;
 
 /// An authorization server in memory: a `tower::Service` that issues tokens as its [`Dialect`] does, remembers what it
@@ -57,7 +57,7 @@ const LONGEST_BODY: usize = 1024 * 1024;
 ///
 /// // the token is spent
 /// assert_eq!(server.clone().oneshot(request).await?.status(), 400);
-/// assert_eq!(server.refused(), 1);
+/// assert_eq!(server.rejected(), 1);
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -80,7 +80,7 @@ pub(super) struct Counts {
     pub(super) exchanges: usize,
     pub(super) refreshes: usize,
     pub(super) client_credentials: usize,
-    pub(super) refused: usize,
+    pub(super) rejected: usize,
     pub(super) reuse_detected: usize,
 }
 
@@ -184,12 +184,12 @@ impl State {
     fn work(&mut self, request: &RecordedRequest, fault: Option<&Fault>) -> Response<ReplyBody> {
         match self.grant(request, fault) {
             Ok(issued) => answers::issued(&self.settings, &issued),
-            Err(refused) => {
-                self.counts.refused += 1;
-                if refused == Refused::Dead(Dead::Reused) {
+            Err(rejected) => {
+                self.counts.rejected += 1;
+                if rejected == Rejected::Dead(Dead::Reused) {
                     self.counts.reuse_detected += 1;
                 }
-                answers::refused(&self.settings, &refused)
+                answers::rejected(&self.settings, &rejected)
             }
         }
     }
@@ -198,7 +198,7 @@ impl State {
         &mut self,
         request: &RecordedRequest,
         fault: Option<&Fault>,
-    ) -> Result<Issued, Refused> {
+    ) -> Result<Issued, Rejected> {
         let grant = dialect::read(&self.settings, request)?;
         let now = self.now();
         let mut rules = self.settings.rules.clone();
@@ -219,7 +219,7 @@ impl State {
                 &mut self.counts.client_credentials,
             ),
         };
-        let mut issued = issued.map_err(Refused::Dead)?;
+        let mut issued = issued.map_err(Rejected::Dead)?;
         *count += 1;
         if let Some(fault) = fault {
             fault.rob(&mut issued);

@@ -139,7 +139,7 @@ impl AuthorizationServer {
         self.set(|it| it.rules.one_access_token = one)
     }
 
-    /// At most `refreshes` of one session within `per`; more are refused, and end the session's access tokens.
+    /// At most `refreshes` of one session within `per`; more are rejected, and end the session's access tokens.
     /// Default: no limit.
     ///
     /// [`Dialect::Xoxoday`] answers as its vendor prints it, which isn't JSON, or with a `penalty` in its other form,

@@ -8,5 +8,5 @@ fn main() {
         .classifier(StatusCode::UNAUTHORIZED);
 }
 
-//~ `StatusCode` can't tell whether a response refuses the token
+//~ `StatusCode` can't tell whether a response rejects the token
 //~ a closure `|head: ResponseHead<'_>| -> Verdict` is one

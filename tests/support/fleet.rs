@@ -36,8 +36,8 @@ use tokio::{
 };
 use tower::{BoxError, Layer, ServiceExt};
 use tower_bearer::{
-    BearerAuthLayer, ClientAuth, FileStore, RedisStore, RefreshTokenSource, Schedule, StoreLease,
-    TokenCache, TokenEndpoint, TokenError, TokenErrorKind, TokenStore,
+    BearerAuthLayer, ClientAuth, FileStore, OAuthClient, RedisStore, RefreshTokenSource, Schedule,
+    StoreLease, TokenCache, TokenError, TokenErrorKind, TokenStore,
 };
 
 /// Longer than anything here takes, unless it hangs.
@@ -88,8 +88,8 @@ pub struct Counts {
     pub left: u64,
     /// Tokens that the process got or adopted.
     pub tokens: u64,
-    /// Tokens that the API refused to it.
-    pub refused: u64,
+    /// Tokens that the API rejected to it.
+    pub rejected: u64,
 }
 
 impl Place {
@@ -132,12 +132,9 @@ impl Place {
 impl Orders {
     /// A session as these orders say.
     pub fn session(&self) -> TokenCache {
-        let endpoint = TokenEndpoint::new(&self.token_url)
-            .unwrap()
-            .client_auth(ClientAuth::basic(
-                self.client.0.clone(),
-                self.client.1.clone(),
-            ));
+        let endpoint = OAuthClient::new(&self.token_url).unwrap().client_auth(
+            ClientAuth::client_secret_basic(self.client.0.clone(), self.client.1.clone()),
+        );
         let source = RefreshTokenSource::new(endpoint, self.refresh_token.clone());
         let source = match (self.place.file(), self.place.redis()) {
             (Some(store), _) => source.store(store),
@@ -208,7 +205,7 @@ async fn work(orders: Orders, stop: Arc<AtomicBool>) {
         served: sailor.served.load(Ordering::SeqCst),
         left: sailor.left.load(Ordering::SeqCst),
         tokens: status.issued,
-        refused: status.refused,
+        rejected: status.rejected,
     }));
 }
 
@@ -301,7 +298,7 @@ impl Heard {
             sum.served += counts.served;
             sum.left += counts.left;
             sum.tokens += counts.tokens;
-            sum.refused += counts.refused;
+            sum.rejected += counts.rejected;
         }
         sum
     }

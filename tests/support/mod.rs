@@ -14,8 +14,8 @@ use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tower::{BoxError, Service, ServiceExt};
 use tower_bearer::{
-    ClientAuth, RefreshTokenSource, TokenCache, TokenEndpoint, TokenError, TokenRequest,
-    TokenSource, testing::AuthorizationServer,
+    ClientAuth, OAuthClient, RefreshTokenSource, TokenCache, TokenContext, TokenError, TokenSource,
+    testing::AuthorizationServer,
 };
 
 pub const API: &str = "https://api.example.com";
@@ -25,9 +25,9 @@ pub type Ask = Request<Full<Bytes>>;
 
 /// A session at a server that speaks the standard.
 pub fn source(server: &AuthorizationServer) -> RefreshTokenSource {
-    let endpoint = TokenEndpoint::with_transport(TOKEN_URL, server.clone())
+    let endpoint = OAuthClient::with_transport(TOKEN_URL, server.clone())
         .unwrap()
-        .client_auth(ClientAuth::basic(
+        .client_auth(ClientAuth::client_secret_basic(
             AuthorizationServer::CLIENT_ID,
             AuthorizationServer::CLIENT_SECRET,
         ));
@@ -80,11 +80,11 @@ pub fn reason<R>(response: &Response<R>) -> TokenError {
 }
 
 /// What a source fails with when it is asked for its first token.
-pub async fn refusal(source: impl TokenSource) -> TokenError {
-    source.token(TokenRequest::new()).await.unwrap_err()
+pub async fn rejection(source: impl TokenSource) -> TokenError {
+    source.token(TokenContext::new()).await.unwrap_err()
 }
 
-/// Gets a first token, and a second in place of it as if the API had refused it.
+/// Gets a first token, and a second in place of it as if the API had rejected it.
 pub async fn two_tokens(source: impl TokenSource) -> Result<TokenCache, TokenError> {
     let cache = TokenCache::new(source);
     let first = cache.token().await?;

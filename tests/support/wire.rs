@@ -25,7 +25,7 @@ use hyper_util::{
 use tokio::{sync::mpsc, task::yield_now};
 use tower::{BoxError, service_fn};
 use tower_bearer::{
-    ReplayBody, Schedule, Token, TokenError, TokenErrorKind, TokenRequest, TokenSource,
+    ReplayBody, Schedule, Token, TokenContext, TokenError, TokenErrorKind, TokenSource,
     testing::{Served, serve},
 };
 
@@ -75,7 +75,7 @@ impl Numbered {
 }
 
 impl TokenSource for Numbered {
-    async fn token(&self, _: TokenRequest) -> Result<Token, TokenError> {
+    async fn token(&self, _: TokenContext) -> Result<Token, TokenError> {
         let number = self.0.calls.fetch_add(1, Ordering::SeqCst) + 1;
         yield_now().await;
         if self.0.fails.load(Ordering::SeqCst) {
@@ -141,8 +141,8 @@ impl Site {
         Self { served, seen }
     }
 
-    /// Refuses `token-1` by a challenge and a body, and echoes the bodies of others.
-    pub(crate) async fn refusing_the_first() -> Self {
+    /// Rejects `token-1` by a challenge and a body, and echoes the bodies of others.
+    pub(crate) async fn rejecting_the_first() -> Self {
         Self::answering(|seen| match seen.token() {
             Some("token-1") | None => invalid_token(),
             Some(_) => ok(seen.body.clone()),
@@ -189,7 +189,7 @@ pub(crate) fn invalid_token() -> Answer {
     answer(
         401,
         &[("www-authenticate", challenge), ("x-why", "expired")],
-        "refused",
+        "rejected",
     )
 }
 
@@ -202,7 +202,7 @@ where
     String::from_utf8(body.into()).unwrap()
 }
 
-/// Why a refusal was not healed.
+/// Why a rejection was not healed.
 pub(crate) fn reason<B>(response: &Response<B>) -> Option<TokenErrorKind> {
     response
         .extensions()

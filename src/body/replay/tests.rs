@@ -220,7 +220,7 @@ fn a_body_passed_through_is_not_polled_after_its_end_or_error() {
 }
 
 #[test]
-fn a_refusal_in_the_middle_replays_what_was_sent_and_goes_on_with_the_rest() {
+fn a_rejection_in_the_middle_replays_what_was_sent_and_goes_on_with_the_rest() {
     let mut first = ReplayBody::new(Script::new([data("a"), data("b"), data("c")]), 10);
     let mut second = first.clone();
     assert_eq!(next(&mut first), "a");

@@ -8,11 +8,11 @@ use tokio::time::sleep;
 use super::{Seed, SessionSource};
 use crate::{
     clock::Clock,
-    endpoint::{TokenResponse, never_left},
     error::{TokenError, TokenErrorKind},
-    source::TokenRequest,
-    store::{DynLease, NewTokens, Session},
+    oauth::{TokenResponse, never_left},
+    store::{DynLease, NewTokens, StoredSession},
     token::Token,
+    token_source::TokenContext,
 };
 
 /// A rotated refresh token is worth more than one try to save it.
@@ -24,14 +24,14 @@ impl SessionSource {
     pub(super) async fn renew(
         &self,
         lease: &mut dyn DynLease,
-        request: &TokenRequest,
+        request: &TokenContext,
     ) -> Result<Token, TokenError> {
         // Whoever held the lease before may have renewed it already.
         let stored = self.store.load().await?;
         if let Some(token) = self.adopt(stored.as_ref(), request) {
             return Ok(token);
         }
-        let replaces = stored.as_ref().map_or(0, Session::version);
+        let replaces = stored.as_ref().map_or(0, StoredSession::version);
         let mut turn = self
             .mark(lease, self.newest(stored), replaces, request)
             .await?;
@@ -67,9 +67,9 @@ impl SessionSource {
     async fn mark(
         &self,
         lease: &mut dyn DynLease,
-        session: Session,
+        session: StoredSession,
         replaces: u64,
-        request: &TokenRequest,
+        request: &TokenContext,
     ) -> Result<Turn, TokenError> {
         let doubtful_since = session.refreshing_since();
         let session = session.at(replaces).refreshing(request.clock().wall());
@@ -83,7 +83,7 @@ impl SessionSource {
     }
 
     /// Whether the credential that the session began with can begin it once more.
-    fn begins_anew(&self, session: &Session) -> bool {
+    fn begins_anew(&self, session: &StoredSession) -> bool {
         let refreshed = session.refresh_token().is_some() && session.began_with(&self.fingerprint);
         refreshed && self.seed.is_reusable()
     }
@@ -142,7 +142,7 @@ impl SessionSource {
         }
         // Waiting may have outlasted the lease: what another sends by now must not be sent again.
         match self.store.load().await {
-            Ok(stored) if stored.as_ref().map_or(0, Session::version) == turn.replaces => {}
+            Ok(stored) if stored.as_ref().map_or(0, StoredSession::version) == turn.replaces => {}
             Ok(_) => {
                 let message = "another process has saved before an answer came";
                 return Err(TokenError::new(TokenErrorKind::LeaseLost, message).with_source(error));
@@ -165,7 +165,7 @@ impl SessionSource {
         let Answer { response, begins } = answer;
         let token = response.token.clone();
         let base = if begins {
-            let anew = Session::begin(self.fingerprint.clone(), Some(&turn.session));
+            let anew = StoredSession::begin(self.fingerprint.clone(), Some(&turn.session));
             match &self.seed {
                 // If no other refresh token comes, the one it began with stays.
                 Seed::Refresh(first) => anew.with_refresh_token(first.clone()),
@@ -244,8 +244,8 @@ impl SessionSource {
 
     /// Says what a person must do, and what may have led to it.
     fn explain(&self, mut error: TokenError, turn: &Turn, now: SystemTime) -> TokenError {
-        if let Some(advice) = &self.advice {
-            error = error.with_advice(advice.clone());
+        if let Some(reauth_hint) = &self.reauth_hint {
+            error = error.with_reauth_hint(reauth_hint.clone());
         }
         if let Some(since) = turn.doubtful_since.and_then(shown) {
             let more = "was interrupted, and what it brought may be lost";
@@ -253,7 +253,7 @@ impl SessionSource {
         }
         if turn.answer_lost {
             error = error.with_more(
-                "no answer to it came, and the same refresh token was refused when it was tried again",
+                "no answer to it came, and the same refresh token was rejected when it was tried again",
             );
         }
         let ended = turn.session.refresh_expires_at().filter(|at| *at <= now);
@@ -266,7 +266,7 @@ impl SessionSource {
 
 /// A session under renewal: as it is marked in the store, and the version that saving it replaces.
 struct Turn {
-    session: Session,
+    session: StoredSession,
     replaces: u64,
     /// Since when nobody knows how an earlier refresh ended.
     doubtful_since: Option<SystemTime>,

@@ -8,7 +8,7 @@ use tokio::{runtime::Handle, task::AbortHandle, time::sleep};
 use super::{RedisStore, millis};
 use crate::{
     error::TokenError,
-    store::{Session, StoreLease, waiting::Turn},
+    store::{StoreLease, StoredSession, lease_wait::Turn},
 };
 
 /// Takes the lease, or finds that it has it already: so the command can be sent again when its answer was lost.
@@ -127,7 +127,7 @@ impl RedisLease {
 }
 
 impl StoreLease for RedisLease {
-    async fn save(&mut self, replaces: u64, session: &Session) -> Result<(), TokenError> {
+    async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
         self.key.store.save(replaces, session).await
     }
 

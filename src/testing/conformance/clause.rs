@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::{
     error::{TokenError, TokenErrorKind},
-    store::{Session, TokenStore},
+    store::{StoredSession, TokenStore},
 };
 
 /// For how long something that must not happen is watched for. Correct stores pass however slow they are.
@@ -50,16 +50,24 @@ impl Clause {
         self.ok("lease", store.lease().await)
     }
 
-    pub(super) async fn load<S: TokenStore>(self, store: &S) -> Option<Session> {
+    pub(super) async fn load<S: TokenStore>(self, store: &S) -> Option<StoredSession> {
         self.ok("load", store.load().await)
     }
 
     /// The version that a save would have to replace.
     pub(super) async fn version<S: TokenStore>(self, store: &S) -> u64 {
-        self.load(store).await.as_ref().map_or(0, Session::version)
+        self.load(store)
+            .await
+            .as_ref()
+            .map_or(0, StoredSession::version)
     }
 
-    pub(super) async fn is_stored<S: TokenStore>(self, store: &S, expected: &Session, what: &str) {
+    pub(super) async fn is_stored<S: TokenStore>(
+        self,
+        store: &S,
+        expected: &StoredSession,
+        what: &str,
+    ) {
         match self.load(store).await {
             None => self.broken(format_args!("{what}, but load gives nothing")),
             Some(loaded) if !loaded.is_written_like(expected) => self.broken(format_args!(

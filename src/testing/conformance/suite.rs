@@ -118,7 +118,7 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
         let saved = lease.save(version, &rival).await;
         clause.lost("saving another session of the stored version", saved);
         clause
-            .is_stored(&store, &session, "a rival was refused")
+            .is_stored(&store, &session, "a rival was rejected")
             .await;
     }
 

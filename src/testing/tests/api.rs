@@ -1,30 +1,35 @@
 use super::*;
 
 #[tokio::test]
-async fn the_api_refuses_in_the_way_it_was_told() {
+async fn the_api_rejects_in_the_way_it_was_told() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    for (refusal, status, name, value) in [
-        (Refusal::Challenge, 401, "www-authenticate", "invalid_token"),
-        (Refusal::Bare, 401, "", ""),
+    for (rejection, status, name, value) in [
         (
-            Refusal::InsufficientScope,
+            Rejection::Challenge,
+            401,
+            "www-authenticate",
+            "invalid_token",
+        ),
+        (Rejection::Bare, 401, "", ""),
+        (
+            Rejection::InsufficientScope,
             403,
             "www-authenticate",
             "insufficient_scope",
         ),
-        (Refusal::Forbidden, 403, "", ""),
-        (Refusal::Grpc, 200, "grpc-status", "16"),
-        (Refusal::TokenError, 200, "content-type", JSON),
+        (Rejection::Forbidden, 403, "", ""),
+        (Rejection::Grpc, 200, "grpc-status", "16"),
+        (Rejection::TokenError, 200, "content-type", JSON),
     ] {
-        let api = server.api().refusal(refusal);
+        let api = server.api().rejection(rejection);
         let response = api.clone().oneshot(call("at-none")).await.unwrap();
-        assert_eq!(response.status(), status, "{refusal:?}");
+        assert_eq!(response.status(), status, "{rejection:?}");
         let header = response.headers().get(name);
         let header = header.map_or("", |it| it.to_str().unwrap());
-        assert!(header.contains(value), "{refusal:?}: {header}");
-        assert_eq!(header.is_empty(), value.is_empty(), "{refusal:?}");
+        assert!(header.contains(value), "{rejection:?}: {header}");
+        assert_eq!(header.is_empty(), value.is_empty(), "{rejection:?}");
         let body = text(response).await;
-        assert_eq!(body.is_empty(), refusal != Refusal::TokenError);
+        assert_eq!(body.is_empty(), rejection != Rejection::TokenError);
     }
 }
 
@@ -52,7 +57,7 @@ async fn without_a_token_the_challenge_names_no_error() {
 #[tokio::test]
 async fn grpc_ends_in_its_trailer() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    let api = server.api().refusal(Refusal::Grpc);
+    let api = server.api().rejection(Rejection::Grpc);
     let response = api
         .oneshot(call(&server.issue_access_token()))
         .await
@@ -62,18 +67,18 @@ async fn grpc_ends_in_its_trailer() {
 }
 
 #[tokio::test]
-async fn good_tokens_can_be_refused_all_the_same() {
+async fn good_tokens_can_be_rejected_all_the_same() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
     let (api, token) = (server.api(), server.issue_access_token());
-    api.refuse_next(2);
+    api.reject_next(2);
     for expected in [401, 401, 200] {
         assert_eq!(call_status(&api, &token).await, expected);
     }
-    api.refuse_all(true);
+    api.reject_all(true);
     assert_eq!(call_status(&api, &token).await, 401);
-    api.refuse_all(false);
+    api.reject_all(false);
     assert_eq!(call_status(&api, &token).await, 200);
-    assert_eq!((api.received(), api.accepted(), api.refused()), (5, 2, 3));
+    assert_eq!((api.received(), api.accepted(), api.rejected()), (5, 2, 3));
 }
 
 #[tokio::test]
@@ -85,7 +90,10 @@ async fn held_requests_see_what_happens_meanwhile() {
         .map(|_| tokio::spawn(api.clone().oneshot(call(&token))))
         .collect();
     api.parked(100).await;
-    assert_eq!((api.received(), api.accepted(), api.refused()), (100, 0, 0));
+    assert_eq!(
+        (api.received(), api.accepted(), api.rejected()),
+        (100, 0, 0)
+    );
     server.revoke_access_tokens();
     api.release();
     for call in calls {
@@ -134,9 +142,9 @@ async fn the_api_takes_its_time() {
 }
 
 #[tokio::test]
-async fn an_early_refusal_leaves_the_rest_of_the_body_unread() {
+async fn an_early_rejection_leaves_the_rest_of_the_body_unread() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    let api = server.api().refuse_early(1_000);
+    let api = server.api().reject_early(1_000);
     let upload = |token: &str| {
         let read = Arc::new(Mutex::new(0));
         let counted = read.clone();

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     error::{TokenError, TokenErrorKind},
-    store::{Session, StoreLease, TokenStore},
+    store::{StoreLease, StoredSession, TokenStore},
     testing::{sample_session, store_conformance},
 };
 
@@ -47,13 +47,13 @@ enum Flaw {
 /// A store over a mutex, with one flaw; `permits` are its leases.
 struct Store {
     flaw: Flaw,
-    stored: Arc<Mutex<Option<Session>>>,
+    stored: Arc<Mutex<Option<StoredSession>>>,
     permits: Arc<Semaphore>,
 }
 
 struct Lease {
     flaw: Flaw,
-    stored: Arc<Mutex<Option<Session>>>,
+    stored: Arc<Mutex<Option<StoredSession>>>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -64,7 +64,7 @@ fn lost() -> TokenError {
 impl TokenStore for Store {
     type Lease = Lease;
 
-    async fn load(&self) -> Result<Option<Session>, TokenError> {
+    async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
         if self.flaw == Flaw::LoadWaitsForTheLease && self.permits.available_permits() == 0 {
             return Err(TokenError::new(TokenErrorKind::Timeout, "somebody saves"));
         }
@@ -115,7 +115,7 @@ async fn ended_with_its_waiter<T>(task: JoinHandle<T>) -> T {
 }
 
 impl StoreLease for Lease {
-    async fn save(&mut self, replaces: u64, session: &Session) -> Result<(), TokenError> {
+    async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
         if self.flaw == Flaw::DroppedSavesComeLate {
             let (stored, late) = (Arc::clone(&self.stored), session.clone());
             let task = tokio::spawn(async move {
@@ -138,9 +138,9 @@ impl StoreLease for Lease {
 }
 
 impl Lease {
-    fn save_now(&self, replaces: u64, session: &Session) -> Result<(), TokenError> {
+    fn save_now(&self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
         let mut stored = self.stored.lock().unwrap();
-        let version = stored.as_ref().map_or(0, Session::version);
+        let version = stored.as_ref().map_or(0, StoredSession::version);
         if self.flaw != Flaw::RepeatedSavesFail
             && stored
                 .as_ref()

@@ -9,7 +9,7 @@ async fn each_dialect_takes_its_own_refresh_and_no_other() {
             let status = status(&server, refresh(spoken, &token)).await;
             assert_eq!(status == 200, spoken == asked, "{spoken:?} at {asked:?}");
             assert_eq!(server.refreshes(), usize::from(spoken == asked));
-            assert_eq!(server.refused(), usize::from(spoken != asked));
+            assert_eq!(server.rejected(), usize::from(spoken != asked));
         }
     }
 }
@@ -95,7 +95,7 @@ async fn the_standard_takes_three_grants_and_both_ways_to_say_who_one_is() {
 }
 
 #[tokio::test]
-async fn what_is_asked_wrongly_is_refused_properly() {
+async fn what_is_asked_wrongly_is_rejected_properly() {
     type Spoil = fn(&str) -> Ask;
     let cases: &[(&str, Dialect, u16, Spoil)] = &[
         ("another path", Dialect::TwoBa, 404, |token| {
@@ -190,7 +190,7 @@ async fn what_is_asked_wrongly_is_refused_properly() {
         let server = AuthorizationServer::new(*dialect);
         let token = server.issue_refresh_token();
         assert_eq!(status(&server, spoil(&token)).await, *expected, "{what}");
-        assert_eq!((server.refused(), server.refreshes()), (1, 0), "{what}");
+        assert_eq!((server.rejected(), server.refreshes()), (1, 0), "{what}");
         assert_eq!(status(&server, refresh(*dialect, &token)).await, 200);
     }
 }
@@ -288,9 +288,9 @@ async fn refreshing_too_often_is_told_in_both_of_xoxodays_shapes() {
         let server = AuthorizationServer::new(Dialect::Xoxoday).limit(1, minute, penalty);
         let token = server.issue_refresh_token();
         let (token, access) = turn(&server, Dialect::Xoxoday, &token).await;
-        let refused = send(&server, refresh(Dialect::Xoxoday, &token)).await;
-        assert_eq!(refused.status(), 429);
-        assert_eq!(text(refused).await, told);
+        let rejected = send(&server, refresh(Dialect::Xoxoday, &token)).await;
+        assert_eq!(rejected.status(), 429);
+        assert_eq!(text(rejected).await, told);
         assert!(!server.is_live(&access));
         tokio::time::advance(minute).await;
         turn(&server, Dialect::Xoxoday, &token).await;
@@ -298,6 +298,6 @@ async fn refreshing_too_often_is_told_in_both_of_xoxodays_shapes() {
 
     let server = AuthorizationServer::new(Dialect::TwoBa).limit(0, minute, None);
     let token = server.issue_refresh_token();
-    let refused = send(&server, refresh(Dialect::TwoBa, &token)).await;
-    assert_eq!(refused.headers()[header::RETRY_AFTER], "60");
+    let rejected = send(&server, refresh(Dialect::TwoBa, &token)).await;
+    assert_eq!(rejected.headers()[header::RETRY_AFTER], "60");
 }

@@ -168,5 +168,5 @@ async fn faults_come_in_their_order_and_then_the_standing_one() {
     }
     server.fault_always(None);
     assert_eq!(status(&server, ask()).await, 400);
-    assert_eq!((server.token_requests(), server.refused()), (6, 1));
+    assert_eq!((server.token_requests(), server.rejected()), (6, 1));
 }

@@ -50,7 +50,9 @@ async fn an_error_of_the_service_is_a_broken_connection() {
 #[tokio::test]
 async fn http_2_is_understood_without_tls() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    let site = serve(server.api().refusal(Refusal::Grpc)).await.unwrap();
+    let site = serve(server.api().rejection(Rejection::Grpc))
+        .await
+        .unwrap();
     let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new())
         .http2_only(true)
         .build_http();

@@ -8,7 +8,7 @@ async fn a_rotated_refresh_token_is_spent_and_its_successor_is_not() {
         let (second, _) = turn(&server, dialect, &first).await;
         assert_eq!(status(&server, refresh(dialect, &first)).await, 400);
         turn(&server, dialect, &second).await;
-        assert_eq!((server.refreshes(), server.refused()), (2, 1));
+        assert_eq!((server.refreshes(), server.rejected()), (2, 1));
         assert_eq!((server.reuse_detected(), server.live_sessions()), (0, 1));
     }
 }

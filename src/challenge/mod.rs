@@ -1,0 +1,7 @@
+//! What an API says about the token of a request: the `WWW-Authenticate` parser, and what counts as a rejection.
+
+mod classify;
+mod parser;
+
+pub use self::classify::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict};
+pub(crate) use self::classify::{is_grpc, is_unauthenticated};

@@ -1,0 +1,94 @@
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body_util::{BodyExt, Full};
+use tower::{ServiceExt, service_fn};
+
+use super::*;
+use crate::{Token, TokenCache, TokenContext, source_fn};
+
+/// A cache whose source numbers its tokens.
+async fn numbered() -> (TokenCache, HeaderValue) {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let cache = TokenCache::new(source_fn(move |_: TokenContext| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
+        async move { Token::new(format!("token-{number}")) }
+    }));
+    let first = cache.token().await.unwrap().header().clone();
+    (cache, first)
+}
+
+/// A call that was sent with `sent` and got these trailers; reads its answer to the end.
+async fn call(
+    cache: &TokenCache,
+    sent: Option<&HeaderValue>,
+    content_type: &'static str,
+    status: &'static str,
+) {
+    let service = service_fn(move |_: Request<()>| async move {
+        let trailers = HeaderMap::from_iter([(
+            http::HeaderName::from_static("grpc-status"),
+            HeaderValue::from_static(status),
+        )]);
+        let body = Full::new(Bytes::from("a message")).with_trailers(async { Some(Ok(trailers)) });
+        Response::builder()
+            .header("content-type", content_type)
+            .body(body)
+    });
+    let mut request = Request::new(());
+    if let Some(sent) = sent {
+        request.headers_mut().insert(AUTHORIZATION, sent.clone());
+    }
+    let layer = RejectOnTrailersLayer::new(cache.clone());
+    let response = layer.layer(service).oneshot(request).await.unwrap();
+    let body = response.into_body().collect().await.unwrap();
+    assert_eq!(body.trailers().unwrap()["grpc-status"], status);
+    assert_eq!(body.to_bytes(), "a message");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_in_the_trailers_gives_the_next_call_a_new_token() {
+    let (cache, first) = numbered().await;
+    call(&cache, Some(&first), "application/grpc+proto", "16").await;
+    assert_eq!(cache.status().rejected, 1);
+    assert_eq!(cache.token().await.unwrap().header(), "Bearer token-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_rejection_of_an_old_token_does_not_touch_the_new_one() {
+    let (cache, first) = numbered().await;
+    cache.refresh().await.unwrap();
+    for _ in 0..3 {
+        call(&cache, Some(&first), "application/grpc", "16").await;
+    }
+    assert_eq!(cache.status().rejected, 0);
+    assert_eq!(cache.token().await.unwrap().header(), "Bearer token-2");
+    assert_eq!(cache.status().issued, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_else_rejects_a_token() {
+    let (cache, first) = numbered().await;
+    let foreign = HeaderValue::from_static("Bearer another");
+    for (sent, content_type, status) in [
+        (Some(&first), "application/grpc", "0"),
+        (Some(&first), "application/grpc", "7"),
+        (Some(&first), "application/grpc", "160"),
+        (Some(&first), "application/json", "16"),
+        (Some(&foreign), "application/grpc", "16"),
+        (None, "application/grpc", "16"),
+    ] {
+        call(&cache, sent, content_type, status).await;
+        assert_eq!(cache.status().rejected, 0, "{content_type} {status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_deliver_and_then_lose_their_token_go_on_getting_new_ones() {
+    let (cache, mut sent) = numbered().await;
+    for number in 2..20 {
+        call(&cache, Some(&sent), "application/grpc", "16").await;
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        sent = cache.token().await.unwrap().header().clone();
+        assert_eq!(sent, format!("Bearer token-{number}"));
+    }
+}

@@ -1,0 +1,412 @@
+use std::{
+    convert::Infallible,
+    error::Error,
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::SystemTime,
+};
+
+use http::{Method, StatusCode, header::LOCATION};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use tower::service_fn;
+
+use super::*;
+
+const URL: &str = "https://authorize.example.com/oauth/token?tenant=hunter2";
+const GRANTED: &str = r#"{"access_token":"granted","expires_in":900}"#;
+
+type Seen = Arc<Mutex<Vec<Request<Bytes>>>>;
+
+/// A server that notes what it is asked, and answers all with `status` and `body`.
+fn server(status: StatusCode, body: &'static str) -> (OAuthClient, Seen) {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    let service = service_fn(move |request: Request<Full<Bytes>>| {
+        let noted = noted.clone();
+        async move {
+            let (head, body_sent) = request.into_parts();
+            let body_sent = body_sent.collect().await?.to_bytes();
+            noted
+                .lock()
+                .unwrap()
+                .push(Request::from_parts(head, body_sent));
+            let response = Response::builder().status(status);
+            let response = response.header(LOCATION, "https://elsewhere.example/hunter2");
+            Ok::<_, Infallible>(response.body(Full::new(Bytes::from(body))).unwrap())
+        }
+    });
+    (OAuthClient::with_transport(URL, service).unwrap(), seen)
+}
+
+fn only(seen: &Seen) -> Request<Bytes> {
+    let mut seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 1);
+    seen.remove(0)
+}
+
+#[tokio::test]
+async fn a_request_carries_what_was_configured_and_what_was_granted() {
+    let (endpoint, seen) = server(StatusCode::OK, GRANTED);
+    let token = endpoint
+        .client_auth(ClientAuth::client_secret_post("app", "s+/="))
+        .parameter("scope", "read")
+        .parameter("resource", "https://a.example")
+        .parameter("resource", "https://b.example")
+        .header("X-Tenant", "seven")
+        .unwrap()
+        .grant(
+            "exchange_token",
+            &[("code", "7j/N+c=="), ("scope", "write")],
+        )
+        .await
+        .unwrap();
+    assert_eq!(token.header(), "Bearer granted");
+
+    let request = only(&seen);
+    assert_eq!(request.method(), Method::POST);
+    assert_eq!(request.uri(), URL);
+    assert_eq!(
+        request.headers()[CONTENT_TYPE],
+        "application/x-www-form-urlencoded"
+    );
+    assert_eq!(request.headers()[ACCEPT], "application/json");
+    assert_eq!(request.headers()["x-tenant"], "seven");
+    assert!(request.headers()["x-tenant"].is_sensitive());
+    assert_eq!(
+        request.body(),
+        "grant_type=exchange_token&code=7j%2FN%2Bc%3D%3D&scope=write&client_id=app&client_secret=s%2B%2F%3D\
+         &resource=https%3A%2F%2Fa.example&resource=https%3A%2F%2Fb.example"
+    );
+}
+
+#[tokio::test]
+async fn json_and_basic_go_together() {
+    let (endpoint, seen) = server(StatusCode::OK, GRANTED);
+    endpoint
+        .client_auth(ClientAuth::basic_user_only("ann@books.example"))
+        .body_format(BodyFormat::Json)
+        .header("accept", "application/vnd.example+json")
+        .unwrap()
+        .grant("refresh_token", &[("refresh_token", "r\"1")])
+        .await
+        .unwrap();
+    let request = only(&seen);
+    assert_eq!(
+        request.headers()["authorization"],
+        "Basic YW5uQGJvb2tzLmV4YW1wbGU="
+    );
+    assert!(request.headers()["authorization"].is_sensitive());
+    assert_eq!(request.headers()[CONTENT_TYPE], "application/json");
+    assert_eq!(request.headers()[ACCEPT], "application/vnd.example+json");
+    assert_eq!(
+        request.body(),
+        r#"{"grant_type":"refresh_token","refresh_token":"r\"1"}"#
+    );
+}
+
+#[tokio::test]
+async fn a_misconfigured_client_sends_nothing() {
+    let (endpoint, seen) = server(StatusCode::OK, GRANTED);
+    let endpoint = endpoint.client_auth(ClientAuth::client_secret_basic("", "s"));
+    let error = endpoint.grant("x", &[]).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Config);
+    assert!(seen.lock().unwrap().is_empty());
+}
+
+#[test]
+fn headers_that_cannot_be_sent_are_rejected_without_their_value() {
+    for (name, value) in [
+        ("bad name", "hunter2"),
+        ("x", "hunter2\r\nX-Evil: 1"),
+        ("Content-Type", "hunter2"),
+        ("content-length", "hunter2"),
+        ("transfer-encoding", "hunter2"),
+    ] {
+        let error = server(StatusCode::OK, "")
+            .0
+            .header(name, value)
+            .unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Config);
+        assert!(
+            !format!("{error}{error:?}").contains("hunter2"),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    for status in [301, 302, 303, 307, 308] {
+        let (endpoint, seen) = server(StatusCode::from_u16(status).unwrap(), GRANTED);
+        let error = endpoint
+            .grant("refresh_token", &[("refresh_token", "hunter2")])
+            .await
+            .unwrap_err();
+        only(&seen);
+        assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
+        assert!(error.to_string().contains("never followed"), "{error}");
+        assert!(
+            !format!("{error}{error:?}").contains("hunter2"),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_error_shows_what_was_sent_or_came() {
+    for (status, body) in [
+        (200, "hunter2"),
+        (200, r#"{"access_token":"hunter2 hunter2"}"#),
+        (200, r#"{"access_token":"hunter2","token_type":"mac"}"#),
+        (
+            400,
+            r#"{"error":"invalid_grant","error_description":"hunter2","message":"hunter2"}"#,
+        ),
+        (
+            400,
+            r#"{"error":{"message":"hunter2"},"errors":[{"message":"hunter2"}]}"#,
+        ),
+        (401, "hunter2"),
+        (502, "<p>hunter2</p>"),
+    ] {
+        let (endpoint, _) = server(StatusCode::from_u16(status).unwrap(), body);
+        let endpoint = endpoint
+            .client_auth(ClientAuth::client_secret_post("app", "hunter2"))
+            .parameter("assertion", "hunter2")
+            .header("x-key", "hunter2")
+            .unwrap();
+        let error = endpoint
+            .grant("x", &[("refresh_token", "hunter2")])
+            .await
+            .unwrap_err();
+        let shown = format!("{error} {error:?} {error:#?} {endpoint:?} {endpoint:#?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(
+            shown.contains("https://authorize.example.com/oauth/token"),
+            "{shown}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_never_answers_is_given_up_in_time() {
+    #[derive(Clone)]
+    struct NeverReady;
+    impl Service<Request<Full<Bytes>>> for NeverReady {
+        type Response = Response<Full<Bytes>>;
+        type Error = Infallible;
+        type Future = std::future::Pending<Result<Self::Response, Self::Error>>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Pending
+        }
+        fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+            panic!("called without being ready")
+        }
+    }
+    struct NeverEnds;
+    impl http_body::Body for NeverEnds {
+        type Data = Bytes;
+        type Error = Infallible;
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+    let silent = service_fn(|_: Request<Full<Bytes>>| {
+        std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>()
+    });
+    let endless = service_fn(|_: Request<Full<Bytes>>| async {
+        Ok::<_, Infallible>(Response::new(NeverEnds))
+    });
+    for endpoint in [
+        OAuthClient::with_transport(URL, NeverReady).unwrap(),
+        OAuthClient::with_transport(URL, silent).unwrap(),
+        OAuthClient::with_transport(URL, endless).unwrap(),
+    ] {
+        for (endpoint, seconds) in [
+            (endpoint.clone(), 30),
+            (endpoint.timeout(Duration::from_secs(3)), 3),
+        ] {
+            let begun = tokio::time::Instant::now();
+            let error = endpoint.grant("x", &[]).await.unwrap_err();
+            assert_eq!(error.kind(), TokenErrorKind::Timeout);
+            assert!(
+                error.to_string().contains(&format!("{seconds}s")),
+                "{error}"
+            );
+            let took = begun.elapsed();
+            let expected = Duration::from_secs(seconds);
+            assert!(
+                took >= expected && took < expected + Duration::from_millis(10),
+                "{took:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lifetimes_count_from_when_the_transport_was_ready_and_before_it_was_called() {
+    #[derive(Clone)]
+    struct Slow(Option<Arc<Mutex<Pin<Box<tokio::time::Sleep>>>>>);
+    impl Service<Request<Full<Bytes>>> for Slow {
+        type Response = Response<Full<Bytes>>;
+        type Error = Infallible;
+        type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            let sleep = self.0.get_or_insert_with(|| {
+                Arc::new(Mutex::new(Box::pin(tokio::time::sleep(
+                    Duration::from_secs(5),
+                ))))
+            });
+            sleep.lock().unwrap().as_mut().poll(cx).map(Ok)
+        }
+        fn call(&mut self, _: Request<Full<Bytes>>) -> Self::Future {
+            Box::pin(async {
+                tokio::time::sleep(Duration::from_secs(7)).await;
+                Ok(Response::new(Full::from(GRANTED)))
+            })
+        }
+    }
+    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let clock = Clock::simulated(start);
+    let endpoint = OAuthClient::with_transport(URL, Slow(None)).unwrap();
+    let response = endpoint.request(&clock, "x", &[]).await.unwrap();
+    assert_eq!(clock.wall(), start + Duration::from_secs(12));
+    let off = response
+        .expires_at
+        .unwrap()
+        .duration_since(start + Duration::from_secs(5 + 900));
+    assert!(off.unwrap() < Duration::from_millis(10));
+}
+
+/// A gigabyte in chunks of 16 KiB, that notes how much of it was taken.
+struct Gigabyte(Arc<AtomicUsize>);
+
+const CHUNK: usize = 16 * 1024;
+
+impl http_body::Body for Gigabyte {
+    type Data = Bytes;
+    type Error = Infallible;
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let taken = self.0.fetch_add(CHUNK, Ordering::SeqCst);
+        if taken >= 1 << 30 {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'{'; CHUNK])))))
+    }
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(1 << 30)
+    }
+}
+
+#[tokio::test]
+async fn a_huge_answer_costs_the_limit_and_no_more() {
+    for (limit, read) in [
+        (None, 64 * 1024),
+        (Some(1), 1),
+        (Some(0), 0),
+        (Some(CHUNK), CHUNK),
+    ] {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let noted = taken.clone();
+        let service = service_fn(move |_: Request<Full<Bytes>>| {
+            let body = Gigabyte(noted.clone());
+            async move { Ok::<_, Infallible>(Response::new(body)) }
+        });
+        let mut endpoint = OAuthClient::with_transport(URL, service).unwrap();
+        if let Some(limit) = limit {
+            endpoint = endpoint.max_response_size(limit);
+        }
+        let error = endpoint.grant("x", &[]).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("limit of {read} bytes")),
+            "{error}"
+        );
+        let taken = taken.load(Ordering::SeqCst);
+        assert!(
+            taken <= read + CHUNK,
+            "{taken} bytes were taken for a limit of {read}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_just_the_limit_is_read() {
+    let (endpoint, _) = server(StatusCode::OK, GRANTED);
+    assert!(
+        endpoint
+            .clone()
+            .max_response_size(GRANTED.len())
+            .grant("x", &[])
+            .await
+            .is_ok()
+    );
+    assert!(
+        endpoint
+            .max_response_size(GRANTED.len() - 1)
+            .grant("x", &[])
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn a_transport_that_fails_is_told_with_its_cause() {
+    for (kind, expected) in [
+        (io::ErrorKind::ConnectionRefused, TokenErrorKind::Transport),
+        (io::ErrorKind::TimedOut, TokenErrorKind::Timeout),
+    ] {
+        let service = service_fn(move |_: Request<Full<Bytes>>| async move {
+            Err::<Response<Full<Bytes>>, _>(io::Error::new(kind, "cause"))
+        });
+        let endpoint = OAuthClient::with_transport(URL, service).unwrap();
+        let error = endpoint.grant("x", &[]).await.unwrap_err();
+        assert_eq!(error.kind(), expected);
+        assert!(error.is_transient());
+        assert_eq!(error.source().unwrap().to_string(), "cause");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_transports_own_token_error_passes_as_it_is() {
+    let service = service_fn(|_: Request<Full<Bytes>>| async {
+        Err::<Response<Full<Bytes>>, _>(TokenError::new(TokenErrorKind::RateLimited, "own quota"))
+    });
+    let endpoint = OAuthClient::with_transport(URL, service).unwrap();
+    assert_eq!(
+        endpoint.grant("x", &[]).await.unwrap_err().kind(),
+        TokenErrorKind::RateLimited
+    );
+}
+
+#[test]
+fn the_refresh_parameter_has_the_standard_name_until_told_otherwise() {
+    let (endpoint, _) = server(StatusCode::OK, "");
+    assert_eq!(endpoint.refresh_parameter_name(), "refresh_token");
+    assert_eq!(
+        endpoint.refresh_parameter("code").refresh_parameter_name(),
+        "code"
+    );
+}
+
+#[tokio::test]
+async fn a_grant_can_be_asked_for_from_another_task() {
+    let (endpoint, _) = server(StatusCode::OK, GRANTED);
+    let asked = tokio::spawn(async move { endpoint.grant("x", &[]).await });
+    assert_eq!(asked.await.unwrap().unwrap().header(), "Bearer granted");
+}

@@ -1,0 +1,403 @@
+//! [`ReqwestTransport`]: a `reqwest::Client` as a Tower service.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower::BoxError;
+use tower_service::Service;
+use url::Url;
+
+use crate::error::{TokenError, TokenErrorKind};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A [`reqwest::Client`] as a [`tower::Service`] of `http` requests and responses, for the token endpoint, for the API
+/// below [`BearerAuthLayer`](crate::BearerAuthLayer), or for both.
+///
+/// Any body can be sent, in pieces as it comes; that of the response is a [`reqwest::Body`]. Errors come without the
+/// URL, whose query may hold secrets.
+///
+/// A client for [`OAuthClient::with_transport`](crate::OAuthClient::with_transport) should follow no redirects
+/// (`redirect::Policy::none()`): reqwest takes headers along to wherever it is sent, but for the few it knows to be
+/// secret.
+///
+/// # Examples
+///
+/// ```
+/// use tower_bearer::{ReqwestTransport, OAuthClient};
+///
+/// let client = reqwest::Client::builder()
+///     .redirect(reqwest::redirect::Policy::none())
+///     .user_agent("ledger/2.1")
+///     .build()?;
+/// let endpoint = OAuthClient::with_transport(
+///     "https://authorize.example.com/oauth/token",
+///     ReqwestTransport::new(client),
+/// )?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// For an API, with reqwest's own requests and responses at both ends:
+///
+/// ```no_run
+/// use tower::{BoxError, ServiceBuilder, ServiceExt};
+/// use tower_bearer::{BearerAuthLayer, ReqwestTransport, Token, source_fn};
+///
+/// # async fn run() -> Result<(), BoxError> {
+/// let reqwest = reqwest::Client::new();
+/// let client = ServiceBuilder::new()
+///     .layer(BearerAuthLayer::new(source_fn(|_| async { Token::new("abc") })))
+///     .service(ReqwestTransport::new(reqwest.clone()));
+///
+/// let request = reqwest.get("https://api.example.com/invoices").build()?;
+/// let request = http::Request::<reqwest::Body>::try_from(request)?;
+/// let response = reqwest::Response::from(client.oneshot(request).await?);
+/// println!("{}", response.error_for_status()?.text().await?);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct ReqwestTransport {
+    client: reqwest::Client,
+}
+
+impl ReqwestTransport {
+    /// The service that sends by `client`.
+    pub fn new(client: reqwest::Client) -> Self {
+        Self { client }
+    }
+
+    /// The client within.
+    pub fn get_ref(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// The client within, taken out.
+    pub fn into_inner(self) -> reqwest::Client {
+        self.client
+    }
+
+    /// The transport of [`OAuthClient::new`](crate::OAuthClient::new), whose whole exchange the endpoint times.
+    pub(super) fn for_tokens(url: &Url) -> Result<Self, TokenError> {
+        let builder = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            // A kept connection that dies under a request takes the answer, and with it the next refresh token, along.
+            .pool_max_idle_per_host(0)
+            .user_agent(concat!("tower-bearer/", env!("CARGO_PKG_VERSION")));
+        let builder = if url.scheme() == "http" {
+            // A proxy would see the secrets that were to stay on this machine.
+            builder.no_proxy()
+        } else {
+            builder.https_only(true)
+        };
+        builder.build().map(Self::new).map_err(|error| {
+            TokenError::new(
+                TokenErrorKind::Config,
+                "the HTTP client for token requests could not be built; \
+                 give one by `OAuthClient::with_transport`",
+            )
+            .with_source(error.without_url())
+        })
+    }
+}
+
+impl From<reqwest::Client> for ReqwestTransport {
+    fn from(client: reqwest::Client) -> Self {
+        Self::new(client)
+    }
+}
+
+impl fmt::Debug for ReqwestTransport {
+    /// Without the client, whose default headers may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReqwestTransport").finish_non_exhaustive()
+    }
+}
+
+impl<B> Service<Request<B>> for ReqwestTransport
+where
+    B: Body + Send + 'static,
+    B::Data: Into<Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<reqwest::Body>;
+    type Error = reqwest::Error;
+    type Future = ReqwestFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::<reqwest::Request>::poll_ready(&mut self.client, cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let request = request.map(|body| reqwest::Body::wrap(Alone::new(body)));
+        let state = match reqwest::Request::try_from(request) {
+            Ok(request) => State::Sent {
+                pending: self.client.call(request),
+            },
+            Err(error) => State::Unsendable { error: Some(error) },
+        };
+        ReqwestFuture { state }
+    }
+}
+
+type Pending = <reqwest::Client as Service<reqwest::Request>>::Future;
+
+pin_project! {
+    /// The future of [`ReqwestTransport`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ReqwestFuture {
+        #[pin]
+        state: State,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State {
+        // On its way.
+        Sent { #[pin] pending: Pending },
+        // No request that reqwest could send; the error is taken by the first poll.
+        Unsendable { error: Option<reqwest::Error> },
+    }
+}
+
+impl Future for ReqwestFuture {
+    type Output = Result<Response<reqwest::Body>, reqwest::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Sent { pending } => Poll::Ready(match ready!(pending.poll(cx)) {
+                Ok(response) => Ok(response.into()),
+                Err(error) => Err(error.without_url()),
+            }),
+            StateProj::Unsendable { error } => match error.take() {
+                Some(error) => Poll::Ready(Err(error.without_url())),
+                None => panic!("ReqwestFuture polled after completion"),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for ReqwestFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReqwestFuture").finish_non_exhaustive()
+    }
+}
+
+/// A body that is `Sync`, as reqwest wants it, and as those of axum and tonic are not. The lock is never waited for:
+/// whoever polls a body has it alone.
+struct Alone<B> {
+    body: Mutex<Pin<Box<B>>>,
+}
+
+impl<B> Alone<B> {
+    fn new(body: B) -> Self {
+        Self {
+            body: Mutex::new(Box::pin(body)),
+        }
+    }
+
+    fn look(&self) -> MutexGuard<'_, Pin<Box<B>>> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<B: Body> Body for Alone<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let body = self.get_mut().body.get_mut();
+        let body = body.unwrap_or_else(PoisonError::into_inner);
+        body.as_mut().poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.look().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.look().size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Empty, Full};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::{
+        body::{REPLAY_LIMIT, ReplayBody},
+        oauth::OAuthClient,
+    };
+
+    /// Answers one connection with `answer`, and gives what was asked.
+    async fn serve_once(answer: String) -> (String, tokio::task::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!(
+            "http://{}/token?key=hunter2",
+            listener.local_addr().unwrap()
+        );
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"grant_type=x") && !asked.ends_with(b"\r\n\r\n") {
+                stream.read_buf(&mut asked).await.unwrap();
+                if asked.windows(4).any(|end| end == b"\r\n\r\n") && asked.starts_with(b"POST") {
+                    while !asked.ends_with(b"grant_type=x") {
+                        stream.read_buf(&mut asked).await.unwrap();
+                    }
+                }
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8(asked).unwrap()
+        });
+        (url, served)
+    }
+
+    fn http(status: &str, body: &str) -> String {
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    }
+
+    #[tokio::test]
+    async fn a_token_comes_over_a_real_connection_with_a_known_length() {
+        let (url, served) = serve_once(http("200 OK", r#"{"access_token":"real"}"#)).await;
+        let token = OAuthClient::new(url)
+            .unwrap()
+            .grant("x", &[])
+            .await
+            .unwrap();
+        assert_eq!(token.header(), "Bearer real");
+        let asked = served.await.unwrap().to_ascii_lowercase();
+        assert!(
+            asked.starts_with("post /token?key=hunter2 http/1.1\r\n"),
+            "{asked}"
+        );
+        assert!(asked.contains("content-length: 12\r\n"), "{asked}");
+    }
+
+    #[test]
+    fn no_proxy_sees_what_is_meant_for_this_machine() {
+        // The environment can't be changed safely within a process, so the test above runs again in one of its own.
+        let nowhere = "http://127.0.0.1:1";
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "oauth::reqwest_transport::tests::a_token_comes_over_a_real_connection_with_a_known_length"])
+            .envs([("http_proxy", nowhere), ("HTTP_PROXY", nowhere), ("ALL_PROXY", nowhere)])
+            .env_remove("NO_PROXY")
+            .env_remove("no_proxy")
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(told.contains("1 passed"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn the_default_transport_follows_no_redirect() {
+        for status in [
+            "301 Moved",
+            "302 Found",
+            "303 See Other",
+            "307 Temporary",
+            "308 Permanent",
+        ] {
+            let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            elsewhere.set_nonblocking(true).unwrap();
+            let location = format!("http://{}/", elsewhere.local_addr().unwrap());
+            let answer = http(&format!("{status}\r\nLocation: {location}"), "");
+            let (url, _served) = serve_once(answer).await;
+            let endpoint = OAuthClient::new(url).unwrap();
+            // Nobody answers elsewhere: the time limit ends the test if a redirect is followed.
+            let endpoint = endpoint.timeout(Duration::from_secs(2));
+            let error = endpoint.grant("x", &[]).await.unwrap_err();
+            assert_eq!(error.kind(), TokenErrorKind::InvalidResponse, "{status}");
+            let asked = elsewhere.accept().unwrap_err();
+            assert_eq!(asked.kind(), std::io::ErrorKind::WouldBlock, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_error_shows_the_url() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/?key=hunter2", listener.local_addr().unwrap());
+        drop(listener);
+        let error = OAuthClient::new(url)
+            .unwrap()
+            .grant("x", &[])
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Transport);
+        assert!(
+            !format!("{error}{error:?}{error:#?}").contains("hunter2"),
+            "{error:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn any_body_can_be_sent() {
+        let (url, _served) = serve_once(http("200 OK", "hello")).await;
+        let transport =
+            ReqwestTransport::from(reqwest::Client::builder().no_proxy().build().unwrap());
+        let request = Request::get(url)
+            .body(Empty::<&'static [u8]>::new().map_err(BoxError::from))
+            .unwrap();
+        let response = transport.oneshot(request).await.unwrap();
+        assert_eq!(
+            response.into_body().collect().await.unwrap().to_bytes(),
+            "hello"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_not_sync_can_be_sent_and_replayed() {
+        let (url, served) = serve_once(http("200 OK", "hello")).await;
+        let transport =
+            ReqwestTransport::from(reqwest::Client::builder().no_proxy().build().unwrap());
+        let body = Full::<Bytes>::from("grant_type=x").boxed_unsync();
+        let request = Request::post(url)
+            .body(ReplayBody::new(body, REPLAY_LIMIT))
+            .unwrap();
+        assert_eq!(transport.oneshot(request).await.unwrap().status(), 200);
+        let asked = served.await.unwrap().to_ascii_lowercase();
+        assert!(asked.contains("content-length: 12\r\n"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn what_reqwest_cannot_send_is_an_error() {
+        let transport = ReqwestTransport::new(reqwest::Client::new());
+        let request = Request::get("/relative")
+            .body(Full::new(Bytes::new()))
+            .unwrap();
+        assert!(transport.oneshot(request).await.unwrap_err().is_builder());
+    }
+
+    #[test]
+    fn debug_shows_no_default_header() {
+        let headers = [(
+            http::header::COOKIE,
+            http::HeaderValue::from_static("hunter2"),
+        )];
+        let builder = reqwest::Client::builder().default_headers(headers.into_iter().collect());
+        let transport = ReqwestTransport::new(builder.build().unwrap());
+        assert!(!format!("{transport:?}").contains("hunter2"));
+    }
+}

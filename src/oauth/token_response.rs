@@ -1,0 +1,275 @@
+//! The lenient parser of token answers (RFC 6749 §5), a pure function of bytes and clock readings.
+
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+use url::form_urlencoded;
+
+use super::{
+    error_response::Rejection,
+    values::{Times, seconds, time},
+};
+use crate::{
+    clock::Now,
+    error::{TokenError, TokenErrorKind},
+    token::{Expiry, Token},
+};
+
+const RELATIVE: &[&str] = &["expires_in", "expires"];
+const ABSOLUTE: &[&str] = &["expires_on", "expires_at", "access_token_expiry", "expires"];
+const REFRESH_RELATIVE: &[&str] = &[
+    "refresh_token_expires_in",
+    "refresh_expires_in",
+    "x_refresh_token_expires_in",
+];
+const REFRESH_ABSOLUTE: &[&str] = &["refresh_token_expiry", "refresh_token_expires_at"];
+
+/// No access token is meant to live longer; what says so beside a time that says otherwise is wrong.
+const ABSURD_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// What a token endpoint answered, its body read up to a limit.
+pub(super) struct Answer {
+    /// Who answered, for messages.
+    pub(super) endpoint: String,
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// The limit, if the body went beyond it and was cut.
+    pub(super) cut_at: Option<usize>,
+}
+
+/// A token, and what a session needs to go on from it.
+#[derive(Debug)]
+pub(crate) struct TokenResponse {
+    /// The access token; its expiry, if known, counts from before the request was sent. Or why it can't be used: the
+    /// refresh token that came with it is good all the same, and mostly the only one.
+    pub(crate) token: Result<Token, TokenError>,
+    /// A new refresh token; none means that the old one stays.
+    pub(crate) refresh_token: Option<SecretString>,
+    /// How long the access token lives, counted from before the request was sent.
+    pub(crate) lifetime: Option<Duration>,
+    /// When the access token ends, by our wall clock.
+    pub(crate) expires_at: Option<SystemTime>,
+    /// When the refresh token ends, by our wall clock.
+    pub(crate) refresh_expires_at: Option<SystemTime>,
+}
+
+/// The token in the answer, or the reason why there is none.
+///
+/// `sent` was read right before the request left, `received` when the answer was there.
+pub(super) fn parse(
+    answer: &Answer,
+    sent: Now,
+    received: SystemTime,
+) -> Result<TokenResponse, TokenError> {
+    let times = Times::new(&answer.headers, sent, received);
+    if answer.status.is_redirection() {
+        return Err(answer.error(
+            TokenErrorKind::InvalidResponse,
+            "a redirect, which is never followed: secrets are not posted again elsewhere; if the token endpoint has \
+             moved, set its final URL",
+        ));
+    }
+    let fields = answer.fields();
+    let rejection = match &fields {
+        Some(fields) => Rejection::told(fields),
+        None => Rejection::named_in(&answer.body),
+    };
+    if let Some(rejection) = rejection {
+        return Err(rejection.into_error(answer, &times));
+    }
+    if !answer.status.is_success() {
+        return Err(Rejection::default().into_error(answer, &times));
+    }
+    if let Some(limit) = answer.cut_at {
+        return Err(answer.error(
+            TokenErrorKind::InvalidResponse,
+            format!("an answer longer than the limit of {limit} bytes; if it is genuine, raise `max_response_size`"),
+        ));
+    }
+    let Some(fields) = fields else {
+        return Err(answer.error(
+            TokenErrorKind::InvalidResponse,
+            "success, with a body that is neither a JSON object nor a form",
+        ));
+    };
+    answer.token(&fields, &times)
+}
+
+impl Answer {
+    fn token(
+        &self,
+        fields: &Map<String, Value>,
+        times: &Times,
+    ) -> Result<TokenResponse, TokenError> {
+        let lifetime = lifetime(fields, times);
+        let refresh_token = non_empty(fields, "refresh_token").map(SecretString::from);
+        let token = match self.access_token(fields, lifetime, times) {
+            Err(error) if refresh_token.is_none() => return Err(error),
+            token => token,
+        };
+        Ok(TokenResponse {
+            token,
+            refresh_token,
+            lifetime,
+            expires_at: lifetime.map(|lifetime| times.sent.wall + lifetime),
+            refresh_expires_at: refresh_lifetime(fields, times)
+                .map(|lifetime| times.sent.wall + lifetime),
+        })
+    }
+
+    fn access_token(
+        &self,
+        fields: &Map<String, Value>,
+        lifetime: Option<Duration>,
+        times: &Times,
+    ) -> Result<Token, TokenError> {
+        let Some(access_token) = non_empty(fields, "access_token") else {
+            return Err(self.error(
+                TokenErrorKind::InvalidResponse,
+                "success, with no `access_token` in it",
+            ));
+        };
+        if let Some(scheme) = non_empty(fields, "token_type").and_then(unsupported) {
+            return Err(self.error(
+                TokenErrorKind::Config,
+                format!(
+                    "a token of type {scheme}, which takes more than a header to use; \
+                     have the client registered for bearer tokens"
+                ),
+            ));
+        }
+        let mut token = Token::new(access_token).map_err(|error| error.with_status(self.status))?;
+        if let Some(lifetime) = lifetime {
+            let from = times.sent;
+            token = token.expiry(Expiry::Counted { from, lifetime });
+        }
+        if let Some(scope) = scope(fields) {
+            token = token.with_scope(scope);
+        }
+        Ok(token)
+    }
+
+    /// The fields of a JSON object or of a form. The shape tells them apart: content types are often wrong.
+    fn fields(&self) -> Option<Map<String, Value>> {
+        let body = self
+            .body
+            .strip_prefix(b"\xef\xbb\xbf")
+            .unwrap_or(&self.body)
+            .trim_ascii();
+        match body.first()? {
+            _ if self.cut_at.is_some() => None,
+            b'{' => match serde_json::from_slice(body) {
+                Ok(Value::Object(fields)) => Some(fields),
+                _ => None,
+            },
+            first if first.is_ascii_alphanumeric() || *first == b'_' => {
+                let fields: Map<_, _> = form_urlencoded::parse(body)
+                    .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
+                    .collect();
+                ["access_token", "error"]
+                    .iter()
+                    .any(|name| fields.contains_key(*name))
+                    .then_some(fields)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether this is a web page, and so not from an endpoint that speaks OAuth.
+    pub(super) fn is_page(&self) -> bool {
+        self.media_type()
+            .is_some_and(|media_type| media_type.contains("html"))
+            || self.body.trim_ascii_start().starts_with(b"<")
+    }
+
+    fn media_type(&self) -> Option<String> {
+        let value = self.headers.get(CONTENT_TYPE)?.to_str().ok()?;
+        let media_type = value.split(';').next()?.trim().to_ascii_lowercase();
+        let token = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'+' | b'-' | b'.');
+        (media_type.len() <= 64 && media_type.bytes().all(token)).then_some(media_type)
+    }
+
+    /// What can be told of an answer without telling its text, which may hold secrets.
+    pub(super) fn describe(&self) -> String {
+        let media_type = self
+            .media_type()
+            .filter(|media_type| !media_type.is_empty());
+        let media_type = media_type.as_deref().unwrap_or("no content type");
+        let endpoint = &self.endpoint;
+        match (self.cut_at, self.body.len()) {
+            (Some(limit), _) => {
+                format!("{endpoint} answered {media_type}, more than {limit} bytes")
+            }
+            (None, 0) => format!("{endpoint} answered {media_type}, empty"),
+            (None, length) => format!("{endpoint} answered {media_type}, {length} bytes"),
+        }
+    }
+
+    fn error(&self, kind: TokenErrorKind, what: impl Into<Cow<'static, str>>) -> TokenError {
+        TokenError::new(kind, what)
+            .with_answer(self.describe())
+            .with_status(self.status)
+    }
+}
+
+fn non_empty<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    fields
+        .get(name)?
+        .as_str()
+        .filter(|text| !text.trim().is_empty())
+}
+
+/// The token types that a bearer header can't carry. All other names are treated as Bearer: servers leave the type out,
+/// or call it as they like.
+fn unsupported(token_type: &str) -> Option<&'static str> {
+    ["DPoP", "mac", "pop"]
+        .into_iter()
+        .find(|scheme| scheme.eq_ignore_ascii_case(token_type.trim()))
+}
+
+fn first<T>(
+    fields: &Map<String, Value>,
+    names: &[&str],
+    read: impl Fn(&Value) -> Option<T>,
+) -> Option<T> {
+    names
+        .iter()
+        .find_map(|name| fields.get(*name).and_then(&read))
+}
+
+/// A relative lifetime needs no clock to agree on, and so wins, unless it is absurd.
+fn lifetime(fields: &Map<String, Value>, times: &Times) -> Option<Duration> {
+    let absolute = first(fields, ABSOLUTE, time).map(|end| times.until(end));
+    match first(fields, RELATIVE, seconds) {
+        Some(relative) if relative <= ABSURD_LIFETIME => Some(relative),
+        relative => absolute.or(relative),
+    }
+}
+
+/// Zero is how Keycloak says that a refresh token does not expire.
+fn refresh_lifetime(fields: &Map<String, Value>, times: &Times) -> Option<Duration> {
+    first(fields, REFRESH_RELATIVE, seconds)
+        .filter(|lifetime| !lifetime.is_zero())
+        .or_else(|| first(fields, REFRESH_ABSOLUTE, time).map(|end| times.until(end)))
+}
+
+/// A string (RFC 6749 §3.3), or an array of its parts.
+fn scope(fields: &Map<String, Value>) -> Option<String> {
+    let scope = match fields.get("scope")? {
+        Value::String(scope) => scope.trim().to_owned(),
+        Value::Array(parts) => {
+            let parts: Vec<&str> = parts.iter().filter_map(Value::as_str).collect();
+            parts.join(" ")
+        }
+        _ => return None,
+    };
+    (!scope.is_empty()).then_some(scope)
+}
+
+#[cfg(test)]
+mod tests;

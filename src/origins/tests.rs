@@ -1,0 +1,237 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn uri(text: &str) -> Uri {
+    text.parse()
+        .unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn some() -> Origins {
+    Origins::only([
+        "https://api.example.com",
+        "https://API2.example.com:443/",
+        "https://bücher.example:8443",
+        "https://[2001:DB8::1]:444",
+        "https://192.0.2.1",
+        "http://localhost:8080",
+        "http://127.0.0.1",
+        "http://[::1]:9",
+    ])
+    .unwrap()
+}
+
+#[test]
+fn a_token_goes_to_the_listed_origins_whatever_they_look_like() {
+    for text in [
+        "https://api.example.com",
+        "https://api.example.com/",
+        "https://api.example.com/v1?x=y@z",
+        "HTTPS://API.example.COM/",
+        "https://api.example.com:443/",
+        "https://api.example.com:0443/",
+        "https://api.example.com:/",
+        "https://user:password@api.example.com/",
+        "https://api2.example.com/",
+        "https://api2.example.com:443/",
+        "https://xn--bcher-kva.example:8443/",
+        "https://XN--BCHER-KVA.example:8443/",
+        "https://[2001:db8::1]:444/",
+        "https://[2001:db8:0:0:0:0:0:1]:444/",
+        "https://192.0.2.1/",
+        "http://localhost:8080/",
+        "http://127.0.0.1:80/",
+        "http://[::1]:9/",
+        // Relative: to wherever the service below is connected.
+        "/v1/orders",
+        "/",
+        "*",
+    ] {
+        assert_eq!(some().judge(&uri(text)), Scope::Inside, "{text}");
+        assert!(some().allows(&uri(text)), "{text}");
+    }
+}
+
+#[test]
+fn a_token_goes_nowhere_else() {
+    for text in [
+        "http://api.example.com/",
+        "http://api.example.com:443/",
+        "https://api.example.com:444/",
+        "https://api.example.com:65979/",
+        "https://api.example.com:99999999999/",
+        "https://api.example.com:+443/",
+        "https://example.com/",
+        "https://v1.api.example.com/",
+        "https://api.example.com.evil.example/",
+        "https://api.example.com@evil.example/",
+        "https://api.example.com:443@evil.example/",
+        "https://evil.example/api.example.com",
+        "https://evil.example/?https://api.example.com",
+        "https://api.example.com./",
+        "https://apiXexample.com/",
+        "https://bcher.example:8443/",
+        "https://xn--bcher-kva.example/",
+        "https://[2001:db8::1]/",
+        "https://[2001:db8::2]:444/",
+        "https://[::ffff:192.0.2.1]/",
+        "https://192.0.2.1.example/",
+        "https://localhost:8080/",
+        "http://localhost/",
+        "http://localhost.evil.example:8080/",
+        "http://127.0.0.2/",
+        "ftp://api.example.com/",
+        "wss://api.example.com/",
+        // A tunnel's head is for the proxy.
+        "api.example.com:443",
+    ] {
+        assert_eq!(some().judge(&uri(text)), Scope::Outside, "{text}");
+        assert!(!some().allows(&uri(text)), "{text}");
+    }
+}
+
+#[test]
+fn any_secure_is_https_or_the_loopback() {
+    for (scope, text) in [
+        (Scope::Inside, "/relative"),
+        (Scope::Inside, "https://anything.example/"),
+        (Scope::Inside, "https://anything.example:1/"),
+        (Scope::Inside, "http://localhost/"),
+        (Scope::Inside, "http://LocalHost:8080/"),
+        (Scope::Inside, "http://127.0.0.1/"),
+        (Scope::Inside, "http://127.1.2.3:8080/"),
+        (Scope::Inside, "http://[::1]:8080/"),
+        (Scope::Inside, "http://[0:0:0:0:0:0:0:1]/"),
+        (Scope::Insecure, "http://anything.example/"),
+        (Scope::Insecure, "HTTP://anything.example:443/"),
+        (Scope::Insecure, "http://localhost@evil.example/"),
+        (Scope::Insecure, "http://127.0.0.1@evil.example/"),
+        (Scope::Insecure, "http://localhost.evil.example/"),
+        (Scope::Insecure, "http://localhost./"),
+        (Scope::Insecure, "http://127.0.0.1.evil.example/"),
+        (Scope::Insecure, "http://127.evil/"),
+        (Scope::Insecure, "http://128.0.0.1/"),
+        (Scope::Insecure, "http://[::2]/"),
+        (Scope::Insecure, "http://[::ffff:127.0.0.1]/"),
+        (Scope::Insecure, "http://0.0.0.0/"),
+        (Scope::Outside, "ws://localhost/"),
+        (Scope::Outside, "anything.example:443"),
+    ] {
+        assert_eq!(Origins::any_https().judge(&uri(text)), scope, "{text}");
+    }
+}
+
+#[test]
+fn an_origin_is_secure_and_nothing_but_an_origin() {
+    use TokenErrorKind::{Config, InsecureOrigin};
+    for (kind, text) in [
+        (InsecureOrigin, "http://api.example.com"),
+        (InsecureOrigin, "http://localhost.example"),
+        (InsecureOrigin, "ftp://api.example.com"),
+        (InsecureOrigin, "wss://api.example.com"),
+        (Config, ""),
+        (Config, "api.example.com"),
+        (Config, "localhost:8080"),
+        (Config, "/v1"),
+        (Config, "https://"),
+        (Config, "https://api.example.com/v1"),
+        (Config, "https://api.example.com//"),
+        (Config, "https://api.example.com?"),
+        (Config, "https://api.example.com#x"),
+        (Config, "https://s3cret@api.example.com"),
+        (Config, "https://user:s3cret@api.example.com"),
+        (Config, "https://user:s3cret@api.example.com:99999"),
+        (Config, "https://*.example.com:x"),
+        (Config, "data:text/plain,x"),
+    ] {
+        let error = Origins::only(["https://ok.example", text]).unwrap_err();
+        assert_eq!(error.kind(), kind, "{text}");
+        assert!(
+            !format!("{error} {error:?}").contains("s3cret"),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_list_is_a_mistake() {
+    let error = Origins::only([""; 0]).unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Config);
+}
+
+#[test]
+fn debug_shows_the_origins() {
+    let origins = Origins::only(["https://Bücher.example:443", "http://[::1]:80"]).unwrap();
+    assert_eq!(
+        format!("{origins:?}"),
+        "Origins[https://xn--bcher-kva.example, http://[::1]]"
+    );
+    assert_eq!(format!("{:?}", Origins::any_https()), "Origins(any secure)");
+}
+
+#[test]
+fn clones_share_one_list() {
+    let origins = some();
+    let (Some(a), Some(b)) = (&origins.allowed, &origins.clone().allowed) else {
+        panic!("both have a list");
+    };
+    assert!(Arc::ptr_eq(a, b));
+}
+
+/// Pieces of authorities that are alike enough to be confused.
+fn authority() -> impl Strategy<Value = String> {
+    let user = prop_oneof![3 => Just(""), 1 => Just("a.example@"), 1 => Just("u:443@"), 1 => Just("localhost:80@")];
+    let host = prop_oneof![
+        Just("a.example"),
+        Just("A.Example"),
+        Just("b.example"),
+        Just("a.example."),
+        Just("localhost"),
+        Just("LOCALHOST"),
+        Just("127.0.0.1"),
+        Just("127.8.8.8"),
+        Just("192.0.2.1"),
+        Just("[::1]"),
+        Just("[0::1]"),
+        Just("[2001:db8::A]"),
+        Just("[2001:db8:0::a]"),
+    ];
+    let port = prop_oneof![
+        Just(""),
+        Just(":"),
+        Just(":443"),
+        Just(":80"),
+        Just(":0080"),
+        Just(":8080")
+    ];
+    (user, host, port).prop_map(|(user, host, port)| format!("{user}{host}{port}"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn two_urls_have_one_origin_as_browsers_see_it(
+        schemes in prop::array::uniform2(prop_oneof![3 => Just("https"), 1 => Just("http"), 1 => Just("HTTPS")]),
+        authorities in prop::array::uniform2(authority()),
+    ) {
+        let [listed, asked] = [0, 1].map(|i| format!("{}://{}/", schemes[i], authorities[i]));
+        let [listed_url, asked_url] = [&listed, &asked].map(|text| Url::parse(text).unwrap());
+        if let Ok(origins) = Origins::only([&listed]) {
+            let same = listed_url.origin() == asked_url.origin();
+            prop_assert_eq!(origins.allows(&uri(&asked)), same, "{} {}", listed, asked);
+            prop_assert!(origins.allows(&uri(&listed)));
+        } else {
+            let rejected = listed.contains('@') || listed_url.scheme() == "http";
+            prop_assert!(rejected, "{}", listed);
+        }
+    }
+
+    #[test]
+    fn no_uri_can_make_it_panic(text in "(https?://)?[a:@.\\[\\]0-9%+-]{0,12}/?") {
+        if let Ok(uri) = text.parse::<Uri>() {
+            some().judge(&uri);
+            Origins::any_https().judge(&uri);
+        }
+    }
+}

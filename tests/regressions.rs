@@ -1,0 +1,993 @@
+//! Odd turns: each once led astray a cache or a session, and must not again.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    task::yield_now,
+    time::{advance, sleep},
+};
+use tower::ServiceExt;
+use tower_bearer::{
+    ClientAuth, Clock, ExchangeTokenSource, MemoryLease, MemoryStore, OAuthClient,
+    RefreshTokenSource, Schedule, StoreLease, StoredSession, Token, TokenCache, TokenContext,
+    TokenError, TokenErrorKind, TokenSource, TokenStore, source_fn,
+    testing::{AuthorizationServer, Dialect, Fault},
+};
+const SECOND: Duration = Duration::from_secs(1);
+fn clock() -> Clock {
+    Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
+}
+fn down() -> TokenError {
+    TokenError::new(TokenErrorKind::Server, "down")
+}
+fn dead() -> TokenError {
+    TokenError::new(TokenErrorKind::ReauthRequired, "log in again")
+}
+fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+fn server() -> AuthorizationServer {
+    AuthorizationServer::new(Dialect::Rfc6749)
+}
+fn endpoint(server: &AuthorizationServer) -> OAuthClient {
+    let url = format!("https://login.example{}", server.token_path());
+    OAuthClient::with_transport(url, server.clone())
+        .unwrap()
+        .client_auth(ClientAuth::client_secret_basic(
+            AuthorizationServer::CLIENT_ID,
+            AuthorizationServer::CLIENT_SECRET,
+        ))
+}
+async fn first(source: &impl TokenSource) -> Result<Token, TokenError> {
+    source.token(TokenContext::new()).await
+}
+async fn next(source: &impl TokenSource, token: &Token) -> Result<Token, TokenError> {
+    source
+        .token(TokenContext::new().replacing(token.clone()))
+        .await
+}
+
+/// A shared `MemoryStore` with per-process faults.
+#[derive(Clone, Default)]
+struct Shaky {
+    store: MemoryStore,
+    fail_saves: Arc<AtomicUsize>,
+    commit_then_fail: Arc<AtomicBool>,
+    lease_takes: Arc<Mutex<Duration>>,
+}
+struct ShakyLease {
+    lease: MemoryLease,
+    shaky: Shaky,
+    saves: usize,
+}
+impl TokenStore for Shaky {
+    type Lease = ShakyLease;
+    async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
+        self.store.load().await
+    }
+    async fn lease(&self) -> Result<ShakyLease, TokenError> {
+        let takes = *self.lease_takes.lock().unwrap();
+        sleep(takes).await;
+        Ok(ShakyLease {
+            lease: self.store.lease().await?,
+            shaky: self.clone(),
+            saves: 0,
+        })
+    }
+}
+impl StoreLease for ShakyLease {
+    async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
+        self.saves += 1;
+        if self.saves > 1 {
+            if self.shaky.fail_saves.load(Ordering::SeqCst) > 0 {
+                self.shaky.fail_saves.fetch_sub(1, Ordering::SeqCst);
+                return Err(TokenError::new(TokenErrorKind::Store, "told"));
+            }
+            if self.shaky.commit_then_fail.swap(false, Ordering::SeqCst) {
+                self.lease.save(replaces, session).await?;
+                return Err(TokenError::new(TokenErrorKind::Store, "reply lost"));
+            }
+        }
+        self.lease.save(replaces, session).await
+    }
+}
+
+mod session {
+    use super::*;
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_new_credential_does_not_wipe_the_stored_session() {
+        let server = server().detect_reuse(true);
+        let store = MemoryStore::new();
+        let seed = server.issue_refresh_token();
+        let good = || RefreshTokenSource::new(endpoint(&server), seed.clone()).store(store.clone());
+        let token = first(&good()).await.unwrap();
+        let typo = RefreshTokenSource::new(endpoint(&server), "typo").store(store.clone());
+        first(&typo).await.unwrap_err();
+        // configuration is put right again, process restarted
+        let r = next(&good(), &token).await;
+        assert_eq!(server.reuse_detected(), 0);
+        assert!(r.is_ok());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_running_process_is_not_killed_by_anothers_failed_login() {
+        let server = server().detect_reuse(true);
+        let store = MemoryStore::new();
+        let running = RefreshTokenSource::new(endpoint(&server), server.issue_refresh_token())
+            .store(store.clone());
+        let token = first(&running).await.unwrap();
+        let new = RefreshTokenSource::new(endpoint(&server), server.issue_refresh_token())
+            .store(store.clone());
+        server.fault(Fault::Status(http::StatusCode::SERVICE_UNAVAILABLE));
+        first(&new).await.unwrap_err();
+        next(&running, &token).await.unwrap();
+        assert_eq!(server.reuse_detected(), 0, "rotated seed was sent again");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_new_login_whose_first_post_failed_is_still_used() {
+        // without reuse detection/rotation the late one succeeds and retires the new login
+        let server = server().rotate(false);
+        let store = MemoryStore::new();
+        let old = RefreshTokenSource::new(endpoint(&server), server.issue_refresh_token())
+            .store(store.clone());
+        let token = first(&old).await.unwrap();
+        let new_seed = server.issue_refresh_token();
+        let new = RefreshTokenSource::new(endpoint(&server), new_seed.clone()).store(store.clone());
+        server.fault(Fault::Status(http::StatusCode::SERVICE_UNAVAILABLE));
+        first(&new).await.unwrap_err();
+        let token = next(&old, &token).await.unwrap();
+        next(&new, &token).await.unwrap();
+        let used: Vec<_> = server
+            .requests()
+            .iter()
+            .map(|r| r.param("refresh_token").unwrap() == new_seed)
+            .collect();
+        assert!(*used.last().unwrap(), "the new login was never tried again");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn an_unsaved_rotation_is_not_forgotten_for_anothers_mark() {
+        let server = server().detect_reuse(true);
+        let shared = MemoryStore::new();
+        let seed = server.issue_refresh_token();
+        let shaky = Shaky {
+            store: shared.clone(),
+            ..Shaky::default()
+        };
+        let a = RefreshTokenSource::new(endpoint(&server), seed.clone()).store(shaky.clone());
+        let b = RefreshTokenSource::new(endpoint(&server), seed.clone()).store(shared.clone());
+        let t1 = first(&a).await.unwrap();
+        first(&b).await.unwrap();
+        shaky.fail_saves.store(3, Ordering::SeqCst);
+        let t2 = next(&a, &t1).await.unwrap(); // rt2 lives in A's memory only
+        server.fault_next(2, &Fault::DropBeforeCommit);
+        next(&b, &t1).await.unwrap_err(); // B only marks; the server never saw it
+        let t3 = next(&a, &t2).await;
+        let t3 = t3.unwrap();
+        assert_ne!(
+            t3.expose_secret(),
+            t1.expose_secret(),
+            "the older token came back"
+        );
+        next(&a, &t3).await.unwrap();
+        assert_eq!(server.reuse_detected(), 0);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_save_whose_confirmation_was_lost_is_no_lost_lease() {
+        let server = server();
+        let shaky = Shaky::default();
+        let cache = TokenCache::new(
+            RefreshTokenSource::new(endpoint(&server), server.issue_refresh_token())
+                .store(shaky.clone()),
+        );
+        shaky.commit_then_fail.store(true, Ordering::SeqCst);
+        cache.token().await.unwrap();
+        assert!(cache.status().last_error.is_none());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_client_rejected_once_is_healed_by_what_another_process_saves() {
+        let server = server();
+        let store = MemoryStore::new();
+        let seed = server.issue_refresh_token();
+        let mk = || RefreshTokenSource::new(endpoint(&server), seed.clone()).store(store.clone());
+        let cache = TokenCache::new(mk());
+        server.fault(Fault::raw(
+            http::StatusCode::UNAUTHORIZED,
+            "application/json",
+            r#"{"error":"invalid_client"}"#,
+        ));
+        let error = cache.token().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::InvalidClient);
+        let token = first(&mk()).await.unwrap(); // another process gets a token and saves it
+        for _ in 0..300 {
+            let _ = cache.token().await;
+            sleep(SECOND).await;
+        }
+        assert_eq!(
+            cache.token().await.unwrap().expose_secret(),
+            token.expose_secret()
+        );
+    }
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_a_lease_does_not_eat_the_time_of_the_request() {
+        let server = server().detect_reuse(true);
+        let shaky = Shaky::default();
+        let cache = TokenCache::builder(
+            RefreshTokenSource::new(endpoint(&server), server.issue_refresh_token())
+                .store(shaky.clone()),
+        )
+        .max_wait(1000 * SECOND)
+        .build();
+        *shaky.lease_takes.lock().unwrap() = 110 * SECOND;
+        server.fault(Fault::Delay(15 * SECOND));
+        cache.token().await.unwrap_err();
+        *shaky.lease_takes.lock().unwrap() = Duration::ZERO;
+        sleep(120 * SECOND).await;
+        cache.token().await.unwrap();
+        assert_eq!(server.reuse_detected(), 0);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn clones_over_different_stores_do_not_share_a_session() {
+        let server = server();
+        let base = RefreshTokenSource::new(endpoint(&server), server.issue_refresh_token());
+        let (s1, s2) = (MemoryStore::new(), MemoryStore::new());
+        let a = base.clone().store(s1.clone());
+        let b = base.clone().store(s2.clone());
+        first(&a).await.unwrap();
+        let _ = first(&b).await;
+        let used: Vec<_> = server
+            .requests()
+            .iter()
+            .map(|r| r.param("refresh_token").unwrap().to_owned())
+            .collect();
+        assert_eq!(
+            used[0], used[1],
+            "b used a's rotated token, which its own store never held"
+        );
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_token_about_to_end_is_not_adopted() {
+        let server = server().access_lifetime(Duration::from_secs(900));
+        let store = MemoryStore::new();
+        let seed = server.issue_refresh_token();
+        let clk = clock();
+        let mk = || {
+            TokenCache::builder(
+                RefreshTokenSource::new(endpoint(&server), seed.clone()).store(store.clone()),
+            )
+            .clock(clk.clone())
+            .build()
+        };
+        mk().token().await.unwrap();
+        advance(Duration::from_millis(899_500)).await;
+        let restarted = mk();
+        let t = restarted.token().await.unwrap();
+        advance(SECOND).await;
+        assert!(
+            server.is_live(t.expose_secret()),
+            "handed out half a second before its end"
+        );
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_before_1970_is_no_panic() {
+        let server = server().detect_reuse(true);
+        let clk = Clock::simulated(SystemTime::UNIX_EPOCH - Duration::from_secs(10_000));
+        let cache = TokenCache::builder(RefreshTokenSource::new(
+            endpoint(&server),
+            server.issue_refresh_token(),
+        ))
+        .clock(clk)
+        .build();
+        server.fault(Fault::DropReplyAfterCommit);
+        cache.token().await.unwrap_err();
+        sleep(2 * SECOND).await;
+        let e = cache.token().await.unwrap_err();
+        assert_eq!(e.kind(), TokenErrorKind::ReauthRequired);
+    }
+}
+
+mod cache {
+    use super::*;
+    #[tokio::test(start_paused = true)]
+    async fn status_tells_when_the_token_really_ends() {
+        let clk = clock();
+        let cache = TokenCache::builder(source_fn(|_| async {
+            Ok(Token::new("a")?.expires_in(Duration::from_secs(900)))
+        }))
+        .clock(clk.clone())
+        .build();
+        cache.token().await.unwrap();
+        let end = clk.wall() + Duration::from_secs(900);
+        advance(Duration::from_secs(600)).await;
+        assert_eq!(cache.status().expires_at, Some(end));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_source_hears_of_the_rejection_until_it_is_healed() {
+        let n = Arc::new(AtomicUsize::new(0));
+        let rejected = Arc::new(Mutex::new(vec![]));
+        let (n2, r2) = (n.clone(), rejected.clone());
+        // keeps tokens of its own; asks the server only if one was rejected
+        let cache = TokenCache::builder(source_fn(move |request: TokenContext| {
+            let call = n2.fetch_add(1, Ordering::SeqCst);
+            let is_rejected = request.rejected_token().is_some();
+            r2.lock().unwrap().push(is_rejected);
+            async move {
+                match call {
+                    1 => Err(down()),
+                    _ if is_rejected => Token::new("new"),
+                    _ => Token::new("old"),
+                }
+            }
+        }))
+        .clock(clock())
+        .seed(7)
+        .build();
+        let old = cache.token().await.unwrap();
+        sleep(5 * SECOND).await;
+        cache.reject(&old); // the refresh for it fails once
+        sleep(5 * SECOND).await;
+        let mut healed = None;
+        for second in 0..3600 {
+            let Ok(token) = cache.token().await else {
+                continue;
+            };
+            // the API answers 401 after 100 ms
+            sleep(Duration::from_millis(100)).await;
+            if token.expose_secret() == "new" {
+                healed = Some(second);
+                break;
+            }
+            cache.reject(&token);
+            sleep(SECOND).await;
+        }
+        assert!(healed.is_some_and(|s| s < 10));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_huge_retry_after_is_no_panic() {
+        let n = Arc::new(AtomicUsize::new(0));
+        let n2 = n.clone();
+        let cache = TokenCache::builder(source_fn(move |_| {
+            n2.fetch_add(1, Ordering::SeqCst);
+            async { Err(down().with_retry_after(Duration::MAX)) }
+        }))
+        .clock(clock())
+        .build();
+        for _ in 0..3 {
+            assert_eq!(
+                cache.token().await.unwrap_err().kind(),
+                TokenErrorKind::Server
+            );
+        }
+        assert_eq!(n.load(Ordering::SeqCst), 1);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_token_may_be_due_never() {
+        let cache = TokenCache::builder(source_fn(|_| async { Token::new("a") }))
+            .schedule(Schedule::default().max_age(Duration::MAX))
+            .clock(clock())
+            .build();
+        assert!(cache.token().await.is_ok());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_floor_of_ages_is_no_panic() {
+        let cache = TokenCache::builder(source_fn(|_| async { Token::new("a") }))
+            .schedule(Schedule::default().min_interval(Duration::MAX))
+            .clock(clock())
+            .max_wait(SECOND)
+            .build();
+        let t = cache.token().await.unwrap();
+        cache.reject(&t);
+    }
+    struct Probed {
+        mended_takes: Duration,
+        calls: Arc<AtomicUsize>,
+        probes: Arc<AtomicUsize>,
+        fail: Arc<AtomicBool>,
+        warm: bool,
+    }
+    impl TokenSource for Probed {
+        async fn token(&self, _: TokenContext) -> Result<Token, TokenError> {
+            let n = self.calls.fetch_add(1, Ordering::SeqCst);
+            if self.fail.load(Ordering::SeqCst) {
+                return Err(dead());
+            }
+            Ok(Token::new(format!("t{n}"))?.expires_in(Duration::from_secs(900)))
+        }
+        async fn has_changed(&self) -> bool {
+            self.probes.fetch_add(1, Ordering::SeqCst);
+            sleep(self.mended_takes).await;
+            false
+        }
+        fn schedule(&self) -> Schedule {
+            Schedule::default().background_refresh(self.warm)
+        }
+    }
+    fn probed(
+        takes: Duration,
+        fail: bool,
+        warm: bool,
+    ) -> (
+        TokenCache,
+        Arc<AtomicUsize>,
+        Arc<AtomicUsize>,
+        Arc<AtomicBool>,
+    ) {
+        let (c, p, f) = (
+            Arc::<AtomicUsize>::default(),
+            Arc::<AtomicUsize>::default(),
+            Arc::new(AtomicBool::new(fail)),
+        );
+        let cache = TokenCache::builder(Probed {
+            mended_takes: takes,
+            calls: c.clone(),
+            probes: p.clone(),
+            fail: f.clone(),
+            warm,
+        })
+        .clock(clock())
+        .seed(7)
+        .build();
+        (cache, c, p, f)
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_reset_during_a_probe_holds() {
+        let (cache, _, _, fail) = probed(2 * SECOND, true, false);
+        cache.token().await.unwrap_err();
+        sleep(11 * SECOND).await;
+        cache.token().await.unwrap_err(); // starts a probe
+        sleep(SECOND).await;
+        fail.store(false, Ordering::SeqCst); // a person has logged in
+        cache.reset();
+        sleep(2 * SECOND).await;
+        let r = cache.token().await;
+        assert!(r.is_ok());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_across_the_end_does_not_eat_the_try_that_matters() {
+        let (cache, _, _, fail) = probed(8 * SECOND, false, false);
+        cache.token().await.unwrap();
+        fail.store(true, Ordering::SeqCst);
+        advance(Duration::from_secs(880)).await;
+        cache.token().await.unwrap(); // due: fails for good, unneeded
+        sleep(11 * SECOND).await; // 891
+        cache.token().await.unwrap(); // probe until 899, token unusable from 895
+        fail.store(false, Ordering::SeqCst); // would be renewed now
+        sleep(9 * SECOND).await;
+        let r = cache.token().await;
+        assert!(r.is_ok(), "was to be tried once more when it matters");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_is_no_failed_attempt() {
+        let (cache, calls, probes, _) = probed(Duration::ZERO, true, true);
+        let mut told = cache.subscribe();
+        let mut n = 0;
+        let _ = tokio::time::timeout(Duration::from_secs(3600), async {
+            loop {
+                told.changed().await.unwrap();
+                n += 1;
+            }
+        })
+        .await;
+        assert_eq!(cache.status().failed, calls.load(Ordering::SeqCst) as u64);
+        assert!(
+            probes.load(Ordering::SeqCst) > 300 && n <= 2,
+            "told {n} times"
+        );
+    }
+    #[test]
+    fn a_waiter_without_a_runtime_does_not_panic() {
+        let cache = TokenCache::new(source_fn(|_| async {
+            sleep(Duration::from_secs(3600)).await;
+            Token::new("a")
+        }));
+        let rt = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        rt.block_on(async {
+            let mut c = pin!(cache.token());
+            assert!(poll_once(c.as_mut()).is_pending());
+        });
+        let r = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut c = pin!(cache.token());
+            let _ = poll_once(c.as_mut());
+        }));
+        rt.shutdown_background();
+        assert!(r.is_ok());
+    }
+    #[test]
+    fn a_flight_on_a_runtime_that_stands_still_is_not_waited_for_forever() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let c2 = calls.clone();
+        let cache = TokenCache::builder(source_fn(move |_| {
+            c2.fetch_add(1, Ordering::SeqCst);
+            async {
+                sleep(SECOND).await;
+                Token::new("a")
+            }
+        }))
+        .build();
+        let idle = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        idle.block_on(async {
+            let mut c = pin!(cache.token());
+            assert!(poll_once(c.as_mut()).is_pending());
+            yield_now().await;
+        });
+        // `idle` is kept, its thread does other things
+        let rt = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let ok = rt.block_on(async {
+            for _ in 0..100 {
+                if cache.token().await.is_ok() {
+                    return true;
+                }
+            }
+            false
+        });
+        assert!(ok, "50 minutes of timeouts");
+        drop(idle);
+    }
+    #[test]
+    fn refresh_never_answers_with_the_old_token() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let c2 = calls.clone();
+        let cache = TokenCache::builder(source_fn(move |_| {
+            let n = c2.fetch_add(1, Ordering::SeqCst);
+            async move {
+                if n == 1 {
+                    sleep(Duration::from_secs(3600)).await;
+                }
+                Token::new(format!("t{n}"))
+            }
+        }))
+        .schedule(Schedule::default().min_interval(Duration::ZERO))
+        .build();
+        let rt = || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap()
+        };
+        let (dying, living) = (rt(), rt());
+        dying.block_on(async {
+            cache.token().await.unwrap();
+            let mut c = pin!(cache.refresh());
+            assert!(poll_once(c.as_mut()).is_pending());
+            yield_now().await;
+        });
+        living.block_on(async {
+            let mut c = pin!(cache.refresh());
+            assert!(poll_once(c.as_mut()).is_pending());
+            dying.shutdown_background();
+            let t = c.await;
+            assert!(t.is_err() || t.unwrap().expose_secret() != "t0");
+        });
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_sticky_server_does_not_spoil_the_next_rejection() {
+        let n = Arc::new(AtomicUsize::new(0));
+        let name = Arc::new(Mutex::new("same".to_owned()));
+        let (n2, name2) = (n.clone(), name.clone());
+        let cache = TokenCache::builder(source_fn(move |_| {
+            n2.fetch_add(1, Ordering::SeqCst);
+            let s = name2.lock().unwrap().clone();
+            async move { Ok(Token::new(s)?.expires_in(Duration::from_secs(900))) }
+        }))
+        .schedule(
+            Schedule::default()
+                .max_age(Duration::from_secs(60))
+                .jitter(0.0),
+        )
+        .clock(clock())
+        .seed(7)
+        .build();
+        for _ in 0..400 {
+            cache.token().await.unwrap();
+            sleep(SECOND).await;
+        }
+        *name.lock().unwrap() = "b".into();
+        let mut t = cache.token().await.unwrap();
+        while t.expose_secret() != "b" {
+            sleep(SECOND).await;
+            t = cache.token().await.unwrap();
+        }
+        sleep(2 * SECOND).await;
+        *name.lock().unwrap() = "c".into();
+        cache.reject(&t); // revoked
+        sleep(5 * SECOND).await;
+        assert_eq!(cache.token().await.unwrap().expose_secret(), "c");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn tokens_that_serve_fifty_seconds_are_replaced_when_rejected() {
+        let n = Arc::new(AtomicUsize::new(0));
+        let n2 = n.clone();
+        let cache = TokenCache::builder(source_fn(move |_| {
+            let n = n2.fetch_add(1, Ordering::SeqCst);
+            async move { Token::new(format!("t{n}")) }
+        }))
+        .clock(clock())
+        .seed(7)
+        .build();
+        let mut stuck = 0;
+        for _ in 0..20 {
+            let t = cache.token().await.unwrap();
+            for _ in 0..50 {
+                sleep(SECOND).await;
+                cache.token().await.unwrap();
+            } // good for 50 s
+            cache.reject(&t);
+            sleep(Duration::from_millis(10)).await;
+            if cache.token().await.unwrap().expose_secret() == t.expose_secret() {
+                stuck += 1;
+            }
+        }
+        assert_eq!(stuck, 0);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_rejection_on_an_empty_cache_fetches_nothing() {
+        let n = Arc::new(AtomicUsize::new(0));
+        let n2 = n.clone();
+        let cache = TokenCache::builder(source_fn(move |_| {
+            n2.fetch_add(1, Ordering::SeqCst);
+            async { Token::new("a") }
+        }))
+        .clock(clock())
+        .build();
+        cache.reject(&Token::new("x").unwrap());
+        sleep(SECOND).await;
+        assert_eq!(n.load(Ordering::SeqCst), 0);
+    }
+}
+mod requests {
+    use http::{Request, Response, StatusCode, header::AUTHORIZATION};
+    use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+    use tower_bearer::{AddTokenLayer, BearerAuthLayer, Origins, RefreshOnReject, ReplayBody};
+
+    use super::*;
+
+    /// A cache whose tokens are `name-1`, `name-2` and so on, and live for fifteen minutes.
+    fn numbered(name: &'static str) -> TokenCache {
+        let calls = AtomicUsize::new(0);
+        let source = source_fn(move |_| {
+            let call = calls.fetch_add(1, Ordering::SeqCst) + 1;
+            async move { Ok(Token::new(format!("{name}-{call}"))?.expires_in(900 * SECOND)) }
+        });
+        TokenCache::builder(source).clock(clock()).build()
+    }
+
+    #[test]
+    fn a_late_rejection_boards_anew_when_the_flight_was_lost() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let cache = TokenCache::new(source_fn(move |_| {
+            let call = calls.fetch_add(1, Ordering::SeqCst);
+            async move { Token::new(["a", "b"][call]) }
+        }));
+        let idle = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let client = BearerAuthLayer::from(cache.clone()).layer(service_fn(
+            |request: Request<ReplayBody<Full<Bytes>>>| async move {
+                let good = request.headers()[AUTHORIZATION] == "Bearer b";
+                // Longer than the flight is believed in.
+                sleep(200 * SECOND).await;
+                let status = if good { 200 } else { 401 };
+                Response::builder()
+                    .status(status)
+                    .body(Full::<Bytes>::default())
+            },
+        ));
+        let response = runtime.block_on(async {
+            let first = cache.token().await.unwrap();
+            let request = Request::get("https://api.example/").body(Full::<Bytes>::default());
+            let late = tokio::spawn(client.oneshot(request.unwrap()));
+            yield_now().await;
+            let elsewhere = idle.enter();
+            cache.reject(&first);
+            drop(elsewhere);
+            late.await.unwrap().unwrap()
+        });
+        assert_eq!(response.status(), 200, "{:?}", response.extensions());
+        drop(idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rejection_of_anothers_token_does_not_end_ones_own() {
+        let (ours, theirs) = (numbered("ours"), numbered("theirs"));
+        let only = |origin| Origins::only([origin]).unwrap();
+        let client = ServiceBuilder::new()
+            .retry(RefreshOnReject::new(ours.clone()))
+            .layer(AddTokenLayer::from(ours.clone()).origins(only("https://ours.example")))
+            .layer(AddTokenLayer::from(theirs.clone()).origins(only("https://theirs.example")))
+            .service_fn(|request: Request<ReplayBody<String>>| async move {
+                let rejected = request.headers()[AUTHORIZATION] == "Bearer theirs-1";
+                let status = if rejected { 401 } else { 200 };
+                Response::builder().status(status).body(String::new())
+            });
+        let token = ours.token().await.unwrap();
+        let request = Request::get("https://theirs.example/");
+        let request = request.body(ReplayBody::new(String::new(), 0)).unwrap();
+        let response = client.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!((ours.status().rejected, theirs.status().rejected), (0, 1));
+        let current = ours.token().await.unwrap();
+        assert_eq!(current.expose_secret(), token.expose_secret());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_back_late_to_his_token_sends_the_current_one() {
+        let cache = numbered("token");
+        let mut client = AddTokenLayer::from(cache.clone()).layer(service_fn(
+            |request: Request<()>| async move {
+                let sent = request.headers()[AUTHORIZATION].clone();
+                Ok::<_, std::convert::Infallible>(Response::new(sent))
+            },
+        ));
+        let request = Request::get("https://api.example/").body(()).unwrap();
+        let mut sending = pin!(client.call(request));
+        assert!(poll_once(sending.as_mut()).is_pending());
+        sleep(1_000 * SECOND).await;
+        cache.token().await.unwrap();
+        assert_eq!(sending.await.unwrap().body(), "Bearer token-2");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_with_an_authorization_of_its_own_renews_nothing() {
+        let cache = numbered("token");
+        let client = AddTokenLayer::from(cache.clone()).layer(service_fn(
+            |request: Request<()>| async move {
+                assert_eq!(request.headers()[AUTHORIZATION], "Basic bWU6bWU=");
+                Ok::<_, std::convert::Infallible>(Response::new(()))
+            },
+        ));
+        cache.token().await.unwrap();
+        sleep(880 * SECOND).await;
+        let request = Request::get("https://api.example/").header(AUTHORIZATION, "Basic bWU6bWU=");
+        client.oneshot(request.body(()).unwrap()).await.unwrap();
+        sleep(SECOND).await;
+        assert_eq!(cache.status().issued, 1);
+        // It was due.
+        cache.token().await.unwrap();
+        sleep(SECOND).await;
+        assert_eq!(cache.status().issued, 2);
+    }
+}
+#[tokio::test(start_paused = true)]
+async fn a_source_with_a_cache_of_its_own_hears_of_the_rejection_however_rarely_it_is_asked() {
+    let n = Arc::new(AtomicUsize::new(0));
+    let rejected = Arc::new(Mutex::new(vec![]));
+    let (n2, r2) = (n.clone(), rejected.clone());
+    let cache = TokenCache::builder(source_fn(move |request: TokenContext| {
+        let call = n2.fetch_add(1, Ordering::SeqCst);
+        let is_rejected = request.rejected_token().is_some();
+        r2.lock().unwrap().push(is_rejected);
+        async move {
+            sleep(Duration::from_millis(200)).await;
+            match call {
+                1 => Err(down()),
+                _ if is_rejected => Token::new("new"),
+                _ => Token::new("old"),
+            }
+        }
+    }))
+    .clock(clock())
+    .seed(7)
+    .build();
+    let old = cache.token().await.unwrap();
+    sleep(5 * SECOND).await;
+    cache.reject(&old);
+    let mut healed = None;
+    for minute in 0..24 * 12 {
+        sleep(300 * SECOND).await; // a request every five minutes
+        let token = cache.token().await.unwrap();
+        if token.expose_secret() == "new" {
+            healed = Some(minute);
+            break;
+        }
+        sleep(Duration::from_millis(100)).await; // the API answers 401
+        cache.reject(&token);
+    }
+    assert!(healed.is_some());
+}
+#[derive(Clone, Default)]
+struct ByHand {
+    store: MemoryStore,
+    hand: Arc<Mutex<Option<StoredSession>>>,
+}
+impl TokenStore for ByHand {
+    type Lease = MemoryLease;
+    async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
+        if let Some(s) = self.hand.lock().unwrap().clone() {
+            return Ok(Some(s));
+        }
+        self.store.load().await
+    }
+    async fn lease(&self) -> Result<MemoryLease, TokenError> {
+        self.store.lease().await
+    }
+}
+#[tokio::test(start_paused = true)]
+async fn the_store_is_read_before_the_exchange_token_begins_anew() {
+    let server = server().exchange_once(false);
+    let store = ByHand::default();
+    let seed = server.issue_exchange_token();
+    let a = ExchangeTokenSource::new(endpoint(&server), seed.clone()).store(store.clone());
+    let token = first(&a).await.unwrap();
+    server.revoke_sessions();
+    server.fault(Fault::Delay(10 * SECOND));
+    let login = async {
+        sleep(5 * SECOND).await;
+        let other = MemoryStore::new();
+        let n = ExchangeTokenSource::new(endpoint(&server), seed.clone()).store(other.clone());
+        first(&n).await.unwrap();
+        *store.hand.lock().unwrap() = other.load().await.unwrap();
+    };
+    let (renewed, ()) = tokio::join!(next(&a, &token), login);
+    assert!(server.is_live(renewed.unwrap().expose_secret()));
+    assert_eq!(
+        server.exchanges(),
+        2,
+        "one to begin, one by the other process; A had only to look"
+    );
+}
+#[test]
+fn a_keeper_lost_with_its_runtime_comes_back_with_traffic() {
+    let n = Arc::new(AtomicUsize::new(0));
+    let n2 = n.clone();
+    let clk_rt = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap()
+    };
+    let (dying, living) = (clk_rt(), clk_rt());
+    let cache = dying.block_on(async {
+        let cache = TokenCache::builder(source_fn(move |_| {
+            n2.fetch_add(1, Ordering::SeqCst);
+            async { Ok(Token::new("a")?.expires_in(Duration::from_secs(900))) }
+        }))
+        .schedule(Schedule::default().background_refresh(true))
+        .clock(clock())
+        .build();
+        cache.token().await.unwrap();
+        cache
+    });
+    drop(dying);
+    living.block_on(async {
+        // Fresh tokens are read without a thought for anything else; in the due window there is time for it.
+        advance(Duration::from_secs(870)).await;
+        cache.token().await.unwrap();
+        assert!(
+            tokio::runtime::Handle::current()
+                .metrics()
+                .num_alive_tasks()
+                > 0
+        );
+    });
+}
+#[tokio::test(start_paused = true)]
+async fn a_healed_death_is_forgotten() {
+    let server = server();
+    let store = MemoryStore::new();
+    let cache = TokenCache::builder(
+        RefreshTokenSource::new(endpoint(&server), server.issue_refresh_token())
+            .store(store.clone()),
+    )
+    .clock(Clock::simulated(SystemTime::now()))
+    .build();
+    server.revoke_sessions();
+    cache.token().await.unwrap_err();
+    first(
+        &RefreshTokenSource::new(endpoint(&server), server.issue_refresh_token())
+            .store(store.clone()),
+    )
+    .await
+    .unwrap();
+    sleep(11 * SECOND).await;
+    let _ = cache.token().await;
+    sleep(SECOND).await;
+    cache.token().await.unwrap(); // adopted
+    server.fault_always(Fault::raw(
+        http::StatusCode::UNAUTHORIZED,
+        "application/json",
+        r#"{"error":"invalid_client"}"#,
+    ));
+    sleep(Duration::from_secs(4000)).await; // expired
+    let before = server.token_requests();
+    for _ in 0..3600 {
+        let _ = cache.token().await;
+        sleep(SECOND).await;
+    }
+    assert!(server.token_requests() - before <= 2);
+}
+#[tokio::test(start_paused = true)]
+async fn a_newer_session_is_not_renewed_behind_its_holders_back() {
+    // B holds rt-new and is renewing (marked); A, whose lease is lost, gets invalid_grant and loads B's marked session
+    let server = server().detect_reuse(true);
+    let store = ByHand::default();
+    let seed = server.issue_refresh_token();
+    let a = RefreshTokenSource::new(endpoint(&server), seed.clone()).store(store.clone());
+    let ta = first(&a).await.unwrap();
+    server.revoke_sessions();
+    let shared_b = MemoryStore::new();
+    let b = RefreshTokenSource::new(endpoint(&server), server.issue_refresh_token())
+        .store(shared_b.clone());
+    let tb = first(&b).await.unwrap();
+    server.fault(Fault::Delay(10 * SECOND));
+    let other = async {
+        sleep(5 * SECOND).await;
+        server.fault(Fault::Delay(30 * SECOND));
+        let renewing = next(&b, &tb);
+        let look = async {
+            sleep(SECOND).await;
+            *store.hand.lock().unwrap() = shared_b.load().await.unwrap();
+        };
+        tokio::join!(renewing, look).0
+    };
+    // the access token in B's store is the one A wants replaced, as when both have it
+    let req = TokenContext::new().replacing(ta.clone());
+    let (ra, rb) = tokio::join!(a.token(req), other);
+    ra.unwrap();
+    rb.unwrap();
+    assert_eq!(server.reuse_detected(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_token_is_kept_that_comes_with_an_access_token_of_no_use() {
+    let server = server().rotate(true).detect_reuse(true);
+    let garble = Arc::new(AtomicBool::new(true));
+    let (server2, garble2) = (server.clone(), garble.clone());
+    // A proxy that breaks a long line: the access token gets a space, the refresh token stays whole.
+    let transport = tower::service_fn(move |request: Request<Full<Bytes>>| {
+        let (server, garble) = (server2.clone(), garble2.clone());
+        async move {
+            let answer = server.oneshot(request).await?;
+            let (head, body) = answer.into_parts();
+            let body = body.collect().await?.to_bytes();
+            let mut text = String::from_utf8(body.to_vec())?;
+            if garble.swap(false, Ordering::SeqCst) {
+                text = text.replace(r#""access_token":""#, r#""access_token":"cut here "#);
+            }
+            Ok::<_, tower::BoxError>(Response::from_parts(head, Full::<Bytes>::from(text)))
+        }
+    });
+    let url = format!("https://login.example{}", server.token_path());
+    let endpoint = OAuthClient::with_transport(url, transport)
+        .unwrap()
+        .client_auth(ClientAuth::client_secret_basic(
+            AuthorizationServer::CLIENT_ID,
+            AuthorizationServer::CLIENT_SECRET,
+        ));
+    let store = MemoryStore::new();
+    let source =
+        RefreshTokenSource::new(endpoint, server.issue_refresh_token()).store(store.clone());
+    let error = first(&source).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::InvalidToken, "{error}");
+    assert!(store.load().await.unwrap().is_some());
+
+    let token = first(&source).await.unwrap();
+    assert!(server.is_live(token.expose_secret()));
+    assert_eq!(server.reuse_detected(), 0);
+}
