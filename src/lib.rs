@@ -140,7 +140,7 @@ pub use self::{
     origins::Origins,
     schedule::Schedule,
     source::{ExchangeTokenSource, RefreshTokenSource},
-    store::{MemoryLease, MemoryStore, StoreLease, StoredSession, TokenStore},
+    store::{Identity, MemoryLease, MemoryStore, StoreLease, StoredSession, TokenStore},
     token::Token,
     token_source::{SourceFn, TokenContext, TokenSource, source_fn},
 };

@@ -1,8 +1,8 @@
 //! What a session begins with: a refresh token, or what is exchanged for one.
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
-use crate::store::Fingerprint;
+use crate::store::Identity;
 
 /// What a session begins with.
 #[derive(Clone)]
@@ -32,12 +32,12 @@ impl Exchange {
 }
 
 impl Seed {
-    pub(super) fn fingerprint(&self) -> Fingerprint {
+    pub(super) fn identity(&self) -> Identity {
         let kind = match self {
             Self::Refresh(_) => "refresh",
             Self::Exchange(_) => "exchange",
         };
-        Fingerprint::of(kind, self.secret())
+        Identity::new(kind, self.secret().expose_secret())
     }
 
     pub(super) fn is_reusable(&self) -> bool {

@@ -18,7 +18,7 @@ use crate::{
     oauth::OAuthClient,
     origins::Origins,
     schedule::Schedule,
-    store::{DynStore, Fingerprint, MemoryStore, StoredSession},
+    store::{DynStore, Identity, MemoryStore, StoredSession},
     token::Token,
     token_source::TokenContext,
 };
@@ -33,7 +33,7 @@ pub(super) struct SessionSource {
     /// Some vendors refresh elsewhere.
     pub(super) refresh_endpoint: Option<OAuthClient>,
     seed: Seed,
-    fingerprint: Fingerprint,
+    identity: Identity,
     store: Arc<dyn DynStore>,
     pub(super) origins: Origins,
     pub(super) schedule: Schedule,
@@ -56,7 +56,7 @@ impl SessionSource {
         Self {
             endpoint,
             refresh_endpoint: None,
-            fingerprint: seed.fingerprint(),
+            identity: seed.identity(),
             seed,
             store: Arc::new(MemoryStore::new()),
             origins: Origins::any_https(),
@@ -135,14 +135,14 @@ impl SessionSource {
 
     /// Whether our credential is a new login, of which `session` has not heard yet. Once it has been used it isn't.
     fn is_new_to(&self, session: &StoredSession) -> bool {
-        session.is_older_than(&self.fingerprint) && self.known(|known| known.session.is_none())
+        session.is_older_than(&self.identity) && self.known(|known| known.session.is_none())
     }
 
     /// What is sent to renew `session`. Its refresh token; or what we were configured with, if the session is to begin with
     /// that, or has begun with it. A credential of long ago is never sent again.
     fn credential<'a>(&'a self, session: &'a StoredSession) -> Option<&'a SecretString> {
         let begins = self.is_new_to(session);
-        let ours = begins || session.began_with(&self.fingerprint);
+        let ours = begins || session.began_with(&self.identity);
         let refresh_token = session.refresh_token().filter(|_| !begins);
         refresh_token.or(ours.then(|| self.seed.secret()))
     }
@@ -179,7 +179,7 @@ impl SessionSource {
             .into_iter()
             .chain(stored)
             .max_by_key(StoredSession::generation);
-        newest.unwrap_or_else(|| StoredSession::begin(self.fingerprint.clone(), None))
+        newest.unwrap_or_else(|| StoredSession::begin(self.identity.clone(), None))
     }
 
     fn differs(&self, a: &StoredSession, b: &StoredSession) -> bool {

@@ -52,6 +52,7 @@ mod boxed;
 mod file;
 #[cfg(any(feature = "file-store", feature = "redis-store"))]
 mod format;
+mod identity;
 #[cfg(any(feature = "file-store", feature = "redis-store"))]
 mod lease_wait;
 mod memory;
@@ -68,10 +69,11 @@ pub use self::file::{FileLease, FileStore};
 #[cfg(feature = "redis-store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis-store")))]
 pub use self::redis::{RedisLease, RedisStore};
+pub(crate) use self::stored_session::NewTokens;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::stored_session::sample;
-pub(crate) use self::stored_session::{Fingerprint, NewTokens};
 pub use self::{
+    identity::Identity,
     memory::{MemoryLease, MemoryStore},
     stored_session::StoredSession,
 };

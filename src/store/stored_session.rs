@@ -5,11 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest, Sha256};
 
+use super::Identity;
 use crate::token::{Expiry, Token};
 
 /// How many former credentials are remembered.
@@ -26,10 +25,10 @@ pub struct StoredSession {
     #[serde(default)]
     generation: u64,
     /// Names the credential that the session began with.
-    seed: Fingerprint,
+    seed: Identity,
     /// Names those of the sessions before it. Who is still configured with one of them is late, not new.
     #[serde(default)]
-    retired: Vec<Fingerprint>,
+    retired: Vec<Identity>,
     access: Option<Access>,
     #[serde(default)]
     refresh_token: Option<Secret>,
@@ -73,7 +72,7 @@ impl StoredSession {
     }
 
     /// A session that begins with a credential and has nothing yet, in place of `before`.
-    pub(crate) fn begin(seed: Fingerprint, before: Option<&Self>) -> Self {
+    pub(crate) fn begin(seed: Identity, before: Option<&Self>) -> Self {
         let mut retired = before.map_or_else(Vec::new, |before| {
             let known = before.retired.iter().chain([&before.seed]);
             known.filter(|known| **known != seed).cloned().collect()
@@ -92,12 +91,12 @@ impl StoredSession {
     }
 
     /// Whether the session began with `seed`.
-    pub(crate) fn began_with(&self, seed: &Fingerprint) -> bool {
+    pub(crate) fn began_with(&self, seed: &Identity) -> bool {
         self.seed == *seed
     }
 
     /// Whether the session has never heard of `seed`: then it is a new login, and the session is to begin anew.
-    pub(crate) fn is_older_than(&self, seed: &Fingerprint) -> bool {
+    pub(crate) fn is_older_than(&self, seed: &Identity) -> bool {
         self.seed != *seed && !self.retired.contains(seed)
     }
 
@@ -194,7 +193,7 @@ pub(crate) fn sample(version: u64, label: &str) -> StoredSession {
     let expires_at = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
     let token = Token::new(format!("sample-access-token-{version}"))
         .unwrap_or_else(|_| unreachable!("a number is visible ASCII"));
-    StoredSession::begin(Fingerprint::of("sample", &label.into()), None)
+    StoredSession::begin(Identity::new("sample", label), None)
         .at(version.saturating_sub(1))
         .merged(NewTokens {
             token: Some(token.with_scope(label)),
@@ -226,20 +225,6 @@ impl fmt::Debug for StoredSession {
             .field("refresh_expires_at", &self.refresh_expires_at)
             .field("refreshing_since", &self.refreshing_since)
             .finish_non_exhaustive()
-    }
-}
-
-/// Names a credential without containing it, so that a store can tell whether a new one has been configured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Fingerprint(Box<str>);
-
-impl Fingerprint {
-    pub(crate) fn of(kind: &str, credential: &SecretString) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(kind);
-        hash.update([0]);
-        hash.update(credential.expose_secret());
-        Self(BASE64_STANDARD_NO_PAD.encode(hash.finalize()).into())
     }
 }
 
@@ -307,7 +292,7 @@ mod tests {
     }
 
     fn session() -> StoredSession {
-        let seed = Fingerprint::of("refresh", &"rt-0".into());
+        let seed = Identity::new("refresh", "rt-0");
         StoredSession::begin(seed, None).merged(new_tokens("at-1", Some("rt-1")))
     }
 
@@ -345,7 +330,7 @@ mod tests {
         let marked = session.refreshing(now());
         assert_eq!(marked.generation(), session.generation());
         assert_eq!(marked.settled(None).generation(), session.generation());
-        let seed = Fingerprint::of("refresh", &"another".into());
+        let seed = Identity::new("refresh", "another");
         assert_eq!(
             StoredSession::begin(seed, Some(&session)).generation(),
             session.generation()
@@ -355,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_new_credential_is_told_from_a_late_one() {
-        let of = |name: &str| Fingerprint::of("refresh", &name.into());
+        let of = |name: &str| Identity::new("refresh", name);
         let mut session = StoredSession::begin(of("0"), None);
         assert!(session.is_older_than(&of("1")));
         session = StoredSession::begin(of("1"), Some(&session));
@@ -370,11 +355,11 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_tells_credentials_apart_and_contains_none() {
-        let a = Fingerprint::of("refresh", &"secret-a".into());
-        assert_eq!(a, Fingerprint::of("refresh", &"secret-a".into()));
-        assert_ne!(a, Fingerprint::of("refresh", &"secret-b".into()));
-        assert_ne!(a, Fingerprint::of("exchange", &"secret-a".into()));
+    fn a_identity_tells_credentials_apart_and_contains_none() {
+        let a = Identity::new("refresh", "secret-a");
+        assert_eq!(a, Identity::new("refresh", "secret-a"));
+        assert_ne!(a, Identity::new("refresh", "secret-b"));
+        assert_ne!(a, Identity::new("exchange", "secret-a"));
         assert!(!format!("{a:?}").contains("secret-a"));
     }
 }

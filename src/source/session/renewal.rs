@@ -84,7 +84,7 @@ impl SessionSource {
 
     /// Whether the credential that the session began with can begin it once more.
     fn begins_anew(&self, session: &StoredSession) -> bool {
-        let refreshed = session.refresh_token().is_some() && session.began_with(&self.fingerprint);
+        let refreshed = session.refresh_token().is_some() && session.began_with(&self.identity);
         refreshed && self.seed.is_reusable()
     }
 
@@ -99,7 +99,7 @@ impl SessionSource {
                     begins: false,
                 })
             }
-            None if !begins && !turn.session.began_with(&self.fingerprint) => Err(TokenError::new(
+            None if !begins && !turn.session.began_with(&self.identity) => Err(TokenError::new(
                 TokenErrorKind::ReauthRequired,
                 "the stored session has no refresh token, and began with another credential than this process has",
             )),
@@ -165,7 +165,7 @@ impl SessionSource {
         let Answer { response, begins } = answer;
         let token = response.token.clone();
         let base = if begins {
-            let anew = StoredSession::begin(self.fingerprint.clone(), Some(&turn.session));
+            let anew = StoredSession::begin(self.identity.clone(), Some(&turn.session));
             match &self.seed {
                 // If no other refresh token comes, the one it began with stays.
                 Seed::Refresh(first) => anew.with_refresh_token(first.clone()),
