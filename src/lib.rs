@@ -132,9 +132,9 @@ pub use self::{
     error::{TokenError, TokenErrorKind},
     middleware::{
         AddToken, AddTokenFuture, AddTokenLayer, BearerAuth, BearerAuthFuture, BearerAuthLayer,
-        Drain, InspectBody, InspectBodyFuture, InspectBodyLayer, InspectFn, RefreshOnReject,
-        RejectOnTrailers, RejectOnTrailersBody, RejectOnTrailersFuture, RejectOnTrailersLayer,
-        Renewed,
+        InspectBody, InspectBodyFuture, InspectBodyLayer, InspectFn, RefreshOnReject,
+        RefreshOnRejectFuture, RejectOnTrailers, RejectOnTrailersBody, RejectOnTrailersFuture,
+        RejectOnTrailersLayer, TokenRejected, WithoutToken,
     },
     oauth::{BodyFormat, ClientAuth, OAuthClient},
     origins::Origins,
@@ -142,7 +142,7 @@ pub use self::{
     source::{ExchangeTokenSource, RefreshTokenSource},
     store::{Identity, MemoryLease, MemoryStore, StoreLease, StoredSession, TokenStore},
     token::Token,
-    token_source::{SourceFn, TokenContext, TokenSource, source_fn},
+    token_source::{BoxTokenSource, SourceFn, TokenContext, TokenSource, source_fn},
 };
 
 /// The README's snippets compile.

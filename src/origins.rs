@@ -45,11 +45,11 @@ pub struct Origins {
 
 /// What a request's URI means for its token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
+pub(crate) enum OriginMatch {
     /// The token goes with it.
-    Inside,
+    Allowed,
     /// It is none of our business.
-    Outside,
+    NotAllowed,
     /// The token was meant to go with it, in plain text.
     Insecure,
 }
@@ -135,32 +135,32 @@ impl Origins {
     /// Whether a request for `uri` gets the token.
     #[inline]
     pub fn allows(&self, uri: &Uri) -> bool {
-        self.judge(uri) == Scope::Inside
+        self.check(uri) == OriginMatch::Allowed
     }
 
     #[inline]
-    pub(crate) fn judge(&self, uri: &Uri) -> Scope {
+    pub(crate) fn check(&self, uri: &Uri) -> OriginMatch {
         if self.allowed.is_none() && uri.scheme_str() == Some("https") {
-            return Scope::Inside;
+            return OriginMatch::Allowed;
         }
         self.look_closer(uri)
     }
 
-    fn look_closer(&self, uri: &Uri) -> Scope {
+    fn look_closer(&self, uri: &Uri) -> OriginMatch {
         let Some(authority) = uri.authority() else {
-            return Scope::Inside;
+            return OriginMatch::Allowed;
         };
         // An authority without a scheme is a tunnel (`CONNECT`), whose headers are for the proxy.
         let secure = match uri.scheme() {
             Some(scheme) if *scheme == uri::Scheme::HTTPS => true,
             Some(scheme) if *scheme == uri::Scheme::HTTP => false,
-            _ => return Scope::Outside,
+            _ => return OriginMatch::NotAllowed,
         };
         let inside = match &self.allowed {
             None if secure => true,
             None => match split(authority, secure) {
                 Some((host, _)) if host.is_loopback() => true,
-                _ => return Scope::Insecure,
+                _ => return OriginMatch::Insecure,
             },
             Some(allowed) => {
                 let written = |origin: &Origin| {
@@ -174,9 +174,9 @@ impl Origins {
             }
         };
         if inside {
-            Scope::Inside
+            OriginMatch::Allowed
         } else {
-            Scope::Outside
+            OriginMatch::NotAllowed
         }
     }
 }

@@ -145,6 +145,22 @@ impl<B> Kept<B> {
             Self::Shared(shared) => shared.can_replay(),
         }
     }
+
+    /// A handle that sends the body from its start, from now on instead of all others. `None` if the body is not kept.
+    pub(crate) fn claim(self) -> Option<ReplayBody<B>> {
+        let kind = match self {
+            Self::Nothing => return None,
+            Self::Empty => Kind::Empty,
+            Self::Shared(shared) => {
+                let mut reader = Reader::default();
+                if !shared.start(&mut reader) {
+                    return None;
+                }
+                Kind::Shared(Handle { shared, reader })
+            }
+        };
+        Some(ReplayBody { kind })
+    }
 }
 
 impl<B> ReplayBody<B> {
@@ -154,15 +170,6 @@ impl<B> ReplayBody<B> {
             Kind::Empty => Kept::Empty,
             Kind::Once { .. } | Kind::Spent { .. } => Kept::Nothing,
             Kind::Shared(handle) => Kept::Shared(Arc::clone(&handle.shared)),
-        }
-    }
-
-    /// Starts this handle without reading anything; false if it can't send the body from its start.
-    pub(crate) fn take_over(&mut self) -> bool {
-        match &mut self.kind {
-            Kind::Empty => true,
-            Kind::Once { .. } | Kind::Spent { .. } => false,
-            Kind::Shared(Handle { shared, reader }) => shared.start(reader),
         }
     }
 }

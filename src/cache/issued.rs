@@ -1,17 +1,20 @@
-//! A token as the cache holds it, and what a look at the cache yields.
+//! A token as the cache holds it.
 
 use std::{
+    cell::Cell,
+    fmt,
     num::NonZeroUsize,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread,
     time::SystemTime,
 };
 
+use bytes::Bytes;
 use http::HeaderValue;
 
-use super::{sharded_header::Spread, wait::Wait};
 use crate::{
     clock::Clock,
     error::{TokenError, TokenErrorKind},
@@ -19,8 +22,8 @@ use crate::{
     token::Token,
 };
 
-/// Which token one is, of all that any cache has had: a rejection can come by a policy over another cache. The same secret,
-/// issued again, keeps its number.
+/// Numbers the tokens of all caches of the process: a rejection can come through a policy over another cache. The same
+/// secret, issued again, keeps its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Generation(NonZeroUsize);
 
@@ -32,26 +35,26 @@ impl Generation {
     }
 }
 
-/// What is remembered of the token that a request was sent with: not the token.
+/// What a request remembers of the token that it was sent with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sent {
+pub(crate) struct SentToken {
     pub(crate) generation: Generation,
-    /// The API had accepted it before.
-    pub(crate) proven: bool,
+    /// The API had accepted the token before.
+    pub(crate) is_accepted: bool,
 }
 
 /// A token as the cache holds it.
 #[derive(Debug)]
 pub(crate) struct Issued {
     pub(super) token: Token,
-    headers: Spread,
+    headers: ShardedHeader,
     pub(super) generation: Generation,
     pub(super) deadlines: Deadlines,
-    /// When it ends by the wall clock, as reckoned when it came.
-    pub(super) ends: Option<SystemTime>,
+    /// When it ends by the wall clock, computed once when it came.
+    pub(super) expires_at: Option<SystemTime>,
     /// The API has accepted it at least once.
-    proven: AtomicBool,
-    /// The API has rejected it, and nothing better has come.
+    accepted: AtomicBool,
+    /// The API has rejected it, and no other token has come since.
     pub(super) rejected: bool,
 }
 
@@ -60,42 +63,45 @@ impl Issued {
         token: Token,
         generation: Generation,
         deadlines: Deadlines,
-        ends: Option<SystemTime>,
+        expires_at: Option<SystemTime>,
     ) -> Self {
         Self {
-            headers: Spread::of(token.header()),
+            headers: ShardedHeader::new(token.header()),
             token,
             generation,
             deadlines,
-            ends,
-            proven: AtomicBool::new(false),
+            expires_at,
+            accepted: AtomicBool::new(false),
             rejected: false,
         }
     }
 
-    /// The same token, to be served on and renewed at `due`.
+    /// The same token with a refresh that is due at `due`.
     pub(super) fn due_at(&self, due: Moment, rejected: bool) -> Self {
         Self {
-            token: self.token.clone(),
-            headers: self.headers.clone(),
-            generation: self.generation,
             deadlines: self.deadlines.due_at(due),
-            ends: self.ends,
-            proven: AtomicBool::new(self.is_proven()),
             rejected,
+            ..self.copy()
         }
     }
 
-    /// The same token, known to be rejected.
+    /// The same token after the API has rejected it.
     pub(super) fn as_rejected(&self) -> Self {
+        Self {
+            rejected: true,
+            ..self.copy()
+        }
+    }
+
+    fn copy(&self) -> Self {
         Self {
             token: self.token.clone(),
             headers: self.headers.clone(),
             generation: self.generation,
             deadlines: self.deadlines,
-            ends: self.ends,
-            proven: AtomicBool::new(self.is_proven()),
-            rejected: true,
+            expires_at: self.expires_at,
+            accepted: AtomicBool::new(self.is_accepted()),
+            rejected: self.rejected,
         }
     }
 
@@ -104,38 +110,43 @@ impl Issued {
         &self.token
     }
 
-    /// What goes on a request.
+    /// The value of the `Authorization` header.
     #[inline]
     pub(crate) fn header(&self) -> &HeaderValue {
-        self.headers.here()
+        self.headers.of_this_thread()
     }
 
     #[inline]
-    pub(crate) fn sent(&self) -> Sent {
-        Sent {
+    pub(crate) fn sent(&self) -> SentToken {
+        SentToken {
             generation: self.generation,
-            proven: self.is_proven(),
+            is_accepted: self.is_accepted(),
         }
     }
 
     #[inline]
-    pub(super) fn is_proven(&self) -> bool {
-        self.proven.load(Ordering::Relaxed)
+    pub(crate) fn is_rejected(&self) -> bool {
+        self.rejected
     }
 
-    /// The API accepted it. Written once, so that the line stays shared between cores.
-    pub(super) fn prove(&self) {
-        if !self.is_proven() {
-            self.proven.store(true, Ordering::Relaxed);
+    #[inline]
+    pub(super) fn is_accepted(&self) -> bool {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that the API accepted the token. Writes only once, so that processors keep sharing the cache line.
+    pub(super) fn accept(&self) {
+        if !self.is_accepted() {
+            self.accepted.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether it is another token than the one that was rejected.
+    /// Fails if this is the rejected token again.
     pub(crate) fn replaces(&self, rejected: Generation) -> Result<(), TokenError> {
         if self.generation != rejected {
             return Ok(());
         }
-        let message = "the source yields the rejected token again; is it a fixed one, or cached by the server?";
+        let message = "the token source returned the rejected token again; is it a fixed token, or does the server cache it?";
         Err(TokenError::new(TokenErrorKind::Rejected, message))
     }
 
@@ -149,15 +160,109 @@ impl Issued {
     }
 }
 
-/// What a look at the cache yields.
-pub(crate) enum Lookup {
-    Ready(Arc<Issued>),
-    Wait(Wait),
-    Failed(TokenError),
+/// Bounds the size of a session on machines with many processors.
+const MAX_SHARDS: usize = 8;
+
+/// One header value for each processor.
+///
+/// Adding a token to a request raises a reference count, and dropping the request lowers it. If all threads did that to
+/// the same count, each would wait for the others' writes. These clones share their bytes, but have counts of their own.
+/// Their number is a power of two.
+#[derive(Clone)]
+struct ShardedHeader(Arc<[HeaderValue]>);
+
+impl ShardedHeader {
+    fn new(value: &HeaderValue) -> Self {
+        static SHARDS: OnceLock<usize> = OnceLock::new();
+        let shards = *SHARDS.get_or_init(|| {
+            let processors = thread::available_parallelism().map_or(1, usize::from);
+            processors.next_power_of_two().min(MAX_SHARDS)
+        });
+        Self((0..shards).map(|_| shard(value)).collect())
+    }
+
+    #[inline]
+    fn of_this_thread(&self) -> &HeaderValue {
+        &self.0[thread_number() & (self.0.len() - 1)]
+    }
 }
 
-/// What stands for a token that was rejected.
-pub(crate) enum Replacement {
-    Here(Arc<Issued>),
-    Coming(Wait),
+/// Aligned so that nothing else that is written to shares the cache line of the reference count.
+#[repr(align(64))]
+struct Aligned(HeaderValue);
+
+impl AsRef<[u8]> for Aligned {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+fn shard(value: &HeaderValue) -> HeaderValue {
+    let bytes = Bytes::from_owner(Aligned(value.clone()));
+    // The bytes are those of a header value, so this does not fail.
+    let mut shard = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| value.clone());
+    shard.set_sensitive(value.is_sensitive());
+    shard
+}
+
+/// Numbers the threads in the order in which they first ask.
+#[inline]
+fn thread_number() -> usize {
+    const UNSET: usize = usize::MAX;
+    thread_local! {
+        static NUMBER: Cell<usize> = const { Cell::new(UNSET) };
+    }
+    #[cold]
+    fn assign() -> usize {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed) % UNSET;
+        NUMBER.set(number);
+        number
+    }
+    match NUMBER.get() {
+        UNSET => assign(),
+        number => number,
+    }
+}
+
+impl fmt::Debug for ShardedHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ShardedHeader").field(&self.0.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::Token;
+
+    #[test]
+    fn all_shards_have_the_same_value_in_the_same_memory() {
+        let token = Token::new("abc").unwrap();
+        let sharded = ShardedHeader::new(token.header());
+        assert!(sharded.0.len().is_power_of_two() && sharded.0.len() <= MAX_SHARDS);
+        for value in sharded.0.iter() {
+            assert_eq!(value, "Bearer abc");
+            assert!(value.is_sensitive() && value.clone().is_sensitive());
+            assert_eq!(
+                value.as_bytes().as_ptr(),
+                token.header().as_bytes().as_ptr()
+            );
+        }
+        assert!(!format!("{sharded:?}").contains("abc"));
+    }
+
+    #[test]
+    fn a_thread_keeps_its_number_and_the_next_thread_has_another() {
+        let numbers = || (thread_number(), thread_number());
+        let (here, again) = numbers();
+        assert_eq!(here, again);
+        let others: Vec<_> = (0..4)
+            .map(|_| thread::spawn(numbers).join().unwrap())
+            .collect();
+        for (number, (there, again)) in others.iter().enumerate() {
+            assert_eq!(there, again);
+            assert!(*there != here && others[..number].iter().all(|(it, _)| it != there));
+        }
+    }
 }

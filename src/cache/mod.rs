@@ -1,23 +1,35 @@
-//! [`TokenCache`]: one session, shared by whoever needs its token.
+//! [`TokenCache`]: the token of one session, and everything that happens to it.
+//!
+//! | File | Contents |
+//! |---|---|
+//! | `token_cache.rs` | the public handle, and the read without a lock |
+//! | `builder.rs`, `status.rs` | the other public types |
+//! | `shared.rs` | what all handles share: the published token, and the lock around the state |
+//! | `state.rs` | the state behind the lock, and every change of it |
+//! | `throttle.rs` | when the next refresh may start |
+//! | `refresh_task.rs` | one call of the source, in a task of its own |
+//! | `waiter.rs` | how the result of a refresh reaches the callers that wait for it |
+//! | `background.rs` | refreshing without traffic |
+//! | `issued.rs` | a token as the cache holds it |
 
 mod background;
-mod boarding;
+mod builder;
 mod issued;
-mod outcome;
 mod refresh_task;
-mod sharded_header;
+mod shared;
 mod state;
 mod status;
 mod throttle;
 mod token_cache;
-mod verdict;
-mod wait;
+mod waiter;
 
-pub(crate) use self::{
-    issued::{Generation, Issued, Lookup, Replacement, Sent},
-    wait::Wait,
-};
 pub use self::{
+    builder::TokenCacheBuilder,
     status::{CacheStatus, TokenState},
-    token_cache::{TokenCache, TokenCacheBuilder},
+    token_cache::TokenCache,
+};
+pub(crate) use self::{
+    issued::{Generation, Issued, SentToken},
+    state::Lookup,
+    waiter::Waiter,
 };

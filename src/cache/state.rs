@@ -1,229 +1,520 @@
-//! What all handles of a cache share, and how it is read and changed.
+//! The state of a token cache, and every change of it.
+//!
+//! All of it sits behind one mutex, which is never held while anything waits, polls, wakes or drops foreign code. The
+//! token that requests use is also published outside of the mutex, where it is read without a lock (`shared.rs`).
+//!
+//! ```text
+//!               refresh succeeded               rejected, and a refresh
+//!      ┌──────┐ ────────────────► ┌─────────┐ ─────────────────────────► ┌──────────┐
+//!      │ None │                   │  InUse  │  may start or is running   │ Replaced │
+//!      └──────┘                   └─────────┘ ◄───────────────────────── └──────────┘
+//!                   rejected, and   ▲     │     refresh succeeded (new token)
+//!                   no refresh may  └─────┘     or failed (old token, still sent)
+//!                   start: still sent
+//! ```
+//!
+//! | Event | no refresh runs | a refresh runs |
+//! |---|---|---|
+//! | token wanted, the current one is usable | return it | return it |
+//! | token wanted, it is due | also start a refresh, if the throttle allows | |
+//! | token wanted, none or expired | start a refresh and wait, or fail with the error the throttle holds | wait |
+//! | current token rejected | start a refresh and wait, if the throttle allows; else keep sending the token | wait |
+//! | older token rejected | return the current one | return the current one |
+//! | refresh succeeded | (given up before: only its waiters get the token) | publish, wake everyone |
+//! | refresh failed | (given up before: only its waiters get the error) | tell the throttle, keep the token, wake everyone with the error |
+//! | refresh task disappeared | | keep the token; waiters start another |
+//! | reset | forget failures | the same; a failure of this refresh is not counted |
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwapOption;
-use tokio::sync::watch;
+use tokio::{runtime::Handle, time::Instant};
 
 use super::{
-    issued::{Issued, Lookup},
-    refresh_task::{Departure, DynSource, Flight},
-    status::CacheStatus,
-    throttle::Gate,
+    issued::{Generation, Issued},
+    refresh_task::{Outcome, RefreshTask},
+    shared::{Settings, Shared},
+    throttle::{Permission, RefreshThrottle},
+    waiter::{SharedResult, Waiter},
 };
 use crate::{
-    clock::{Clock, Now},
+    clock::{self, Now},
     error::{TokenError, TokenErrorKind},
-    freshness::Freshness,
-    origins::Origins,
-    schedule::Schedule,
+    freshness::{Deadlines, Freshness, Moment},
     token::Token,
+    token_source::TokenContext,
 };
 
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    pub(super) schedule: Schedule,
-    pub(super) max_wait: Duration,
-    pub(super) refresh_timeout: Duration,
-    pub(super) clock: Clock,
-    pub(super) seed: Option<u64>,
+/// How much longer than `refresh_timeout` a refresh is believed to run, before it counts as lost with its runtime.
+const LOST_AFTER: Duration = Duration::from_secs(10);
+
+/// Is there a token? `W` is what to wait for if there is none yet.
+pub(crate) enum Lookup<W = Waiter> {
+    Ready(Arc<Issued>),
+    Wait(W),
+    Failed(TokenError),
 }
 
-impl Settings {
-    pub(super) fn new(schedule: Schedule) -> Self {
-        Self {
-            schedule,
-            max_wait: Duration::from_secs(30),
-            refresh_timeout: Duration::from_secs(120),
-            clock: Clock::system(),
-            seed: None,
-        }
-    }
+/// The token of the session.
+#[derive(Default)]
+pub(super) enum CurrentToken {
+    #[default]
+    None,
+    /// Published: requests use it until it expires.
+    InUse(Arc<Issued>),
+    /// The API rejected it, and the running refresh replaces it. Callers wait for that.
+    Replaced(Arc<Issued>),
 }
 
-pub(crate) struct Shared {
-    /// The token to be used, read without a lock. Written under `control` only.
-    pub(super) current: ArcSwapOption<Issued>,
-    pub(super) control: Mutex<Control>,
-    pub(super) source: Arc<dyn DynSource>,
-    pub(super) settings: Settings,
-    origins: Origins,
-    pub(super) status: watch::Sender<CacheStatus>,
-    pub(super) kept_warm: AtomicBool,
+/// The refresh of the session.
+#[derive(Default)]
+pub(super) enum RefreshState {
+    #[default]
+    Idle,
+    Running(RunningRefresh),
 }
 
-pub(super) struct Control {
-    pub(super) flight: Option<Flight>,
-    /// Counts the flights.
-    pub(super) flights: u64,
-    /// There is something to tell as soon as the lock is free.
-    pub(super) news: bool,
-    pub(super) told: u64,
-    /// The flight that takes off as soon as the lock is free.
-    pub(super) departure: Option<Departure>,
-    /// The token that was rejected and that the running flight is to replace.
-    pub(super) suspect: Option<Arc<Issued>>,
-    pub(super) gate: Gate,
-    pub(super) rng: fastrand::Rng,
+/// A refresh that runs, as the state knows it.
+pub(super) struct RunningRefresh {
+    id: u64,
+    result: Arc<SharedResult>,
+    /// Set if the source is first asked whether something has changed since this error. Callers get the error at once.
+    checks_after: Option<TokenError>,
+    /// How many resets came before it.
+    epoch: u32,
+    lost_at: Instant,
+}
+
+/// Everything behind the lock.
+pub(super) struct State {
+    pub(super) token: CurrentToken,
+    refresh: RefreshState,
+    pub(super) throttle: RefreshThrottle,
+    pub(super) counts: Counts,
+    /// What the last token came with, such as a session that could not be saved.
+    pub(super) warning: Option<TokenError>,
+    rng: fastrand::Rng,
+    pub(super) effects: Effects,
+}
+
+#[derive(Clone, Copy, Default)]
+pub(super) struct Counts {
+    refreshes: u64,
     pub(super) issued: u64,
     pub(super) failed: u64,
     pub(super) rejected: u64,
-    pub(super) warning: Option<TokenError>,
+    /// Numbers the statuses that subscribers get.
+    pub(super) notified: u64,
 }
 
-impl Shared {
-    pub(super) fn new(source: Arc<dyn DynSource>, settings: Settings, origins: Origins) -> Self {
-        let rng = settings
-            .seed
-            .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+/// What `Shared::change` does after a transition.
+#[derive(Default)]
+pub(super) struct Effects {
+    /// Publish the token again, still under the lock.
+    pub(super) publish: bool,
+    /// Tell subscribers, after the lock is released.
+    pub(super) notify: bool,
+    /// Spawn this task, after the lock is released: a runtime that shuts down drops it right there, and that takes the lock.
+    pub(super) spawn: Option<RefreshTask>,
+}
+
+/// What a transition needs to know.
+#[derive(Clone, Copy)]
+pub(super) struct Event<'a> {
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) now: Now,
+}
+
+impl Event<'_> {
+    fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    fn min_interval(&self) -> Duration {
+        self.settings().schedule.min_interval
+    }
+}
+
+impl State {
+    pub(super) fn new(rng: fastrand::Rng) -> Self {
         Self {
-            current: ArcSwapOption::empty(),
-            control: Mutex::new(Control {
-                flight: None,
-                departure: None,
-                flights: 0,
-                news: false,
-                told: 0,
-                suspect: None,
-                gate: Gate::default(),
-                rng,
-                issued: 0,
-                failed: 0,
-                rejected: 0,
-                warning: None,
-            }),
-            source,
-            settings,
-            origins,
-            status: watch::Sender::new(CacheStatus::default()),
-            kept_warm: AtomicBool::new(false),
+            token: CurrentToken::None,
+            refresh: RefreshState::Idle,
+            throttle: RefreshThrottle::default(),
+            counts: Counts::default(),
+            warning: None,
+            rng,
+            effects: Effects::default(),
         }
     }
 
-    pub(super) fn control(&self) -> MutexGuard<'_, Control> {
-        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A request was sent with a due token: a refresh may start, and no caller waits for it.
+    pub(super) fn token_due(&mut self, event: Event<'_>) {
+        // Between the caller's look and the lock, a new token may have come.
+        let is_fresh = self
+            .token
+            .in_use()
+            .is_some_and(|issued| issued.deadlines.freshness(event.now) == Freshness::Fresh);
+        if self.running(event.now).is_some() || is_fresh {
+            return;
+        }
+        let permission = self
+            .throttle
+            .permits(event.now.mono, event.min_interval(), false);
+        let checks_after = match permission {
+            Permission::After(wait) if wait.is_zero() => None,
+            Permission::IfChanged(error) => Some(error),
+            Permission::After(_) | Permission::No(_) => return,
+        };
+        let cx = self.context(event);
+        self.start(event, Duration::ZERO, cx, checks_after);
     }
 
-    /// Changes what is shared, and then does what must not be done under the lock: wakers run, and a flight takes off. (A
-    /// runtime that is shutting down drops a task right where it is spawned, and a flight that is dropped takes the lock.)
-    pub(super) fn change<T>(
-        &self,
-        mut control: MutexGuard<'_, Control>,
-        f: impl FnOnce(&mut Control) -> T,
-    ) -> T {
-        let out = f(&mut control);
-        let departure = control.departure.take();
-        let news = std::mem::take(&mut control.news).then(|| {
-            control.told += 1;
-            self.describe(&control, self.now())
-        });
-        drop(control);
-        if let Some(news) = news {
-            self.status.send_if_modified(|status| {
-                let later = news.told > status.told;
-                if later {
-                    *status = news;
-                }
-                later
+    /// A caller wants a token, and one other than `unlike` if that is given.
+    pub(super) fn token_wanted(
+        &mut self,
+        event: Event<'_>,
+        unlike: Option<Generation>,
+    ) -> Lookup<Arc<SharedResult>> {
+        let usable = self.token.usable(event.now);
+        if let Some(issued) = usable
+            && unlike != Some(issued.generation)
+        {
+            return Lookup::Ready(Arc::clone(issued));
+        }
+        let needed = usable.is_none();
+        if let Some(running) = self.running(event.now) {
+            return running.lookup();
+        }
+        let cx = self.context(event);
+        match self
+            .throttle
+            .permits(event.now.mono, event.min_interval(), needed)
+        {
+            Permission::After(delay) => self.start(event, delay, cx, None),
+            Permission::IfChanged(error) => self.start(event, Duration::ZERO, cx, Some(error)),
+            Permission::No(error) => Lookup::Failed(error),
+        }
+    }
+
+    /// The API rejected the token of this generation. `was_accepted` says that it accepted the same token before.
+    pub(super) fn token_rejected(
+        &mut self,
+        event: Event<'_>,
+        rejected: Generation,
+        was_accepted: bool,
+    ) -> Lookup<Arc<SharedResult>> {
+        // Checked first: a lost refresh gives the token back that it was to replace.
+        let running = self.running(event.now).map(RunningRefresh::lookup);
+        let CurrentToken::InUse(issued) = &self.token else {
+            return running.unwrap_or_else(|| {
+                Lookup::Failed(interrupted("the rejected token is not of this session"))
             });
+        };
+        if issued.generation != rejected {
+            return Lookup::Ready(Arc::clone(issued));
         }
-        if let Some(departure) = departure {
-            departure.take_off();
+        let issued = Arc::clone(issued);
+        if !issued.rejected {
+            self.counts.rejected += 1;
+            self.effects.notify = true;
+            if !was_accepted && !issued.is_accepted() {
+                self.throttle.ineffective(event.now.mono);
+            }
         }
-        out
-    }
-
-    pub(super) fn now(&self) -> Now {
-        self.settings.clock.now()
-    }
-
-    pub(super) fn origins(&self) -> &Origins {
-        &self.origins
-    }
-
-    pub(super) fn floor(&self) -> Duration {
-        self.settings.schedule.min_interval
-    }
-
-    /// Takes from the current token what is needed, if it is usable. If it is due, and something was taken, it is renewed
-    /// behind the caller's back.
-    #[inline]
-    pub(super) fn read<T>(
-        self: &Arc<Self>,
-        take: impl FnOnce(&Arc<Issued>) -> Option<T>,
-    ) -> Option<T> {
-        let current = self.current.load();
-        let issued = current.as_ref()?;
-        let freshness = issued.freshness(&self.settings.clock);
-        if freshness == Freshness::Expired {
-            return None;
+        let lookup = running.unwrap_or_else(|| self.start_replacement(event, &issued));
+        if let Lookup::Wait(_) = lookup {
+            self.set_token(CurrentToken::Replaced(issued));
+        } else {
+            self.keep_sending(event, &issued, true);
         }
-        let taken = take(issued)?;
-        if freshness == Freshness::Due {
-            self.renew_behind();
-        }
-        Some(taken)
+        lookup
     }
 
-    pub(super) fn usable(self: &Arc<Self>) -> Option<Arc<Issued>> {
-        self.read(|issued| Some(Arc::clone(issued)))
-    }
-
-    /// The token to send a request with, or how to get one.
-    pub(super) fn lookup(self: &Arc<Self>) -> Lookup {
-        match self.usable() {
-            Some(issued) => Lookup::Ready(issued),
-            None => self.board(None).lookup(None),
+    /// The API rejected the token that a request was sent again with.
+    pub(super) fn replay_rejected(&mut self, event: Event<'_>, rejected: Generation) {
+        let CurrentToken::InUse(issued) = &self.token else {
+            return;
+        };
+        if issued.generation == rejected && !issued.rejected {
+            let issued = Arc::clone(issued);
+            self.counts.rejected += 1;
+            self.effects.notify = true;
+            self.throttle.ineffective(event.now.mono);
+            self.keep_sending(event, &issued, true);
         }
     }
 
-    pub(super) fn peek(&self) -> Option<Token> {
-        let issued = self.current.load_full()?;
-        let usable = issued.freshness(&self.settings.clock) != Freshness::Expired;
-        usable.then(|| issued.token.clone())
+    /// The API accepted the token that a request was sent again with.
+    pub(super) fn replay_accepted(&mut self) {
+        self.throttle.effective();
     }
 
-    pub(super) fn is_usable(&self, issued: Option<&Issued>) -> bool {
-        issued.is_some_and(|i| i.freshness(&self.settings.clock) != Freshness::Expired)
-    }
-
-    pub(super) fn reset(&self) {
-        self.change(self.control(), |control| {
-            control.gate.reset();
-            control.news = true;
-        });
-    }
-
-    pub(super) fn subscribe(&self) -> watch::Receiver<CacheStatus> {
-        self.status.subscribe()
-    }
-
-    /// How long until there is something to renew, if a clock can tell.
-    pub(super) fn due_in(&self, now: Now) -> Option<Duration> {
-        let control = self.control();
-        let gate = control.gate.opens_in(now.mono, self.floor());
-        match self.current.load_full() {
-            None => Some(gate),
-            Some(issued) => {
-                let due = issued.deadlines.due.or(issued.deadlines.unusable)?;
-                Some(due.left(now).max(gate))
+    /// The refresh `id` ended. Returns what its waiters get.
+    pub(super) fn refresh_completed(
+        &mut self,
+        event: Event<'_>,
+        id: u64,
+        outcome: Outcome,
+    ) -> Result<Arc<Issued>, TokenError> {
+        let Some(refresh) = self.take_running(id) else {
+            return match outcome {
+                Outcome::Token { token, asked } => Ok(self.issue(event, token, asked)),
+                Outcome::Failed(error) | Outcome::Unchanged(error) => Err(error),
+            };
+        };
+        match outcome {
+            Outcome::Token { token, asked } => {
+                let issued = self.issue(event, token, asked);
+                self.put_in_use(event, &issued);
+                Ok(issued)
+            }
+            Outcome::Failed(error) => {
+                self.counts.failed += 1;
+                self.effects.notify = true;
+                // After a reset the next attempt starts without regard to how this one ended.
+                if refresh.epoch == self.throttle.epoch() {
+                    let needed = self.token.usable(event.now).is_none();
+                    let random = self.rng.f64();
+                    self.throttle.failed(&error, event.now.mono, needed, random);
+                }
+                if let CurrentToken::Replaced(old) = &self.token {
+                    let old = Arc::clone(old);
+                    self.keep_sending(event, &old, true);
+                }
+                Err(error)
+            }
+            Outcome::Unchanged(error) => {
+                self.throttle.unchanged(event.now.mono);
+                Err(error)
             }
         }
     }
+
+    /// The task of the refresh `id` disappeared with its runtime.
+    pub(super) fn refresh_lost(&mut self, id: u64) {
+        if self.take_running(id).is_some() {
+            self.give_back_replaced();
+        }
+    }
+
+    /// The user wants remembered failures to be forgotten.
+    pub(super) fn reset(&mut self) {
+        self.throttle.reset();
+        self.effects.notify = true;
+    }
+
+    /// How long until a refresh without traffic is due; `None` if no clock can tell.
+    pub(super) fn due_in(&self, event: Event<'_>) -> Option<Duration> {
+        let opens_in = self.throttle.opens_in(event.now.mono, event.min_interval());
+        match self.token.in_use() {
+            None => Some(opens_in),
+            Some(issued) => {
+                let due = issued.deadlines.due.or(issued.deadlines.unusable)?;
+                Some(due.left(event.now).max(opens_in))
+            }
+        }
+    }
+
+    /// The running refresh. One that should have ended long ago is given up: its runtime stands still.
+    fn running(&mut self, now: Now) -> Option<&RunningRefresh> {
+        if let RefreshState::Running(running) = &self.refresh
+            && running.lost_at <= now.mono
+        {
+            self.refresh = RefreshState::Idle;
+            self.give_back_replaced();
+        }
+        match &self.refresh {
+            RefreshState::Running(running) => Some(running),
+            RefreshState::Idle => None,
+        }
+    }
+
+    fn take_running(&mut self, id: u64) -> Option<RunningRefresh> {
+        match std::mem::take(&mut self.refresh) {
+            RefreshState::Running(running) if running.id == id => Some(running),
+            other => {
+                self.refresh = other;
+                None
+            }
+        }
+    }
+
+    /// Starts the refresh that replaces a rejected token, unless the throttle would delay it for longer than callers wait.
+    fn start_replacement(
+        &mut self,
+        event: Event<'_>,
+        rejected: &Issued,
+    ) -> Lookup<Arc<SharedResult>> {
+        let (now, min_interval) = (event.now.mono, event.min_interval());
+        if let Permission::No(error) | Permission::IfChanged(error) =
+            self.throttle.permits(now, min_interval, true)
+        {
+            return Lookup::Failed(error);
+        }
+        let delay = self.throttle.delay_after_rejection(now, min_interval);
+        let message = if !delay.is_zero() && self.throttle.is_ineffective() {
+            "recent refreshes did not help, so the next one starts later"
+        } else if delay > event.settings().max_wait {
+            "the last refresh started too short a time ago for the next"
+        } else {
+            let cx = self.context(event).rejected(rejected.token.clone());
+            return self.start(event, delay, cx, None);
+        };
+        let error = TokenError::new(TokenErrorKind::Rejected, message);
+        Lookup::Failed(error.with_retry_after(delay))
+    }
+
+    fn start(
+        &mut self,
+        event: Event<'_>,
+        delay: Duration,
+        cx: TokenContext,
+        checks_after: Option<TokenError>,
+    ) -> Lookup<Arc<SharedResult>> {
+        let runtime = match runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => return Lookup::Failed(error),
+        };
+        let start = clock::later(event.now.mono, delay);
+        self.counts.refreshes += 1;
+        let running = RunningRefresh {
+            id: self.counts.refreshes,
+            result: Arc::new(SharedResult::new(Arc::clone(event.shared))),
+            checks_after: checks_after.clone(),
+            epoch: self.throttle.epoch(),
+            lost_at: clock::later(
+                start,
+                event.settings().refresh_timeout.saturating_add(LOST_AFTER),
+            ),
+        };
+        let result = Arc::clone(&running.result);
+        self.effects.spawn = Some(RefreshTask::new(
+            runtime,
+            result,
+            running.id,
+            delay,
+            cx,
+            checks_after,
+        ));
+        self.throttle.started(start);
+        let lookup = running.lookup();
+        self.refresh = RefreshState::Running(running);
+        lookup
+    }
+
+    /// What the source is told of the current token.
+    fn context(&self, event: Event<'_>) -> TokenContext {
+        let cx = TokenContext::with_clock(event.settings().clock.clone());
+        match self.token.in_use() {
+            // A source with a cache of its own must look past a rejected token until another one comes.
+            Some(issued) if issued.rejected => cx.rejected(issued.token.clone()),
+            Some(issued) => cx.replacing(issued.token.clone()),
+            None => cx,
+        }
+    }
+
+    fn issue(&mut self, event: Event<'_>, token: Token, asked: Now) -> Arc<Issued> {
+        let expires = token.expires(asked, event.now);
+        let random = self.rng.f64();
+        let deadlines = Deadlines::new(expires, &event.settings().schedule, random, event.now);
+        let generation = match self.token.issued() {
+            Some(before) if before.token.same_secret(&token) => before.generation,
+            _ => Generation::next(),
+        };
+        let expires_at = expires.map(|expires| expires.wall);
+        Arc::new(Issued::new(token, generation, deadlines, expires_at))
+    }
+
+    fn put_in_use(&mut self, event: Event<'_>, issued: &Arc<Issued>) {
+        self.counts.issued += 1;
+        self.effects.notify = true;
+        self.warning = issued.token.warning().cloned();
+        self.throttle.succeeded();
+        let rejected = self.token.is_rejected();
+        let before = self.token.issued().map(|before| before.generation);
+        self.set_token(CurrentToken::InUse(Arc::clone(issued)));
+        if before == Some(issued.generation) {
+            self.throttle.ineffective(event.now.mono);
+            self.keep_sending(event, issued, rejected);
+        } else if before.is_some() && !rejected {
+            self.throttle.effective();
+        }
+    }
+
+    /// Keeps sending a token that should be replaced, until the next refresh may start: the server's own response tells the
+    /// caller more than an error of ours, and the token may not be the reason for the rejection.
+    fn keep_sending(&mut self, event: Event<'_>, issued: &Issued, rejected: bool) {
+        let (now, min_interval) = (event.now.mono, event.min_interval());
+        let wait = self
+            .throttle
+            .delay_after_rejection(now, min_interval)
+            .max(self.throttle.opens_in(now, min_interval));
+        let due = Moment::in_(wait, event.now);
+        self.set_token(CurrentToken::InUse(Arc::new(issued.due_at(due, rejected))));
+    }
+
+    fn give_back_replaced(&mut self) {
+        if let CurrentToken::Replaced(issued) = &self.token {
+            let issued = Arc::new(issued.as_rejected());
+            self.set_token(CurrentToken::InUse(issued));
+        }
+    }
+
+    fn set_token(&mut self, token: CurrentToken) {
+        self.token = token;
+        self.effects.publish = true;
+    }
+}
+
+impl CurrentToken {
+    /// The token that is published.
+    pub(super) fn in_use(&self) -> Option<&Arc<Issued>> {
+        match self {
+            Self::InUse(issued) => Some(issued),
+            Self::None | Self::Replaced(_) => None,
+        }
+    }
+
+    /// The token, whether or not it is published.
+    pub(super) fn issued(&self) -> Option<&Arc<Issued>> {
+        match self {
+            Self::InUse(issued) | Self::Replaced(issued) => Some(issued),
+            Self::None => None,
+        }
+    }
+
+    pub(super) fn is_rejected(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::InUse(issued) => issued.rejected,
+            Self::Replaced(_) => true,
+        }
+    }
+
+    fn usable(&self, now: Now) -> Option<&Arc<Issued>> {
+        self.in_use()
+            .filter(|issued| issued.deadlines.freshness(now) != Freshness::Expired)
+    }
+}
+
+impl RunningRefresh {
+    fn lookup(&self) -> Lookup<Arc<SharedResult>> {
+        match &self.checks_after {
+            Some(error) => Lookup::Failed(error.clone()),
+            None => Lookup::Wait(Arc::clone(&self.result)),
+        }
+    }
+}
+
+/// The runtime of the caller, which the refresh task and the waiters' timers run in.
+pub(super) fn runtime() -> Result<Handle, TokenError> {
+    Handle::try_current().map_err(|error| {
+        let message =
+            "a refresh runs in a task, but there is no Tokio runtime here; call from within one";
+        TokenError::new(TokenErrorKind::Config, message).with_source(error)
+    })
 }
 
 pub(super) fn interrupted(message: &'static str) -> TokenError {
     TokenError::new(TokenErrorKind::Interrupted, message)
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("status", &self.status())
-            .finish_non_exhaustive()
-    }
 }

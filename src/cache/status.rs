@@ -1,43 +1,156 @@
-//! [`CacheStatus`]: what state a session is in.
+//! [`CacheStatus`]: the state of a session, for health checks, metrics and logs.
 
-use std::time::SystemTime;
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
-use crate::error::TokenError;
+use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-/// What state a session is in; for health checks, metrics and logs.
+use super::state::{CurrentToken, State};
+use crate::{clock::Now, error::TokenError, freshness::Freshness};
+
+/// The state of a session, for health checks, metrics and logs. From [`TokenCache::status`](crate::TokenCache::status).
+///
+/// It holds no secret. With serde it becomes `{"state": "fresh", "expires_at": 1767225600, "last_error": null, "issued": 1,
+/// "failed": 0, "rejected": 0}`: `expires_at` in seconds since 1970, `last_error` as text.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CacheStatus {
-    /// How good the current token is.
+    /// The state of the current token.
     pub state: TokenState,
     /// When the current token ends, if that is known.
     pub expires_at: Option<SystemTime>,
-    /// The last failure, until a token comes. A token that came with a warning, such as a session that could not be
-    /// saved, leaves the warning here.
+    /// The last failure, until a token comes. A token can come with a warning, for example if its session could not be
+    /// saved: then the warning is here.
     pub last_error: Option<TokenError>,
     /// How many tokens came.
     pub issued: u64,
-    /// How many attempts failed.
+    /// How many refreshes failed.
     pub failed: u64,
-    /// How many tokens were rejected while they were current.
+    /// How many tokens the API rejected while they were current.
     pub rejected: u64,
-    /// Counts what was told, so that the later of two stays.
-    pub(super) told: u64,
+    /// The later of two statuses has the larger number.
+    pub(super) number: u64,
 }
 
-/// How good the current token of a cache is.
+/// The state of the current token of a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenState {
-    /// There has been none yet.
+    /// There has been no token yet.
     #[default]
     Empty,
-    /// Usable, and not yet to be renewed.
+    /// The token is used.
     Fresh,
-    /// Usable, and to be renewed.
+    /// The token is used, and a refresh is due.
     Due,
-    /// No longer usable.
+    /// The token is no longer used: requests wait for a new one.
     Expired,
-    /// Rejected by the API.
+    /// The API rejected the token.
     Rejected,
+}
+
+impl TokenState {
+    /// The name of the state in lower case, for labels and logs: `empty`, `fresh`, `due`, `expired`, `rejected`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Fresh => "fresh",
+            Self::Due => "due",
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+impl CacheStatus {
+    pub(super) fn of(state: &State, now: Now) -> Self {
+        let issued = state.token.issued();
+        let counts = &state.counts;
+        let last_error = state.throttle.error().or(state.warning.as_ref());
+        Self {
+            state: TokenState::of(&state.token, now),
+            expires_at: issued.and_then(|issued| issued.expires_at),
+            last_error: last_error.cloned(),
+            issued: counts.issued,
+            failed: counts.failed,
+            rejected: counts.rejected,
+            number: counts.notified,
+        }
+    }
+}
+
+impl TokenState {
+    fn of(token: &CurrentToken, now: Now) -> Self {
+        match token {
+            CurrentToken::None => Self::Empty,
+            CurrentToken::Replaced(_) => Self::Rejected,
+            CurrentToken::InUse(issued) if issued.rejected => Self::Rejected,
+            CurrentToken::InUse(issued) => match issued.deadlines.freshness(now) {
+                Freshness::Fresh => Self::Fresh,
+                Freshness::Due => Self::Due,
+                Freshness::Expired => Self::Expired,
+            },
+        }
+    }
+}
+
+impl fmt::Display for TokenState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for TokenState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl Serialize for CacheStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let expires_at = self.expires_at.map(|at| {
+            at.duration_since(SystemTime::UNIX_EPOCH)
+                .as_ref()
+                .map_or(0, Duration::as_secs)
+        });
+        let mut fields = serializer.serialize_struct("CacheStatus", 6)?;
+        fields.serialize_field("state", &self.state)?;
+        fields.serialize_field("expires_at", &expires_at)?;
+        fields.serialize_field(
+            "last_error",
+            &self.last_error.as_ref().map(ToString::to_string),
+        )?;
+        fields.serialize_field("issued", &self.issued)?;
+        fields.serialize_field("failed", &self.failed)?;
+        fields.serialize_field("rejected", &self.rejected)?;
+        fields.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::TokenErrorKind;
+
+    #[test]
+    fn the_status_serializes_as_documented() {
+        let mut status = CacheStatus {
+            state: TokenState::Fresh,
+            expires_at: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600)),
+            issued: 1,
+            ..CacheStatus::default()
+        };
+        let json = serde_json::to_value(&status).unwrap();
+        let expected = serde_json::json!({
+            "state": "fresh", "expires_at": 1_767_225_600, "last_error": null, "issued": 1, "failed": 0, "rejected": 0,
+        });
+        assert_eq!(json, expected);
+
+        let error = TokenError::new(TokenErrorKind::Server, "down");
+        status.last_error = Some(error.clone());
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["last_error"], error.to_string());
+    }
 }

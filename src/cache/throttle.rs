@@ -1,14 +1,15 @@
-//! When the next attempt may start, and what callers are told until then.
+//! When the next refresh may start, and which error callers get until then.
 //!
 //! ```text
-//!                         a failure that time may mend
-//!           ┌──── open ◄──────────────── backing off: until then, its error
-//!  started  │      ▲  ──────────────────►
-//!           ▼      │
-//!      floor: who needs a token waits    a failure that time won't mend
-//!                  │  ──────────────────► shut: its error, until a probe of the source,
-//!                  └───────────────────── a reset, or a token says otherwise
+//!            failed, transient                        failed, permanent
+//!   ┌────────────┐ ◄───────────────  ┌──────┐  ───────────────► ┌───────────┐
+//!   │ BackingOff │                   │ Open │                   │ Permanent │
+//!   └────────────┘  ───────────────► └──────┘  ◄─────────────── └───────────┘
+//!                    time has passed,           something has changed,
+//!                    success or reset           success or reset
 //! ```
+//!
+//! In every state, `min_interval` holds between the starts of two refreshes: a caller that needs a token waits for it.
 
 use std::time::Duration;
 
@@ -16,193 +17,207 @@ use tokio::time::Instant;
 
 use crate::{clock::later, error::TokenError};
 
-/// The first backoff is random in up to this.
-const FIRST: Duration = Duration::from_secs(1);
-/// No backoff of our own is longer than this. What a server asks for may be.
-pub(crate) const LONGEST: Duration = Duration::from_secs(60);
+/// The upper limit of the first backoff.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+/// The upper limit of every backoff. A server's `Retry-After` may be longer.
+pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// A token that is rejected within this time was rejected as soon as it was issued.
-const SOON: Duration = Duration::from_secs(10);
-/// How often a source is asked whether a lasting failure has been has_changed.
-const PROBE_EVERY: Duration = Duration::from_secs(10);
+const REJECTED_AT_ONCE: Duration = Duration::from_secs(10);
+/// How often a source is asked whether something has changed since a permanent failure.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// May an attempt start?
+/// May a refresh start?
 #[derive(Debug)]
-pub(crate) enum Admission {
-    /// Yes, after this long; mostly zero.
+pub(super) enum Permission {
+    /// Yes, after this delay, which is mostly zero.
     After(Duration),
-    /// No; this is the answer to whoever cannot go on without.
-    Rejected(TokenError),
-    /// As `Rejected`, but the source may be asked whether something has changed.
-    Probe(TokenError),
+    /// Only if the source says that something has changed. Until then, callers get this error.
+    IfChanged(TokenError),
+    /// No. Callers that need a token get this error.
+    No(TokenError),
 }
 
-/// What the past attempts say about the next.
+/// What the last refreshes say about the next.
 #[derive(Debug, Default)]
-pub(crate) struct Gate {
-    /// Counts the resets. What began before one says nothing about what comes after it.
+pub(super) struct RefreshThrottle {
+    /// Counts the resets. A refresh that started before a reset does not count after it.
     epoch: u32,
     last_start: Option<Instant>,
+    /// Failures in a row.
     failures: u32,
-    closed: Option<Closed>,
-    fruitless: u32,
+    after_failure: AfterFailure,
+    /// Refreshes in a row whose token did not help.
+    ineffective: u32,
 }
 
-#[derive(Debug)]
-struct Closed {
-    until: Instant,
-    error: TokenError,
-    /// Time alone won't mend it.
-    lasting: bool,
-    /// It failed while the current token was still good, so nobody has needed it yet.
-    unneeded: bool,
+#[derive(Debug, Default)]
+enum AfterFailure {
+    #[default]
+    Open,
+    BackingOff {
+        until: Instant,
+        error: TokenError,
+    },
+    /// Time alone does not help.
+    Permanent {
+        check_at: Instant,
+        error: TokenError,
+        /// The current token was still usable when the refresh failed.
+        while_usable: bool,
+    },
 }
 
-impl Gate {
-    /// Whether an attempt may start at `now`. `needed` says that there is no usable token.
-    pub(crate) fn admit(&self, now: Instant, floor: Duration, needed: bool) -> Admission {
-        match &self.closed {
-            // A server may reject to renew what is still fresh. That is no reason not to try when it matters.
-            Some(closed) if closed.lasting && closed.unneeded && needed => {}
-            Some(closed) if closed.lasting && closed.until <= now => {
-                return Admission::Probe(closed.told(now));
+impl RefreshThrottle {
+    /// Whether a refresh may start at `now`. `needed` says that there is no usable token.
+    pub(super) fn permits(&self, now: Instant, min_interval: Duration, needed: bool) -> Permission {
+        match &self.after_failure {
+            AfterFailure::BackingOff { until, error } if *until > now => {
+                return Permission::No(with_time_left(error, *until, now));
             }
-            Some(closed) if closed.lasting || closed.until > now => {
-                return Admission::Rejected(closed.told(now));
+            // A server may reject a refresh because the token is still fresh. It is tried again once the token is needed.
+            AfterFailure::Permanent {
+                while_usable: true, ..
+            } if needed => {}
+            AfterFailure::Permanent {
+                check_at, error, ..
+            } => {
+                let error = with_time_left(error, *check_at, now);
+                return if *check_at <= now {
+                    Permission::IfChanged(error)
+                } else {
+                    Permission::No(error)
+                };
             }
-            _ => {}
+            AfterFailure::Open | AfterFailure::BackingOff { .. } => {}
         }
-        Admission::After(self.floor_left(now, floor))
+        Permission::After(self.left_of(min_interval, now))
     }
 
-    /// Whether a rejection of the current token may cause an attempt at `now`; otherwise, when.
-    ///
-    /// As long as new tokens help, only the floor stands between attempts. Tokens that turn out not to help double the
-    /// distance each.
-    pub(crate) fn admit_rejection(
-        &self,
-        now: Instant,
-        floor: Duration,
-    ) -> Result<Duration, Duration> {
-        let left = self.hold_left(now, floor);
-        if self.fruitless <= 1 || left.is_zero() {
-            Ok(left)
-        } else {
-            Err(left)
-        }
-    }
-
-    /// How long until fruitless refreshes are repeated, whatever the floor.
-    pub(crate) fn hold_left(&self, now: Instant, floor: Duration) -> Duration {
-        let hold = match self.fruitless {
-            0 | 1 => floor,
-            n => FIRST
+    /// How long until a refresh may replace a rejected token: `min_interval` as long as new tokens help, and twice as long
+    /// with each one that does not.
+    pub(super) fn delay_after_rejection(&self, now: Instant, min_interval: Duration) -> Duration {
+        let interval = match self.ineffective {
+            0 | 1 => min_interval,
+            n => FIRST_BACKOFF
                 .saturating_mul(1 << (n - 1).min(16))
-                .min(LONGEST)
-                .max(floor),
+                .min(MAX_BACKOFF)
+                .max(min_interval),
         };
-        self.floor_left(now, hold)
+        self.left_of(interval, now)
     }
 
-    fn floor_left(&self, now: Instant, floor: Duration) -> Duration {
+    /// Whether several refreshes in a row did not help.
+    pub(super) fn is_ineffective(&self) -> bool {
+        self.ineffective > 1
+    }
+
+    fn left_of(&self, interval: Duration, now: Instant) -> Duration {
         match self.last_start {
-            Some(start) => floor.saturating_sub(now.saturating_duration_since(start)),
+            Some(start) => interval.saturating_sub(now.saturating_duration_since(start)),
             None => Duration::ZERO,
         }
     }
 
-    /// When the gate opens again for an attempt that nobody waits for.
-    pub(crate) fn opens_in(&self, now: Instant, floor: Duration) -> Duration {
-        let closed = self.closed.as_ref().map_or(Duration::ZERO, |closed| {
-            closed.until.saturating_duration_since(now)
-        });
-        closed.max(self.floor_left(now, floor))
+    /// How long until a refresh may start that no caller waits for.
+    pub(super) fn opens_in(&self, now: Instant, min_interval: Duration) -> Duration {
+        let closed = match &self.after_failure {
+            AfterFailure::Open => Duration::ZERO,
+            AfterFailure::BackingOff { until: at, .. }
+            | AfterFailure::Permanent { check_at: at, .. } => at.saturating_duration_since(now),
+        };
+        closed.max(self.left_of(min_interval, now))
     }
 
-    pub(crate) fn started(&mut self, now: Instant) {
+    pub(super) fn started(&mut self, now: Instant) {
         self.last_start = Some(now);
     }
 
-    pub(crate) fn epoch(&self) -> u32 {
+    pub(super) fn epoch(&self) -> u32 {
         self.epoch
     }
 
-    pub(crate) fn succeeded(&mut self) {
+    pub(super) fn succeeded(&mut self) {
         self.failures = 0;
-        self.closed = None;
+        self.after_failure = AfterFailure::Open;
     }
 
-    /// An attempt failed with `error`; `random` is from 0 to 1.
-    pub(crate) fn failed(&mut self, error: &TokenError, now: Instant, needed: bool, random: f64) {
+    /// A refresh failed with `error`. `random` is from 0 to 1.
+    pub(super) fn failed(&mut self, error: &TokenError, now: Instant, needed: bool, random: f64) {
         self.failures = self.failures.saturating_add(1);
-        let lasting = !error.is_transient();
-        let own = if lasting {
-            PROBE_EVERY
+        let retry_after = error.retry_after().unwrap_or_default();
+        let error = error.clone();
+        self.after_failure = if error.is_transient() {
+            let wait = backoff(self.failures, random).max(retry_after);
+            let until = later(now, wait);
+            AfterFailure::BackingOff { until, error }
         } else {
-            backoff(self.failures, random)
+            AfterFailure::Permanent {
+                check_at: later(now, CHECK_INTERVAL.max(retry_after)),
+                error,
+                while_usable: !needed,
+            }
         };
-        let wait = error.retry_after().unwrap_or_default().max(own);
-        self.closed = Some(Closed {
-            until: later(now, wait),
-            error: error.clone(),
-            lasting,
-            unneeded: !needed,
-        });
     }
 
-    /// The source was asked whether the lasting failure has been has_changed, and it has not.
-    pub(crate) fn not_mended(&mut self, now: Instant) {
-        if let Some(closed) = &mut self.closed {
-            closed.until = later(now, PROBE_EVERY);
+    /// The source was asked whether something has changed since a permanent failure. Nothing has.
+    pub(super) fn unchanged(&mut self, now: Instant) {
+        match &mut self.after_failure {
+            AfterFailure::Open => {}
+            AfterFailure::BackingOff { until: at, .. }
+            | AfterFailure::Permanent { check_at: at, .. } => *at = later(now, CHECK_INTERVAL),
         }
     }
 
-    /// A token did not help: it was rejected before it was ever accepted, or is the one that was to be replaced.
-    pub(crate) fn fruitless(&mut self, now: Instant) {
-        let lasted = self.last_start.is_none_or(|start| start + SOON < now);
-        self.fruitless = if lasted {
+    /// A new token did not help: it was rejected before it was ever accepted, or is the one that it was to replace.
+    pub(super) fn ineffective(&mut self, now: Instant) {
+        let has_lasted = self
+            .last_start
+            .is_none_or(|start| start + REJECTED_AT_ONCE < now);
+        self.ineffective = if has_lasted {
             0
         } else {
-            self.fruitless.saturating_add(1)
+            self.ineffective.saturating_add(1)
         };
     }
 
-    /// A token helped after a rejection, or another came when its time had come.
-    pub(crate) fn fruitful(&mut self) {
-        self.fruitless = 0;
+    /// A new token helped after a rejection, or replaced one that was due.
+    pub(super) fn effective(&mut self) {
+        self.ineffective = 0;
     }
 
-    /// Forgets what has failed. The floor stays.
-    pub(crate) fn reset(&mut self) {
+    /// Forgets failures. `min_interval` still holds.
+    pub(super) fn reset(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
         self.succeeded();
-        self.fruitful();
+        self.effective();
     }
 
-    /// The failure that is remembered, if any.
-    pub(crate) fn error(&self) -> Option<&TokenError> {
-        self.closed.as_ref().map(|closed| &closed.error)
-    }
-}
-
-impl Closed {
-    /// The error as it is told by now: what is left of the pause that the server asked for.
-    fn told(&self, now: Instant) -> TokenError {
-        match self.error.retry_after() {
-            Some(_) => {
-                let left = self.until.saturating_duration_since(now);
-                self.error.clone().with_retry_after(left)
+    /// The last failure, if no token came since.
+    pub(super) fn error(&self) -> Option<&TokenError> {
+        match &self.after_failure {
+            AfterFailure::Open => None,
+            AfterFailure::BackingOff { error, .. } | AfterFailure::Permanent { error, .. } => {
+                Some(error)
             }
-            None => self.error.clone(),
         }
     }
 }
 
-/// Full jitter: anywhere from nothing to the cap, which doubles with each failure.
+/// The error with what is left of the time that the server asked for.
+fn with_time_left(error: &TokenError, until: Instant, now: Instant) -> TokenError {
+    let error = error.clone();
+    match error.retry_after() {
+        Some(_) => error.with_retry_after(until.saturating_duration_since(now)),
+        None => error,
+    }
+}
+
+/// Backoff with full jitter: random from zero to a limit that doubles with each failure.
 fn backoff(failures: u32, random: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
-    FIRST
+    FIRST_BACKOFF
         .saturating_mul(1 << doublings)
-        .min(LONGEST)
+        .min(MAX_BACKOFF)
         .mul_f64(random.clamp(0.0, 1.0))
 }
 
@@ -211,7 +226,7 @@ mod tests {
     use super::*;
     use crate::error::TokenErrorKind;
 
-    const FLOOR: Duration = Duration::from_secs(1);
+    const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
     fn down() -> TokenError {
         TokenError::new(TokenErrorKind::Server, "down")
@@ -221,10 +236,10 @@ mod tests {
         TokenError::new(TokenErrorKind::ReauthRequired, "log in again")
     }
 
-    fn waits(gate: &Gate, now: Instant) -> Option<Duration> {
-        match gate.admit(now, FLOOR, true) {
-            Admission::After(wait) => Some(wait),
-            Admission::Rejected(_) | Admission::Probe(_) => None,
+    fn waits(throttle: &RefreshThrottle, now: Instant) -> Option<Duration> {
+        match throttle.permits(now, MIN_INTERVAL, true) {
+            Permission::After(wait) => Some(wait),
+            Permission::No(_) | Permission::IfChanged(_) => None,
         }
     }
 
@@ -232,106 +247,116 @@ mod tests {
     fn backoffs_double_up_to_the_cap() {
         let caps: Vec<u64> = (1..=9).map(|n| backoff(n, 1.0).as_secs()).collect();
         assert_eq!(caps, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(backoff(u32::MAX, 1.0), LONGEST);
+        assert_eq!(backoff(u32::MAX, 1.0), MAX_BACKOFF);
         assert_eq!(backoff(5, 0.0), Duration::ZERO);
     }
 
     #[test]
-    fn the_floor_stands_between_any_two_attempts() {
+    fn the_minimum_interval_holds_between_any_two_attempts() {
         let now = Instant::now();
-        let mut gate = Gate::default();
-        assert_eq!(waits(&gate, now), Some(Duration::ZERO));
-        gate.started(now);
-        gate.succeeded();
+        let mut throttle = RefreshThrottle::default();
+        assert_eq!(waits(&throttle, now), Some(Duration::ZERO));
+        throttle.started(now);
+        throttle.succeeded();
         let later = now + Duration::from_millis(400);
-        assert_eq!(waits(&gate, later), Some(Duration::from_millis(600)));
-        assert_eq!(waits(&gate, now + FLOOR), Some(Duration::ZERO));
+        assert_eq!(waits(&throttle, later), Some(Duration::from_millis(600)));
+        assert_eq!(waits(&throttle, now + MIN_INTERVAL), Some(Duration::ZERO));
     }
 
     #[test]
-    fn what_the_server_asks_for_wins_over_a_shorter_backoff() {
+    fn retry_after_wins_over_a_shorter_backoff() {
         let now = Instant::now();
-        let mut gate = Gate::default();
-        gate.started(now);
-        gate.failed(
+        let mut throttle = RefreshThrottle::default();
+        throttle.started(now);
+        throttle.failed(
             &down().with_retry_after(Duration::from_secs(600)),
             now,
             true,
             1.0,
         );
-        assert_eq!(waits(&gate, now + Duration::from_secs(599)), None);
+        assert_eq!(waits(&throttle, now + Duration::from_secs(599)), None);
         assert_eq!(
-            waits(&gate, now + Duration::from_secs(600)),
+            waits(&throttle, now + Duration::from_secs(600)),
             Some(Duration::ZERO)
         );
     }
 
     #[test]
-    fn a_lasting_failure_is_answered_until_something_changes() {
+    fn a_permanent_failure_is_answered_until_something_changes() {
         let now = Instant::now();
-        let mut gate = Gate::default();
-        gate.started(now);
-        gate.failed(&dead(), now, true, 1.0);
+        let mut throttle = RefreshThrottle::default();
+        throttle.started(now);
+        throttle.failed(&dead(), now, true, 1.0);
         assert!(matches!(
-            gate.admit(now, FLOOR, true),
-            Admission::Rejected(_)
+            throttle.permits(now, MIN_INTERVAL, true),
+            Permission::No(_)
         ));
         let years = now + Duration::from_secs(1 << 28);
         assert!(matches!(
-            gate.admit(years, FLOOR, true),
-            Admission::Probe(_)
+            throttle.permits(years, MIN_INTERVAL, true),
+            Permission::IfChanged(_)
         ));
-        gate.reset();
-        assert_eq!(waits(&gate, years), Some(Duration::ZERO));
+        throttle.reset();
+        assert_eq!(waits(&throttle, years), Some(Duration::ZERO));
     }
 
     #[test]
-    fn a_lasting_failure_that_nobody_needed_is_tried_once_more_when_it_matters() {
+    fn a_permanent_failure_while_the_token_was_usable_is_tried_once_more_when_a_token_is_needed() {
         let now = Instant::now();
-        let mut gate = Gate::default();
-        gate.started(now);
-        gate.failed(&dead(), now, false, 1.0);
+        let mut throttle = RefreshThrottle::default();
+        throttle.started(now);
+        throttle.failed(&dead(), now, false, 1.0);
         let later = now + Duration::from_secs(5);
         assert!(matches!(
-            gate.admit(later, FLOOR, false),
-            Admission::Rejected(_)
+            throttle.permits(later, MIN_INTERVAL, false),
+            Permission::No(_)
         ));
-        assert_eq!(waits(&gate, later), Some(Duration::ZERO));
-        gate.failed(&dead(), later, true, 1.0);
+        assert_eq!(waits(&throttle, later), Some(Duration::ZERO));
+        throttle.failed(&dead(), later, true, 1.0);
         assert!(matches!(
-            gate.admit(later, FLOOR, true),
-            Admission::Rejected(_)
+            throttle.permits(later, MIN_INTERVAL, true),
+            Permission::No(_)
         ));
     }
 
     #[test]
-    fn tokens_that_do_not_help_are_fetched_ever_more_rarely() {
+    fn refreshes_that_do_not_help_start_further_and_further_apart() {
         let now = Instant::now();
-        let mut gate = Gate::default();
-        gate.started(now);
-        assert_eq!(gate.admit_rejection(now, FLOOR), Ok(FLOOR));
-        gate.fruitless(now);
-        assert_eq!(gate.admit_rejection(now, FLOOR), Ok(FLOOR));
+        let mut throttle = RefreshThrottle::default();
+        throttle.started(now);
+        assert_eq!(
+            throttle.delay_after_rejection(now, MIN_INTERVAL),
+            MIN_INTERVAL
+        );
+        throttle.ineffective(now);
+        assert_eq!(
+            throttle.delay_after_rejection(now, MIN_INTERVAL),
+            MIN_INTERVAL
+        );
         let holds: Vec<u64> = (0..8)
             .map(|_| {
-                gate.fruitless(now);
-                gate.admit_rejection(now, FLOOR).unwrap_err().as_secs()
+                throttle.ineffective(now);
+                assert!(throttle.is_ineffective());
+                throttle.delay_after_rejection(now, MIN_INTERVAL).as_secs()
             })
             .collect();
         assert_eq!(holds, [2, 4, 8, 16, 32, 60, 60, 60]);
         assert_eq!(
-            gate.admit_rejection(now + LONGEST, FLOOR),
-            Ok(Duration::ZERO)
+            throttle.delay_after_rejection(now + MAX_BACKOFF, MIN_INTERVAL),
+            Duration::ZERO
         );
-        gate.fruitful();
-        assert_eq!(gate.admit_rejection(now, FLOOR), Ok(FLOOR));
-        gate.fruitless(now);
-        gate.fruitless(now);
-        gate.fruitless(now + 2 * LONGEST);
+        throttle.effective();
         assert_eq!(
-            gate.hold_left(now, FLOOR),
-            FLOOR,
-            "a token that lasted begins the count anew"
+            throttle.delay_after_rejection(now, MIN_INTERVAL),
+            MIN_INTERVAL
+        );
+        throttle.ineffective(now);
+        throttle.ineffective(now);
+        throttle.ineffective(now + 2 * MAX_BACKOFF);
+        assert_eq!(
+            throttle.delay_after_rejection(now, MIN_INTERVAL),
+            MIN_INTERVAL,
+            "a token that lasted starts the count again"
         );
     }
 }

@@ -1,49 +1,35 @@
-//! [`TokenCache`]: one session, shared by whoever needs its token.
-//!
-//! ```text
-//!            a token comes                    either clock says so
-//!  Empty ───────────────────► Fresh ─────────► Due ─────────► Expired
-//!    │                          ▲  ▲             │ renewed behind  │
-//!    │ callers wait             │  └─────────────┘ the callers     │ callers wait
-//!    │ for the flight           │                                  │ for the flight
-//!    └──────────────────────────┤◄─────────────────────────────────┘
-//!                               │
-//!  Fresh, Due ── the current one is rejected ──► Rejected: callers wait for the flight;
-//!                                               if it fails, the old one is served on, since
-//!                                               the server's own answer tells more than ours
-//! ```
-//!
-//! A read of a fresh token takes no lock: one load of a pointer, and one reading of both clocks. Everything else goes through
-//! one small mutex, which is never held while anything waits, polls or wakes.
+//! [`TokenCache`]: the public handle of a session.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use http::HeaderValue;
 use tokio::sync::watch;
 
 use super::{
-    issued::{Generation, Issued, Lookup, Replacement},
-    refresh_task,
-    state::{Settings, Shared},
+    builder::TokenCacheBuilder,
+    issued::{Generation, Issued},
+    shared::Shared,
+    state::{Lookup, runtime},
     status::CacheStatus,
+    waiter::{SharedResult, Waiter},
 };
 use crate::{
-    clock::Clock, error::TokenError, origins::Origins, schedule::Schedule, token::Token,
+    error::TokenError, freshness::Freshness, origins::Origins, token::Token,
     token_source::TokenSource,
 };
 
-/// A session's token, obtained when first needed, renewed ahead of its end, shared by all clones.
+/// The token of one session: obtained when first needed, refreshed before it expires, shared by all clones.
 ///
-/// A layer makes its own with [`BearerAuthLayer::new`](crate::BearerAuthLayer::new); make one yourself to share it with
-/// further layers, or for uses that are not HTTP requests.
+/// A layer creates its own cache with [`BearerAuthLayer::new`](crate::BearerAuthLayer::new). Create one yourself to share a
+/// session between layers, or to use its token outside of HTTP requests.
 ///
-/// - *One flight*: however many callers wait, one call of the source runs, in a task of its own that no caller's
-///   cancellation reaches; all share its result.
-/// - *Fail-soft*: while the current token is usable, a failing refresh disturbs nobody.
-/// - *No hammering*: failed attempts are spaced by backoff with full jitter (1 second, doubling, at most a minute) or by
-///   what the server asks for; failures that time won't mend are remembered and answered at once.
+/// - *One refresh*: however many callers wait, one call of the source runs, in a task that no caller can cancel. All of
+///   them get its result.
+/// - *Fail-soft*: while the current token is usable, a failing refresh disturbs no caller.
+/// - *No hammering*: failed refreshes are spaced by backoff with full jitter (1 second, doubling, at most a minute), or by
+///   what the server asks for. Failures that time alone cannot change are remembered, and callers get them at once.
 ///
-/// The flight needs a Tokio runtime with its time driver enabled: the one that the first waiting caller runs in.
+/// A refresh needs a Tokio runtime with its time driver: that of the caller that starts it.
 ///
 /// # Examples
 ///
@@ -68,138 +54,186 @@ pub struct TokenCache {
 }
 
 impl TokenCache {
-    /// A cache over `source`, with the source's own [`Schedule`].
+    /// A cache over `source`, with the source's own [`Schedule`](crate::Schedule) and [`Origins`].
     pub fn new(source: impl TokenSource) -> Self {
         Self::builder(source).build()
     }
 
-    /// A cache over `source`, with more to say about it.
+    /// A cache over `source` with other settings.
     pub fn builder(source: impl TokenSource) -> TokenCacheBuilder {
-        TokenCacheBuilder {
-            settings: Settings::new(source.schedule()),
-            origins: source.origins(),
-            source: Arc::new(source),
-        }
+        TokenCacheBuilder::new(source)
     }
 
-    /// A usable token: the current one, or the next, waited for.
+    pub(super) fn from_shared(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Returns a usable token: the current one, or the next one, waiting for it if needed.
+    ///
+    /// Callers that wait at the same time share one refresh. Dropping the returned future does not cancel it.
     ///
     /// # Errors
     ///
-    /// Why none could be had; of [`Timeout`](crate::TokenErrorKind::Timeout) kind if it took longer than
-    /// [`max_wait`](TokenCacheBuilder::max_wait).
+    /// Returns the error of the refresh, or one of kind [`Timeout`](crate::TokenErrorKind::Timeout) if it takes longer than
+    /// [`max_wait`](TokenCacheBuilder::max_wait) (default: 30 seconds).
     pub async fn token(&self) -> Result<Token, TokenError> {
-        match self.shared.lookup() {
-            Lookup::Ready(issued) => Ok(issued.token().clone()),
-            Lookup::Wait(wait) => Ok(wait.await?.token().clone()),
-            Lookup::Failed(error) => Err(error),
-        }
+        token_of(self.lookup()).await
     }
 
-    /// The current token if it is usable. Starts nothing and waits for nothing.
+    /// Returns the current token if it is usable. Starts no refresh and waits for none.
     pub fn peek(&self) -> Option<Token> {
-        self.shared.peek()
+        let published = self.shared.published.load();
+        let issued = published.as_ref()?;
+        let is_usable = issued.freshness(&self.shared.settings.clock) != Freshness::Expired;
+        is_usable.then(|| issued.token().clone())
     }
 
-    /// A new token, whatever the current one is worth; the current one stays in use until it is there.
+    /// Returns a new token, even if the current one is usable. The current one stays in use until the new one is there.
     ///
-    /// Callers at the same time share one. The attempt floor of the [`Schedule`] holds, and so does the pause after a
-    /// failure: to try at once what has failed, [`reset`](TokenCache::reset) first.
+    /// Callers at the same time share one refresh. [`min_interval`](crate::Schedule::min_interval) holds, and so does the
+    /// backoff after a failure: call [`reset`](TokenCache::reset) first to try again at once.
     ///
     /// # Errors
     ///
-    /// Why none could be had. The current token stays, if it is usable.
+    /// As [`token`](TokenCache::token). A usable token stays in use.
     pub async fn refresh(&self) -> Result<Token, TokenError> {
-        match self.shared.refresh() {
-            Lookup::Ready(issued) => Ok(issued.token().clone()),
-            Lookup::Wait(wait) => Ok(wait.await?.token().clone()),
-            Lookup::Failed(error) => Err(error),
-        }
+        let current = self
+            .shared
+            .published
+            .load()
+            .as_ref()
+            .map(|issued| issued.generation);
+        token_of(with_waiter(self.shared.want(current), current)).await
     }
 
-    /// Reports that the API rejected `token`. If it is still the current one, another is fetched, and callers from now on
-    /// wait for that.
+    /// Reports that the API rejected `token`. If it is still the current one, a refresh starts, and callers wait for it.
     ///
-    /// The layers do this by themselves; it is for uses of [`token`](TokenCache::token) outside of them.
+    /// The layers do this themselves. It is for uses of [`token`](TokenCache::token) outside of them.
     pub fn reject(&self, token: &Token) {
-        self.shared.reject_token(token);
+        self.reject_if(|current| current.same_secret(token), false);
     }
 
-    /// Forgets remembered failures and their backoff: something has changed that the next attempt should try.
+    /// Forgets failures and their backoff, because something has changed that the next refresh should try.
     pub fn reset(&self) {
         self.shared.reset();
     }
 
-    /// What state the session is in.
+    /// Returns the state of the session.
     pub fn status(&self) -> CacheStatus {
         self.shared.status()
     }
 
-    /// A [`watch`] that tells of each new token, each failure to get one, each rejection of the current one, and each reset.
-    /// That a token is due or has expired is no event; [`status`](TokenCache::status) tells.
+    /// Returns a [`watch`] of the status. It changes with each new token, each failed refresh, each rejection of the current
+    /// token, and each reset.
     ///
-    /// It doesn't keep the cache alive, and ends with it.
+    /// It does not change when the token becomes due or expires: [`status`](TokenCache::status) tells that. The receiver
+    /// does not keep the cache alive, and ends with it.
     pub fn subscribe(&self) -> watch::Receiver<CacheStatus> {
         self.shared.subscribe()
     }
 
-    /// Where the source said that its tokens may go.
-    pub(crate) fn origins(&self) -> &Origins {
-        self.shared.origins()
+    /// Returns the origins that layers over this cache send its tokens to, unless a layer has
+    /// [others](crate::BearerAuthLayer::origins).
+    pub fn origins(&self) -> &Origins {
+        &self.shared.settings.origins
     }
 
-    /// Takes from the current token what is needed, if it is usable; what a request does.
+    /// Takes from the current token what a request needs, if the token is usable. This takes no lock: it is one atomic load
+    /// and one reading of the clocks. If the token is due, a refresh starts that the request does not wait for.
     #[inline]
     pub(crate) fn read<T>(&self, take: impl FnOnce(&Arc<Issued>) -> Option<T>) -> Option<T> {
-        self.shared.read(take)
+        let published = self.shared.published.load();
+        let issued = published.as_ref()?;
+        let freshness = issued.freshness(&self.shared.settings.clock);
+        if freshness == Freshness::Expired {
+            return None;
+        }
+        let taken = take(issued)?;
+        if freshness == Freshness::Due {
+            self.shared.refresh_due();
+        }
+        Some(taken)
     }
 
-    pub(crate) fn lookup(&self) -> Lookup {
-        self.shared.lookup()
-    }
-
-    /// The same of the current token if it is of use, else of the one that was waited for: what has come so far goes on.
-    pub(crate) fn read_or<T>(&self, waited_for: &Issued, mut take: impl FnMut(&Issued) -> T) -> T {
-        match self.shared.read(|it| (!it.rejected).then(|| take(it))) {
+    /// Takes the same from the current token if it helps, else from `awaited`, which a caller has waited for.
+    pub(crate) fn read_or<T>(&self, awaited: &Issued, mut take: impl FnMut(&Issued) -> T) -> T {
+        match self.read(|issued| (!issued.is_rejected()).then(|| take(issued))) {
             Some(taken) => taken,
-            None => take(waited_for),
+            None => take(awaited),
         }
     }
 
-    /// The API accepted what was sent with this token.
-    pub(crate) fn prove(&self, accepted: Generation) {
-        self.shared.prove(accepted);
+    /// Returns the current token, or what to wait for.
+    pub(crate) fn lookup(&self) -> Lookup {
+        match self.read(|issued| Some(Arc::clone(issued))) {
+            Some(issued) => Lookup::Ready(issued),
+            None => with_waiter(self.shared.want(None), None),
+        }
     }
 
-    /// Reports that the API rejected what was sent with this token.
-    pub(crate) fn reject_sent(&self, rejected: Generation) {
+    /// Reports that the API rejected this token, and returns the one that replaces it, or what to wait for.
+    pub(crate) fn replacement(&self, rejected: Generation) -> Lookup {
+        with_waiter(self.shared.reject(rejected, false), Some(rejected))
+    }
+
+    /// Reports that the API accepted this token. Takes no lock: a flag of the token remembers it.
+    pub(crate) fn accept(&self, accepted: Generation) {
+        if let Some(issued) = &*self.shared.published.load()
+            && issued.generation == accepted
+        {
+            issued.accept();
+        }
+    }
+
+    /// Reports that the API rejected this token.
+    pub(crate) fn reject_generation(&self, rejected: Generation) {
         drop(self.shared.reject(rejected, false));
     }
 
-    /// Reports that the API rejected what was sent in this `Authorization`: a token of this cache, perhaps of the past;
-    /// `served` if it had been accepted at first.
-    pub(crate) fn reject_header(&self, sent: &HeaderValue, served: bool) {
-        self.shared.reject_header(sent, served);
+    /// Reports that the API rejected the token of this header value, which may be an older one. `was_accepted` says that it
+    /// had accepted the token at first.
+    pub(crate) fn reject_header(&self, sent: &HeaderValue, was_accepted: bool) {
+        self.reject_if(|current| current.header() == sent, was_accepted);
     }
 
-    /// What to wait for until the rejected token has been replaced, if anything.
-    pub(crate) fn replacement(&self, rejected: Generation) -> Result<Replacement, TokenError> {
-        let boarding = self.shared.reject(rejected, false);
-        match boarding.lookup(Some(rejected)) {
-            Lookup::Ready(issued) => issued
-                .replaces(rejected)
-                .map(|()| Replacement::Here(issued)),
-            Lookup::Wait(wait) => Ok(Replacement::Coming(wait)),
-            Lookup::Failed(error) => Err(error),
+    /// Rejects the current token if it is the one meant. An older one has been replaced.
+    fn reject_if(&self, is_meant: impl FnOnce(&Token) -> bool, was_accepted: bool) {
+        let published = self.shared.published.load();
+        if let Some(issued) = &*published
+            && is_meant(issued.token())
+        {
+            drop(self.shared.reject(issued.generation, was_accepted));
         }
     }
 
+    /// Reports that the API rejected the token that a request was sent again with.
     pub(crate) fn replay_rejected(&self, rejected: Generation) {
         self.shared.replay_rejected(rejected);
     }
 
+    /// Reports that the API accepted the token that a request was sent again with.
     pub(crate) fn replay_accepted(&self) {
         self.shared.replay_accepted();
+    }
+}
+
+/// Turns what to wait for into a waiter, whose time limit needs a runtime.
+fn with_waiter(lookup: Lookup<Arc<SharedResult>>, unlike: Option<Generation>) -> Lookup {
+    match lookup {
+        Lookup::Ready(issued) => Lookup::Ready(issued),
+        Lookup::Failed(error) => Lookup::Failed(error),
+        Lookup::Wait(result) => match runtime() {
+            Ok(_) => Lookup::Wait(Waiter::new(result, unlike)),
+            Err(error) => Lookup::Failed(error),
+        },
+    }
+}
+
+async fn token_of(lookup: Lookup) -> Result<Token, TokenError> {
+    match lookup {
+        Lookup::Ready(issued) => Ok(issued.token().clone()),
+        Lookup::Wait(waiter) => Ok(waiter.await?.token().clone()),
+        Lookup::Failed(error) => Err(error),
     }
 }
 
@@ -207,81 +241,6 @@ impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenCache")
             .field("status", &self.status())
-            .finish_non_exhaustive()
-    }
-}
-
-/// What there is to say about a [`TokenCache`] beside its source.
-///
-/// # Examples
-///
-/// ```
-/// use std::time::Duration;
-/// use tower_bearer::{Schedule, Token, TokenCache, source_fn};
-///
-/// let source = source_fn(|_| async { Token::new("abc") });
-/// let cache = TokenCache::builder(source)
-///     .schedule(Schedule::default().refresh_ahead(0.5, Duration::from_secs(3_600)))
-///     .max_wait(Duration::from_secs(10))
-///     .build();
-/// assert!(cache.peek().is_none());
-/// ```
-#[must_use]
-pub struct TokenCacheBuilder {
-    source: Arc<dyn refresh_task::DynSource>,
-    settings: Settings,
-    origins: Origins,
-}
-
-impl TokenCacheBuilder {
-    /// When tokens are renewed. Default: what the source says.
-    pub fn schedule(mut self, schedule: Schedule) -> Self {
-        self.settings.schedule = schedule;
-        self
-    }
-
-    /// How long a caller waits for a token. The attempt goes on without him.
-    ///
-    /// Default: 30 seconds.
-    pub fn max_wait(mut self, limit: Duration) -> Self {
-        self.settings.max_wait = limit;
-        self
-    }
-
-    /// How long one attempt may take before it is given up.
-    ///
-    /// It bounds sources that hang; those of this crate have time limits of their own, and giving them up can lose a
-    /// rotated refresh token. Default: 2 minutes.
-    pub fn refresh_timeout(mut self, limit: Duration) -> Self {
-        self.settings.refresh_timeout = limit;
-        self
-    }
-
-    /// Where the time comes from. Default: the system.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.settings.clock = clock;
-        self
-    }
-
-    /// Makes jitter and backoff a function of `seed`, for tests. Default: random.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.settings.seed = Some(seed);
-        self
-    }
-
-    /// The cache. If its schedule keeps it warm and this is a Tokio runtime, it begins to.
-    pub fn build(self) -> TokenCache {
-        let shared = Arc::new(Shared::new(self.source, self.settings, self.origins));
-        Shared::background_refresh(&shared);
-        TokenCache { shared }
-    }
-}
-
-impl fmt::Debug for TokenCacheBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenCacheBuilder")
-            .field("settings", &self.settings)
-            .field("origins", &self.origins)
             .finish_non_exhaustive()
     }
 }

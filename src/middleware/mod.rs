@@ -1,19 +1,32 @@
-//! The Tower layers of this crate, their services and their retry policy.
+//! The Tower layers of this crate, their services, and the retry policy.
+//!
+//! | File or folder | Contents |
+//! |---|---|
+//! | `bearer/` | [`BearerAuthLayer`]: adds the token, and sends a rejected request again with a new one |
+//! | `add_token/` | [`AddTokenLayer`]: adds the token, and never sends a request again |
+//! | `sending.rs` | what both have in common: one request, sent with the token |
+//! | `retry.rs`, `drain.rs` | [`RefreshOnReject`], the policy for `tower::retry::Retry` |
+//! | `extensions.rs` | what users and layers say in the extensions of requests and responses |
+//! | `inspect_body/`, `reject_on_trailers/` | layers that find rejections in bodies and trailers |
+//!
+//! `bearer` uses `retry` and `sending`; `add_token` uses `sending`. Nothing else here uses anything else here.
 
 mod add_token;
 mod bearer;
 mod drain;
+mod extensions;
 mod inspect_body;
 mod reject_on_trailers;
 mod retry;
+mod sending;
 
 pub use self::{
     add_token::{AddToken, AddTokenFuture, AddTokenLayer},
     bearer::{BearerAuth, BearerAuthFuture, BearerAuthLayer},
-    drain::{Drain, Renewed},
+    extensions::{TokenRejected, WithoutToken},
     inspect_body::{InspectBody, InspectBodyFuture, InspectBodyLayer, InspectFn},
     reject_on_trailers::{
         RejectOnTrailers, RejectOnTrailersBody, RejectOnTrailersFuture, RejectOnTrailersLayer,
     },
-    retry::RefreshOnReject,
+    retry::{RefreshOnReject, RefreshOnRejectFuture},
 };

@@ -1,40 +1,40 @@
-//! The policy of `tower::retry`.
+//! [`RefreshOnReject`], the policy for `tower::retry::Retry`, and the settings of replays.
 
-use std::{error::Error, fmt, mem, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use http::{Method, Request, Response};
-use http_body::Body;
-use tower::{
-    BoxError,
-    retry::{
-        Policy,
-        budget::{Budget, TpsBudget},
-    },
+use tower::retry::{
+    Policy,
+    budget::{Budget, TpsBudget},
 };
 
-use super::{
-    bearer::{Attempt, Healed, Rejected},
-    drain::{Drain, Renewed},
-};
+use super::extensions::TokenRejected;
 use crate::{
     body::ReplayBody,
-    cache::{Replacement, TokenCache},
+    cache::{Generation, Lookup, TokenCache, Waiter},
     error::{TokenError, TokenErrorKind},
 };
 
-/// How many replays stand in reserve for each second of the budget's ten: a session that is revoked while thousands of
-/// requests are under way must be able to heal them all.
+/// How many replays the budget allows for each of its ten seconds. If a session is revoked while thousands of requests are
+/// in flight, all of them must be sent again.
 const REPLAYS_PER_SECOND: u32 = 1_000;
 const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 
-/// A [`tower::retry::Policy`] that sends again, once, what was rejected for its token.
+/// A [`tower::retry::Policy`] that sends a request again, once, if its token was rejected.
 ///
-/// [`BearerAuthLayer`](crate::BearerAuthLayer) brings it along. By itself it stands above an
-/// [`AddTokenLayer`](crate::AddTokenLayer), which tells it what was rejected, with requests whose body is a
-/// [`ReplayBody`]. There it waits for the new token only after it has let go of the rejected response, and it clones
-/// each request's headers up front; the layer does neither.
+/// [`BearerAuthLayer`](crate::BearerAuthLayer) includes it. By itself it stands above an
+/// [`AddTokenLayer`](crate::AddTokenLayer), which adds a [`TokenRejected`](crate::TokenRejected) to the extensions of
+/// rejected responses. The request's body must be a [`ReplayBody`]. Compared with the layer, it drops the rejected response
+/// before it waits for the new token, and it clones the headers of every request.
 ///
-/// Nothing else is retried: no error, no timeout, no other status. Such requests may have had their effect.
+/// Nothing else is sent again: no error, no timeout, no other status. Such requests may have had their effect.
 ///
 /// # Examples
 ///
@@ -44,8 +44,8 @@ const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 /// use tower_bearer::{AddTokenLayer, RefreshOnReject, ReplayBody, Token, TokenCache, source_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), tower::BoxError> {
-/// let cache = TokenCache::new(source_fn(|request| async move {
-///     Token::new(if request.rejected_token().is_some() { "new" } else { "old" })
+/// let cache = TokenCache::new(source_fn(|cx| async move {
+///     Token::new(if cx.rejected_token().is_some() { "new" } else { "old" })
 /// }));
 /// let service = ServiceBuilder::new()
 ///     .retry(RefreshOnReject::new(cache.clone()))
@@ -64,56 +64,60 @@ const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct RefreshOnReject {
-    // One pointer: `Retry` clones its policy for each request.
+    // One pointer, because `Retry` clones its policy for each request.
     shared: Arc<Shared>,
+    /// The request of this clone has been sent again.
+    is_replay: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Shared {
     cache: TokenCache,
-    replays: Arc<Replays>,
+    replays: Arc<ReplaySettings>,
 }
 
 impl RefreshOnReject {
-    /// A policy for what was sent with tokens of `cache`.
+    /// A policy for requests that are sent with tokens of `cache`.
     pub fn new(cache: TokenCache) -> Self {
-        Self::with_settings(cache, Arc::new(Replays::default()))
+        Self::with_settings(cache, Arc::new(ReplaySettings::default()))
     }
 
-    pub(crate) fn with_settings(cache: TokenCache, replays: Arc<Replays>) -> Self {
-        let shared = Arc::new(Shared { cache, replays });
-        Self { shared }
+    pub(super) fn with_settings(cache: TokenCache, replays: Arc<ReplaySettings>) -> Self {
+        Self {
+            shared: Arc::new(Shared { cache, replays }),
+            is_replay: false,
+        }
     }
 
-    fn edit(mut self, change: impl FnOnce(&mut Replays)) -> Self {
+    fn edit(mut self, change: impl FnOnce(&mut ReplaySettings)) -> Self {
         change(Arc::make_mut(&mut Arc::make_mut(&mut self.shared).replays));
         self
     }
 
-    /// The budget that replays are charged to. A replay that is accepted is paid back.
+    /// The budget for replays. Each replay withdraws from it, and deposits again if it is not rejected.
     ///
-    /// Default: 1,000 replays a second, saved up for ten.
+    /// Default: 1,000 replays a second, saved for up to 10 seconds.
     pub fn budget(self, budget: impl Budget + Send + Sync + 'static) -> Self {
         self.edit(|replays| replays.budget = Arc::new(budget))
     }
 
-    /// Replays only methods that are idempotent (RFC 9110 §9.2.2). Default: all.
+    /// Sends only idempotent methods again (RFC 9110 §9.2.2). Default: `false`, all methods.
     ///
-    /// A server that answers 401 to the token has not processed the request, so that sending it again is no repetition.
-    /// That is what "rejected" means here. For servers that are known to act first and to reject later, turn this on.
+    /// A server that rejects the token has not processed the request, so sending it again does not repeat it. Turn this on
+    /// for servers that are known to process a request and then reject its token.
     pub fn only_idempotent(self, on: bool) -> Self {
         self.edit(|replays| replays.only_idempotent = on)
     }
 }
 
-/// What may be sent again, and how much of it.
+/// Which requests may be sent again, and how many.
 #[derive(Clone)]
-pub(crate) struct Replays {
-    pub(crate) budget: Arc<dyn Budget + Send + Sync>,
-    pub(crate) only_idempotent: bool,
+pub(super) struct ReplaySettings {
+    pub(super) budget: Arc<dyn Budget + Send + Sync>,
+    pub(super) only_idempotent: bool,
 }
 
-impl Default for Replays {
+impl Default for ReplaySettings {
     fn default() -> Self {
         Self {
             budget: Arc::new(TpsBudget::new(BUDGET_WINDOW, REPLAYS_PER_SECOND, 1.0)),
@@ -122,135 +126,77 @@ impl Default for Replays {
     }
 }
 
-impl Replays {
-    /// Whether requests of this method may be sent again.
+impl ReplaySettings {
     #[inline]
-    pub(crate) fn allow_method(&self, method: &Method) -> bool {
+    pub(super) fn allow_method(&self, method: &Method) -> bool {
         !self.only_idempotent || method.is_idempotent()
     }
 
-    /// Whether a request may be sent again whose method is allowed, or not, and whose body is kept, or not; budget aside.
-    pub(crate) fn allow(method: bool, body: bool) -> Result<(), TokenError> {
-        if !method {
-            let reason = "only idempotent methods are sent again here";
-            Err(TokenError::new(TokenErrorKind::NotReplayed, reason))
-        } else if !body {
-            Err(not_kept())
+    /// Fails if the method or the body keeps a request from being sent again.
+    pub(super) fn check(method_allowed: bool, body_kept: bool) -> Result<(), TokenError> {
+        if !method_allowed {
+            let message = "this client sends only idempotent methods again";
+            Err(TokenError::new(TokenErrorKind::NotReplayed, message))
+        } else if !body_kept {
+            Err(body_not_kept())
         } else {
             Ok(())
         }
     }
 
-    pub(crate) fn withdraw(&self) -> Result<(), TokenError> {
+    pub(super) fn withdraw(&self) -> Result<(), TokenError> {
         if self.budget.withdraw() {
             return Ok(());
         }
-        let reason = "the replay budget is used up: most tokens are rejected";
-        Err(TokenError::new(TokenErrorKind::NotReplayed, reason))
+        let message = "the replay budget is used up, because the API rejects most tokens";
+        Err(TokenError::new(TokenErrorKind::NotReplayed, message))
     }
 
-    /// A replay was accepted: it gives back what it cost.
-    pub(crate) fn deposit(&self) {
+    pub(super) fn deposit(&self) {
         self.budget.deposit();
     }
 }
 
-pub(crate) fn not_kept() -> TokenError {
-    let reason = "its body can't be sent again: it failed, or it is larger than the replay limit";
-    TokenError::new(TokenErrorKind::NotReplayed, reason)
+pub(super) fn body_not_kept() -> TokenError {
+    let message = "the body was not kept: it is larger than the replay limit, or it failed";
+    TokenError::new(TokenErrorKind::NotReplayed, message)
 }
 
-impl fmt::Debug for Replays {
+pub(super) fn rejected_again() -> TokenError {
+    let message =
+        "the request was sent again with a new token, and the API rejected that token too";
+    TokenError::new(TokenErrorKind::Rejected, message)
+}
+
+impl fmt::Debug for ReplaySettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Replays")
+        f.debug_struct("ReplaySettings")
             .field("only_idempotent", &self.only_idempotent)
             .finish_non_exhaustive()
     }
 }
 
-/// Inside of [`BearerAuth`](crate::BearerAuth), where a new token has been waited for before the response is let go of.
-impl<B, R> Policy<Attempt<B>, Response<R>, BoxError> for RefreshOnReject
-where
-    R: Body,
-{
-    type Future = Drain<R>;
-
-    fn retry(
-        &mut self,
-        attempt: &mut Attempt<B>,
-        result: &mut Result<Response<R>, BoxError>,
-    ) -> Option<Drain<R>> {
-        let Ok(response) = result else { return None };
-        let Healed(by) = response.extensions_mut().remove()?;
-        let Attempt::Again(snapshot) = attempt else {
-            return None;
-        };
-        let replays = &self.shared.replays;
-        let allowed = replays.withdraw().and_then(|()| {
-            let begun = snapshot.begin_replay(by);
-            begun.inspect_err(|_| replays.deposit())
-        });
-        if let Err(reason) = allowed {
-            response.extensions_mut().insert(reason);
-            return None;
-        }
-        // What is to be sent again has no result yet, so nobody reads what is left in its place.
-        let response = mem::replace(result, Err(SentAgain.into())).ok()?;
-        Some(Drain::new(response.into_body()))
-    }
-
-    #[inline]
-    fn clone_request(&mut self, attempt: &Attempt<B>) -> Option<Attempt<B>> {
-        attempt.snapshot()
-    }
-}
-
-/// Stands where the response was of a request that is sent again.
-#[derive(Debug)]
-struct SentAgain;
-
-impl fmt::Display for SentAgain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the request is being sent again")
-    }
-}
-
-impl Error for SentAgain {}
-
 /// By itself, above an [`AddTokenLayer`](crate::AddTokenLayer).
 impl<B, R, E> Policy<Request<ReplayBody<B>>, Response<R>, E> for RefreshOnReject {
-    type Future = Renewed;
+    type Future = RefreshOnRejectFuture;
 
     fn retry(
         &mut self,
         request: &mut Request<ReplayBody<B>>,
         result: &mut Result<Response<R>, E>,
-    ) -> Option<Renewed> {
+    ) -> Option<RefreshOnRejectFuture> {
         let Ok(response) = result else { return None };
-        let Some(Rejected(generation)) = response.extensions_mut().remove() else {
-            if request.extensions_mut().remove::<Replayed>().is_some() {
+        let Some(rejected) = response.extensions().get::<TokenRejected>() else {
+            if self.is_replay {
                 self.shared.cache.replay_accepted();
                 self.shared.replays.deposit();
             }
             return None;
         };
-        let allowed = if request.extensions().get::<Replayed>().is_some() {
-            self.shared.cache.replay_rejected(generation);
-            let reason = "the token that replaced a rejected one was rejected as well";
-            Err(TokenError::new(TokenErrorKind::Rejected, reason))
-        } else {
-            let method = self.shared.replays.allow_method(request.method());
-            Replays::allow(method, request.body().can_replay())
-                .and_then(|()| self.shared.cache.replacement(generation))
-                .and_then(|replacement| self.shared.replays.withdraw().map(|()| replacement))
-        };
-        match allowed {
-            Ok(replacement) => {
-                request.extensions_mut().insert(Replayed);
-                Some(Renewed::new(match replacement {
-                    Replacement::Here(_) => None,
-                    Replacement::Coming(wait) => Some(wait),
-                }))
+        match self.replay(rejected.generation(), request) {
+            Ok(future) => {
+                self.is_replay = true;
+                Some(future)
             }
             Err(reason) => {
                 response.extensions_mut().insert(reason);
@@ -267,6 +213,49 @@ impl<B, R, E> Policy<Request<ReplayBody<B>>, Response<R>, E> for RefreshOnReject
     }
 }
 
-/// Marks a request that is sent for the second time.
-#[derive(Clone, Debug)]
-struct Replayed;
+impl RefreshOnReject {
+    /// What to wait for before the request is sent again, or why it is not.
+    fn replay<B>(
+        &self,
+        rejected: Generation,
+        request: &Request<ReplayBody<B>>,
+    ) -> Result<RefreshOnRejectFuture, TokenError> {
+        let Shared { cache, replays } = &*self.shared;
+        if self.is_replay {
+            cache.replay_rejected(rejected);
+            return Err(rejected_again());
+        }
+        let method_allowed = replays.allow_method(request.method());
+        ReplaySettings::check(method_allowed, request.body().can_replay())?;
+        let waiter = match cache.replacement(rejected) {
+            Lookup::Ready(issued) => {
+                issued.replaces(rejected)?;
+                None
+            }
+            Lookup::Wait(waiter) => Some(waiter),
+            Lookup::Failed(error) => return Err(error),
+        };
+        replays.withdraw()?;
+        Ok(RefreshOnRejectFuture { waiter })
+    }
+}
+
+/// Waits until a rejected token has been replaced, or the refresh failed. The policy future of [`RefreshOnReject`].
+///
+/// After a failure the request is sent again all the same, and the layer below fails with the error of the refresh.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct RefreshOnRejectFuture {
+    waiter: Option<Waiter>,
+}
+
+impl Future for RefreshOnRejectFuture {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.waiter {
+            Some(waiter) => Pin::new(waiter).poll(cx).map(drop),
+            None => Poll::Ready(()),
+        }
+    }
+}

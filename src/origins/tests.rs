@@ -47,7 +47,7 @@ fn a_token_goes_to_the_listed_origins_whatever_they_look_like() {
         "/",
         "*",
     ] {
-        assert_eq!(some().judge(&uri(text)), Scope::Inside, "{text}");
+        assert_eq!(some().check(&uri(text)), OriginMatch::Allowed, "{text}");
         assert!(some().allows(&uri(text)), "{text}");
     }
 }
@@ -85,7 +85,7 @@ fn a_token_goes_nowhere_else() {
         // A tunnel's head is for the proxy.
         "api.example.com:443",
     ] {
-        assert_eq!(some().judge(&uri(text)), Scope::Outside, "{text}");
+        assert_eq!(some().check(&uri(text)), OriginMatch::NotAllowed, "{text}");
         assert!(!some().allows(&uri(text)), "{text}");
     }
 }
@@ -93,31 +93,31 @@ fn a_token_goes_nowhere_else() {
 #[test]
 fn any_secure_is_https_or_the_loopback() {
     for (scope, text) in [
-        (Scope::Inside, "/relative"),
-        (Scope::Inside, "https://anything.example/"),
-        (Scope::Inside, "https://anything.example:1/"),
-        (Scope::Inside, "http://localhost/"),
-        (Scope::Inside, "http://LocalHost:8080/"),
-        (Scope::Inside, "http://127.0.0.1/"),
-        (Scope::Inside, "http://127.1.2.3:8080/"),
-        (Scope::Inside, "http://[::1]:8080/"),
-        (Scope::Inside, "http://[0:0:0:0:0:0:0:1]/"),
-        (Scope::Insecure, "http://anything.example/"),
-        (Scope::Insecure, "HTTP://anything.example:443/"),
-        (Scope::Insecure, "http://localhost@evil.example/"),
-        (Scope::Insecure, "http://127.0.0.1@evil.example/"),
-        (Scope::Insecure, "http://localhost.evil.example/"),
-        (Scope::Insecure, "http://localhost./"),
-        (Scope::Insecure, "http://127.0.0.1.evil.example/"),
-        (Scope::Insecure, "http://127.evil/"),
-        (Scope::Insecure, "http://128.0.0.1/"),
-        (Scope::Insecure, "http://[::2]/"),
-        (Scope::Insecure, "http://[::ffff:127.0.0.1]/"),
-        (Scope::Insecure, "http://0.0.0.0/"),
-        (Scope::Outside, "ws://localhost/"),
-        (Scope::Outside, "anything.example:443"),
+        (OriginMatch::Allowed, "/relative"),
+        (OriginMatch::Allowed, "https://anything.example/"),
+        (OriginMatch::Allowed, "https://anything.example:1/"),
+        (OriginMatch::Allowed, "http://localhost/"),
+        (OriginMatch::Allowed, "http://LocalHost:8080/"),
+        (OriginMatch::Allowed, "http://127.0.0.1/"),
+        (OriginMatch::Allowed, "http://127.1.2.3:8080/"),
+        (OriginMatch::Allowed, "http://[::1]:8080/"),
+        (OriginMatch::Allowed, "http://[0:0:0:0:0:0:0:1]/"),
+        (OriginMatch::Insecure, "http://anything.example/"),
+        (OriginMatch::Insecure, "HTTP://anything.example:443/"),
+        (OriginMatch::Insecure, "http://localhost@evil.example/"),
+        (OriginMatch::Insecure, "http://127.0.0.1@evil.example/"),
+        (OriginMatch::Insecure, "http://localhost.evil.example/"),
+        (OriginMatch::Insecure, "http://localhost./"),
+        (OriginMatch::Insecure, "http://127.0.0.1.evil.example/"),
+        (OriginMatch::Insecure, "http://127.evil/"),
+        (OriginMatch::Insecure, "http://128.0.0.1/"),
+        (OriginMatch::Insecure, "http://[::2]/"),
+        (OriginMatch::Insecure, "http://[::ffff:127.0.0.1]/"),
+        (OriginMatch::Insecure, "http://0.0.0.0/"),
+        (OriginMatch::NotAllowed, "ws://localhost/"),
+        (OriginMatch::NotAllowed, "anything.example:443"),
     ] {
-        assert_eq!(Origins::any_https().judge(&uri(text)), scope, "{text}");
+        assert_eq!(Origins::any_https().check(&uri(text)), scope, "{text}");
     }
 }
 
@@ -230,8 +230,8 @@ proptest! {
     #[test]
     fn no_uri_can_make_it_panic(text in "(https?://)?[a:@.\\[\\]0-9%+-]{0,12}/?") {
         if let Ok(uri) = text.parse::<Uri>() {
-            some().judge(&uri);
-            Origins::any_https().judge(&uri);
+            some().check(&uri);
+            Origins::any_https().check(&uri);
         }
     }
 }

@@ -707,11 +707,11 @@ fn a_handle_that_takes_over_stops_the_others_before_it_is_polled() {
         Step::Data(Bytes::from("much too long")),
     ]);
     let body = ReplayBody::new(script, 5);
-    let mut second = body.clone();
+    let kept = body.kept();
     let mut first = task::spawn(body);
     assert_ready!(first.enter(|cx, body| body.poll_frame(cx)));
     assert_pending!(first.enter(|cx, body| body.poll_frame(cx)));
-    assert!(second.take_over());
+    let second = kept.claim().unwrap();
     assert!(first.is_woken());
     let frame = assert_ready!(first.enter(|cx, body| body.poll_frame(cx)));
     let error = frame.unwrap().unwrap_err();
@@ -722,26 +722,25 @@ fn a_handle_that_takes_over_stops_the_others_before_it_is_polled() {
 }
 
 #[test]
-fn only_what_can_be_sent_from_its_start_can_take_over() {
+fn only_a_body_that_is_kept_can_be_claimed() {
     let data = || Full::new(Bytes::from("abc"));
-    assert!(
-        ReplayBody::new(Empty::<Bytes>::new(), 0)
-            .clone()
-            .take_over()
-    );
-    assert!(ReplayBody::new(data(), 3).clone().take_over());
-    assert!(!ReplayBody::new(data(), 2).clone().take_over());
+    let empty = ReplayBody::new(Empty::<Bytes>::new(), 0);
+    assert!(empty.kept().claim().is_some());
+    assert!(ReplayBody::new(data(), 3).kept().claim().is_some());
+    assert!(ReplayBody::new(data(), 2).kept().claim().is_none());
 
     let script = Script::new([Step::Data(Bytes::from("abcd")), Step::Pending]);
     let body = ReplayBody::new(script, 3);
-    let mut second = body.clone();
+    let kept = body.kept();
     let mut first = task::spawn(body);
     assert_ready!(first.enter(|cx, body| body.poll_frame(cx)));
-    assert!(!second.take_over());
+    assert!(kept.claim().is_none());
     assert_pending!(first.enter(|cx, body| body.poll_frame(cx)));
 
     let first = ReplayBody::new(data(), 3);
-    let (mut second, mut third) = (first.clone(), first.clone());
-    assert!(second.take_over() && third.take_over());
-    assert!(!second.take_over(), "superseded");
+    let second = first.kept().claim().unwrap();
+    let third = first.kept().claim().unwrap();
+    let error = block_on(second.collect()).unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&ReplayError::Superseded));
+    assert_eq!(block_on(third.collect()).unwrap().to_bytes(), "abc");
 }

@@ -1,11 +1,7 @@
 //! [`AddTokenLayer`]: adds the token to each request, and never sends one again.
 
 mod future;
-mod header;
 mod layer;
+mod service;
 
-pub use self::{
-    future::AddTokenFuture,
-    layer::{AddToken, AddTokenLayer},
-};
-pub(crate) use self::{future::Authorizing, layer::Guard};
+pub use self::{future::AddTokenFuture, layer::AddTokenLayer, service::AddToken};

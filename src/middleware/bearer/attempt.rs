@@ -1,41 +1,93 @@
-//! One request on its way, and what is kept of it in case it must go again.
+//! One request on its way through `Retry`: the attempts, the snapshot in between, and what came of each.
 
 use std::{fmt, iter, sync::Arc};
 
 use bytes::{Buf, Bytes};
 use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version,
     uri::{self, Authority, PathAndQuery, Scheme},
 };
+use http_body::Body;
+use tower::{BoxError, retry::Policy};
 
-use crate::middleware::retry::not_kept;
 use crate::{
     body::ReplayBody,
-    cache::{Generation, Issued},
-    error::TokenError,
-    origins::Scope,
+    cache::Issued,
+    middleware::{drain::Drain, retry::RefreshOnReject},
+    origins::OriginMatch,
 };
 
-/// A request on its way to the service.
+/// One attempt to send a request.
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum Attempt<B> {
-    /// As the caller sent it.
+    /// The request as the caller made it.
     First {
         request: Request<ReplayBody<B>>,
-        scope: Scope,
+        origin: OriginMatch,
     },
-    /// From the snapshot that was taken of it.
+    /// The same request again, from its snapshot.
     Again(Snapshot<B>),
 }
 
-impl<B> Attempt<B> {
-    /// What is needed to send it again; nothing for a request that has no token, or has been sent again already.
+/// What came of an attempt.
+pub(crate) enum Outcome<B, R> {
+    /// The response is for the caller.
+    Answered(Response<R>),
+    /// The API rejected the token, and the request can be sent again. Boxed, because it is rare. The policy takes it.
+    Rejected(Option<Box<Rejected<B, R>>>),
+}
+
+/// A rejected attempt that another one follows.
+pub(crate) struct Rejected<B, R> {
+    pub(super) response: Response<R>,
+    pub(super) replay: Replay<B>,
+}
+
+/// What a replay needs beside the snapshot.
+pub(crate) struct Replay<B> {
+    /// A newer token. With it, the replay neither waits nor fails for want of one.
+    pub(super) token: Arc<Issued>,
+    /// The body, which this replay sends from its start: the first attempt no longer can.
+    pub(super) body: ReplayBody<B>,
+}
+
+/// Inside of [`BearerAuth`](crate::BearerAuth), where the service below has decided everything.
+impl<B, R> Policy<Attempt<B>, Outcome<B, R>, BoxError> for RefreshOnReject
+where
+    R: Body,
+{
+    type Future = Drain<R>;
+
+    fn retry(
+        &mut self,
+        attempt: &mut Attempt<B>,
+        result: &mut Result<Outcome<B, R>, BoxError>,
+    ) -> Option<Drain<R>> {
+        let Ok(Outcome::Rejected(rejected)) = result else {
+            return None;
+        };
+        let Attempt::Again(snapshot) = attempt else {
+            return None;
+        };
+        let Rejected { response, replay } = *rejected.take()?;
+        snapshot.replay = Some(replay);
+        Some(Drain::new(response.into_body()))
+    }
+
     #[inline]
-    pub(crate) fn snapshot(&self) -> Option<Self> {
+    fn clone_request(&mut self, attempt: &Attempt<B>) -> Option<Attempt<B>> {
+        attempt.snapshot()
+    }
+}
+
+impl<B> Attempt<B> {
+    /// What is needed to send the request again. A request without a token never is, and a replay is not sent once more.
+    #[inline]
+    fn snapshot(&self) -> Option<Self> {
         match self {
             Self::First {
                 request,
-                scope: Scope::Inside,
+                origin: OriginMatch::Allowed,
             } => Some(Self::Again(Snapshot::of(request))),
             _ => None,
         }
@@ -51,20 +103,19 @@ impl<B> fmt::Debug for Attempt<B> {
     }
 }
 
-/// What is kept of a request until its answer is there: the strings of its head in one buffer, and the body.
+/// What is kept of a request's head until its response is there: its strings, in one buffer.
 ///
-/// Almost no request is rejected, so what is taken from each must cost little: a `HeaderMap` would be cloned header by
-/// header. It is only put together again for a replay.
+/// Almost no request is rejected, so a snapshot must be cheap to take. Cloning a `HeaderMap` copies header by header. The
+/// head is only put together again for a replay.
 pub(crate) struct Snapshot<B> {
     method: Method,
     version: Version,
     scheme: Option<Scheme>,
     /// The authority and the path, then the headers.
-    strings: Pairs,
+    strings: StringPairs,
     extensions: Extensions,
-    body: ReplayBody<B>,
-    /// The token that a replay was held for.
-    by: Option<Arc<Issued>>,
+    /// Set before the request is sent again.
+    replay: Option<Replay<B>>,
 }
 
 impl<B> Snapshot<B> {
@@ -77,83 +128,74 @@ impl<B> Snapshot<B> {
             method: request.method().clone(),
             version: request.version(),
             scheme: uri.scheme().cloned(),
-            strings: Pairs::of(authority, path, request.headers()),
+            strings: StringPairs::of(authority, path, request.headers()),
             extensions: request.extensions().clone(),
-            body: request.body().clone(),
-            by: None,
+            replay: None,
         }
     }
 
-    /// From here on there is no way back to the rejected response. So the body must be ours before that is let go of: the
-    /// first attempt may still be sending it, and exceed the limit a moment later. And the token that came goes with
-    /// it, so that the replay needs none that could fail to come.
-    pub(crate) fn begin_replay(&mut self, by: Arc<Issued>) -> Result<(), TokenError> {
-        if !self.body.take_over() {
-            return Err(not_kept());
-        }
-        self.by = Some(by);
-        Ok(())
-    }
-
-    /// The request as it was, and the token to send it with.
-    pub(crate) fn restore(self) -> (Request<ReplayBody<B>>, Option<Arc<Issued>>) {
-        let mut request = Request::new(self.body);
+    /// The request again, and the token to send it with.
+    pub(super) fn restore(self) -> (Request<ReplayBody<B>>, Option<Arc<Issued>>) {
+        let (token, body) = match self.replay {
+            Some(Replay { token, body }) => (Some(token), body),
+            None => (None, ReplayBody::default()),
+        };
+        let mut request = Request::new(body);
         *request.method_mut() = self.method;
         *request.version_mut() = self.version;
         *request.extensions_mut() = self.extensions;
-        let mut strings = self.strings.into_iter();
+        let mut pairs = self.strings.into_iter();
         let mut uri = uri::Parts::default();
         uri.scheme = self.scheme;
-        if let Some((authority, path, _)) = strings.next() {
+        if let Some((authority, path, _)) = pairs.next() {
             uri.authority = Authority::from_maybe_shared(authority).ok();
             uri.path_and_query = PathAndQuery::from_maybe_shared(path).ok();
         }
-        // They were parts of one before.
+        // None of these conversions fails: the strings are from a valid head.
         *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
         let headers = request.headers_mut();
-        for (name, value, sensitive) in strings {
-            // Both were a name and a value before.
+        for (name, value, is_sensitive) in pairs {
             if let (Ok(name), Ok(mut value)) = (
                 HeaderName::from_bytes(&name),
                 HeaderValue::from_maybe_shared(value),
             ) {
-                value.set_sensitive(sensitive);
+                value.set_sensitive(is_sensitive);
                 headers.append(name, value);
             }
         }
-        (request, self.by)
+        (request, token)
     }
 }
 
-/// Pairs of strings one after the other: both lengths, then both.
-struct Pairs(Vec<u8>);
+/// Pairs of strings in one buffer, each as: two lengths, then both strings.
+struct StringPairs(Vec<u8>);
 
-/// What precedes a pair: two lengths.
+/// The two lengths before a pair.
 const PREFIX: usize = 8;
-/// Set in the second length for a value that must not be shown.
+/// A bit of the second length: the header value is sensitive.
 const SENSITIVE: u32 = 1 << 31;
 
-impl Pairs {
+impl StringPairs {
     #[inline]
     fn of(authority: &str, path: &str, headers: &HeaderMap) -> Self {
         let mut size = PREFIX + authority.len() + path.len();
         for (name, value) in headers {
             size += PREFIX + name.as_str().len() + value.len();
         }
-        // Zeroed, and then filled slice by slice: that costs less than to ask at each string whether there is room. And not by
-        // `vec!`: an allocator keeps small blocks at hand, but not zeroed ones.
+        // Zeroed first and then filled slice by slice: cheaper than to check the capacity for each string. `vec![0; size]`
+        // would ask the allocator for zeroed memory, which it has to fetch anew for small blocks.
         #[allow(clippy::slow_vector_initialization)]
         let mut bytes = {
             let mut bytes = Vec::with_capacity(size);
             bytes.resize(size, 0);
             bytes
         };
-        let mut room = put_pair(&mut bytes, authority.as_bytes(), path.as_bytes(), false);
+        let mut rest = put_pair(&mut bytes, authority.as_bytes(), path.as_bytes(), false);
         for (name, value) in headers {
             let name = name.as_str().as_bytes();
-            room = put_pair(room, name, value.as_bytes(), value.is_sensitive());
+            rest = put_pair(rest, name, value.as_bytes(), value.is_sensitive());
         }
-        debug_assert!(room.is_empty());
+        debug_assert!(rest.is_empty());
         Self(bytes)
     }
 
@@ -162,42 +204,34 @@ impl Pairs {
         iter::from_fn(move || {
             let (a, b) = (rest.try_get_u32_ne().ok()?, rest.try_get_u32_ne().ok()?);
             let a = rest.split_to(a as usize);
-            let sensitive = b & SENSITIVE != 0;
-            Some((a, rest.split_to((b & !SENSITIVE) as usize), sensitive))
+            let is_sensitive = b & SENSITIVE != 0;
+            Some((a, rest.split_to((b & !SENSITIVE) as usize), is_sensitive))
         })
     }
 }
 
-/// Writes a pair at the beginning of the room, and gives back the rest of it.
+/// Writes a pair to the start of `buffer`, and returns the rest of it.
 #[inline]
-fn put_pair<'a>(room: &'a mut [u8], a: &[u8], b: &[u8], sensitive: bool) -> &'a mut [u8] {
-    let mark = if sensitive { SENSITIVE } else { 0 };
-    let room = put(room, &length(a).to_ne_bytes());
-    let room = put(room, &(length(b) | mark).to_ne_bytes());
-    put(put(room, a), b)
+fn put_pair<'a>(buffer: &'a mut [u8], a: &[u8], b: &[u8], is_sensitive: bool) -> &'a mut [u8] {
+    let flag = if is_sensitive { SENSITIVE } else { 0 };
+    let buffer = put(buffer, &length(a).to_ne_bytes());
+    let buffer = put(buffer, &(length(b) | flag).to_ne_bytes());
+    put(put(buffer, a), b)
 }
 
 #[inline]
-fn put<'a>(room: &'a mut [u8], bytes: &[u8]) -> &'a mut [u8] {
-    let (here, rest) = room.split_at_mut(bytes.len());
-    here.copy_from_slice(bytes);
+fn put<'a>(buffer: &'a mut [u8], bytes: &[u8]) -> &'a mut [u8] {
+    let (start, rest) = buffer.split_at_mut(bytes.len());
+    start.copy_from_slice(bytes);
     rest
 }
 
-/// `http` keeps names and URIs within 64 KiB, and no server takes a head of 2 GiB.
+/// Names and URIs have at most 64 KiB in `http`, and a header value of 2 GiB is not sent.
 #[allow(clippy::cast_possible_truncation)]
 fn length(bytes: &[u8]) -> u32 {
     debug_assert!(bytes.len() < SENSITIVE as usize);
     bytes.len() as u32
 }
-
-/// Marks a response that was rejected for its token, on its way from `AddToken` to the policy.
-#[derive(Clone, Debug)]
-pub(crate) struct Rejected(pub(crate) Generation);
-
-/// Marks a rejected response for which another token is there: the request is to be sent again, if that can be.
-#[derive(Clone, Debug)]
-pub(crate) struct Healed(pub(crate) Arc<Issued>);
 
 #[cfg(test)]
 mod tests {
@@ -208,15 +242,18 @@ mod tests {
     #[derive(Clone, Debug, PartialEq)]
     struct Marker(u8);
 
-    fn snapshot(request: Request<ReplayBody<String>>, scope: Scope) -> Option<Snapshot<String>> {
-        match (Attempt::First { request, scope }).snapshot()? {
+    fn snapshot(
+        request: Request<ReplayBody<String>>,
+        origin: OriginMatch,
+    ) -> Option<Snapshot<String>> {
+        match (Attempt::First { request, origin }).snapshot()? {
             Attempt::Again(snapshot) => Some(snapshot),
-            Attempt::First { .. } => panic!("a snapshot is not the original"),
+            Attempt::First { .. } => panic!("expected a snapshot"),
         }
     }
 
-    fn again(request: Request<ReplayBody<String>>) -> Request<ReplayBody<String>> {
-        snapshot(request, Scope::Inside).unwrap().restore().0
+    fn restored(request: Request<ReplayBody<String>>) -> Request<ReplayBody<String>> {
+        snapshot(request, OriginMatch::Allowed).unwrap().restore().0
     }
 
     #[test]
@@ -234,7 +271,7 @@ mod tests {
             .body(ReplayBody::new(String::new(), 0))
             .unwrap();
         let original = request.headers().clone();
-        let replay = again(request);
+        let replay = restored(request);
 
         assert_eq!(replay.method(), Method::POST);
         assert_eq!(replay.uri(), "https://api.example.com/orders?id=1");
@@ -247,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_snapshot_is_of_any_uri() {
+    fn any_form_of_uri_is_restored() {
         for uri in [
             "https://api.example.com",
             "https://api.example.com/",
@@ -261,7 +298,7 @@ mod tests {
             let uri: Uri = uri.parse().unwrap();
             let mut request = Request::new(ReplayBody::new(String::new(), 0));
             *request.uri_mut() = uri.clone();
-            let replay = again(request);
+            let replay = restored(request);
             assert_eq!(replay.uri(), &uri);
             assert_eq!(replay.uri().to_string(), uri.to_string());
             assert_eq!(replay.uri().scheme(), uri.scheme());
@@ -271,19 +308,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_again_is_not_kept_once_more() {
+    fn no_snapshot_is_taken_of_a_replay() {
         let snapshot = snapshot(
             Request::new(ReplayBody::new(String::new(), 0)),
-            Scope::Inside,
+            OriginMatch::Allowed,
         )
         .unwrap();
         assert!(Attempt::Again(snapshot).snapshot().is_none());
     }
 
     #[test]
-    fn what_has_no_token_is_not_kept() {
-        for scope in [Scope::Outside, Scope::Insecure] {
-            assert!(snapshot(Request::new(ReplayBody::new(String::new(), 0)), scope).is_none());
+    fn no_snapshot_is_taken_of_a_request_without_a_token() {
+        for origin in [OriginMatch::NotAllowed, OriginMatch::Insecure] {
+            assert!(snapshot(Request::new(ReplayBody::new(String::new(), 0)), origin).is_none());
         }
     }
 
@@ -298,7 +335,7 @@ mod tests {
             let Ok(uri) = whole.parse::<Uri>() else { return Ok(()) };
             let mut request = Request::new(ReplayBody::new(String::new(), 0));
             *request.uri_mut() = uri.clone();
-            prop_assert_eq!(again(request).uri().to_string(), uri.to_string());
+            prop_assert_eq!(restored(request).uri().to_string(), uri.to_string());
         }
 
         #[test]
@@ -314,11 +351,11 @@ mod tests {
             }
             let mut request = Request::new(ReplayBody::new(String::new(), 0));
             *request.headers_mut() = headers.clone();
-            let replay = again(request);
-            let restored = replay.headers();
-            prop_assert_eq!(restored, &headers);
+            let replay = restored(request);
+            let headers_again = replay.headers();
+            prop_assert_eq!(headers_again, &headers);
             for (name, value) in &headers {
-                let same = restored.get_all(name).iter().any(|v| v.is_sensitive() == value.is_sensitive());
+                let same = headers_again.get_all(name).iter().any(|v| v.is_sensitive() == value.is_sensitive());
                 prop_assert!(same);
             }
         }

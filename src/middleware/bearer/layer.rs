@@ -1,20 +1,21 @@
-//! [`BearerAuthLayer`]: the layer users put into their stacks.
+//! [`BearerAuthLayer`]: the layer that users put into their stacks.
 
 use std::sync::Arc;
 
 use tower::retry::budget::Budget;
 use tower_layer::Layer;
 
-use super::service::BearerAuth;
+use super::{BearerAuth, send::BearerSettings};
 use crate::{
     body::REPLAY_LIMIT, cache::TokenCache, challenge::ClassifyRejection,
-    middleware::add_token::Guard, origins::Origins, token_source::TokenSource,
+    middleware::retry::ReplaySettings, middleware::sending::SendSettings, origins::Origins,
+    token_source::TokenSource,
 };
 
-/// Puts a token on each request, renews it ahead of its end, and when the server rejects it, gets another and sends the
-/// request again.
+/// Adds a token to each request, refreshes it before it expires, and when the API rejects it, sends the request again with
+/// a new one.
 ///
-/// Clones of the layer, and all services it makes, share one session.
+/// Clones of the layer and all services that it makes share one session.
 ///
 /// # Examples
 ///
@@ -40,55 +41,54 @@ use crate::{
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct BearerAuthLayer {
-    guard: Guard,
+    settings: BearerSettings,
     replay_limit: usize,
 }
 
 impl BearerAuthLayer {
-    /// A layer with a cache of its own over `source`: scoped and timed as the source says.
+    /// A layer with a cache of its own over `source`, with the source's origins and schedule.
     ///
     /// To share a session with other layers or other uses, make a [`TokenCache`] and use `BearerAuthLayer::from`.
     pub fn new(source: impl TokenSource) -> Self {
         Self::from(TokenCache::new(source))
     }
 
-    /// Where the token may go. Default: what the source says.
+    /// Where the token may be sent. Default: the [origins of the cache](TokenCache::origins).
     pub fn origins(mut self, origins: Origins) -> Self {
-        self.guard.origins = origins;
+        self.settings.send.origins = origins;
         self
     }
 
-    /// What counts as a rejection of the token. Default: [`BearerChallenge`](crate::BearerChallenge).
+    /// Which responses reject the token. Default: [`BearerChallenge`](crate::BearerChallenge).
     pub fn classifier(mut self, classifier: impl ClassifyRejection) -> Self {
-        self.guard.classifier = Some(Arc::new(classifier));
+        self.settings.send.classifier = Some(Arc::new(classifier));
         self
     }
 
-    /// How many bytes of a request's body are kept while it is sent, in case it must be sent again; 0 replays only
-    /// requests without a body.
+    /// How many bytes of a request's body are kept while it is sent, in case it must be sent again. With 0, only requests
+    /// without a body are sent again.
     ///
-    /// Larger bodies flow on unharmed; if one is rejected, the caller gets the rejection. Default: 64 KiB.
+    /// Larger bodies are sent as usual. If such a request is rejected, the caller gets the rejection. Default: 64 KiB.
     pub fn replay_limit(mut self, bytes: usize) -> Self {
         self.replay_limit = bytes;
         self
     }
 
-    /// The budget that replays are charged to, shared by all services of this layer. A replay that is accepted is paid
-    /// back.
+    /// The budget for replays, shared by all services of this layer. Each replay withdraws from it, and deposits again if it
+    /// is not rejected.
     ///
-    /// Default: 1,000 replays a second, saved up for ten.
+    /// Default: 1,000 replays a second, saved for up to 10 seconds.
     pub fn replay_budget(mut self, budget: impl Budget + Send + Sync + 'static) -> Self {
-        Arc::make_mut(&mut self.guard.replays).budget = Arc::new(budget);
+        Arc::make_mut(&mut self.settings.replays).budget = Arc::new(budget);
         self
     }
 
-    /// Replays only methods that are idempotent (RFC 9110 §9.2.2).
+    /// Sends only idempotent methods again (RFC 9110 §9.2.2). Default: `false`, all methods.
     ///
-    /// Default: all. A server that answers 401 to the token has not processed the request, so that sending it again is
-    /// no repetition: that is what "rejected" means here, and anything less clear is not replayed. For servers that are
-    /// known to act first and to reject later, turn this on.
+    /// A server that rejects the token has not processed the request, so sending it again does not repeat it. Turn this on
+    /// for servers that are known to process a request and then reject its token.
     pub fn replay_only_idempotent(mut self, on: bool) -> Self {
-        Arc::make_mut(&mut self.guard.replays).only_idempotent = on;
+        Arc::make_mut(&mut self.settings.replays).only_idempotent = on;
         self
     }
 }
@@ -96,17 +96,20 @@ impl BearerAuthLayer {
 impl From<TokenCache> for BearerAuthLayer {
     fn from(cache: TokenCache) -> Self {
         Self {
-            guard: Guard::new(cache),
+            settings: BearerSettings {
+                send: SendSettings::new(cache),
+                replays: Arc::new(ReplaySettings::default()),
+            },
             replay_limit: REPLAY_LIMIT,
         }
     }
 }
 
-/// Only over what can be cloned, so that the compiler says of anything else what it lacks, and where.
+// `S: Clone` here gives an early, readable compiler error.
 impl<S: Clone> Layer<S> for BearerAuthLayer {
     type Service = BearerAuth<S>;
 
     fn layer(&self, inner: S) -> BearerAuth<S> {
-        BearerAuth::new(inner, Arc::new(self.guard.clone()), self.replay_limit)
+        BearerAuth::with_settings(inner, Arc::new(self.settings.clone()), self.replay_limit)
     }
 }

@@ -2,10 +2,10 @@
 
 mod attempt;
 mod layer;
+mod replay;
 mod send;
 mod service;
 
-pub(crate) use self::attempt::{Attempt, Healed, Rejected};
 pub use self::{
     layer::BearerAuthLayer,
     service::{BearerAuth, BearerAuthFuture},

@@ -1,7 +1,19 @@
-//! What stands between `Retry` and `AddToken`: it holds a rejected response until another token is there.
+//! [`SendWithToken`]: the service below `Retry`.
 //!
-//! A retry policy must say at once whether to try again, and what it has let go of is gone. So the wait for the token
-//! comes first: a caller whose request can't be healed gets the server's own answer, unread.
+//! ```text
+//! Sending ──► response ──► rejected? ── no ──► Answered
+//!                             │ yes
+//!                             ▼
+//!                    can it be sent again? ── no ──► Answered, with the reason
+//!                             │ yes
+//!                             ▼
+//!     AwaitingToken: hold the response, unread ── failed ──► Answered, with it
+//!                             │ a newer token
+//!                             ▼
+//!                         Rejected
+//! ```
+//!
+//! The wait for the new token is here and not in the policy's future: `Retry` drops the response before it polls that.
 
 use std::{
     future::Future,
@@ -15,102 +27,81 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::attempt::{Attempt, Healed};
+use super::{
+    attempt::{Attempt, Outcome, Rejected, Replay},
+    replay::CanReplay,
+};
 use crate::{
-    body::{Kept, ReplayBody},
-    cache::{Generation, Replacement, Sent, Wait},
-    error::{TokenError, TokenErrorKind},
-    middleware::add_token::{AddToken, Authorizing, Guard},
-    middleware::retry::Replays,
-    origins::Scope,
+    body::ReplayBody,
+    cache::{Generation, Issued, Lookup, Waiter},
+    error::TokenError,
+    middleware::{
+        retry::{ReplaySettings, rejected_again},
+        sending::{SendSettings, Sending},
+    },
 };
 
 #[derive(Clone, Debug)]
-pub(super) struct Renew<S> {
-    authorize: AddToken<S>,
+pub(super) struct BearerSettings {
+    pub(super) send: SendSettings,
+    pub(super) replays: Arc<ReplaySettings>,
 }
 
-impl<S> Renew<S> {
-    pub(super) fn new(authorize: AddToken<S>) -> Self {
-        Self { authorize }
-    }
-
-    #[inline]
-    pub(super) fn judge<B>(&self, request: &Request<B>) -> Scope {
-        self.authorize.guard().judge(request)
-    }
-
-    pub(super) fn get_ref(&self) -> &S {
-        self.authorize.get_ref()
-    }
-
-    pub(super) fn get_mut(&mut self) -> &mut S {
-        self.authorize.get_mut()
-    }
-
-    pub(super) fn into_inner(self) -> S {
-        self.authorize.into_inner()
-    }
+/// Sends one attempt with the token. If the API rejects the token, it holds the response until another token is there.
+#[derive(Clone, Debug)]
+pub(crate) struct SendWithToken<S> {
+    pub(super) inner: S,
+    pub(super) settings: Arc<BearerSettings>,
 }
 
-impl<S, B, R> Service<Attempt<B>> for Renew<S>
+impl<S, B, R> Service<Attempt<B>> for SendWithToken<S>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
 {
-    type Response = Response<R>;
+    type Response = Outcome<B, R>;
     type Error = BoxError;
-    type Future = Renewing<S, B, R>;
+    type Future = SendWithTokenFuture<S, B, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.authorize.poll_ready(cx)
+        self.inner.poll_ready(cx).map_err(Into::into)
     }
 
     #[inline]
     fn call(&mut self, attempt: Attempt<B>) -> Self::Future {
-        let guard = Arc::clone(self.authorize.guard());
-        let (sending, replay) = match attempt {
-            Attempt::First { mut request, scope } => {
-                let replay = Replay::Possible {
-                    method: guard.replays.allow_method(request.method()),
-                    body: request.body().kept(),
-                };
-                let sending = match self.authorize.prepare(&mut request, scope) {
-                    Ok(sent) => Authorizing::sent(self.get_mut().call(request), sent),
-                    Err(not_yet) => self.authorize.hold(request, not_yet),
-                };
-                (sending, replay)
+        let settings = Arc::clone(&self.settings);
+        let (sending, can_replay) = match attempt {
+            Attempt::First { request, origin } => {
+                let can_replay = CanReplay::of(&request, &settings.replays);
+                let sending = Sending::start(&mut self.inner, request, origin, &settings.send);
+                (sending, can_replay)
             }
             Attempt::Again(snapshot) => {
-                let (mut request, by) = snapshot.restore();
-                let sent = by.and_then(|by| self.authorize.prepare_again(&mut request, &by));
-                let sending = Authorizing::sent(self.get_mut().call(request), sent);
-                (sending, Replay::This)
+                let (mut request, token) = snapshot.restore();
+                let headers = request.headers_mut();
+                let sent = token.and_then(|token| settings.send.add_awaited(headers, &token));
+                let sending = Sending::sent(self.inner.call(request), sent);
+                (sending, CanReplay::Never)
             }
         };
-        Renewing {
-            state: State::Sending { sending, replay },
-            guard,
+        SendWithTokenFuture {
+            state: State::Sending {
+                sending,
+                can_replay: Some(can_replay),
+            },
+            settings,
         }
     }
 }
 
-/// Whether an attempt can be followed by another.
-enum Replay<B> {
-    /// It is one.
-    This,
-    /// If its method and body allow it.
-    Possible { method: bool, body: Kept<B> },
-}
-
 pin_project! {
-    pub(super) struct Renewing<S, B, R>
+    pub(crate) struct SendWithTokenFuture<S, B, R>
     where
         S: Service<Request<ReplayBody<B>>>,
     {
         #[pin]
         state: State<S, B, R>,
-        guard: Arc<Guard>,
+        settings: Arc<BearerSettings>,
     }
 }
 
@@ -120,26 +111,33 @@ pin_project! {
     where
         S: Service<Request<ReplayBody<B>>>,
     {
-        // On its way, or waiting for its first token.
+        // Sent, or waiting for the first token.
         Sending {
             #[pin]
-            sending: Authorizing<S, ReplayBody<B>>,
-            replay: Replay<B>,
+            sending: Sending<S, ReplayBody<B>>,
+            can_replay: Option<CanReplay<B>>,
         },
-        // Rejected: the response is kept while the token is replaced. Boxed, since it is rare and large.
-        Rejected {
-            kept: Option<Box<(Response<R>, Generation)>>,
-            wait: Wait,
+        // Rejected: the response is held, unread, while the token is replaced.
+        AwaitingToken {
+            held: Option<Box<Held<B, R>>>,
+            waiter: Waiter,
         },
     }
 }
 
-impl<S, B, R> Future for Renewing<S, B, R>
+/// A rejected attempt. Boxed, because it is rare and would make every future as large.
+struct Held<B, R> {
+    response: Response<R>,
+    rejected: Generation,
+    can_replay: CanReplay<B>,
+}
+
+impl<S, B, R> Future for SendWithTokenFuture<S, B, R>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<R>>,
     S::Error: Into<BoxError>,
 {
-    type Output = Result<Response<R>, BoxError>;
+    type Output = Result<Outcome<B, R>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -147,80 +145,92 @@ where
             match this.state.as_mut().project() {
                 StateProj::Sending {
                     mut sending,
-                    replay,
+                    can_replay,
                 } => {
-                    let guard = &**this.guard;
-                    let polled = sending.as_mut().poll(cx);
-                    let Poll::Ready(Ok(response)) = &polled else {
-                        return polled;
-                    };
-                    let rejection = |sent: &Sent| guard.rejects(response, *sent);
-                    let Some(sent) = sending.sent_with().filter(rejection) else {
-                        answered(replay, guard);
-                        return polled;
-                    };
-                    let response = ready!(polled)?;
-                    let wait = match rejected(sent.generation, replay, guard) {
-                        Ok(Replacement::Coming(wait)) => wait,
-                        Ok(Replacement::Here(by)) => {
-                            return Poll::Ready(Ok(with(response, Healed(by))));
+                    let settings = &**this.settings;
+                    let response = ready!(sending.as_mut().poll(cx))?;
+                    let sent = sending.sent_token();
+                    let sent = sent.filter(|sent| settings.send.is_rejected(&response, *sent));
+                    let Some(sent) = sent else {
+                        if can_replay.as_ref().is_some_and(CanReplay::is_replay) {
+                            settings.send.cache.replay_accepted();
+                            settings.replays.deposit();
                         }
-                        Err(reason) => return Poll::Ready(Ok(with(response, reason))),
+                        return Poll::Ready(Ok(Outcome::Answered(response)));
                     };
-                    this.state.set(State::Rejected {
-                        kept: Some(Box::new((response, sent.generation))),
-                        wait,
-                    });
+                    let held = Held {
+                        response,
+                        rejected: sent.generation,
+                        can_replay: can_replay.take().expect("polled after completion"),
+                    };
+                    match held.look_up_replacement(settings) {
+                        Err(outcome) => return Poll::Ready(Ok(outcome)),
+                        Ok((held, waiter)) => this.state.set(State::AwaitingToken {
+                            held: Some(Box::new(held)),
+                            waiter,
+                        }),
+                    }
                 }
-                StateProj::Rejected { kept, wait } => {
-                    let outcome = ready!(Pin::new(wait).poll(cx));
-                    let (response, rejected) = *kept.take().expect("polled after completion");
-                    let outcome = outcome.and_then(|new| new.replaces(rejected).map(|()| new));
-                    return Poll::Ready(Ok(match outcome {
-                        Ok(by) => with(response, Healed(by)),
-                        Err(reason) => with(response, reason),
-                    }));
+                StateProj::AwaitingToken { held, waiter } => {
+                    let token = ready!(Pin::new(waiter).poll(cx));
+                    let held = held.take().expect("polled after completion");
+                    return Poll::Ready(Ok(held.finish(token, this.settings)));
                 }
             }
         }
     }
 }
 
-#[inline]
-fn answered<B>(replay: &Replay<B>, guard: &Guard) {
-    if let Replay::This = replay {
-        guard.cache.replay_accepted();
-        guard.replays.deposit();
+impl<B, R> Held<B, R> {
+    /// Reports the rejection. Returns what to wait for, or the outcome if there is nothing to wait for.
+    #[cold]
+    fn look_up_replacement(
+        self,
+        settings: &BearerSettings,
+    ) -> Result<(Self, Waiter), Outcome<B, R>> {
+        let cache = &settings.send.cache;
+        if self.can_replay.is_replay() {
+            cache.replay_rejected(self.rejected);
+            return Err(answered_with(self.response, rejected_again()));
+        }
+        // The token is replaced for later requests too, whether or not this one can be sent again.
+        let lookup = cache.replacement(self.rejected);
+        if let Err(reason) = self.can_replay.check() {
+            return Err(answered_with(self.response, reason));
+        }
+        match lookup {
+            Lookup::Ready(token) => Err(self.finish(Ok(token), settings)),
+            Lookup::Wait(waiter) => Ok((self, waiter)),
+            Lookup::Failed(reason) => Err(answered_with(self.response, reason)),
+        }
+    }
+
+    /// The refresh has ended: sends the request again, or answers it.
+    #[cold]
+    fn finish(
+        self,
+        token: Result<Arc<Issued>, TokenError>,
+        settings: &BearerSettings,
+    ) -> Outcome<B, R> {
+        let Self {
+            response,
+            rejected,
+            can_replay,
+        } = self;
+        let replay = token.and_then(|token| {
+            token.replaces(rejected)?;
+            let body = can_replay.claim(&settings.replays)?;
+            Ok(Replay { token, body })
+        });
+        match replay {
+            Ok(replay) => Outcome::Rejected(Some(Box::new(Rejected { response, replay }))),
+            Err(reason) => answered_with(response, reason),
+        }
     }
 }
 
-/// The token that the request can be sent again with, or what to wait for; or why it won't be.
-#[cold]
-fn rejected<B>(
-    generation: Generation,
-    replay: &Replay<B>,
-    guard: &Guard,
-) -> Result<Replacement, TokenError> {
-    match replay {
-        Replay::This => {
-            guard.cache.replay_rejected(generation);
-            let reason = "the token that replaced a rejected one was rejected as well";
-            Err(TokenError::new(TokenErrorKind::Rejected, reason))
-        }
-        Replay::Possible { method, body } => {
-            // The token is replaced also for those who come after, whether or not this one can be healed.
-            let replacement = guard.cache.replacement(generation);
-            Replays::allow(*method, body.can_replay())?;
-            replacement
-        }
-    }
-}
-
-#[cold]
-fn with<R, T>(mut response: Response<R>, note: T) -> Response<R>
-where
-    T: Clone + Send + Sync + 'static,
-{
-    response.extensions_mut().insert(note);
-    response
+/// The server's own response, with the reason why the request is not sent again.
+fn answered_with<B, R>(mut response: Response<R>, reason: TokenError) -> Outcome<B, R> {
+    response.extensions_mut().insert(reason);
+    Outcome::Answered(response)
 }

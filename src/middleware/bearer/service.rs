@@ -1,51 +1,55 @@
-//! [`BearerAuth`]: the assembly of `AddToken`, `Retry` and the replayable body.
+//! [`BearerAuth`]: `Retry` over [`SendWithToken`], and the replayable body.
 
 use std::{
     fmt,
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::{
-    BoxError,
+    BoxError, Layer,
     retry::{Retry, future::ResponseFuture as RetryFuture},
 };
 use tower_service::Service;
 
-use super::{attempt::Attempt, send::Renew};
+use super::{
+    attempt::{Attempt, Outcome},
+    layer::BearerAuthLayer,
+    send::{BearerSettings, SendWithToken},
+};
 use crate::{
     body::ReplayBody,
-    middleware::RefreshOnReject,
-    middleware::add_token::{AddToken, Guard},
-    origins::Scope,
+    cache::TokenCache,
+    middleware::{retry::RefreshOnReject, sending::has_authorization},
+    origins::OriginMatch,
 };
 
-/// Puts a token on each request, and heals those that are rejected for it; made by
-/// [`BearerAuthLayer`](crate::BearerAuthLayer).
+/// Adds a token to each request, and sends a request again if its token is rejected. Made by [`BearerAuthLayer`].
 ///
-/// The inner service is called with bodies of type [`ReplayBody<B>`](ReplayBody).
+/// The inner service gets bodies of type [`ReplayBody<B>`](ReplayBody).
 ///
 /// # Errors
 ///
-/// Those of the inner service; and [`TokenError`](crate::TokenError) if there is no token to send a request with. A
-/// rejected request whose token can't be replaced is no error: the caller gets the server's own response, unread, and
-/// finds the `TokenError` that says why in its extensions.
+/// The errors of the inner service, and a [`TokenError`](crate::TokenError) if there is no token to send the request with.
+/// A rejected request whose token cannot be replaced is no error: the caller gets the server's own response, unread, with
+/// the `TokenError` that says why in its extensions.
 ///
 /// # Readiness
 ///
-/// It is ready when the inner service is, but holds no readiness while it waits for a token. For that and for replays
-/// the inner service must be [`Clone`]; one that isn't can stand behind a `tower::buffer::Buffer`.
+/// It is ready when the inner service is. While a request waits for a token, it gives the readiness of the inner service
+/// back. For that and for replays the inner service must be [`Clone`]. Put a service that is not behind a
+/// `tower::buffer::Buffer`.
 ///
-/// # If it is no service
+/// # If it does not compile
 ///
-/// Of a method like `oneshot` the compiler says only that "its trait bounds were not satisfied": mostly because the inner
-/// service takes the caller's bodies instead of [`ReplayBody`]s, or because the caller's bodies are not [`Unpin`]. Put
-/// [`check_service`](tower::ServiceBuilder::check_service) below the layer's line, and it says which.
+/// For a method like `oneshot` the compiler only says that "its trait bounds were not satisfied". Mostly the inner service
+/// takes the caller's bodies instead of [`ReplayBody`]s, or the caller's bodies are not [`Unpin`]. Put
+/// [`check_service`](tower::ServiceBuilder::check_service) below the line of the layer, and the compiler says which.
 ///
 /// ```
 /// # use http::{Request, Response};
@@ -61,34 +65,45 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct BearerAuth<S> {
-    retry: Retry<RefreshOnReject, Renew<S>>,
+    retry: Retry<RefreshOnReject, SendWithToken<S>>,
     replay_limit: usize,
 }
 
 impl<S> BearerAuth<S> {
-    pub(crate) fn new(inner: S, guard: Arc<Guard>, replay_limit: usize) -> Self {
-        let policy =
-            RefreshOnReject::with_settings(guard.cache.clone(), Arc::clone(&guard.replays));
-        let renew = Renew::new(AddToken::new(inner, guard));
+    /// Wraps `inner`, with the default settings of [`BearerAuthLayer`].
+    pub fn new(inner: S, cache: TokenCache) -> Self
+    where
+        S: Clone,
+    {
+        BearerAuthLayer::from(cache).layer(inner)
+    }
+
+    pub(super) fn with_settings(
+        inner: S,
+        settings: Arc<BearerSettings>,
+        replay_limit: usize,
+    ) -> Self {
+        let cache = settings.send.cache.clone();
+        let policy = RefreshOnReject::with_settings(cache, Arc::clone(&settings.replays));
         Self {
-            retry: Retry::new(policy, renew),
+            retry: Retry::new(policy, SendWithToken { inner, settings }),
             replay_limit,
         }
     }
 
     /// The inner service.
     pub fn get_ref(&self) -> &S {
-        self.retry.get_ref().get_ref()
+        &self.retry.get_ref().inner
     }
 
     /// The inner service.
     pub fn get_mut(&mut self) -> &mut S {
-        self.retry.get_mut().get_mut()
+        &mut self.retry.get_mut().inner
     }
 
     /// The inner service.
     pub fn into_inner(self) -> S {
-        self.retry.into_inner().into_inner()
+        self.retry.into_inner().inner
     }
 }
 
@@ -108,26 +123,29 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let scope = self.retry.get_ref().judge(&request);
-        // What has no token of ours is never sent again.
-        let limit = if scope == Scope::Inside {
-            self.replay_limit
+        let origin = if has_authorization(request.headers()) {
+            OriginMatch::NotAllowed
         } else {
-            0
+            self.retry.get_ref().settings.send.check_origin(&request)
+        };
+        // A request without our token is never sent again.
+        let limit = match origin {
+            OriginMatch::Allowed => self.replay_limit,
+            OriginMatch::NotAllowed | OriginMatch::Insecure => 0,
         };
         let request = request.map(|body| ReplayBody::new(body, limit));
         BearerAuthFuture {
-            inner: begin(&mut self.retry, Attempt::First { request, scope }),
+            inner: call_retry(&mut self.retry, Attempt::First { request, origin }),
         }
     }
 }
 
-/// A call that stays one: what it returns is large, and is then made where it will stay.
+/// Not inlined, so that the large future is constructed in its final position.
 #[inline(never)]
-fn begin<S, B, R>(
-    retry: &mut Retry<RefreshOnReject, Renew<S>>,
+fn call_retry<S, B, R>(
+    retry: &mut Retry<RefreshOnReject, SendWithToken<S>>,
     attempt: Attempt<B>,
-) -> RetryFuture<RefreshOnReject, Renew<S>, Attempt<B>>
+) -> RetryFuture<RefreshOnReject, SendWithToken<S>, Attempt<B>>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
@@ -148,7 +166,7 @@ pin_project! {
         R: Body,
     {
         #[pin]
-        inner: RetryFuture<RefreshOnReject, Renew<S>, Attempt<B>>,
+        inner: RetryFuture<RefreshOnReject, SendWithToken<S>, Attempt<B>>,
     }
 }
 
@@ -161,7 +179,13 @@ where
     type Output = Result<Response<R>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().inner.poll(cx)
+        Poll::Ready(match ready!(self.project().inner.poll(cx))? {
+            Outcome::Answered(response) => Ok(response),
+            Outcome::Rejected(rejected) => {
+                // The policy takes it only to send the request again, and then this is not the end.
+                Ok(rejected.expect("polled after completion").response)
+            }
+        })
     }
 }
 

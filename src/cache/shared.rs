@@ -1,0 +1,186 @@
+//! What all handles of a cache share: the published token, and the lock around the state.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, atomic::AtomicBool},
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
+
+use super::{
+    background,
+    issued::{Generation, Issued},
+    refresh_task::Outcome,
+    state::{Event, Lookup, State},
+    status::CacheStatus,
+    waiter::SharedResult,
+};
+use crate::{
+    clock::{Clock, Now},
+    error::TokenError,
+    origins::Origins,
+    schedule::Schedule,
+    token_source::BoxTokenSource,
+};
+
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) schedule: Schedule,
+    pub(super) origins: Origins,
+    pub(super) max_wait: Duration,
+    pub(super) refresh_timeout: Duration,
+    pub(super) clock: Clock,
+    pub(super) seed: Option<u64>,
+}
+
+pub(super) struct Shared {
+    /// The token that requests use. Always that of the state: written under its lock only.
+    pub(super) published: ArcSwapOption<Issued>,
+    state: Mutex<State>,
+    pub(super) source: BoxTokenSource,
+    pub(super) settings: Settings,
+    subscribers: watch::Sender<CacheStatus>,
+    pub(super) refreshes_in_background: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new(source: BoxTokenSource, settings: Settings) -> Self {
+        let rng = settings
+            .seed
+            .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        Self {
+            published: ArcSwapOption::empty(),
+            state: Mutex::new(State::new(rng)),
+            source,
+            settings,
+            subscribers: watch::Sender::new(CacheStatus::default()),
+            refreshes_in_background: AtomicBool::new(false),
+        }
+    }
+
+    /// Starts a refresh of a due token. Does not wait for the lock: who holds it is most likely doing the same.
+    #[cold]
+    pub(super) fn refresh_due(self: &Arc<Self>) {
+        background::start(self);
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        self.change(state, State::token_due);
+    }
+
+    #[cold]
+    pub(super) fn want(self: &Arc<Self>, unlike: Option<Generation>) -> Lookup<Arc<SharedResult>> {
+        background::start(self);
+        self.change(self.lock(), |state, event| {
+            state.token_wanted(event, unlike)
+        })
+    }
+
+    pub(super) fn reject(
+        self: &Arc<Self>,
+        rejected: Generation,
+        was_accepted: bool,
+    ) -> Lookup<Arc<SharedResult>> {
+        self.change(self.lock(), |state, event| {
+            state.token_rejected(event, rejected, was_accepted)
+        })
+    }
+
+    pub(super) fn replay_rejected(self: &Arc<Self>, rejected: Generation) {
+        self.change(self.lock(), |state, event| {
+            state.replay_rejected(event, rejected)
+        });
+    }
+
+    pub(super) fn replay_accepted(&self) {
+        self.lock().replay_accepted();
+    }
+
+    pub(super) fn complete_refresh(
+        self: &Arc<Self>,
+        id: u64,
+        outcome: Outcome,
+    ) -> Result<Arc<Issued>, TokenError> {
+        self.change(self.lock(), |state, event| {
+            state.refresh_completed(event, id, outcome)
+        })
+    }
+
+    pub(super) fn lose_refresh(self: &Arc<Self>, id: u64) {
+        self.change(self.lock(), |state, _| state.refresh_lost(id));
+    }
+
+    pub(super) fn reset(self: &Arc<Self>) {
+        self.change(self.lock(), |state, _| state.reset());
+    }
+
+    pub(super) fn status(&self) -> CacheStatus {
+        CacheStatus::of(&self.lock(), self.now())
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<CacheStatus> {
+        self.subscribers.subscribe()
+    }
+
+    pub(super) fn due_in(self: &Arc<Self>) -> Option<Duration> {
+        let event = Event {
+            shared: self,
+            now: self.now(),
+        };
+        self.lock().due_in(event)
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.settings.clock.now()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes one transition. Then publishes its token, releases the lock, and does what must not be done under it:
+    /// wakers run, and a task is spawned.
+    fn change<T>(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        transition: impl FnOnce(&mut State, Event<'_>) -> T,
+    ) -> T {
+        let now = self.now();
+        let out = transition(&mut state, Event { shared: self, now });
+        let effects = std::mem::take(&mut state.effects);
+        if effects.publish {
+            self.published.store(state.token.in_use().cloned());
+        }
+        let status = effects.notify.then(|| {
+            state.counts.notified += 1;
+            CacheStatus::of(&state, now)
+        });
+        drop(state);
+        if let Some(status) = status {
+            // Two threads may get here in the wrong order: the later status stays.
+            self.subscribers.send_if_modified(|last| {
+                let is_later = status.number > last.number;
+                if is_later {
+                    *last = status;
+                }
+                is_later
+            });
+        }
+        if let Some(task) = effects.spawn {
+            task.spawn();
+        }
+        out
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,79 @@
+//! [`AddToken`].
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tower::BoxError;
+use tower_service::Service;
+
+use super::AddTokenFuture;
+use crate::{
+    cache::TokenCache,
+    middleware::sending::{SendSettings, Sending},
+};
+
+/// Adds the token to each request. Made by [`AddTokenLayer`](crate::AddTokenLayer).
+///
+/// # Errors
+///
+/// The errors of the inner service, and a [`TokenError`](crate::TokenError) if there is no token to send the request with.
+///
+/// # Readiness
+///
+/// It is ready when the inner service is. While a request waits for a token, it gives the readiness of the inner service
+/// back: otherwise a token request through the same client and the same concurrency limit could not be sent. For that the
+/// inner service must be [`Clone`]. Put a service that is not behind a `tower::buffer::Buffer`.
+#[derive(Clone, Debug)]
+pub struct AddToken<S> {
+    inner: S,
+    settings: Arc<SendSettings>,
+}
+
+impl<S> AddToken<S> {
+    /// Wraps `inner`, with the default settings of [`AddTokenLayer`](crate::AddTokenLayer).
+    pub fn new(inner: S, cache: TokenCache) -> Self {
+        Self::with_settings(inner, Arc::new(SendSettings::new(cache)))
+    }
+
+    pub(super) fn with_settings(inner: S, settings: Arc<SendSettings>) -> Self {
+        Self { inner, settings }
+    }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for AddToken<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    type Response = Response<R>;
+    type Error = BoxError;
+    type Future = AddTokenFuture<S, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let origin = self.settings.check_origin(&request);
+        let sending = Sending::start(&mut self.inner, request, origin, &self.settings);
+        AddTokenFuture::new(sending, Arc::clone(&self.settings))
+    }
+}

@@ -1,0 +1,58 @@
+//! Whether a rejected request is sent again: decided here and nowhere else.
+
+use http::Request;
+
+use crate::{
+    body::{Kept, ReplayBody},
+    error::TokenError,
+    middleware::retry::{ReplaySettings, body_not_kept, rejected_again},
+};
+
+/// Whether the request of an attempt can be sent again.
+pub(super) enum CanReplay<B> {
+    /// No: this attempt is the replay.
+    Never,
+    /// If its method and its body allow that.
+    Once { method_allowed: bool, body: Kept<B> },
+}
+
+impl<B> CanReplay<B> {
+    #[inline]
+    pub(super) fn of(request: &Request<ReplayBody<B>>, replays: &ReplaySettings) -> Self {
+        Self::Once {
+            method_allowed: replays.allow_method(request.method()),
+            body: request.body().kept(),
+        }
+    }
+
+    pub(super) fn is_replay(&self) -> bool {
+        matches!(self, Self::Never)
+    }
+
+    /// Before a new token is waited for: fails if the request cannot be sent again in any case.
+    pub(super) fn check(&self) -> Result<(), TokenError> {
+        match self {
+            Self::Never => Err(rejected_again()),
+            Self::Once {
+                method_allowed,
+                body,
+            } => ReplaySettings::check(*method_allowed, body.can_replay()),
+        }
+    }
+
+    /// When the new token is there: withdraws from the budget, and returns the body for the replay.
+    ///
+    /// The body is claimed while the rejected response is still held. The first attempt may still be sending it, and could
+    /// exceed the limit a moment later.
+    pub(super) fn claim(self, replays: &ReplaySettings) -> Result<ReplayBody<B>, TokenError> {
+        self.check()?;
+        let Self::Once { body, .. } = self else {
+            return Err(rejected_again());
+        };
+        replays.withdraw()?;
+        body.claim().ok_or_else(|| {
+            replays.deposit();
+            body_not_kept()
+        })
+    }
+}

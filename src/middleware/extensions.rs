@@ -1,0 +1,42 @@
+//! What users and layers say in the extensions of requests and responses.
+
+use crate::cache::Generation;
+
+/// In the extensions of a request: send it without a token.
+///
+/// For requests to the same origin that need none, such as a health check. The layers then do nothing with the request and
+/// its response.
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use tower_bearer::WithoutToken;
+///
+/// let request = Request::get("https://api.example.com/health")
+///     .extension(WithoutToken)
+///     .body(())?;
+/// # let _ = request;
+/// # Ok::<(), http::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WithoutToken;
+
+/// In the extensions of a response: the API rejected the token that the request was sent with.
+///
+/// [`AddTokenLayer`](crate::AddTokenLayer) adds it, and [`RefreshOnReject`](crate::RefreshOnReject) above looks for it. It
+/// identifies the token without containing it.
+#[derive(Clone, Debug)]
+pub struct TokenRejected {
+    generation: Generation,
+}
+
+impl TokenRejected {
+    pub(super) fn new(generation: Generation) -> Self {
+        Self { generation }
+    }
+
+    pub(super) fn generation(&self) -> Generation {
+        self.generation
+    }
+}

@@ -1,0 +1,368 @@
+//! One request, sent with the token: what [`AddToken`](crate::AddToken) and [`BearerAuth`](crate::BearerAuth) have in common.
+
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
+use pin_project_lite::pin_project;
+use tower::BoxError;
+use tower_service::Service;
+
+use super::extensions::WithoutToken;
+use crate::{
+    cache::{Issued, Lookup, SentToken, TokenCache, Waiter},
+    challenge::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict},
+    error::{TokenError, TokenErrorKind},
+    origins::{OriginMatch, Origins},
+};
+
+/// Which requests get the token, and which responses reject it.
+#[derive(Clone)]
+pub(super) struct SendSettings {
+    pub(super) cache: TokenCache,
+    pub(super) origins: Origins,
+    /// `None` is the default classifier, which is then called directly.
+    pub(super) classifier: Option<Arc<dyn ClassifyRejection>>,
+}
+
+impl SendSettings {
+    pub(super) fn new(cache: TokenCache) -> Self {
+        Self {
+            origins: cache.origins().clone(),
+            cache,
+            classifier: None,
+        }
+    }
+
+    /// Whether the token may go where the request goes.
+    #[inline]
+    pub(super) fn check_origin<B>(&self, request: &Request<B>) -> OriginMatch {
+        if request.extensions().get::<WithoutToken>().is_some() {
+            return OriginMatch::NotAllowed;
+        }
+        self.origins.check(request.uri())
+    }
+
+    /// Whether the response rejects the token. If it accepts the token, the cache learns that.
+    #[inline]
+    pub(super) fn is_rejected<R>(&self, response: &Response<R>, sent: SentToken) -> bool {
+        let head = ResponseHead::of(response);
+        let verdict = match &self.classifier {
+            None => BearerChallenge.classify(head),
+            Some(classifier) => classifier.classify(head),
+        };
+        if !sent.is_accepted && head.proves_token(verdict) {
+            self.cache.accept(sent.generation);
+        }
+        verdict == Verdict::Rejected
+    }
+
+    /// Adds the token to a request that is sent again. `awaited` is the token that this request has waited for: it is added
+    /// if the current one does not help, so that the request does not wait a second time.
+    pub(super) fn add_awaited(
+        &self,
+        headers: &mut HeaderMap,
+        awaited: &Issued,
+    ) -> Option<SentToken> {
+        self.cache
+            .read_or(awaited, |issued| add_token(issued, headers))
+    }
+
+    #[inline]
+    fn prepare(&self, headers: &mut HeaderMap, origin: OriginMatch) -> Prepared {
+        if origin == OriginMatch::Allowed
+            && let Some(sent) = self.cache.read(|issued| add_token(issued, headers))
+        {
+            return Prepared::Send(Some(sent));
+        }
+        self.prepare_without_usable_token(headers, origin)
+    }
+
+    #[cold]
+    fn prepare_without_usable_token(
+        &self,
+        headers: &mut HeaderMap,
+        origin: OriginMatch,
+    ) -> Prepared {
+        if origin == OriginMatch::NotAllowed || has_authorization(headers) {
+            return Prepared::Send(None);
+        }
+        if origin == OriginMatch::Insecure {
+            let message =
+                "the request would send the token over plain http; use https or a loopback address";
+            return Prepared::Fail(TokenError::new(TokenErrorKind::InsecureOrigin, message));
+        }
+        match self.cache.lookup() {
+            Lookup::Ready(issued) => Prepared::Send(add_token(&issued, headers)),
+            Lookup::Wait(waiter) => Prepared::Wait(waiter),
+            Lookup::Failed(error) => Prepared::Fail(error),
+        }
+    }
+}
+
+impl fmt::Debug for SendSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendSettings")
+            .field("cache", &self.cache)
+            .field("origins", &self.origins)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is next for a request.
+enum Prepared {
+    /// It can be sent: with this token, or without one.
+    Send(Option<SentToken>),
+    Wait(Waiter),
+    Fail(TokenError),
+}
+
+pin_project! {
+    /// Sends one request, once there is a token for it.
+    pub(super) struct Sending<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        state: State<S, B, S::Future>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, B, F> {
+        // The inner service has the request.
+        Sent {
+            #[pin]
+            future: F,
+            // `None`: without a token of ours.
+            sent: Option<SentToken>,
+        },
+        // There is no token yet. No readiness of the inner service is held.
+        Waiting {
+            #[pin]
+            waiter: Waiter,
+            held: Option<Box<Held<S, B>>>,
+        },
+        // There is a token. The inner service must become ready again.
+        Readying {
+            held: Option<(Box<Held<S, B>>, Arc<Issued>)>,
+        },
+        // No token can be had.
+        Failed {
+            error: Option<TokenError>,
+        },
+    }
+}
+
+/// A request that waits, and the service that it will be sent to. Boxed, because it is rare and would make every future as
+/// large.
+struct Held<S, B> {
+    inner: S,
+    request: Request<B>,
+    cache: TokenCache,
+}
+
+impl<S, B> Sending<S, B>
+where
+    S: Service<Request<B>> + Clone,
+{
+    /// Sends `request`, with the token if `origin` allows that.
+    #[inline]
+    pub(super) fn start(
+        inner: &mut S,
+        mut request: Request<B>,
+        origin: OriginMatch,
+        settings: &SendSettings,
+    ) -> Self {
+        match settings.prepare(request.headers_mut(), origin) {
+            Prepared::Send(sent) => Self::sent(inner.call(request), sent),
+            Prepared::Wait(waiter) => Self::wait(inner, request, waiter, settings),
+            Prepared::Fail(error) => Self::fail(inner, error),
+        }
+    }
+
+    #[cold]
+    fn wait(inner: &mut S, request: Request<B>, waiter: Waiter, settings: &SendSettings) -> Self {
+        let held = Held {
+            inner: give_back_readiness(inner),
+            request,
+            cache: settings.cache.clone(),
+        };
+        Self {
+            state: State::Waiting {
+                waiter,
+                held: Some(Box::new(held)),
+            },
+        }
+    }
+
+    #[cold]
+    fn fail(inner: &mut S, error: TokenError) -> Self {
+        give_back_readiness(inner);
+        Self {
+            state: State::Failed { error: Some(error) },
+        }
+    }
+}
+
+/// Readiness belongs to the instance that acquired it, and ends when that is dropped. Returns another clone, not yet ready.
+fn give_back_readiness<S: Clone>(inner: &mut S) -> S {
+    let clone = inner.clone();
+    drop(mem::replace(inner, clone.clone()));
+    clone
+}
+
+impl<S, B> Sending<S, B>
+where
+    S: Service<Request<B>>,
+{
+    /// The inner service has the request.
+    #[inline]
+    pub(super) fn sent(future: S::Future, sent: Option<SentToken>) -> Self {
+        Self {
+            state: State::Sent { future, sent },
+        }
+    }
+
+    /// The token that the request was sent with, if it is one of ours.
+    #[inline]
+    pub(super) fn sent_token(&self) -> Option<SentToken> {
+        match self.state {
+            State::Sent { sent, .. } => sent,
+            _ => None,
+        }
+    }
+}
+
+impl<S, B, R> Future for Sending<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+{
+    type Output = Result<Response<R>, BoxError>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            match state.as_mut().project() {
+                StateProj::Sent { future, .. } => return future.poll(cx).map_err(Into::into),
+                StateProj::Waiting { waiter, held } => {
+                    let issued = ready!(waiter.poll(cx))?;
+                    let held = held.take().map(|held| (held, issued));
+                    state.set(State::Readying { held });
+                }
+                StateProj::Readying { held } => {
+                    let (waiting, _) = held.as_mut().expect("polled after completion");
+                    ready!(waiting.inner.poll_ready(cx)).map_err(Into::into)?;
+                    let (waiting, issued) = held.take().expect("polled after completion");
+                    let Held {
+                        mut inner,
+                        mut request,
+                        cache,
+                    } = *waiting;
+                    // The token that came may have expired while this future was not polled, or not ready.
+                    let headers = request.headers_mut();
+                    let sent = cache.read_or(&issued, |issued| add_token(issued, headers));
+                    let future = inner.call(request);
+                    state.set(State::Sent { future, sent });
+                }
+                StateProj::Failed { error } => {
+                    let error = error.take().expect("polled after completion");
+                    return Poll::Ready(Err(error.into()));
+                }
+            }
+        }
+    }
+}
+
+/// Whether the caller has set an `Authorization`, which then stays as it is.
+#[inline]
+pub(super) fn has_authorization(headers: &HeaderMap) -> bool {
+    headers.contains_key(AUTHORIZATION)
+}
+
+#[inline]
+fn add_token(issued: &Issued, headers: &mut HeaderMap) -> Option<SentToken> {
+    add_authorization(headers, issued.header()).then(|| issued.sent())
+}
+
+/// Adds `value`, unless the caller has set an `Authorization`. Then it returns `false`.
+///
+/// Almost no caller does, so the insertion itself finds out: looking first would cost as much again.
+#[inline]
+fn add_authorization(headers: &mut HeaderMap, value: &HeaderValue) -> bool {
+    let is_set = headers.append(AUTHORIZATION, value.clone());
+    if is_set {
+        remove_last_authorization(headers);
+    }
+    !is_set
+}
+
+#[cold]
+fn remove_last_authorization(headers: &mut HeaderMap) {
+    let all = headers.get_all(AUTHORIZATION).iter();
+    let mut own: Vec<HeaderValue> = all.cloned().collect();
+    own.pop();
+    let mut own = own.into_iter();
+    if let Some(first) = own.next() {
+        // Replaces all of them, and keeps their position among the other headers.
+        headers.insert(AUTHORIZATION, first);
+    }
+    for value in own {
+        headers.append(AUTHORIZATION, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: HeaderValue = HeaderValue::from_static("Bearer token");
+
+    fn headers(own: &[&'static str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert("accept", HeaderValue::from_static("text/plain"));
+        for value in own {
+            headers.append(AUTHORIZATION, HeaderValue::from_static(value));
+        }
+        headers.append("accept", HeaderValue::from_static("text/html"));
+        headers.insert("user-agent", HeaderValue::from_static("tests"));
+        headers.insert("x-last", HeaderValue::from_static("last"));
+        headers
+    }
+
+    #[test]
+    fn a_request_without_authorization_gets_the_token() {
+        let mut map = headers(&[]);
+        assert!(!has_authorization(&map));
+        assert!(add_authorization(&mut map, &TOKEN));
+        assert_eq!(map, headers(&["Bearer token"]));
+    }
+
+    #[test]
+    fn the_callers_own_authorization_stays_as_it_was() {
+        for own in [
+            &["Basic abc"][..],
+            &[""],
+            &["Bearer token"],
+            &["one", "two"],
+            &["a", "b", "a"],
+        ] {
+            let mut map = headers(own);
+            assert!(has_authorization(&map));
+            assert!(!add_authorization(&mut map, &TOKEN));
+            // `HeaderMap`'s own comparison ignores the order.
+            assert!(map.iter().eq(headers(own).iter()), "{own:?}: {map:?}");
+            let kept: Vec<_> = map.get_all(AUTHORIZATION).iter().collect();
+            assert_eq!(kept, own, "{own:?}");
+        }
+    }
+}

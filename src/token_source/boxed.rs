@@ -1,0 +1,96 @@
+//! [`BoxTokenSource`]: a source without its type.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use super::{TokenContext, TokenSource};
+use crate::{error::TokenError, origins::Origins, schedule::Schedule, token::Token};
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A [`TokenSource`] whose type is erased. Made by [`TokenSource::boxed`].
+///
+/// Clones share the source.
+///
+/// # Examples
+///
+/// Which source is used is decided at run time:
+///
+/// ```
+/// use tower_bearer::{BearerAuthLayer, BoxTokenSource, Token, TokenSource, source_fn};
+///
+/// fn configured(fixed_token: Option<String>) -> BoxTokenSource {
+///     match fixed_token {
+///         Some(token) => source_fn(move |_| std::future::ready(Token::new(&token))).boxed(),
+///         None => source_fn(|_| async { Token::new("from-a-server") }).boxed(),
+///     }
+/// }
+///
+/// let layer = BearerAuthLayer::new(configured(Some("abc".into())));
+/// # let _ = layer;
+/// ```
+#[derive(Clone)]
+pub struct BoxTokenSource {
+    source: Arc<dyn ErasedSource>,
+}
+
+impl BoxTokenSource {
+    pub(super) fn new(source: impl TokenSource) -> Self {
+        Self {
+            source: Arc::new(source),
+        }
+    }
+}
+
+/// [`TokenSource`] with boxed futures, which makes it usable as a trait object.
+trait ErasedSource: Send + Sync {
+    fn token(&self, cx: TokenContext) -> BoxFuture<'_, Result<Token, TokenError>>;
+    fn has_changed(&self) -> BoxFuture<'_, bool>;
+    fn origins(&self) -> Origins;
+    fn schedule(&self) -> Schedule;
+}
+
+impl<T: TokenSource> ErasedSource for T {
+    fn token(&self, cx: TokenContext) -> BoxFuture<'_, Result<Token, TokenError>> {
+        Box::pin(TokenSource::token(self, cx))
+    }
+
+    fn has_changed(&self) -> BoxFuture<'_, bool> {
+        Box::pin(TokenSource::has_changed(self))
+    }
+
+    fn origins(&self) -> Origins {
+        TokenSource::origins(self)
+    }
+
+    fn schedule(&self) -> Schedule {
+        TokenSource::schedule(self)
+    }
+}
+
+impl TokenSource for BoxTokenSource {
+    fn token(&self, cx: TokenContext) -> impl Future<Output = Result<Token, TokenError>> + Send {
+        self.source.token(cx)
+    }
+
+    fn has_changed(&self) -> impl Future<Output = bool> + Send {
+        self.source.has_changed()
+    }
+
+    fn origins(&self) -> Origins {
+        self.source.origins()
+    }
+
+    fn schedule(&self) -> Schedule {
+        self.source.schedule()
+    }
+
+    fn boxed(self) -> BoxTokenSource {
+        self
+    }
+}
+
+impl fmt::Debug for BoxTokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BoxTokenSource")
+    }
+}

@@ -1,0 +1,91 @@
+//! The trait [`TokenSource`].
+
+use std::{future::Future, sync::Arc};
+
+use super::{BoxTokenSource, TokenContext};
+use crate::{error::TokenError, origins::Origins, schedule::Schedule, token::Token};
+
+/// Where tokens come from.
+///
+/// A [`TokenCache`](crate::TokenCache) calls its source for one token at a time, from a task that no caller can cancel. The
+/// cache spaces failing attempts and shares the result. A source only has to get one token, now.
+///
+/// For a closure there is [`source_fn`](crate::source_fn).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::{BearerAuthLayer, Token, TokenContext, TokenError, TokenSource};
+///
+/// struct Sidecar;
+///
+/// impl TokenSource for Sidecar {
+///     async fn token(&self, _cx: TokenContext) -> Result<Token, TokenError> {
+///         Ok(Token::new("from-the-sidecar")?.expires_in(Duration::from_secs(300)))
+///     }
+/// }
+///
+/// let layer = BearerAuthLayer::new(Sidecar);
+/// # let _ = layer;
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a source of tokens",
+    label = "this does not implement `TokenSource`",
+    note = "`source_fn` makes a source from an async closure; `RefreshTokenSource` and `ExchangeTokenSource` ask a server"
+)]
+pub trait TokenSource: Send + Sync + 'static {
+    /// Gets a token. `cx` says why it is wanted, and which token it replaces.
+    fn token(&self, cx: TokenContext) -> impl Future<Output = Result<Token, TokenError>> + Send;
+
+    /// Whether something has changed since [`token`](TokenSource::token) failed for good, so that another call may succeed:
+    /// for example, another process has stored a new login.
+    ///
+    /// The cache asks at most every 10 seconds, and only while a caller wants a token or the schedule refreshes in the
+    /// background. Default: `false`.
+    fn has_changed(&self) -> impl Future<Output = bool> + Send {
+        std::future::ready(false)
+    }
+
+    /// Where the tokens of this source may be sent. Default: [`Origins::any_https`].
+    fn origins(&self) -> Origins {
+        Origins::any_https()
+    }
+
+    /// When the tokens of this source are refreshed. Default: [`Schedule::default`].
+    fn schedule(&self) -> Schedule {
+        Schedule::default()
+    }
+
+    /// Erases the type of the source, so that sources of different types fit one variable.
+    fn boxed(self) -> BoxTokenSource
+    where
+        Self: Sized,
+    {
+        BoxTokenSource::new(self)
+    }
+}
+
+macro_rules! forward_to_pointee {
+    ($($pointer:ident),*) => {$(
+        impl<T: TokenSource> TokenSource for $pointer<T> {
+            fn token(&self, cx: TokenContext) -> impl Future<Output = Result<Token, TokenError>> + Send {
+                (**self).token(cx)
+            }
+
+            fn has_changed(&self) -> impl Future<Output = bool> + Send {
+                (**self).has_changed()
+            }
+
+            fn origins(&self) -> Origins {
+                (**self).origins()
+            }
+
+            fn schedule(&self) -> Schedule {
+                (**self).schedule()
+            }
+        }
+    )*};
+}
+
+forward_to_pointee!(Arc, Box);
