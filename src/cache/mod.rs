@@ -5,6 +5,7 @@
 //! | `token_cache.rs` | the public handle, and the read without a lock |
 //! | `builder.rs`, `status.rs` | the other public types |
 //! | `shared.rs` | what all handles share: the published token, and the lock around the state |
+//! | `lookup.rs` | the answer to "is there a token?" |
 //! | `state.rs` | the state behind the lock, and every change of it |
 //! | `throttle.rs` | when the next refresh may start |
 //! | `refresh_task.rs` | one call of the source, in a task of its own |
@@ -15,6 +16,7 @@
 mod background;
 mod builder;
 mod issued;
+mod lookup;
 mod refresh_task;
 mod shared;
 mod state;
@@ -30,6 +32,6 @@ pub use self::{
 };
 pub(crate) use self::{
     issued::{Generation, Issued, SentToken},
-    state::Lookup,
+    lookup::Lookup,
     waiter::Waiter,
 };

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, time};
 
-use super::{state::interrupted, waiter::SharedResult};
+use super::{lookup::interrupted, waiter::SharedResult};
 use crate::{
     clock::Now,
     error::{TokenError, TokenErrorKind},

@@ -12,8 +12,9 @@ use tokio::sync::watch;
 use super::{
     background,
     issued::{Generation, Issued},
+    lookup::Lookup,
     refresh_task::Outcome,
-    state::{Event, Lookup, State},
+    state::{Event, State},
     status::CacheStatus,
     waiter::SharedResult,
 };

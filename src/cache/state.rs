@@ -27,14 +27,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{runtime::Handle, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     issued::{Generation, Issued},
+    lookup::{Lookup, interrupted, runtime},
     refresh_task::{Outcome, RefreshTask},
     shared::{Settings, Shared},
     throttle::{Permission, RefreshThrottle},
-    waiter::{SharedResult, Waiter},
+    waiter::SharedResult,
 };
 use crate::{
     clock::{self, Now},
@@ -46,13 +47,6 @@ use crate::{
 
 /// How much longer than `refresh_timeout` a refresh is believed to run, before it counts as lost with its runtime.
 const LOST_AFTER: Duration = Duration::from_secs(10);
-
-/// Is there a token? `W` is what to wait for if there is none yet.
-pub(crate) enum Lookup<W = Waiter> {
-    Ready(Arc<Issued>),
-    Wait(W),
-    Failed(TokenError),
-}
 
 /// The token of the session.
 #[derive(Default)]
@@ -504,17 +498,4 @@ impl RunningRefresh {
             None => Lookup::Wait(Arc::clone(&self.result)),
         }
     }
-}
-
-/// The runtime of the caller, which the refresh task and the waiters' timers run in.
-pub(super) fn runtime() -> Result<Handle, TokenError> {
-    Handle::try_current().map_err(|error| {
-        let message =
-            "a refresh runs in a task, but there is no Tokio runtime here; call from within one";
-        TokenError::new(TokenErrorKind::Config, message).with_source(error)
-    })
-}
-
-pub(super) fn interrupted(message: &'static str) -> TokenError {
-    TokenError::new(TokenErrorKind::Interrupted, message)
 }

@@ -8,10 +8,9 @@ use tokio::sync::watch;
 use super::{
     builder::TokenCacheBuilder,
     issued::{Generation, Issued},
+    lookup::Lookup,
     shared::Shared,
-    state::{Lookup, runtime},
     status::CacheStatus,
-    waiter::{SharedResult, Waiter},
 };
 use crate::{
     error::TokenError, freshness::Freshness, origins::Origins, token::Token,
@@ -103,7 +102,7 @@ impl TokenCache {
             .load()
             .as_ref()
             .map(|issued| issued.generation);
-        token_of(with_waiter(self.shared.want(current), current)).await
+        token_of(self.shared.want(current).with_waiter(current)).await
     }
 
     /// Reports that the API rejected `token`. If it is still the current one, a refresh starts, and callers wait for it.
@@ -167,13 +166,15 @@ impl TokenCache {
     pub(crate) fn lookup(&self) -> Lookup {
         match self.read(|issued| Some(Arc::clone(issued))) {
             Some(issued) => Lookup::Ready(issued),
-            None => with_waiter(self.shared.want(None), None),
+            None => self.shared.want(None).with_waiter(None),
         }
     }
 
     /// Reports that the API rejected this token, and returns the one that replaces it, or what to wait for.
     pub(crate) fn replacement(&self, rejected: Generation) -> Lookup {
-        with_waiter(self.shared.reject(rejected, false), Some(rejected))
+        self.shared
+            .reject(rejected, false)
+            .with_waiter(Some(rejected))
     }
 
     /// Reports that the API accepted this token. Takes no lock: a flag of the token remembers it.
@@ -214,18 +215,6 @@ impl TokenCache {
     /// Reports that the API accepted the token that a request was sent again with.
     pub(crate) fn replay_accepted(&self) {
         self.shared.replay_accepted();
-    }
-}
-
-/// Turns what to wait for into a waiter, whose time limit needs a runtime.
-fn with_waiter(lookup: Lookup<Arc<SharedResult>>, unlike: Option<Generation>) -> Lookup {
-    match lookup {
-        Lookup::Ready(issued) => Lookup::Ready(issued),
-        Lookup::Failed(error) => Lookup::Failed(error),
-        Lookup::Wait(result) => match runtime() {
-            Ok(_) => Lookup::Wait(Waiter::new(result, unlike)),
-            Err(error) => Lookup::Failed(error),
-        },
     }
 }
 

@@ -20,8 +20,8 @@ use tokio::{
 
 use super::{
     issued::{Generation, Issued},
+    lookup::{Lookup, interrupted},
     shared::Shared,
-    state::{Lookup, interrupted},
 };
 use crate::error::{TokenError, TokenErrorKind};
 

@@ -14,7 +14,6 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::extensions::WithoutToken;
 use crate::{
     cache::{Issued, Lookup, SentToken, TokenCache, Waiter},
     challenge::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict},
@@ -38,15 +37,6 @@ impl SendSettings {
             cache,
             classifier: None,
         }
-    }
-
-    /// Whether the token may go where the request goes.
-    #[inline]
-    pub(super) fn check_origin<B>(&self, request: &Request<B>) -> OriginMatch {
-        if request.extensions().get::<WithoutToken>().is_some() {
-            return OriginMatch::NotAllowed;
-        }
-        self.origins.check(request.uri())
     }
 
     /// Whether the response rejects the token. If it accepts the token, the cache learns that.
@@ -285,7 +275,7 @@ where
 
 /// Whether the caller has set an `Authorization`, which then stays as it is.
 #[inline]
-pub(super) fn has_authorization(headers: &HeaderMap) -> bool {
+fn has_authorization(headers: &HeaderMap) -> bool {
     headers.contains_key(AUTHORIZATION)
 }
 
@@ -322,47 +312,4 @@ fn remove_last_authorization(headers: &mut HeaderMap) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TOKEN: HeaderValue = HeaderValue::from_static("Bearer token");
-
-    fn headers(own: &[&'static str]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert("accept", HeaderValue::from_static("text/plain"));
-        for value in own {
-            headers.append(AUTHORIZATION, HeaderValue::from_static(value));
-        }
-        headers.append("accept", HeaderValue::from_static("text/html"));
-        headers.insert("user-agent", HeaderValue::from_static("tests"));
-        headers.insert("x-last", HeaderValue::from_static("last"));
-        headers
-    }
-
-    #[test]
-    fn a_request_without_authorization_gets_the_token() {
-        let mut map = headers(&[]);
-        assert!(!has_authorization(&map));
-        assert!(add_authorization(&mut map, &TOKEN));
-        assert_eq!(map, headers(&["Bearer token"]));
-    }
-
-    #[test]
-    fn the_callers_own_authorization_stays_as_it_was() {
-        for own in [
-            &["Basic abc"][..],
-            &[""],
-            &["Bearer token"],
-            &["one", "two"],
-            &["a", "b", "a"],
-        ] {
-            let mut map = headers(own);
-            assert!(has_authorization(&map));
-            assert!(!add_authorization(&mut map, &TOKEN));
-            // `HeaderMap`'s own comparison ignores the order.
-            assert!(map.iter().eq(headers(own).iter()), "{own:?}: {map:?}");
-            let kept: Vec<_> = map.get_all(AUTHORIZATION).iter().collect();
-            assert_eq!(kept, own, "{own:?}");
-        }
-    }
-}
+mod tests;

@@ -12,7 +12,11 @@ use tower_service::Service;
 use super::AddTokenFuture;
 use crate::{
     cache::TokenCache,
-    middleware::sending::{SendSettings, Sending},
+    middleware::{
+        extensions::WithoutToken,
+        sending::{SendSettings, Sending},
+    },
+    origins::OriginMatch,
 };
 
 /// Adds the token to each request. Made by [`AddTokenLayer`](crate::AddTokenLayer).
@@ -72,7 +76,11 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let origin = self.settings.check_origin(&request);
+        let origin = if WithoutToken::is_set(&request) {
+            OriginMatch::NotAllowed
+        } else {
+            self.settings.origins.check(request.uri())
+        };
         let sending = Sending::start(&mut self.inner, request, origin, &self.settings);
         AddTokenFuture::new(sending, Arc::clone(&self.settings))
     }

@@ -1,7 +1,5 @@
 //! Whether a rejected request is sent again: decided here and nowhere else.
 
-use http::Request;
-
 use crate::{
     body::{Kept, ReplayBody},
     error::TokenError,
@@ -17,14 +15,6 @@ pub(super) enum CanReplay<B> {
 }
 
 impl<B> CanReplay<B> {
-    #[inline]
-    pub(super) fn of(request: &Request<ReplayBody<B>>, replays: &ReplaySettings) -> Self {
-        Self::Once {
-            method_allowed: replays.allow_method(request.method()),
-            body: request.body().kept(),
-        }
-    }
-
     pub(super) fn is_replay(&self) -> bool {
         matches!(self, Self::Never)
     }

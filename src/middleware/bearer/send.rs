@@ -72,7 +72,10 @@ where
         let settings = Arc::clone(&self.settings);
         let (sending, can_replay) = match attempt {
             Attempt::First { request, origin } => {
-                let can_replay = CanReplay::of(&request, &settings.replays);
+                let can_replay = CanReplay::Once {
+                    method_allowed: settings.replays.allow_method(request.method()),
+                    body: request.body().kept(),
+                };
                 let sending = Sending::start(&mut self.inner, request, origin, &settings.send);
                 (sending, can_replay)
             }

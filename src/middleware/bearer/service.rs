@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Request, Response};
+use http::{Request, Response, header::AUTHORIZATION};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::{
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     body::ReplayBody,
     cache::TokenCache,
-    middleware::{retry::RefreshOnReject, sending::has_authorization},
+    middleware::{extensions::WithoutToken, retry::RefreshOnReject},
     origins::OriginMatch,
 };
 
@@ -123,10 +123,12 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let origin = if has_authorization(request.headers()) {
+        let has_own = request.headers().contains_key(AUTHORIZATION);
+        let origin = if has_own || WithoutToken::is_set(&request) {
             OriginMatch::NotAllowed
         } else {
-            self.retry.get_ref().settings.send.check_origin(&request)
+            let settings = &self.retry.get_ref().settings;
+            settings.send.origins.check(request.uri())
         };
         // A request without our token is never sent again.
         let limit = match origin {
