@@ -64,12 +64,17 @@ impl SendSettings {
             .read_or(awaited, |issued| add_token(issued, headers))
     }
 
+    /// Adds the token to a request, if `origin` allows that. Returns the token that was added.
     #[inline]
-    fn prepare(&self, headers: &mut HeaderMap, origin: OriginMatch) -> Prepared {
+    pub(super) fn prepare(
+        &self,
+        headers: &mut HeaderMap,
+        origin: OriginMatch,
+    ) -> Result<Option<SentToken>, NotReady> {
         if origin == OriginMatch::Allowed
             && let Some(sent) = self.cache.read(|issued| add_token(issued, headers))
         {
-            return Prepared::Send(Some(sent));
+            return Ok(Some(sent));
         }
         self.prepare_without_usable_token(headers, origin)
     }
@@ -79,19 +84,20 @@ impl SendSettings {
         &self,
         headers: &mut HeaderMap,
         origin: OriginMatch,
-    ) -> Prepared {
+    ) -> Result<Option<SentToken>, NotReady> {
         if origin == OriginMatch::NotAllowed || has_authorization(headers) {
-            return Prepared::Send(None);
+            return Ok(None);
         }
         if origin == OriginMatch::Insecure {
             let message =
                 "the request would send the token over plain http; use https or a loopback address";
-            return Prepared::Fail(TokenError::new(TokenErrorKind::InsecureOrigin, message));
+            let error = TokenError::new(TokenErrorKind::InsecureOrigin, message);
+            return Err(NotReady::Failed(error));
         }
         match self.cache.lookup() {
-            Lookup::Ready(issued) => Prepared::Send(add_token(&issued, headers)),
-            Lookup::Wait(waiter) => Prepared::Wait(waiter),
-            Lookup::Failed(error) => Prepared::Fail(error),
+            Lookup::Ready(issued) => Ok(add_token(&issued, headers)),
+            Lookup::Wait(waiter) => Err(NotReady::Wait(waiter)),
+            Lookup::Failed(error) => Err(NotReady::Failed(error)),
         }
     }
 }
@@ -105,12 +111,10 @@ impl fmt::Debug for SendSettings {
     }
 }
 
-/// What is next for a request.
-enum Prepared {
-    /// It can be sent: with this token, or without one.
-    Send(Option<SentToken>),
+/// Why a request cannot be sent at once.
+pub(super) enum NotReady {
     Wait(Waiter),
-    Fail(TokenError),
+    Failed(TokenError),
 }
 
 pin_project! {
@@ -163,42 +167,27 @@ impl<S, B> Sending<S, B>
 where
     S: Service<Request<B>> + Clone,
 {
-    /// Sends `request`, with the token if `origin` allows that.
-    #[inline]
-    pub(super) fn start(
+    /// Keeps a request that cannot be sent at once.
+    #[cold]
+    pub(super) fn hold(
         inner: &mut S,
-        mut request: Request<B>,
-        origin: OriginMatch,
-        settings: &SendSettings,
+        request: Request<B>,
+        not_ready: NotReady,
+        cache: &TokenCache,
     ) -> Self {
-        match settings.prepare(request.headers_mut(), origin) {
-            Prepared::Send(sent) => Self::sent(inner.call(request), sent),
-            Prepared::Wait(waiter) => Self::wait(inner, request, waiter, settings),
-            Prepared::Fail(error) => Self::fail(inner, error),
-        }
-    }
-
-    #[cold]
-    fn wait(inner: &mut S, request: Request<B>, waiter: Waiter, settings: &SendSettings) -> Self {
-        let held = Held {
-            inner: give_back_readiness(inner),
-            request,
-            cache: settings.cache.clone(),
-        };
-        Self {
-            state: State::Waiting {
+        let inner = give_back_readiness(inner);
+        let state = match not_ready {
+            NotReady::Wait(waiter) => State::Waiting {
                 waiter,
-                held: Some(Box::new(held)),
+                held: Some(Box::new(Held {
+                    inner,
+                    request,
+                    cache: cache.clone(),
+                })),
             },
-        }
-    }
-
-    #[cold]
-    fn fail(inner: &mut S, error: TokenError) -> Self {
-        give_back_readiness(inner);
-        Self {
-            state: State::Failed { error: Some(error) },
-        }
+            NotReady::Failed(error) => State::Failed { error: Some(error) },
+        };
+        Self { state }
     }
 }
 

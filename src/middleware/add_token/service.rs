@@ -75,13 +75,18 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let origin = if WithoutToken::is_set(&request) {
             OriginMatch::NotAllowed
         } else {
             self.settings.origins.check(request.uri())
         };
-        let sending = Sending::start(&mut self.inner, request, origin, &self.settings);
+        let sending = match self.settings.prepare(request.headers_mut(), origin) {
+            Ok(sent) => Sending::sent(self.inner.call(request), sent),
+            Err(not_ready) => {
+                Sending::hold(&mut self.inner, request, not_ready, &self.settings.cache)
+            }
+        };
         AddTokenFuture::new(sending, Arc::clone(&self.settings))
     }
 }

@@ -71,12 +71,21 @@ where
     fn call(&mut self, attempt: Attempt<B>) -> Self::Future {
         let settings = Arc::clone(&self.settings);
         let (sending, can_replay) = match attempt {
-            Attempt::First { request, origin } => {
+            Attempt::First {
+                mut request,
+                origin,
+            } => {
                 let can_replay = CanReplay::Once {
                     method_allowed: settings.replays.allow_method(request.method()),
                     body: request.body().kept(),
                 };
-                let sending = Sending::start(&mut self.inner, request, origin, &settings.send);
+                let sending = match settings.send.prepare(request.headers_mut(), origin) {
+                    Ok(sent) => Sending::sent(self.inner.call(request), sent),
+                    Err(not_ready) => {
+                        let cache = &settings.send.cache;
+                        Sending::hold(&mut self.inner, request, not_ready, cache)
+                    }
+                };
                 (sending, can_replay)
             }
             Attempt::Again(snapshot) => {
