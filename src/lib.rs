@@ -1,6 +1,6 @@
-//! One Tower layer that keeps a session with an OAuth-style API alive: it gets tokens, puts them on requests, renews them
-//! before they run out, and when the server rejects one, gets another and sends the request again. Your code sees an
-//! ordinary [`tower::Service`] and never thinks of tokens.
+//! One Tower layer that keeps a session with an OAuth-style API alive. It obtains tokens, adds them to requests, refreshes
+//! them before they expire, and when the API rejects one, obtains another and sends the request again. The caller sees an
+//! ordinary [`tower::Service`].
 //!
 //! # How to use it
 //!
@@ -13,9 +13,9 @@
 //! use tower_bearer::{BearerAuthLayer, ReplayBody, Token, source_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), tower::BoxError> {
-//! // Anything that yields tokens; there are sources for refresh and exchange tokens, and presets for vendors.
-//! let source = source_fn(|request| async move {
-//!     let secret = if request.rejected_token().is_some() { "second" } else { "first" };
+//! // Anything that yields tokens. There are sources for refresh and exchange tokens, and presets for vendors.
+//! let source = source_fn(|cx| async move {
+//!     let secret = if cx.rejected_token().is_some() { "second" } else { "first" };
 //!     Ok(Token::new(secret)?.expires_in(Duration::from_secs(900)))
 //! });
 //!
@@ -30,60 +30,69 @@
 //!
 //! let request = Request::post("https://api.example.com/orders").body(String::from("one of each"))?;
 //! let response = client.ready().await?.call(request).await?;
-//! assert_eq!(response.status(), StatusCode::OK); // rejected, renewed, sent again
+//! assert_eq!(response.status(), StatusCode::OK); // rejected, refreshed, sent again
 //! # Ok(()) }
 //! ```
 //!
 //! | You have | Use |
 //! |---|---|
 //! | an account at Winbooks, 2BA or Xoxoday | a preset of [`provider`] |
-//! | a refresh token, and a token endpoint | [`RefreshTokenSource`] with a [`OAuthClient`] |
-//! | a long-lived token or assertion to exchange | [`ExchangeTokenSource`] |
+//! | a refresh token and a token endpoint | [`RefreshTokenSource`] with an [`OAuthClient`] |
+//! | a long-lived token to exchange | [`ExchangeTokenSource`] |
 //! | something else that yields tokens | [`source_fn`], or [`TokenSource`] for a type of your own |
-//! | more than one use for the same session | a [`TokenCache`], and layers [from](BearerAuthLayer::from) it |
-//! | a refresh token that rotates | a [`store`], so that a restart doesn't lose it |
+//! | several uses of one session | a [`TokenCache`], and layers [from](BearerAuthLayer::from) it |
+//! | a refresh token that rotates | a [`TokenStore`], so that a restart does not lose it |
 //! | tests to write | the servers of the module `testing`, with the feature of that name |
 //!
-//! # The way of a request
-//!
-//! ```text
-//!  caller ──Request<B>──► BearerAuth<S>             keeps a flat snapshot of the head, and ReplayBody<B>
-//!                           │                                                         ▲ the answer, or the
-//!                         tower::retry::Retry<RefreshOnReject, …>                     │ server's own 401
-//!                           │                                                         │
-//!                         AddToken<S>              may this token go to this origin? │
-//!                           │        token? ─► TokenCache ─ fresh: lock-free read ────┘
-//!                           │                     │         due: served, and renewed behind
-//!                           ▼                     │         none, expired or rejected: waits for the one flight
-//!                         inner S                 ▼
-//!                                               flight      a detached task, one per cache
-//!                                                 ▼
-//!                                   TokenSource     ExchangeTokenSource, RefreshTokenSource, source_fn
-//!                                                 │  lease → load → adopt what another process got, or:
-//!                                                 │  POST → merge → save durably → publish → release
-//!                                                 ▼
-//!                                   OAuthClient (any Service)    TokenStore
-//! ```
-//!
-//! Three parts make the whole, and each is of use alone: [`AddTokenLayer`] puts the token on and never retries,
+//! Three parts of the layer are also useful alone: [`AddTokenLayer`] adds the token and never sends a request again,
 //! [`RefreshOnReject`] is a [`tower::retry::Policy`], and [`ReplayBody`] makes any body replayable up to a limit.
 //!
 //! # What it promises
 //!
-//! - *One flight*: however many requests need a token, one call gets it, and a caller who leaves does not abort it.
-//! - *By generation*: a late rejection of an old token never costs the new one.
-//! - *Fail-soft*: while the current token is usable, a failing refresh disturbs nobody; and nothing hammers a server that
-//!   fails, limits, or rejects all it issues.
-//! - *The caller's answer*: a request that can't be healed gets the server's own response, unread, with the reason, a
-//!   [`TokenError`], in its extensions.
+//! - *One refresh*: however many requests need a token, one refresh runs, and no caller can cancel it.
+//! - *By generation*: a late rejection of an old token does not affect the new one.
+//! - *Fail-soft*: while the current token is usable, a failing refresh disturbs no request. A server that fails, limits, or
+//!   rejects everything that it issues is not hammered.
+//! - *The caller's answer*: if a rejected request cannot be sent again, the caller gets the server's own response, unread,
+//!   with the reason, a [`TokenError`], in its extensions.
 //! - *Durable before visible*: a rotated refresh token is saved before its access token is used.
-//! - *Tokens stay home*: only https, or this machine; only the [`Origins`] allowed; never in a log, an error or `Debug`.
-//! - *Bounded*: answers, buffers, waits and retries have limits, with defaults and names.
+//! - *Tokens stay home*: only https or loopback, only the allowed [`Origins`]; never in logs, errors or `Debug`.
+//! - *Bounded*: responses, buffers, waits and retries have limits, each with a name and a default.
 //!
-//! What no client can promise: a server that takes each refresh token once may answer, and the answer may be lost on the
-//! way. Then the session is lost with it, unless the server grants some grace. The same refresh token is sent again at once,
-//! since that is the only chance; if it fails, the error says that a rotation was interrupted, and when. The documentation
-//! of [`store`] has all the windows in which a session can be lost, and what you can do about them.
+//! What no client can promise: a server that accepts each refresh token once may answer, and the answer may be lost on the
+//! way. Then the session is lost too, unless the server grants some grace. The same refresh token is sent again at once,
+//! because that is the only chance. If that fails, the error says that a rotation was interrupted, and when. The
+//! documentation of [`TokenStore`] lists all cases in which a session can be lost, and what you can do about them.
+//!
+//! # The way of a request
+//!
+//! For readers of the source: the files that a request passes, in order. Each knows those below it, and none above.
+//!
+//! A fresh token:
+//!
+//! | File | What happens |
+//! |---|---|
+//! | `middleware/bearer/service.rs` | `BearerAuth::call`: has the caller set an `Authorization`, or opted out? |
+//! | `origins.rs` | may the token go to this origin? |
+//! | `body/replay.rs`, `body/replay/shared.rs` | the body becomes replayable |
+//! | `middleware/bearer/attempt.rs` | `Retry` asks the policy for a snapshot of the head |
+//! | `middleware/bearer/send.rs` | `SendWithToken::call` |
+//! | `middleware/sending.rs` | adds the token and calls the inner service |
+//! | `cache/token_cache.rs` | reads the published token without a lock |
+//! | `cache/issued.rs` | the header value of this thread |
+//! | `freshness.rs`, `clock.rs` | fresh, due or expired? |
+//! | `challenge/classify.rs` | on the way back: does the response reject the token? |
+//!
+//! An expired token: `cache/token_cache.rs` finds no usable one and goes on to `cache/shared.rs`, which takes the lock;
+//! `cache/state.rs`, which starts a refresh or joins the running one; `cache/throttle.rs`, which says when it may start;
+//! `cache/refresh_task.rs`, which calls the source in a task; and `cache/waiter.rs`, which waits for its result. Back in
+//! `middleware/sending.rs`, the request gets the token and is sent.
+//!
+//! A rejected token: `middleware/bearer/send.rs` gets the response and reports the rejection to the cache, which goes the
+//! same way as for an expired token. `middleware/bearer/replay.rs` decides whether the request can be sent again. While
+//! `cache/waiter.rs` waits for the new token, `send.rs` holds the response unread. Then the policy in
+//! `middleware/bearer/attempt.rs` puts the new token and the body into the snapshot, `middleware/drain.rs` reads the rest of
+//! the rejected response, and `Retry` sends the snapshot on the way above, once.
 //!
 //! # Features
 //!
