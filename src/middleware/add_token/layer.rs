@@ -129,7 +129,7 @@ impl Guard {
             None => BearerChallenge.classify(head),
             Some(classifier) => classifier.classify(head),
         };
-        if !sent.proven && head.proves_token(verdict) {
+        if !sent.proven && verdict == Verdict::Accepted {
             self.cache.prove(sent.generation);
         }
         verdict == Verdict::Rejected
