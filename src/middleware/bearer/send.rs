@@ -17,7 +17,7 @@ use tower_service::Service;
 
 use super::attempt::{Attempt, Healed};
 use crate::{
-    body::{Kept, ReplayBody},
+    body::{BodySnapshot, ReplayBody},
     cache::{Generation, Replacement, Sent, Wait},
     error::{TokenError, TokenErrorKind},
     middleware::add_token::{AddToken, Authorizing, Guard},
@@ -73,7 +73,7 @@ where
             Attempt::First { mut request, scope } => {
                 let replay = Replay::Possible {
                     method: guard.replays.allow_method(request.method()),
-                    body: request.body().kept(),
+                    body: request.body().snapshot(),
                 };
                 let sending = match self.authorize.prepare(&mut request, scope) {
                     Ok(sent) => Authorizing::sent(self.get_mut().call(request), sent),
@@ -100,7 +100,7 @@ enum Replay<B> {
     /// It is one.
     This,
     /// If its method and body allow it.
-    Possible { method: bool, body: Kept<B> },
+    Possible { method: bool, body: BodySnapshot<B> },
 }
 
 pin_project! {
