@@ -5,7 +5,7 @@ mod support;
 use std::{future::Future, net::TcpListener, time::Duration};
 
 use http::{Request, Response, StatusCode};
-use support::{API, TOKEN_URL, assert_hides, failure, get, rejection, send, source};
+use support::{API, TOKEN_URL, assert_hides, failure, first_error, get, send, source};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 use tower_bearer::{
@@ -33,7 +33,7 @@ async fn met(fault: Fault) -> TokenError {
     let server = standard();
     server.fault_always(fault);
     let endpoint = OAuthClient::with_transport(TOKEN_URL, server).unwrap();
-    rejection(secretive(endpoint)).await
+    first_error(secretive(endpoint)).await
 }
 
 #[track_caller]
@@ -226,7 +226,7 @@ async fn an_endpoint_that_never_answers_is_given_up() {
         let server = standard();
         // Given up, tried once more, and given up again.
         server.fault_next(2, &fault);
-        let error = rejection(source(&server)).await;
+        let error = first_error(source(&server)).await;
         assert_eq!(since.elapsed().as_secs(), 60);
         let parts = ["POST https://login.example.com/token took longer than 30s"];
         assert_told(&error, TokenErrorKind::Timeout, &parts);
@@ -336,7 +336,7 @@ async fn an_answer_without_a_token_says_what_was_there_instead() {
     );
     let server = standard();
     server.fault(Fault::NoAccessToken);
-    let error = rejection(source(&server)).await;
+    let error = first_error(source(&server)).await;
     assert_told(&error, TokenErrorKind::InvalidResponse, &["access_token"]);
 }
 
@@ -350,7 +350,7 @@ async fn a_redirect_of_the_token_endpoint_is_not_followed() {
         };
         server.fault(fault);
         let endpoint = OAuthClient::with_transport(TOKEN_URL, server.clone()).unwrap();
-        let error = rejection(secretive(endpoint)).await;
+        let error = first_error(secretive(endpoint)).await;
         let status = format!("HTTP {code}");
         assert_told(&error, TokenErrorKind::InvalidResponse, &[&status]);
         assert_hides(&error, &["evil.example"]);

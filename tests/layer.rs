@@ -17,7 +17,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header::AUTHORIZATION};
 use http_body::{Body, Frame};
 use http_body_util::Full;
-use support::{API, Ask, TOKEN_URL, failure, get, order, reason, send, source, status, text};
+use support::{
+    API, FullRequest, TOKEN_URL, failure, get, order, reason, send, source, status, text,
+};
 use tokio::{
     sync::watch,
     task::{JoinSet, yield_now},
@@ -30,7 +32,7 @@ use tower_bearer::{
     AddTokenLayer, BearerAuthLayer, ClientAuth, OAuthClient, Origins, RefreshOnReject,
     RefreshTokenSource, ReplayBody, Token, TokenCache, TokenError, TokenErrorKind, TokenSource,
     source_fn,
-    testing::{AuthorizationServer, Dialect, Fault, ProtectedApi, ReplyBody, ReplyFuture},
+    testing::{AuthorizationServer, Dialect, Fault, ProtectedApi, ResponseBody, ResponseFuture},
 };
 use tower_test::mock;
 
@@ -76,7 +78,7 @@ async fn a_hundred_requests_whose_token_is_revoked_all_succeed_with_one_refresh(
         let request = order(&format!("order-{n}"), "a bicycle");
         sending.spawn(client.clone().oneshot(request));
     }
-    api.parked(100).await;
+    api.wait_for_held(100).await;
     server.revoke_access_tokens();
     api.release();
 
@@ -91,7 +93,7 @@ async fn a_hundred_requests_whose_token_is_revoked_all_succeed_with_one_refresh(
         "one for the first token, one for all"
     );
     assert_eq!((api.accepted(), api.rejected()), (101, 100));
-    assert!((0..100).all(|n| api.seen()[&format!("order-{n}")] == 2));
+    assert!((0..100).all(|n| api.attempts()[&format!("order-{n}")] == 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,7 +133,7 @@ async fn a_request_is_sent_at_most_twice() {
     let response = send(&client, order("rejected", "")).await.unwrap();
     assert_eq!(response.status(), 401);
     assert_eq!(reason(&response).kind(), TokenErrorKind::Rejected);
-    assert_eq!(api.seen()["rejected"], 2);
+    assert_eq!(api.attempts()["rejected"], 2);
     assert_eq!(server.refreshes(), 2, "the replay's rejection costs none");
 }
 
@@ -148,7 +150,7 @@ async fn what_cannot_be_replayed_flows_through_and_its_rejection_is_the_callers(
     let response = send(&client, order("too long", "123456789")).await.unwrap();
     assert_eq!(response.status(), 401);
     assert_eq!(reason(&response).kind(), TokenErrorKind::NotReplayed);
-    assert_eq!(api.seen()["too long"], 1);
+    assert_eq!(api.attempts()["too long"], 1);
 
     let response = send(&client, order("next", "123456789")).await.unwrap();
     assert_eq!(text(response).await, "123456789", "the token was replaced");
@@ -274,7 +276,10 @@ async fn a_clone_of_the_service_is_as_good_as_the_original() {
         server.revoke_access_tokens();
         let id = format!("healed-{n}");
         let response = send(client, order(&id, "a bell")).await.unwrap();
-        assert_eq!((response.status(), api.seen()[&id]), (StatusCode::OK, 2));
+        assert_eq!(
+            (response.status(), api.attempts()[&id]),
+            (StatusCode::OK, 2)
+        );
         assert_eq!(text(response).await, "a bell");
         assert_eq!(
             server.refreshes(),
@@ -334,7 +339,7 @@ async fn a_dropped_caller_does_not_abort_the_refresh() {
         4,
         "the rest of the first caller's refresh"
     );
-    assert_eq!((server.token_requests(), api.seen().len()), (1, 1));
+    assert_eq!((server.token_requests(), api.attempts().len()), (1, 1));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -431,7 +436,7 @@ async fn readiness_is_honoured_by_a_replay() {
 
 #[tokio::test(start_paused = true)]
 async fn authorize_honours_readiness_while_it_waits() {
-    let (inner, mut handle) = mock::pair::<Ask, Response<()>>();
+    let (inner, mut handle) = mock::pair::<FullRequest, Response<()>>();
     let mut client = AddTokenLayer::new(slow()).layer(inner);
     client.ready().await.unwrap();
     let sending = tokio::spawn(client.call(get(API)));
@@ -466,15 +471,15 @@ impl<B> Service<Request<B>> for Site
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    type Response = Response<ReplyBody>;
+    type Response = Response<ResponseBody>;
     type Error = BoxError;
-    type Future = ReplyFuture;
+    type Future = ResponseFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> ReplyFuture {
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
         if request.uri().path() == self.server.token_path() {
             self.server.call(request)
         } else {
@@ -603,7 +608,7 @@ async fn authorize_alone_puts_the_token_on_and_never_sends_twice() {
     assert_eq!(status(&client, order("first", "")).await, 200);
     server.revoke_access_tokens();
     assert_eq!(status(&client, order("rejected", "")).await, 401);
-    assert_eq!(api.seen()["rejected"], 1);
+    assert_eq!(api.attempts()["rejected"], 1);
     // But the rejection was noted.
     assert_eq!(status(&client, order("next", "")).await, 200);
     assert_eq!((server.refreshes(), api.received()), (2, 3));
@@ -614,7 +619,7 @@ async fn retry_and_authorize_composed_by_hand_heal_a_rejection() {
     let (server, api) = standard();
     let cache = TokenCache::new(source(&server));
     let client = ServiceBuilder::new()
-        .map_request(|request: Ask| request.map(|body| ReplayBody::new(body, 64 * 1024)))
+        .map_request(|request: FullRequest| request.map(|body| ReplayBody::new(body, 64 * 1024)))
         .retry(RefreshOnReject::new(cache.clone()))
         .layer(AddTokenLayer::from(cache))
         .service(api.clone());
@@ -622,12 +627,12 @@ async fn retry_and_authorize_composed_by_hand_heal_a_rejection() {
     server.revoke_access_tokens();
     let response = send(&client, order("healed", "a bell")).await.unwrap();
     assert_eq!(text(response).await, "a bell");
-    assert_eq!((server.refreshes(), api.seen()["healed"]), (2, 2));
+    assert_eq!((server.refreshes(), api.attempts()["healed"]), (2, 2));
 
     api.reject_all(true);
     let response = send(&client, order("rejected", "")).await.unwrap();
     assert_eq!(
-        (response.status(), api.seen()["rejected"]),
+        (response.status(), api.attempts()["rejected"]),
         (StatusCode::UNAUTHORIZED, 2)
     );
     assert_eq!(reason(&response).kind(), TokenErrorKind::Rejected);

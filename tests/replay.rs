@@ -30,7 +30,7 @@ use tower::{
 };
 use tower_bearer::{
     BearerAuthLayer, OAuthClient, RefreshTokenSource, ReplayBody, TokenCache, TokenErrorKind,
-    testing::{AuthorizationServer, Dialect, ReplyBody},
+    testing::{AuthorizationServer, Dialect, ResponseBody},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -82,7 +82,7 @@ async fn cost_of_rejections(replays: i64, at_once: bool, pause: Duration) -> (us
         count.fetch_add(1, Ordering::SeqCst);
         ready(Ok::<_, Infallible>(status(StatusCode::UNAUTHORIZED)))
     });
-    let source = Numbered::default().floor(SECOND);
+    let source = Numbered::default().min_interval(SECOND);
     let layer = BearerAuthLayer::new(source.clone()).replay_budget(Fixed::of(replays));
     let service = layer.layer(rejecting);
     let mut running = JoinSet::new();
@@ -138,7 +138,7 @@ async fn many_rejections_of_one_token_are_all_healed_by_one_other() {
             Ok::<_, Infallible>(status(code))
         }
     });
-    let source = Numbered::default().floor(SECOND);
+    let source = Numbered::default().min_interval(SECOND);
     let service = BearerAuthLayer::new(source.clone()).layer(api);
     service.clone().oneshot(get()).await.unwrap();
     let running: JoinSet<_> = (0..1_000).map(|_| service.clone().oneshot(get())).collect();
@@ -244,7 +244,7 @@ fn slow_to_reject(
 
 #[tokio::test(start_paused = true)]
 async fn a_replay_goes_with_the_token_it_was_held_for_even_if_that_dies_meanwhile() {
-    let source = Numbered::default().floor(SECOND);
+    let source = Numbered::default().min_interval(SECOND);
     let cache = TokenCache::new(source.clone());
     let seen = Arc::new(Mutex::new(Vec::new()));
     // Accepted once, so that its rejection isn't the second in a row.
@@ -320,7 +320,7 @@ impl std::error::Error for Broken {}
 /// A token endpoint and an API behind one client that takes one request at a time, each for a second.
 fn one_at_a_time(
     server: &AuthorizationServer,
-) -> impl Service<Request<Boxed>, Response = Response<ReplyBody>, Error = BoxError, Future: Send>
+) -> impl Service<Request<Boxed>, Response = Response<ResponseBody>, Error = BoxError, Future: Send>
 + Clone
 + Send
 + Sync
@@ -436,7 +436,7 @@ async fn what_waits_or_has_failed_reserves_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_the_new_token_reserves_nothing() {
-    let source = Numbered::default().floor(SECOND * 10);
+    let source = Numbered::default().min_interval(SECOND * 10);
     let inner = ServiceBuilder::new()
         .concurrency_limit(1)
         .service(service_fn(|request: Request<ReplayBody<Full<Bytes>>>| {
@@ -680,7 +680,7 @@ fn taking(
 #[tokio::test(start_paused = true)]
 async fn rejections_that_are_healed_go_on_being_healed_whatever_is_answered_then() {
     let number = Arc::new(AtomicUsize::new(1));
-    let source = Numbered::default().floor(SECOND);
+    let source = Numbered::default().min_interval(SECOND);
     let layer = BearerAuthLayer::new(source).replay_budget(Fixed::of(1));
     // Never a success that would prove a token.
     let service = layer.layer(taking(number.clone(), StatusCode::NOT_FOUND));
@@ -694,7 +694,7 @@ async fn rejections_that_are_healed_go_on_being_healed_whatever_is_answered_then
 
 #[tokio::test(start_paused = true)]
 async fn what_can_never_be_sent_again_is_handed_back_at_once() {
-    let source = Numbered::default().floor(SECOND * 10);
+    let source = Numbered::default().min_interval(SECOND * 10);
     let layer = BearerAuthLayer::new(source).replay_limit(3);
     let service = layer.layer(taking(Arc::new(AtomicUsize::new(2)), StatusCode::OK));
     let start = Instant::now();

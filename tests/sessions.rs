@@ -630,12 +630,12 @@ mod clocks {
 
     #[tokio::test(start_paused = true)]
     async fn a_server_whose_clock_is_an_hour_off_is_understood() {
-        use tower_bearer::{BodyFormat, testing::Printed};
+        use tower_bearer::{BodyFormat, testing::NumberFormat};
         for skew in [3_600, -3_600] {
             let server = AuthorizationServer::new(Dialect::Xoxoday)
                 .access_lifetime(Duration::from_secs(900))
-                .expires_in(Printed::Absent)
-                .expiry(Printed::Text)
+                .expires_in_format(NumberFormat::Omitted)
+                .expiry_format(NumberFormat::String)
                 .skew(skew);
             let id = AuthorizationServer::CLIENT_ID;
             let secret = AuthorizationServer::CLIENT_SECRET;

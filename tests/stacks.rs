@@ -11,7 +11,7 @@ use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Full;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use support::{Ask, order, source, text};
+use support::{FullRequest, order, source, text};
 use tower::{
     BoxError, Layer, Service, ServiceBuilder, ServiceExt,
     balance::p2c::Balance,
@@ -41,7 +41,9 @@ const ORDER: &str = "a bicycle, a bicycle, a bicycle, a bicycle, a bicycle, and 
 /// A request goes through `stack`, and another whose token has been revoked.
 async fn heals<S, B>(stack: impl FnOnce(BearerAuthLayer, ProtectedApi) -> S)
 where
-    S: Service<Ask, Response = Response<B>, Error: Into<BoxError>, Future: Send> + Send + 'static,
+    S: Service<FullRequest, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        + Send
+        + 'static,
     B: Body<Error: std::fmt::Debug>,
 {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
@@ -226,7 +228,7 @@ async fn above_a_balance() {
 async fn below_a_balance() {
     heals(|bearer, api| {
         let apis = [api.clone(), api].map(|api| Constant::new(bearer.layer(api), 1));
-        Balance::new(ServiceList::new::<Ask>(apis))
+        Balance::new(ServiceList::new::<FullRequest>(apis))
     })
     .await;
 }
@@ -407,8 +409,8 @@ struct Ledger {
     session: TokenCache,
     orders: BearerAuth<Client<HttpConnector, ReplayBody<Full<Bytes>>>>,
     uploads: AddToken<Client<HttpConnector, AxumBody>>,
-    outbound: BearerAuth<BoxCloneSyncService<Ask, Response<AxumBody>, BoxError>>,
-    last: Option<BearerAuthFuture<ProtectedApi, Full<Bytes>, tower_bearer::testing::ReplyBody>>,
+    outbound: BearerAuth<BoxCloneSyncService<FullRequest, Response<AxumBody>, BoxError>>,
+    last: Option<BearerAuthFuture<ProtectedApi, Full<Bytes>, tower_bearer::testing::ResponseBody>>,
 }
 
 fn everywhere<T: Clone + Send + Sync + Unpin + std::fmt::Debug + 'static>() {}

@@ -28,7 +28,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use support::{Ask, text};
+use support::{FullRequest, text};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_rustls::{
     TlsAcceptor,
@@ -45,7 +45,7 @@ use tower::{
 use tower_bearer::{
     BearerAuthLayer, ClientAuth, OAuthClient, Origins, RefreshTokenSource, ReplayBody,
     ReqwestTransport, Schedule, TokenCache, TokenError,
-    testing::{AuthorizationServer, Dialect, ProtectedApi, ReplyBody},
+    testing::{AuthorizationServer, Dialect, ProtectedApi, ResponseBody},
 };
 
 /// No loopback name, so that nothing but https will do.
@@ -157,7 +157,7 @@ impl Site {
 
     async fn serve(config: ServerConfig, service: impl InMemory) -> Self {
         let service = service
-            .map_response(|response: Response<ReplyBody>| response.map(Cut::not))
+            .map_response(|response: Response<ResponseBody>| response.map(Cut::not))
             .map_err(io::Error::other);
         Self::open(config, BoxCloneService::new(service), || true).await
     }
@@ -170,7 +170,7 @@ impl Site {
 trait InMemory:
     Service<
         Request<hyper::body::Incoming>,
-        Response = Response<ReplyBody>,
+        Response = Response<ResponseBody>,
         Error = BoxError,
         Future: Send,
     > + Clone
@@ -184,13 +184,13 @@ impl InMemory for ProtectedApi {}
 
 /// The body of an answer, whose connection may break in the middle of it.
 struct Cut {
-    inner: ReplyBody,
+    inner: ResponseBody,
     /// How often it is still polled before that: for a frame, and while what there is is sent.
     after: Option<usize>,
 }
 
 impl Cut {
-    fn not(inner: ReplyBody) -> Self {
+    fn not(inner: ResponseBody) -> Self {
         Self { inner, after: None }
     }
 }
@@ -221,7 +221,7 @@ impl Body for Cut {
 // ---------------------------------------------------------------------------------------------------------------------
 // The clients.
 
-type Http = BoxCloneSyncService<Ask, Response<Received>, BoxError>;
+type Http = BoxCloneSyncService<FullRequest, Response<Received>, BoxError>;
 type Received = http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>;
 
 #[derive(Clone, Copy, Debug)]
@@ -314,12 +314,12 @@ fn session(kind: Kind, config: &ClientConfig, server: &AuthorizationServer, toke
         }
         Kind::Reqwest => {
             let client = bearer.layer(reqwest(config.clone()));
-            BoxCloneSyncService::new(ServiceExt::<Ask>::map_response(client, received))
+            BoxCloneSyncService::new(ServiceExt::<FullRequest>::map_response(client, received))
         }
     }
 }
 
-fn order(url: &str, id: &str) -> Ask {
+fn order(url: &str, id: &str) -> FullRequest {
     Request::post(url)
         .header("x-request-id", id)
         .body(Full::from("a bicycle"))

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, header::AUTHORIZATION};
 use http_body_util::Full;
 use serde_json::{Value, json};
-use support::{assert_hides, get, reason, rejection, status, two_tokens};
+use support::{assert_hides, first_error, get, reason, status, two_tokens};
 use tower::Layer;
 use tower_bearer::{
     BearerAuthLayer, BodyFormat, Clock, ExchangeTokenSource, MemoryStore, Origins,
@@ -120,7 +120,7 @@ async fn the_exchange_token_is_percent_encoded_and_the_e_mail_stands_alone() {
     server.fault_always(Fault::Status(StatusCode::BAD_GATEWAY));
     let exchange_token = "7jQy/v0HjX+cw+nHtyJs/LfGz==";
     let source = Winbooks::new(WINBOOKS, "tram@example.be", exchange_token);
-    let error = rejection(source.build_with(server.clone()).unwrap()).await;
+    let error = first_error(source.build_with(server.clone()).unwrap()).await;
     assert_hides(&error, &[exchange_token, "tram@example.be"]);
 
     let request = &server.requests()[0];
@@ -197,7 +197,7 @@ async fn a_winbooks_host_may_carry_a_path() {
         "https://prd.winbooksapis.be/wow/v2",
         " https://PRD.winbooksapis.be:443/wow/v2 ",
     ] {
-        let server = winbooks().prefix("/wow/v2");
+        let server = winbooks().path_prefix("/wow/v2");
         let source = Winbooks::new(host, EMAIL, server.issue_exchange_token());
         let source = source.build_with(server.clone()).unwrap();
         let client = BearerAuthLayer::new(source).layer(server.api());
@@ -308,7 +308,7 @@ async fn a_bare_400_of_two_ba_means_that_the_user_must_log_in() {
     let source = TwoBa::new(ID, SECRET, server.issue_refresh_token());
     let source = source.build_with(server.clone()).unwrap();
     server.fault(Fault::Status(StatusCode::BAD_REQUEST));
-    let error = rejection(source).await;
+    let error = first_error(source).await;
     assert_eq!(error.kind(), TokenErrorKind::ReauthRequired);
     assert_eq!(error.status(), Some(StatusCode::BAD_REQUEST));
     assert!(
@@ -458,7 +458,7 @@ async fn what_ends_a_xoxoday_session_says_that_the_dashboard_is_needed() {
         let server = xoxoday();
         server.fault_always(Fault::raw(status, JSON, body));
         let source = Xoxoday::new(ID, SECRET, server.issue_refresh_token());
-        let error = rejection(source.build_with(server).unwrap()).await;
+        let error = first_error(source.build_with(server).unwrap()).await;
         assert_eq!(error.kind(), TokenErrorKind::ReauthRequired, "{body}");
         assert!(
             error
@@ -482,7 +482,7 @@ async fn what_xoxoday_prints_about_its_limit_is_understood_though_it_is_no_json(
         let server = xoxoday();
         server.fault(Fault::raw(StatusCode::BAD_REQUEST, JSON, body));
         let source = Xoxoday::new(ID, SECRET, server.issue_refresh_token());
-        let error = rejection(source.build_with(server).unwrap()).await;
+        let error = first_error(source.build_with(server).unwrap()).await;
         assert_eq!(error.kind(), TokenErrorKind::RateLimited, "{body}");
         assert_eq!(error.retry_after(), wait, "{body}");
     }

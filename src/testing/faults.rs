@@ -30,9 +30,9 @@ use super::{
 /// server.fault(Fault::Html(StatusCode::BAD_GATEWAY));
 /// server.fault(Fault::DropBeforeCommit);
 ///
-/// let ask = || Request::post("/OAuth/Token").body(String::new()).unwrap();
-/// assert_eq!(server.clone().oneshot(ask()).await?.status(), 502);
-/// assert!(server.clone().oneshot(ask()).await.is_err());
+/// let request = || Request::post("/OAuth/Token").body(String::new()).unwrap();
+/// assert_eq!(server.clone().oneshot(request()).await?.status(), 502);
+/// assert!(server.clone().oneshot(request()).await.is_err());
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]

@@ -185,7 +185,7 @@ impl Drop for Lease {
     }
 }
 
-/// What the suite says about a store with `flaw`; nothing if it is content. Who waits for ever is expected of, too.
+/// What the suite reports about a store with `flaw`, if anything. A suite that never ends is reported, too.
 async fn report(flaw: Flaw) -> Option<String> {
     let session = (flaw == Flaw::NotEmpty).then(|| sample_session(1, "left"));
     let stored = Arc::new(Mutex::new(session));
