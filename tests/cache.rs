@@ -86,7 +86,10 @@ impl TokenSource for Numbered {
         } else {
             sleep(takes).await;
         }
-        assert!(!self.0.panics.load(Ordering::SeqCst), "the source was set to panic");
+        assert!(
+            !self.0.panics.load(Ordering::SeqCst),
+            "the source was set to panic"
+        );
         if let Some(error) = self.0.fails.lock().unwrap().clone() {
             return Err(error);
         }
