@@ -119,11 +119,11 @@ fn clock() -> Clock {
     Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
 }
 
-fn down() -> TokenError {
+fn server_error() -> TokenError {
     TokenError::new(TokenErrorKind::Server, "down")
 }
 
-fn dead() -> TokenError {
+fn final_error() -> TokenError {
     TokenError::new(TokenErrorKind::ReauthRequired, "log in again")
 }
 
@@ -167,7 +167,7 @@ mod one_refresh {
     #[tokio::test(start_paused = true)]
     async fn ten_thousand_callers_share_one_failure() {
         let source = Numbered::living(900).takes(SECOND);
-        source.fail(down().with_source(std::io::Error::other("the cause")));
+        source.fail(server_error().with_source(std::io::Error::other("the cause")));
         let cache = source.cache().build();
         let mut callers = JoinSet::new();
         for _ in 0..10_000 {
@@ -206,7 +206,7 @@ mod one_refresh {
         let source = Numbered::living(900).takes(Duration::from_millis(rng.u64(1..50)));
         let fails = rng.bool();
         if fails {
-            source.fail(dead());
+            source.fail(final_error());
         }
         let cache = source.cache().build();
         let mut callers: VecDeque<_> = (0..rng.usize(1..12))
@@ -556,7 +556,7 @@ mod generations {
         let cache = source.cache().build();
         let a = cache.token().await.unwrap();
         sleep(5 * SECOND).await;
-        source.fail(down());
+        source.fail(server_error());
         cache.reject(&a);
         assert_eq!(
             cache.token().await.unwrap_err().kind(),
@@ -605,7 +605,7 @@ mod fail_soft {
         cache.token().await.unwrap();
         // The window opens between 5 minutes and 1 minute before the end.
         advance(Duration::from_secs(3_600 - 310)).await;
-        source.fail(down());
+        source.fail(server_error());
         let (mut failed, mut first_failure) = (0, None);
         for second in 0..600 {
             if cache.token().await.is_err() {
@@ -641,7 +641,7 @@ mod fail_soft {
         let source = Numbered::living(900);
         let cache = source.cache().build();
         cache.token().await.unwrap();
-        source.fail(dead());
+        source.fail(final_error());
         advance(Duration::from_secs(880)).await;
         cache.token().await.unwrap();
         run_ready_tasks().await;
@@ -665,7 +665,7 @@ mod fail_soft {
         let cache = source.cache().build();
         cache.token().await.unwrap();
         sleep(2 * SECOND).await;
-        source.fail(down());
+        source.fail(server_error());
         cache.refresh().await.unwrap_err();
         assert_eq!(secret(&cache.token().await.unwrap()), "token-1");
         source.fail(None);
@@ -680,7 +680,7 @@ mod throttling {
     #[tokio::test(start_paused = true)]
     async fn a_final_failure_is_returned_at_once_without_a_call() {
         let source = Numbered::default();
-        source.fail(dead());
+        source.fail(final_error());
         let cache = source.cache().build();
         for _ in 0..1_000 {
             let error = cache.token().await.unwrap_err();
@@ -695,7 +695,7 @@ mod throttling {
     #[tokio::test(start_paused = true)]
     async fn a_reset_or_a_changed_source_ends_a_final_failure() {
         let source = Numbered::default();
-        source.fail(dead());
+        source.fail(final_error());
         let cache = source.cache().build();
         cache.token().await.unwrap_err();
         source.fail(None);
@@ -705,7 +705,7 @@ mod throttling {
         assert_eq!(secret(&cache.token().await.unwrap()), "token-2");
 
         let source = Numbered::default();
-        source.fail(dead());
+        source.fail(final_error());
         let cache = source.cache().build();
         cache.token().await.unwrap_err();
         source.fail(None);
@@ -937,7 +937,7 @@ mod background_refresh_task {
         let source = background_source(900);
         let cache = source.cache().build();
         sleep(SECOND).await;
-        source.fail(down());
+        source.fail(server_error());
         sleep(Duration::from_secs(7_200)).await;
         assert!(cache.peek().is_none());
         assert!(
@@ -1015,7 +1015,7 @@ mod status {
         );
         assert!(status.expires_at.is_some());
 
-        source.fail(down());
+        source.fail(server_error());
         advance(Duration::from_secs(2)).await;
         cache.refresh().await.unwrap_err();
         changes.changed().await.unwrap();
@@ -1088,7 +1088,7 @@ mod model {
             match step {
                 Step::Pass(seconds) => sleep(Duration::from_secs(seconds)).await,
                 Step::Break(breaks) => {
-                    source.fail(breaks.then(down));
+                    source.fail(breaks.then(server_error));
                     if breaks || !working {
                         broke_at = Some(Instant::now());
                     }

@@ -28,10 +28,10 @@ const SECOND: Duration = Duration::from_secs(1);
 fn clock() -> Clock {
     Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
 }
-fn down() -> TokenError {
+fn server_error() -> TokenError {
     TokenError::new(TokenErrorKind::Server, "down")
 }
-fn dead() -> TokenError {
+fn final_error() -> TokenError {
     TokenError::new(TokenErrorKind::ReauthRequired, "log in again")
 }
 fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
@@ -334,7 +334,7 @@ mod cache {
             r2.lock().unwrap().push(was_rejected);
             async move {
                 match call {
-                    1 => Err(down()),
+                    1 => Err(server_error()),
                     _ if was_rejected => Token::new("new"),
                     _ => Token::new("old"),
                 }
@@ -369,7 +369,7 @@ mod cache {
         let n2 = n.clone();
         let cache = TokenCache::builder(source_fn(move |_| {
             n2.fetch_add(1, Ordering::SeqCst);
-            async { Err(down().with_retry_after(Duration::MAX)) }
+            async { Err(server_error().with_retry_after(Duration::MAX)) }
         }))
         .clock(clock())
         .build();
@@ -410,7 +410,7 @@ mod cache {
         async fn token(&self, _: TokenContext) -> Result<Token, TokenError> {
             let n = self.calls.fetch_add(1, Ordering::SeqCst);
             if self.fail.load(Ordering::SeqCst) {
-                return Err(dead());
+                return Err(final_error());
             }
             Ok(Token::new(format!("t{n}"))?.expires_in(Duration::from_secs(900)))
         }
@@ -800,7 +800,7 @@ async fn a_source_with_its_own_cache_gets_the_rejected_token_even_if_called_rare
         async move {
             sleep(Duration::from_millis(200)).await;
             match call {
-                1 => Err(down()),
+                1 => Err(server_error()),
                 _ if was_rejected => Token::new("new"),
                 _ => Token::new("old"),
             }

@@ -177,7 +177,7 @@ impl Servers {
     fn start(&self, size: usize, config: &WorkerConfig) -> Fleet {
         let revocations = Arc::clone(&self.revocations);
         Fleet::start(ENTRY, size, config.clone(), move |id| {
-            revocations.dropped(id)
+            revocations.dropped(id);
         })
     }
 

@@ -1,5 +1,5 @@
-//! The layer above and below the others of a Tower stack: that each order compiles, its services and futures can be is_send
-//! to other threads, and a request goes through whose token is rejected on the way.
+//! The layer above and below other layers of a Tower stack: each order compiles, services and futures are `Send`, and a
+//! request whose token is rejected is replayed.
 
 mod support;
 

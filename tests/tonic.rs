@@ -46,8 +46,8 @@ async fn echo(server: &AuthorizationServer, delay: Duration) -> Served {
     testing::serve(service).await.unwrap()
 }
 
-fn channel(served: &Served) -> Channel {
-    Endpoint::from_shared(served.url()).unwrap().connect_lazy()
+fn channel(running: &Served) -> Channel {
+    Endpoint::from_shared(running.url()).unwrap().connect_lazy()
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ async fn a_thousand_calls_over_four_channels_succeed_with_tokens_revoked_every_5
     const AT_ONCE: usize = 40;
 
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    let served = echo(&server, Duration::from_millis(20)).await;
+    let running = echo(&server, Duration::from_millis(20)).await;
     let session = TokenCache::builder(source(&server))
         .schedule(Schedule::default().min_interval(Duration::from_millis(1)))
         .build();
@@ -184,8 +184,8 @@ async fn a_thousand_calls_over_four_channels_succeed_with_tokens_revoked_every_5
                 .layer(BearerAuthLayer::from(session.clone()))
                 .layer(tracker.clone())
                 .map_request(|request: Request<ReplayBody<Body>>| request.map(Body::new))
-                .service(channel(&served));
-            EchoClient::with_origin(stack, served.url().parse().unwrap())
+                .service(channel(&running));
+            EchoClient::with_origin(stack, running.url().parse().unwrap())
         })
         .collect();
 
@@ -227,7 +227,7 @@ async fn a_thousand_calls_over_four_channels_succeed_with_tokens_revoked_every_5
 
     let (revoked, refreshes) = (revoked.load(Ordering::SeqCst), server.refreshes());
     assert!(done.load(Ordering::SeqCst) >= CALLS);
-    assert_eq!(served.connections(), CHANNELS);
+    assert_eq!(running.connections(), CHANNELS);
     // One for the first token, and one for each revocation. The last revocation may not have affected any call.
     assert!(
         (revoked..=revoked + 1).contains(&refreshes),
@@ -242,7 +242,7 @@ async fn a_thousand_calls_over_four_channels_succeed_with_tokens_revoked_every_5
 #[tokio::test]
 async fn after_a_stream_is_cut_off_for_its_token_the_next_call_has_a_new_one() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    let served = echo(&server, Duration::ZERO).await;
+    let running = echo(&server, Duration::ZERO).await;
     let session = TokenCache::builder(source(&server))
         .schedule(Schedule::default().min_interval(Duration::ZERO))
         .build();
@@ -250,8 +250,8 @@ async fn after_a_stream_is_cut_off_for_its_token_the_next_call_has_a_new_one() {
         .layer(BearerAuthLayer::from(session.clone()))
         .layer(RejectOnTrailersLayer::new(session.clone()))
         .map_request(|request: Request<ReplayBody<Body>>| request.map(Body::new))
-        .service(channel(&served));
-    let client = EchoClient::with_origin(stack, served.url().parse().unwrap());
+        .service(channel(&running));
+    let client = EchoClient::with_origin(stack, running.url().parse().unwrap());
 
     let mut words = client.split(&format!("one two {CUT}")).await.unwrap();
     assert_eq!(words.message().await.unwrap().as_deref(), Some("one"));
@@ -271,14 +271,14 @@ async fn after_a_stream_is_cut_off_for_its_token_the_next_call_has_a_new_one() {
 /// The status of a call without a token. `mapped`: with the error mapping of the README above the layer.
 async fn failure(kind: TokenErrorKind, mapped: bool) -> Status {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    let served = echo(&server, Duration::ZERO).await;
+    let running = echo(&server, Duration::ZERO).await;
     let source = source_fn(move |_| async move { Err(TokenError::new(kind, "no token")) });
     let stack = ServiceBuilder::new()
         .map_err(move |error: BoxError| if mapped { status(error) } else { error })
         .layer(BearerAuthLayer::new(source))
         .map_request(|request: Request<ReplayBody<Body>>| request.map(Body::new))
-        .service(channel(&served));
-    let client = EchoClient::with_origin(stack, served.url().parse().unwrap());
+        .service(channel(&running));
+    let client = EchoClient::with_origin(stack, running.url().parse().unwrap());
     client.say("hello").await.unwrap_err()
 }
 

@@ -204,8 +204,8 @@ async fn a_winbooks_host_may_have_a_path() {
         // The token is sent to any path of the host.
         let url = "https://prd.winbooksapis.be/wow/v2/app/Customers";
         assert_eq!(status(&client, get(url)).await, 200, "{host}");
-        let asked = &server.requests()[0].uri;
-        assert_eq!(asked, "https://prd.winbooksapis.be/wow/v2/OAuth20/Token");
+        let uri = &server.requests()[0].uri;
+        assert_eq!(uri, "https://prd.winbooksapis.be/wow/v2/OAuth20/Token");
     }
 }
 

@@ -12,7 +12,7 @@ use super::rules::{Invalid, Issued, Limit, Rules};
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     issued: u64,
-    sessions: Vec<Session>,
+    all: Vec<Session>,
     access: HashMap<String, Access>,
     refresh: HashMap<String, Refresh>,
     /// The exchange tokens, and whether each was used.
@@ -95,10 +95,10 @@ impl Sessions {
 
     pub(super) fn client_credentials(&mut self, rules: &Rules, now: SystemTime) -> Issued {
         let session = match self.client {
-            Some(session) if !self.sessions[session].revoked => session,
-            _ => *self.client.insert(self.sessions.len()),
+            Some(session) if !self.all[session].revoked => session,
+            _ => *self.client.insert(self.all.len()),
         };
-        if session == self.sessions.len() {
+        if session == self.all.len() {
             self.add_session();
         }
         let access = self.issue_access(session, rules, now);
@@ -113,7 +113,7 @@ impl Sessions {
     ) -> Result<Issued, Invalid> {
         let known = self.refresh.get(token).ok_or(Invalid::Unknown)?;
         let (session, replaced) = (known.session, known.replaced);
-        if self.sessions[session].revoked {
+        if self.all[session].revoked {
             return Err(Invalid::Revoked);
         }
         if is_past(known.expires, now) {
@@ -123,11 +123,11 @@ impl Sessions {
             if !rules.detect_reuse {
                 return Err(Invalid::Spent);
             }
-            self.sessions[session].revoked = true;
+            self.all[session].revoked = true;
             return Err(Invalid::Reused);
         }
         if let Some(limit) = &rules.limit
-            && self.sessions[session].exceeds(limit, now)
+            && self.all[session].exceeds(limit, now)
         {
             self.revoke_access_of(session);
             return Err(Invalid::Limited);
@@ -152,7 +152,7 @@ impl Sessions {
 
     pub(super) fn check(&self, token: &str, now: SystemTime) -> Result<(), Invalid> {
         let known = self.access.get(token).ok_or(Invalid::Unknown)?;
-        if known.revoked || self.sessions[known.session].revoked {
+        if known.revoked || self.all[known.session].revoked {
             Err(Invalid::Revoked)
         } else if is_past(known.expires, now) {
             Err(Invalid::Expired)
@@ -180,11 +180,11 @@ impl Sessions {
         let Some(session) = by_refresh.or_else(by_access) else {
             return false;
         };
-        !std::mem::replace(&mut self.sessions[session].revoked, true)
+        !std::mem::replace(&mut self.all[session].revoked, true)
     }
 
     pub(super) fn revoke_sessions(&mut self) {
-        self.sessions
+        self.all
             .iter_mut()
             .for_each(|session| session.revoked = true);
     }
@@ -195,7 +195,7 @@ impl Sessions {
 
     /// How many sessions have a valid access token or refresh token.
     pub(super) fn live(&self, rules: &Rules, now: SystemTime) -> usize {
-        let mut live = vec![false; self.sessions.len()];
+        let mut live = vec![false; self.all.len()];
         for token in self.access.values() {
             live[token.session] |= !token.revoked && !is_past(token.expires, now);
         }
@@ -206,14 +206,14 @@ impl Sessions {
             live[token.session] |= !spent && !is_past(token.expires, now);
         }
         live.iter()
-            .zip(&self.sessions)
+            .zip(&self.all)
             .filter(|(live, session)| **live && !session.revoked)
             .count()
     }
 
     fn add_session(&mut self) -> usize {
-        self.sessions.push(Session::default());
-        self.sessions.len() - 1
+        self.all.push(Session::default());
+        self.all.len() - 1
     }
 
     fn revoke_access_of(&mut self, session: usize) {

@@ -196,7 +196,7 @@ async fn run_tasks(config: WorkerConfig, stop: Arc<AtomicBool>) {
     });
     let mut tasks = JoinSet::new();
     for task in 0..worker.config.tasks {
-        tasks.spawn(Arc::clone(&worker).ask(session.clone(), task));
+        tasks.spawn(Arc::clone(&worker).send_requests(session.clone(), task));
     }
     tasks.join_all().await;
     let status = session.status();
@@ -221,7 +221,7 @@ fn send_report(report: &Report) {
 
 impl Worker {
     /// Sends one request after the other.
-    async fn ask(self: Arc<Self>, session: TokenCache, task: usize) {
+    async fn send_requests(self: Arc<Self>, session: TokenCache, task: usize) {
         let client = Client::builder(TokioExecutor::new()).build_http();
         let client = BearerAuthLayer::from(session).layer(client);
         for n in 0.. {

@@ -4,8 +4,8 @@ fn client() -> Client<HttpConnector, Full<Bytes>> {
     Client::builder(TokioExecutor::new()).build_http()
 }
 
-fn at(served: &Served, mut request: TokenRequest) -> TokenRequest {
-    let uri = format!("{}{}", served.url(), request.uri().path());
+fn at(running: &Served, mut request: TokenRequest) -> TokenRequest {
+    let uri = format!("{}{}", running.url(), request.uri().path());
     *request.uri_mut() = uri.parse().unwrap();
     request
 }
@@ -37,20 +37,20 @@ async fn both_servers_work_over_real_connections() {
 #[tokio::test]
 async fn an_error_of_the_service_closes_the_connection() {
     let server = AuthorizationServer::new(Dialect::TwoBa);
-    let served = serve(server.clone()).await.unwrap();
+    let running = serve(server.clone()).await.unwrap();
     let token = server.issue_refresh_token();
     server.fault(Fault::DropReplyAfterCommit);
-    let request = || at(&served, refresh(Dialect::TwoBa, &token));
+    let request = || at(&running, refresh(Dialect::TwoBa, &token));
     assert!(client().request(request()).await.is_err());
     assert_eq!(server.refreshes(), 1);
     assert_eq!(client().request(request()).await.unwrap().status(), 400);
-    assert_eq!(served.connections(), 2);
+    assert_eq!(running.connections(), 2);
 }
 
 #[tokio::test]
 async fn http_2_works_without_tls() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    let served = serve(
+    let running = serve(
         server
             .api()
             .rejection_response(RejectionResponse::GrpcUnauthenticated),
@@ -60,7 +60,7 @@ async fn http_2_works_without_tls() {
     let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new())
         .http2_only(true)
         .build_http();
-    let request = at(&served, call(&server.issue_access_token()));
+    let request = at(&running, call(&server.issue_access_token()));
     let response = client.request(request).await.unwrap();
     assert_eq!(response.version(), http::Version::HTTP_2);
     let body = response.into_body().collect().await.unwrap();
@@ -71,12 +71,12 @@ async fn http_2_works_without_tls() {
 async fn dropping_the_handle_stops_the_server() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
     let api = server.api();
-    let served = serve(api.clone()).await.unwrap();
+    let running = serve(api.clone()).await.unwrap();
     api.hold();
-    let waiting = tokio::spawn(client().request(at(&served, call("at-none"))));
+    let waiting = tokio::spawn(client().request(at(&running, call("at-none"))));
     api.wait_for_held(1).await;
-    let addr = served.addr();
-    drop(served);
+    let addr = running.addr();
+    drop(running);
     assert!(waiting.await.unwrap().is_err());
     assert!(tokio::net::TcpStream::connect(addr).await.is_err());
 }
