@@ -110,7 +110,7 @@ async fn show() -> Result<(), BoxError> {
     let mut sending: JoinSet<_> = (0..IN_FLIGHT)
         .map(|n| send(format!("under-way-{n}")))
         .collect();
-    api.parked(IN_FLIGHT).await;
+    api.wait_for_held(IN_FLIGHT).await;
     server.revoke_access_tokens();
     api.release();
     let mut answers = Vec::new();
@@ -193,7 +193,7 @@ impl<'a> Table<'a> {
         let [before, under_way] = &self.rows[..] else {
             return Err("there should be two rows".into());
         };
-        let often = self.api.seen().into_values().max().unwrap_or_default();
+        let often = self.api.attempts().into_values().max().unwrap_or_default();
         let promises = [
             (
                 before.ok == BEFORE,

@@ -74,7 +74,7 @@
 //! |---|---|
 //! | `middleware/bearer/service.rs` | `BearerAuth::call`: has the caller set an `Authorization`, or opted out? |
 //! | `origins.rs` | may the token go to this origin? |
-//! | `body/replay.rs`, `body/replay/shared.rs` | the body becomes replayable |
+//! | `body/replay/body.rs`, `body/replay/shared.rs` | the body becomes replayable |
 //! | `middleware/bearer/attempt.rs` | `Retry` asks the policy for a snapshot of the head |
 //! | `middleware/bearer/send.rs` | `SendWithToken::call` |
 //! | `middleware/sending.rs` | adds the token and calls the inner service |

@@ -1,5 +1,5 @@
-//! What the layers allocate for a request while the token is good, what a replayable body costs beside what it holds, and
-//! what listening for trailers costs.
+//! The number of allocations: of a request with a fresh token, of a replayable body besides its data, and of a response
+//! with trailers.
 
 use allocation_counter::measure;
 use bytes::Bytes;
@@ -29,8 +29,8 @@ where
     }
 }
 
-/// Allocations of a request through `layer`, beside those of making and dropping it.
-fn of_a_request<L, B>(layer: &L, body: &B, values: usize) -> u64
+/// The allocations of a request through `layer`, without those of creating and dropping the request.
+fn allocations_per_request<L, B>(layer: &L, body: &B, values: usize) -> u64
 where
     L: Layer<Api>,
     L::Service: Service<Request<B>, Response = Response<Empty<Bytes>>>,
@@ -40,7 +40,7 @@ where
     let mut request = Request::post("https://api.example.com/v1/orders?id=42")
         .body(body.clone())
         .unwrap();
-    // With room for one more: where a map happens to grow is not what is counted.
+    // Room for one more header, so that the growth of the map is not counted.
     request.headers_mut().reserve(40);
     for number in 0..20 {
         let name = HeaderName::try_from(format!("x-header-{number}")).unwrap();
@@ -56,7 +56,7 @@ where
     cost.count_total
 }
 
-/// Takes a request and drops it.
+/// Drops each request.
 #[derive(Clone)]
 struct Api;
 
@@ -77,22 +77,22 @@ impl<B> Service<Request<B>> for Api {
 }
 
 #[tokio::test]
-async fn a_request_with_a_fresh_token_costs_only_what_a_replay_needs() {
+async fn a_request_with_a_fresh_token_allocates_only_for_the_replay() {
     let cache = TokenCache::new(source_fn(|_| async {
         Ok(Token::new("abc")?.expires_in(Duration::from_secs(3_600)))
     }));
     cache.token().await.unwrap();
-    let authorize = AddTokenLayer::from(cache.clone());
+    let add_token = AddTokenLayer::from(cache.clone());
     let bearer = BearerAuthLayer::from(cache);
     let (empty, full) = (
         Empty::<Bytes>::new(),
         Full::new(Bytes::from_static(b"hello")),
     );
     for values in [0, 10, 1_000, 100_000] {
-        assert_eq!(of_a_request(&authorize, &empty, values), 0);
-        assert_eq!(of_a_request(&authorize, &full, values), 0);
-        assert_eq!(of_a_request(&bearer, &empty, values), 1);
-        assert_eq!(of_a_request(&bearer, &full, values), 2);
+        assert_eq!(allocations_per_request(&add_token, &empty, values), 0);
+        assert_eq!(allocations_per_request(&add_token, &full, values), 0);
+        assert_eq!(allocations_per_request(&bearer, &empty, values), 1);
+        assert_eq!(allocations_per_request(&bearer, &full, values), 2);
     }
 }
 
@@ -108,7 +108,7 @@ fn an_empty_body_costs_no_allocation() {
 }
 
 #[test]
-fn a_body_that_is_passed_through_costs_no_allocation() {
+fn a_body_that_is_not_kept_costs_no_allocation() {
     let data = Bytes::from_static(b"hello");
     let cost = measure(|| {
         for limit in [0, 4] {
@@ -122,7 +122,7 @@ fn a_body_that_is_passed_through_costs_no_allocation() {
 }
 
 #[test]
-fn a_body_of_one_chunk_costs_one_allocation_and_its_replay_none() {
+fn a_body_of_one_frame_costs_one_allocation_and_its_replay_none() {
     let data = Bytes::from_static(b"hello");
     let mut kept = None;
     let cost = measure(|| {
@@ -136,7 +136,7 @@ fn a_body_of_one_chunk_costs_one_allocation_and_its_replay_none() {
 }
 
 #[test]
-fn a_stream_without_end_takes_no_more_memory_than_its_limit() {
+fn an_endless_body_needs_no_more_memory_than_the_limit() {
     struct Chunks(u32);
     impl Body for Chunks {
         type Data = Bytes;
@@ -156,13 +156,13 @@ fn a_stream_without_end_takes_no_more_memory_than_its_limit() {
         drain(body);
         drop(clone);
     });
-    // The kept chunks, the one that exceeds, the one that is next, and some bookkeeping.
+    // The kept frames, the frame that exceeds the limit, the next one, and some bookkeeping.
     assert!(cost.bytes_max < 7 * 16 * 1024, "{} bytes", cost.bytes_max);
     assert_eq!(cost.bytes_current, 0);
 }
 
 #[test]
-fn listening_for_trailers_costs_no_allocation() {
+fn reading_the_trailers_costs_no_allocation() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -188,7 +188,7 @@ fn listening_for_trailers_costs_no_allocation() {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let call = std::pin::pin!(service.call(request));
         let std::task::Poll::Ready(response) = call.poll(&mut cx) else {
-            panic!("there is nothing to wait for");
+            panic!("the response must be ready at once");
         };
         drain(response.unwrap().into_body());
     });

@@ -1,11 +1,11 @@
-//! What is wrong, and how a user hears of it: by a kind, by a message that says what to do, and never by a secret.
+//! Invalid input and failures: each is an error of the right kind, with a message that says what to do and no secret.
 
 mod support;
 
 use std::{future::Future, net::TcpListener, time::Duration};
 
 use http::{Request, Response, StatusCode};
-use support::{API, TOKEN_URL, assert_hides, failure, get, rejection, send, source};
+use support::{API, TOKEN_URL, assert_hides, failure, first_error, get, send, source};
 use tokio::time::Instant;
 use tower::{Layer, Service};
 use tower_bearer::{
@@ -16,28 +16,28 @@ use tower_bearer::{
 
 const SECRET: &str = "hunter2";
 
-/// A session whose every secret is `hunter2`, at `url`.
-fn secretive(endpoint: OAuthClient) -> RefreshTokenSource {
+/// A source whose every secret is `hunter2`.
+fn source_with_secrets(endpoint: OAuthClient) -> RefreshTokenSource {
     RefreshTokenSource::new(
         endpoint.client_auth(ClientAuth::client_secret_post("id", SECRET)),
         SECRET,
     )
 }
 
-fn standard() -> AuthorizationServer {
+fn rfc6749_server() -> AuthorizationServer {
     AuthorizationServer::new(Dialect::Rfc6749)
 }
 
-/// What a session fails with that meets `fault`.
-async fn met(fault: Fault) -> TokenError {
-    let server = standard();
+/// The error of a source whose server has `fault`.
+async fn error_for(fault: Fault) -> TokenError {
+    let server = rfc6749_server();
     server.fault_always(fault);
     let endpoint = OAuthClient::with_transport(TOKEN_URL, server).unwrap();
-    rejection(secretive(endpoint)).await
+    first_error(source_with_secrets(endpoint)).await
 }
 
 #[track_caller]
-fn assert_told(error: &TokenError, kind: TokenErrorKind, parts: &[&str]) {
+fn assert_error(error: &TokenError, kind: TokenErrorKind, parts: &[&str]) {
     assert_eq!(error.kind(), kind, "{error}");
     let message = error.to_string();
     for part in parts {
@@ -47,11 +47,11 @@ fn assert_told(error: &TokenError, kind: TokenErrorKind, parts: &[&str]) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Addresses.
+// URLs.
 
 #[test]
-fn a_malformed_address_is_rejected_with_what_is_wrong_and_what_is_wanted() {
-    for (url, wrong) in [
+fn a_malformed_url_is_an_error_that_says_what_is_wrong_and_expected() {
+    for (url, problem) in [
         ("", "has no scheme"),
         ("login.example.com/token", "has no scheme"),
         ("https://", "host"),
@@ -69,17 +69,17 @@ fn a_malformed_address_is_rejected_with_what_is_wrong_and_what_is_wanted() {
     ] {
         for outcome in [
             OAuthClient::new(url),
-            OAuthClient::with_transport(url, standard()),
+            OAuthClient::with_transport(url, rfc6749_server()),
         ] {
             let error = outcome.expect_err(url);
             let wanted = "wanted: an absolute URL such as https://";
-            assert_told(&error, TokenErrorKind::Config, &[wrong, wanted]);
+            assert_error(&error, TokenErrorKind::Config, &[problem, wanted]);
         }
     }
 }
 
 #[test]
-fn plain_http_is_for_this_machine_only() {
+fn plain_http_is_allowed_for_loopback_only() {
     for host in [
         "login.example.com",
         "10.0.0.1",
@@ -88,10 +88,10 @@ fn plain_http_is_for_this_machine_only() {
     ] {
         let url = format!("http://{host}/token?key=hunter2");
         let error = OAuthClient::new(&url).expect_err(&url);
-        assert_told(&error, TokenErrorKind::InsecureOrigin, &[host, "use https"]);
+        assert_error(&error, TokenErrorKind::InsecureOrigin, &[host, "use https"]);
 
         let error = Origins::only([format!("http://{host}")]).unwrap_err();
-        assert_told(
+        assert_error(
             &error,
             TokenErrorKind::InsecureOrigin,
             &[host, "neither https"],
@@ -104,27 +104,27 @@ fn plain_http_is_for_this_machine_only() {
 }
 
 #[test]
-fn what_is_no_origin_is_rejected() {
-    for (origin, wrong) in [
+fn a_value_that_is_no_origin_is_an_error() {
+    for (origin, problem) in [
         ("api.example.com", "not a URL"),
         ("https://api.example.com/v1", "no path"),
         ("https://api.example.com/?key=hunter2", "no query"),
         ("https://me:hunter2@api.example.com", "no password"),
     ] {
         let error = Origins::only([origin]).expect_err(origin);
-        assert_told(&error, TokenErrorKind::Config, &[wrong]);
+        assert_error(&error, TokenErrorKind::Config, &[problem]);
     }
     let none = Origins::only::<[&str; 0]>([]).unwrap_err();
-    assert_told(&none, TokenErrorKind::Config, &["empty"]);
+    assert_error(&none, TokenErrorKind::Config, &["empty"]);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Tokens.
 
 #[test]
-fn what_no_header_may_carry_is_no_token() {
+fn a_token_with_characters_invalid_in_headers_is_an_error() {
     let error = Token::new("").unwrap_err();
-    assert_told(&error, TokenErrorKind::InvalidToken, &["empty"]);
+    assert_error(&error, TokenErrorKind::InvalidToken, &["empty"]);
     for (token, offset) in [
         ("hunter2\n", "offset 7"),
         ("hunter2\r\nx-evil: 1", "offset 7"),
@@ -135,7 +135,7 @@ fn what_no_header_may_carry_is_no_token() {
         ("hunter2é", "offset 7"),
     ] {
         let error = Token::new(token).expect_err(token);
-        assert_told(
+        assert_error(
             &error,
             TokenErrorKind::InvalidToken,
             &[offset, "no header may carry"],
@@ -144,7 +144,7 @@ fn what_no_header_may_carry_is_no_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_or_source_that_gives_such_a_token_is_told_so() {
+async fn a_server_or_source_with_such_a_token_is_an_error() {
     for (answer, kind, part) in [
         (
             r#"{"access_token":"hunter2\nx-evil: 1"}"#,
@@ -172,50 +172,50 @@ async fn a_server_or_source_that_gives_such_a_token_is_told_so() {
             "access_token",
         ),
     ] {
-        let error = met(Fault::raw(StatusCode::OK, "application/json", answer)).await;
-        assert_told(&error, kind, &[part]);
+        let error = error_for(Fault::raw(StatusCode::OK, "application/json", answer)).await;
+        assert_error(&error, kind, &[part]);
     }
     let client = BearerAuthLayer::new(source_fn(|_| async { Token::new("hunter2\n") }));
-    let error = failure(send(&client.layer(standard().api()), get(API)).await);
-    assert_told(&error, TokenErrorKind::InvalidToken, &["offset 7"]);
+    let error = failure(send(&client.layer(rfc6749_server().api()), get(API)).await);
+    assert_error(&error, TokenErrorKind::InvalidToken, &["offset 7"]);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Token endpoints.
 
 #[tokio::test]
-async fn an_endpoint_that_cannot_be_reached_is_named_without_its_query() {
-    // A port that was free a moment ago.
+async fn the_error_names_an_unreachable_endpoint_without_its_query() {
+    // A port that was free just before.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
     let endpoint = OAuthClient::new(format!("http://{address}/token?key=hunter2")).unwrap();
-    let client = BearerAuthLayer::new(secretive(endpoint)).layer(standard().api());
+    let client = BearerAuthLayer::new(source_with_secrets(endpoint)).layer(rfc6749_server().api());
 
     let error = failure(send(&client, get(API)).await);
     let parts = [
         &*format!("POST http://{address}/token failed"),
         "not reached",
     ];
-    assert_told(&error, TokenErrorKind::Transport, &parts);
+    assert_error(&error, TokenErrorKind::Transport, &parts);
     assert!(error.is_transient());
     assert!(
         std::error::Error::source(&error).is_some(),
-        "why is told as well"
+        "the error has a source"
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_breaks_is_a_transport_error() {
     for fault in [Fault::DropBeforeCommit, Fault::DropReplyAfterCommit] {
-        let error = met(fault).await;
+        let error = error_for(fault).await;
         let parts = ["POST https://login.example.com/token failed"];
-        assert_told(&error, TokenErrorKind::Transport, &parts);
+        assert_error(&error, TokenErrorKind::Transport, &parts);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_never_answers_is_given_up() {
+async fn an_endpoint_that_never_answers_times_out() {
     for fault in [
         Fault::NeverAnswers,
         Fault::SlowBody(Duration::from_secs(1)),
@@ -223,20 +223,20 @@ async fn an_endpoint_that_never_answers_is_given_up() {
         Fault::Delay(Duration::from_secs(3_600)),
     ] {
         let since = Instant::now();
-        let server = standard();
-        // Given up, tried once more, and given up again.
+        let server = rfc6749_server();
+        // It times out, is sent again, and times out again.
         server.fault_next(2, &fault);
-        let error = rejection(source(&server)).await;
+        let error = first_error(source(&server)).await;
         assert_eq!(since.elapsed().as_secs(), 60);
         let parts = ["POST https://login.example.com/token took longer than 30s"];
-        assert_told(&error, TokenErrorKind::Timeout, &parts);
+        assert_error(&error, TokenErrorKind::Timeout, &parts);
         assert!(error.is_transient());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_waits_no_longer_than_he_said() {
-    let server = standard();
+async fn a_caller_waits_no_longer_than_max_wait() {
+    let server = rfc6749_server();
     server.fault_always(Fault::NeverAnswers);
     let cache = TokenCache::builder(source(&server))
         .max_wait(Duration::from_secs(3))
@@ -245,11 +245,11 @@ async fn a_caller_waits_no_longer_than_he_said() {
     let since = Instant::now();
     let error = failure(send(&client, get(API)).await);
     assert_eq!(since.elapsed().as_secs(), 3);
-    assert_told(&error, TokenErrorKind::Timeout, &["waited 3s for a token"]);
+    assert_error(&error, TokenErrorKind::Timeout, &["waited 3s for a token"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_without_a_token_says_what_was_there_instead() {
+async fn the_error_of_a_response_without_a_token_says_what_came_instead() {
     let html = "text/html; charset=utf-8";
     for (status, content_type, body, kind, parts) in [
         (
@@ -324,41 +324,41 @@ async fn an_answer_without_a_token_says_what_was_there_instead() {
         ),
     ] {
         let status = StatusCode::from_u16(status).unwrap();
-        let error = met(Fault::raw(status, content_type, body)).await;
-        assert_told(&error, kind, parts);
+        let error = error_for(Fault::raw(status, content_type, body)).await;
+        assert_error(&error, kind, parts);
         assert_eq!(error.status(), Some(status));
     }
-    let error = met(Fault::NoAccessToken).await;
+    let error = error_for(Fault::NoAccessToken).await;
     assert_eq!(
         error.kind(),
         TokenErrorKind::InvalidClient,
-        "faults don't excuse wrong clients: {error}"
+        "the client credentials are checked first: {error}"
     );
-    let server = standard();
+    let server = rfc6749_server();
     server.fault(Fault::NoAccessToken);
-    let error = rejection(source(&server)).await;
-    assert_told(&error, TokenErrorKind::InvalidResponse, &["access_token"]);
+    let error = first_error(source(&server)).await;
+    assert_error(&error, TokenErrorKind::InvalidResponse, &["access_token"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_redirect_of_the_token_endpoint_is_not_followed() {
     for code in [301, 302, 303, 307, 308] {
-        let server = standard();
+        let server = rfc6749_server();
         let fault = Fault::Redirect {
             status: StatusCode::from_u16(code).unwrap(),
             location: "https://evil.example/token?key=hunter2".parse().unwrap(),
         };
         server.fault(fault);
         let endpoint = OAuthClient::with_transport(TOKEN_URL, server.clone()).unwrap();
-        let error = rejection(secretive(endpoint)).await;
+        let error = first_error(source_with_secrets(endpoint)).await;
         let status = format!("HTTP {code}");
-        assert_told(&error, TokenErrorKind::InvalidResponse, &[&status]);
+        assert_error(&error, TokenErrorKind::InvalidResponse, &[&status]);
         assert_hides(&error, &["evil.example"]);
         assert_eq!(server.token_requests(), 1);
     }
 }
 
-/// Runs on this thread, so that what it allocates is counted.
+/// Runs on this thread, so that the allocations are counted.
 fn on_this_thread<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -368,13 +368,13 @@ fn on_this_thread<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn an_answer_of_1_gib_is_given_up_after_64_kib() {
-    let mut told = None;
+fn a_response_of_1_gib_is_an_error_after_64_kib() {
+    let mut error = None;
     let used = allocation_counter::measure(|| {
-        told = Some(on_this_thread(met(Fault::HugeBody(1 << 30))));
+        error = Some(on_this_thread(error_for(Fault::HugeBody(1 << 30))));
     });
     let parts = ["more than 65536 bytes", "application/json", "HTTP 200"];
-    assert_told(&told.unwrap(), TokenErrorKind::InvalidResponse, &parts);
+    assert_error(&error.unwrap(), TokenErrorKind::InvalidResponse, &parts);
     assert!(used.bytes_max < 1 << 20, "{} bytes at once", used.bytes_max);
     assert!(
         used.bytes_total < 4 << 20,
@@ -384,26 +384,26 @@ fn an_answer_of_1_gib_is_given_up_after_64_kib() {
 }
 
 #[test]
-fn the_same_answer_through_the_layer_is_as_cheap() {
-    let mut told = None;
+fn a_response_of_1_gib_is_an_error_through_the_layer_too() {
+    let mut error = None;
     let used = allocation_counter::measure(|| {
-        told = Some(on_this_thread(async {
-            let server = standard();
+        error = Some(on_this_thread(async {
+            let server = rfc6749_server();
             server.fault(Fault::HugeBody(1 << 30));
             let client = BearerAuthLayer::new(source(&server)).layer(server.api());
             failure(send(&client, get(API)).await)
         }));
     });
     let parts = ["more than 65536 bytes"];
-    assert_told(&told.unwrap(), TokenErrorKind::InvalidResponse, &parts);
+    assert_error(&error.unwrap(), TokenErrorKind::InvalidResponse, &parts);
     assert!(used.bytes_max < 1 << 20, "{} bytes at once", used.bytes_max);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Surroundings.
+// Runtimes and sources.
 
 #[test]
-fn without_a_runtime_the_caller_is_told_what_is_missing() {
+fn without_a_runtime_the_error_says_what_is_missing() {
     let client = BearerAuthLayer::new(source_fn(|_| async { Token::new("t") }));
     let mut client = client.layer(tower::service_fn(
         |_: Request<tower_bearer::ReplayBody<String>>| async {
@@ -412,25 +412,25 @@ fn without_a_runtime_the_caller_is_told_what_is_missing() {
     ));
     let mut sending = tokio_test::task::spawn(client.call(Request::new(String::new())));
     let std::task::Poll::Ready(outcome) = sending.poll() else {
-        panic!("there is nothing to wait for")
+        panic!("the error must be returned at once")
     };
     let error = failure(outcome);
-    assert_told(&error, TokenErrorKind::Config, &["Tokio runtime"]);
+    assert_error(&error, TokenErrorKind::Config, &["Tokio runtime"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_panics_is_an_error_and_the_next_caller_starts_anew() {
+async fn a_panic_of_the_source_is_an_error_and_the_next_caller_starts_another_refresh() {
     let calls = std::sync::atomic::AtomicUsize::new(0);
     let source = source_fn(move |_| {
         let call = calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         async move {
-            assert!(call > 0, "as planned: {SECRET}");
+            assert!(call > 0, "the source panics: {SECRET}");
             Token::new("good")
         }
     });
     let cache = TokenCache::new(source);
     let error = cache.token().await.unwrap_err();
-    assert_told(&error, TokenErrorKind::Interrupted, &["panicked"]);
+    assert_error(&error, TokenErrorKind::Interrupted, &["panicked"]);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(cache.token().await.unwrap().header(), "Bearer good");
 }

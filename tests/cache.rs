@@ -1,4 +1,4 @@
-//! What a cache promises: one flight, whatever becomes of its callers; by generation; fail-soft; no hammering; both clocks.
+//! The invariants of a cache: one refresh, cancellation, generations, fail-soft, throttling and both clocks.
 
 use std::{
     collections::VecDeque,
@@ -25,7 +25,7 @@ use tower_bearer::{
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: i64 = 86_400;
 
-/// A source that numbers its tokens, and does as it is told.
+/// A source that numbers its tokens, with settings for lifetime, duration and failures.
 #[derive(Clone, Default)]
 struct Numbered(Arc<Inner>);
 
@@ -86,7 +86,10 @@ impl TokenSource for Numbered {
         } else {
             sleep(takes).await;
         }
-        assert!(!self.0.panics.load(Ordering::SeqCst), "as it was told");
+        assert!(
+            !self.0.panics.load(Ordering::SeqCst),
+            "the source was set to panic"
+        );
         if let Some(error) = self.0.fails.lock().unwrap().clone() {
             return Err(error);
         }
@@ -116,11 +119,11 @@ fn clock() -> Clock {
     Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
 }
 
-fn down() -> TokenError {
+fn server_error() -> TokenError {
     TokenError::new(TokenErrorKind::Server, "down")
 }
 
-fn dead() -> TokenError {
+fn final_error() -> TokenError {
     TokenError::new(TokenErrorKind::ReauthRequired, "log in again")
 }
 
@@ -128,8 +131,8 @@ fn secret(token: &Token) -> &str {
     token.expose_secret()
 }
 
-/// Lets tasks that can run do so, without time passing.
-async fn settle() {
+/// Lets all tasks run that are ready, without advancing the time.
+async fn run_ready_tasks() {
     for _ in 0..20 {
         yield_now().await;
     }
@@ -139,11 +142,11 @@ fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-mod one_flight {
+mod one_refresh {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn ten_thousand_callers_on_an_empty_cache_are_one_call() {
+    async fn ten_thousand_callers_on_an_empty_cache_cost_one_call() {
         let source = Numbered::living(900).takes(SECOND);
         let cache = source.cache().build();
         let mut callers = JoinSet::new();
@@ -164,7 +167,7 @@ mod one_flight {
     #[tokio::test(start_paused = true)]
     async fn ten_thousand_callers_share_one_failure() {
         let source = Numbered::living(900).takes(SECOND);
-        source.fail(down().with_source(std::io::Error::other("the one")));
+        source.fail(server_error().with_source(std::io::Error::other("the cause")));
         let cache = source.cache().build();
         let mut callers = JoinSet::new();
         for _ in 0..10_000 {
@@ -179,13 +182,13 @@ mod one_flight {
         let first = cause(&errors[0]);
         assert!(
             errors.iter().all(|error| cause(error) == first),
-            "clones of one error"
+            "all errors are clones of one"
         );
         assert_eq!((errors.len(), source.calls()), (10_000, 1));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_caller_may_leave_and_the_flight_still_lands() {
+    async fn dropping_every_caller_does_not_cancel_the_refresh() {
         let source = Numbered::living(900).takes(SECOND);
         let cache = source.cache().build();
         {
@@ -197,13 +200,13 @@ mod one_flight {
         assert_eq!(source.calls(), 1);
     }
 
-    /// Callers come, are polled and leave at random; the flight takes several steps.
-    async fn random_drops(seed: u64) {
+    /// Creates, polls and drops callers at random while a refresh is running.
+    async fn drop_callers_at_random(seed: u64) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let source = Numbered::living(900).takes(Duration::from_millis(rng.u64(1..50)));
         let fails = rng.bool();
         if fails {
-            source.fail(dead());
+            source.fail(final_error());
         }
         let cache = source.cache().build();
         let mut callers: VecDeque<_> = (0..rng.usize(1..12))
@@ -217,7 +220,7 @@ mod one_flight {
             match rng.u8(0..4) {
                 0 => drop(caller),
                 1 => {
-                    settle().await;
+                    run_ready_tasks().await;
                     callers.push_back(caller);
                 }
                 2 => {
@@ -235,26 +238,26 @@ mod one_flight {
         }
         sleep(SECOND).await;
         let status = cache.status();
-        // Nobody may have come far enough to want one; but then nobody was answered either.
-        assert!(source.calls() <= 1, "seed {seed}: doubled");
+        // If no caller was polled far enough to start a refresh, no caller got a result.
+        assert!(source.calls() <= 1, "seed {seed}: two calls");
         assert_eq!(
             source.calls() as u64,
             status.issued + status.failed,
-            "seed {seed}: lost"
+            "seed {seed}: a result was lost"
         );
         assert!(answers == 0 || source.calls() == 1, "seed {seed}");
         assert_eq!(cache.token().await.is_err(), fails, "seed {seed}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn every_await_of_a_caller_may_be_its_last() {
+    async fn a_caller_may_be_dropped_at_any_await() {
         for seed in 0..1_000 {
-            random_drops(seed).await;
+            drop_callers_at_random(seed).await;
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_caller_waits_no_longer_than_he_is_told_to_and_the_flight_goes_on() {
+    async fn a_caller_waits_no_longer_than_max_wait_and_the_refresh_goes_on() {
         let source = Numbered::living(900).takes(60 * SECOND);
         let cache = source.cache().max_wait(5 * SECOND).build();
         let start = Instant::now();
@@ -266,7 +269,7 @@ mod one_flight {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_source_that_hangs_is_given_up() {
+    async fn a_source_that_hangs_times_out() {
         let source = Numbered::living(900).takes(Duration::from_secs(1 << 30));
         let cache = source.cache().refresh_timeout(10 * SECOND).build();
         let error = cache.token().await.unwrap_err();
@@ -280,7 +283,7 @@ mod runtimes {
 
     use super::*;
 
-    /// Where time can't be paused nothing is left that would have to be waited for.
+    /// A cache for tests in real time: without any wait between refreshes.
     fn real_time(source: &Numbered) -> TokenCache {
         let schedule = Schedule::default().min_interval(Duration::ZERO);
         source
@@ -295,7 +298,7 @@ mod runtimes {
     }
 
     #[test]
-    fn without_a_runtime_there_is_an_error_that_says_so() {
+    fn without_a_runtime_the_error_says_so() {
         let cache = Numbered::living(900).cache().clock(Clock::system()).build();
         let mut caller = pin!(cache.token());
         let Poll::Ready(Err(error)) = poll_once(caller.as_mut()) else {
@@ -306,7 +309,7 @@ mod runtimes {
     }
 
     #[test]
-    fn a_flight_that_is_lost_with_its_runtime_is_begun_anew_by_a_waiter_elsewhere() {
+    fn a_waiter_restarts_a_refresh_whose_runtime_was_shut_down() {
         let source = Numbered::living(900).takes(Duration::from_secs(3_600));
         let cache = real_time(&source);
         let dying = runtime();
@@ -327,7 +330,7 @@ mod runtimes {
     }
 
     #[test]
-    fn the_next_caller_begins_anew_after_a_runtime_has_gone() {
+    fn the_next_caller_restarts_a_refresh_whose_runtime_was_dropped() {
         let source = Numbered::living(900).takes(Duration::from_secs(3_600));
         let cache = real_time(&source);
         runtime().block_on(async {
@@ -341,7 +344,7 @@ mod runtimes {
     }
 
     #[test]
-    fn a_flight_that_is_lost_with_its_runtime_and_all_handles_frees_everything() {
+    fn a_refresh_whose_runtime_and_handles_are_dropped_frees_everything() {
         for handle_goes_first in [true, false] {
             let source = Numbered::living(900).takes(Duration::from_secs(3_600));
             let cache = real_time(&source);
@@ -372,7 +375,7 @@ mod runtimes {
         let waiter = {
             let _entered = handle.enter();
             let mut caller = Box::pin(async { cache.token().await });
-            // The task is dropped where it is spawned, by whoever spawns it.
+            // Spawning drops the task at once, on this thread.
             let _ = poll_once(caller.as_mut());
             drop(caller);
             cache.clone()
@@ -381,15 +384,15 @@ mod runtimes {
     }
 
     #[test]
-    fn handles_in_several_runtimes_share_one_flight() {
+    fn handles_in_several_runtimes_share_one_refresh() {
         for _ in 0..100 {
             let cache = real_time(&Numbered::living(900));
-            let together = Arc::new(std::sync::Barrier::new(8));
+            let barrier = Arc::new(std::sync::Barrier::new(8));
             let threads: Vec<_> = (0..8)
                 .map(|_| {
-                    let (cache, together) = (cache.clone(), Arc::clone(&together));
+                    let (cache, barrier) = (cache.clone(), Arc::clone(&barrier));
                     std::thread::spawn(move || {
-                        together.wait();
+                        barrier.wait();
                         runtime().block_on(cache.token()).unwrap()
                     })
                 })
@@ -402,9 +405,9 @@ mod runtimes {
     }
 
     #[test]
-    fn on_many_threads_flights_never_overlap_and_none_is_lost() {
+    fn on_many_threads_refreshes_never_overlap_and_none_is_lost() {
         for seed in 0..200 {
-            let source = Alone::default();
+            let source = OverlapDetector::default();
             let schedule = Schedule::default().min_interval(Duration::ZERO);
             let cache = TokenCache::builder(source.clone())
                 .schedule(schedule)
@@ -432,7 +435,7 @@ mod runtimes {
                 callers.spawn_on(caller, runtime.handle());
             }
             runtime.block_on(callers.join_all());
-            // A last refresh that nobody waits for may still be under way.
+            // A last refresh may still be running.
             runtime.block_on(cache.refresh()).unwrap();
             let calls = source.calls.load(Ordering::SeqCst);
             assert_eq!(cache.status().issued, calls as u64, "seed {seed}");
@@ -440,15 +443,15 @@ mod runtimes {
         }
     }
 
-    /// Notices if it is called while it is being called.
+    /// A source that counts calls during another call.
     #[derive(Clone, Default)]
-    struct Alone {
+    struct OverlapDetector {
         busy: Arc<AtomicBool>,
         calls: Arc<AtomicUsize>,
         overlaps: Arc<AtomicUsize>,
     }
 
-    impl TokenSource for Alone {
+    impl TokenSource for OverlapDetector {
         async fn token(&self, _: TokenContext) -> Result<Token, TokenError> {
             let number = self.calls.fetch_add(1, Ordering::SeqCst);
             if self.busy.swap(true, Ordering::SeqCst) {
@@ -461,7 +464,7 @@ mod runtimes {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_source_that_panics_is_an_error_for_all_and_the_next_attempt_may_succeed() {
+    async fn a_panic_of_the_source_is_an_error_for_all_and_the_next_attempt_may_succeed() {
         let source = Numbered::living(900).takes(SECOND);
         source.0.panics.store(true, Ordering::SeqCst);
         let cache = source.cache().build();
@@ -480,7 +483,7 @@ mod generations {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn ten_thousand_rejections_of_one_token_are_one_refresh() {
+    async fn ten_thousand_rejections_of_one_token_cost_one_refresh() {
         for seed in 0..20 {
             let mut rng = fastrand::Rng::with_seed(seed);
             let source = Numbered::default().takes(Duration::from_millis(30));
@@ -489,7 +492,7 @@ mod generations {
             sleep(5 * SECOND).await;
             let mut rejections = JoinSet::new();
             for _ in 0..10_000 {
-                // Before, during and after the refresh, which begins with the first and takes 30 ms.
+                // Before, during and after the refresh, which starts with the first rejection and takes 30 ms.
                 let (cache, a, when) = (cache.clone(), a.clone(), rng.u64(0..60));
                 rejections.spawn(async move {
                     sleep(Duration::from_millis(when)).await;
@@ -504,14 +507,14 @@ mod generations {
             assert_eq!(
                 secret(&cache.peek().unwrap()),
                 "token-2",
-                "B survives, seed {seed}"
+                "the new token is kept, seed {seed}"
             );
             assert_eq!(cache.status().rejected, 1, "seed {seed}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_for_a_floor_that_is_longer_than_he_would_wait() {
+    async fn a_caller_does_not_wait_for_a_min_interval_beyond_max_wait() {
         let source = Numbered::default();
         let schedule = Schedule::default().min_interval(60 * SECOND);
         let cache = source
@@ -531,45 +534,45 @@ mod generations {
         }
         advance(60 * SECOND).await;
         cache.token().await.unwrap();
-        settle().await;
+        run_ready_tasks().await;
         assert_eq!(
             secret(&cache.token().await.unwrap()),
             "token-2",
-            "renewed behind"
+            "refreshed in the background"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_of_another_cache_is_no_business_of_this_one() {
+    async fn a_rejection_of_an_unknown_token_is_ignored() {
         let cache = Numbered::default().cache().build();
         let token = cache.token().await.unwrap();
-        cache.reject(&Token::new("somebody-elses").unwrap());
+        cache.reject(&Token::new("from-another-cache").unwrap());
         assert_eq!(secret(&cache.peek().unwrap()), secret(&token));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rejected_token_is_served_on_if_no_other_can_be_had() {
+    async fn a_rejected_token_is_still_returned_if_the_refresh_fails() {
         let source = Numbered::default();
         let cache = source.cache().build();
         let a = cache.token().await.unwrap();
         sleep(5 * SECOND).await;
-        source.fail(down());
+        source.fail(server_error());
         cache.reject(&a);
         assert_eq!(
             cache.token().await.unwrap_err().kind(),
             TokenErrorKind::Server
         );
         assert_eq!(cache.status().state, TokenState::Rejected);
-        // The server's own answer tells more than ours.
+        // The server's own response is more useful to the caller than our error.
         assert_eq!(secret(&cache.token().await.unwrap()), "token-1");
         source.fail(None);
         sleep(61 * SECOND).await;
         assert_eq!(secret(&cache.token().await.unwrap()), "token-1");
-        settle().await;
+        run_ready_tasks().await;
         assert_eq!(
             secret(&cache.token().await.unwrap()),
             "token-3",
-            "renewed behind"
+            "refreshed in the background"
         );
     }
 }
@@ -578,7 +581,7 @@ mod fail_soft {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_in_the_due_window_and_one_flight_runs_behind() {
+    async fn in_the_due_window_callers_do_not_wait_and_one_refresh_runs() {
         let source = Numbered::living(900).takes(10 * SECOND);
         let cache = source.cache().build();
         cache.token().await.unwrap();
@@ -596,26 +599,26 @@ mod fail_soft {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_of_ten_minutes_disturbs_nobody_while_the_token_lasts() {
+    async fn an_outage_of_ten_minutes_causes_no_error_while_the_token_is_usable() {
         let source = Numbered::living(3_600);
         let cache = source.cache().build();
         cache.token().await.unwrap();
         // The window opens between 5 minutes and 1 minute before the end.
         advance(Duration::from_secs(3_600 - 310)).await;
-        source.fail(down());
+        source.fail(server_error());
         let (mut failed, mut first_failure) = (0, None);
         for second in 0..600 {
             if cache.token().await.is_err() {
                 failed += 1;
                 first_failure.get_or_insert(second);
             }
-            settle().await;
+            run_ready_tasks().await;
             advance(SECOND).await;
         }
         let usable = 310 - 5;
         assert!(first_failure >= Some(usable), "failed at {first_failure:?}");
         assert_eq!(failed, 600 - first_failure.unwrap());
-        // Full jitter under caps of 1, 2, 4 … 60 s makes 30 s a try on average.
+        // Full jitter with caps of 1, 2, 4 … 60 s means one attempt in 30 s on average.
         assert!(
             (5..45).contains(&source.calls()),
             "{} attempts in ten minutes",
@@ -634,14 +637,14 @@ mod fail_soft {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rejection_to_renew_what_is_still_fresh_is_not_fatal() {
+    async fn a_final_error_while_the_token_is_usable_is_tried_again() {
         let source = Numbered::living(900);
         let cache = source.cache().build();
         cache.token().await.unwrap();
-        source.fail(dead());
+        source.fail(final_error());
         advance(Duration::from_secs(880)).await;
         cache.token().await.unwrap();
-        settle().await;
+        run_ready_tasks().await;
         assert_eq!(
             cache.status().last_error.unwrap().kind(),
             TokenErrorKind::ReauthRequired
@@ -652,17 +655,17 @@ mod fail_soft {
         assert_eq!(
             secret(&cache.token().await.unwrap()),
             "token-3",
-            "tried once more when it matters"
+            "tried again when the token is unusable"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_forced_refresh_that_fails_leaves_the_token() {
+    async fn a_failed_forced_refresh_keeps_the_token() {
         let source = Numbered::living(900);
         let cache = source.cache().build();
         cache.token().await.unwrap();
         sleep(2 * SECOND).await;
-        source.fail(down());
+        source.fail(server_error());
         cache.refresh().await.unwrap_err();
         assert_eq!(secret(&cache.token().await.unwrap()), "token-1");
         source.fail(None);
@@ -671,13 +674,13 @@ mod fail_soft {
     }
 }
 
-mod no_hammering {
+mod throttling {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_lasting_failure_is_answered_at_once_without_a_call() {
+    async fn a_final_failure_is_returned_at_once_without_a_call() {
         let source = Numbered::default();
-        source.fail(dead());
+        source.fail(final_error());
         let cache = source.cache().build();
         for _ in 0..1_000 {
             let error = cache.token().await.unwrap_err();
@@ -686,16 +689,13 @@ mod no_hammering {
         }
         assert_eq!(source.calls(), 1);
         let probes = source.0.probes.load(Ordering::SeqCst);
-        assert!(
-            (90..=100).contains(&probes),
-            "asked {probes} times in 1,000 s"
-        );
+        assert!((90..=100).contains(&probes), "{probes} probes in 1,000 s");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reset_or_a_mended_source_ends_a_lasting_failure() {
+    async fn a_reset_or_a_changed_source_ends_a_final_failure() {
         let source = Numbered::default();
-        source.fail(dead());
+        source.fail(final_error());
         let cache = source.cache().build();
         cache.token().await.unwrap_err();
         source.fail(None);
@@ -705,23 +705,23 @@ mod no_hammering {
         assert_eq!(secret(&cache.token().await.unwrap()), "token-2");
 
         let source = Numbered::default();
-        source.fail(dead());
+        source.fail(final_error());
         let cache = source.cache().build();
         cache.token().await.unwrap_err();
         source.fail(None);
         source.0.has_changed.store(true, Ordering::SeqCst);
         advance(11 * SECOND).await;
         cache.token().await.unwrap_err();
-        settle().await;
+        run_ready_tasks().await;
         assert_eq!(
             secret(&cache.token().await.unwrap()),
             "token-2",
-            "found out behind the callers"
+            "found in the background"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_asks_for_a_pause_gets_it() {
+    async fn retry_after_is_respected() {
         let source = Numbered::default();
         source.fail(
             TokenError::new(TokenErrorKind::RateLimited, "slow down")
@@ -739,7 +739,7 @@ mod no_hammering {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tokens_that_are_expired_when_they_come_are_fetched_at_the_floors_rate() {
+    async fn tokens_that_are_issued_expired_are_refreshed_at_min_interval() {
         let source = Numbered::living(0);
         let cache = source.cache().build();
         let start = Instant::now();
@@ -760,7 +760,7 @@ mod no_hammering {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_issues_the_same_token_again_is_asked_ever_more_rarely() {
+    async fn issuing_the_same_token_again_slows_down_refreshes() {
         let source = Numbered::living(900);
         source.0.same.store(true, Ordering::SeqCst);
         let cache = source.cache().build();
@@ -769,7 +769,7 @@ mod no_hammering {
         advance(Duration::from_secs(880)).await;
         for _ in 0..600 {
             assert_eq!(secret(&cache.token().await.unwrap()), "token-1");
-            settle().await;
+            run_ready_tasks().await;
             advance(SECOND).await;
         }
         assert!(
@@ -780,7 +780,7 @@ mod no_hammering {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tokens_that_are_rejected_as_soon_as_they_are_issued_do_not_cost_a_refresh_each() {
+    async fn tokens_that_are_always_rejected_slow_down_refreshes() {
         let source = Numbered::default();
         let cache = source.cache().build();
         let start = Instant::now();
@@ -789,7 +789,7 @@ mod no_hammering {
             cache.reject(&token);
             sleep(Duration::from_millis(100)).await;
         }
-        // The floor doubles to a minute: 1, 1, 2, 4, 8, 16, 32, 60 …
+        // The interval doubles up to a minute: 1, 1, 2, 4, 8, 16, 32, 60 …
         let seconds = start.elapsed().as_secs();
         assert!(
             source.calls() <= 10,
@@ -800,7 +800,7 @@ mod no_hammering {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_of_fifteen_minutes_lasts_a_day_at_a_hundred_refreshes_and_nobody_waits() {
+    async fn tokens_of_fifteen_minutes_cost_about_100_refreshes_a_day_and_no_wait() {
         let source = Numbered::living(900);
         let cache = source.cache().build();
         cache.token().await.unwrap();
@@ -843,7 +843,7 @@ mod no_hammering {
         let busiest = due.iter().max().copied().unwrap_or_default();
         assert!(
             (235..=241).contains(&due.len()),
-            "spread over {} s",
+            "distributed over {} s",
             due.len()
         );
         assert!(busiest < 20, "{busiest} in one second");
@@ -862,7 +862,7 @@ mod clocks {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_machine_that_wakes_from_suspend_does_not_send_what_has_ended() {
+    async fn a_token_that_expired_during_suspend_is_not_used() {
         let (_, cache, clock) = with_clock(900).await;
         clock.step(8 * 3_600);
         assert!(cache.peek().is_none());
@@ -870,7 +870,7 @@ mod clocks {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wall_clock_set_back_by_a_day_prolongs_nothing() {
+    async fn setting_the_wall_clock_back_does_not_extend_a_lifetime() {
         let (_, cache, clock) = with_clock(900).await;
         clock.step(-DAY);
         assert_eq!(secret(&cache.token().await.unwrap()), "token-1");
@@ -879,7 +879,7 @@ mod clocks {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wall_clock_set_forward_by_a_day_costs_one_refresh() {
+    async fn setting_the_wall_clock_forward_costs_one_refresh() {
         let (source, cache, clock) = with_clock(900).await;
         clock.step(DAY);
         for _ in 0..600 {
@@ -889,11 +889,11 @@ mod clocks {
         assert_eq!(source.calls(), 2);
         clock.step(-DAY);
         cache.token().await.unwrap();
-        assert_eq!(source.calls(), 2, "and setting it right costs none");
+        assert_eq!(source.calls(), 2, "setting it back costs none");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_unknown_lifetime_is_used_until_it_is_rejected() {
+    async fn a_token_of_unknown_lifetime_is_used_until_it_is_rejected() {
         let source = Numbered::default();
         let cache = source.cache().build();
         let token = cache.token().await.unwrap();
@@ -904,10 +904,10 @@ mod clocks {
     }
 }
 
-mod keeping_warm {
+mod background_refresh_task {
     use super::*;
 
-    fn warm(lifetime: u64) -> Numbered {
+    fn background_source(lifetime: u64) -> Numbered {
         let source = Numbered::living(lifetime);
         source.0.background_refresh.store(true, Ordering::SeqCst);
         source
@@ -920,8 +920,8 @@ mod keeping_warm {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tokens_are_renewed_with_no_traffic_at_all() {
-        let source = warm(900);
+    async fn tokens_are_refreshed_without_traffic() {
+        let source = background_source(900);
         let cache = source.cache().build();
         sleep(Duration::from_secs(DAY as u64)).await;
         assert!(
@@ -933,11 +933,11 @@ mod keeping_warm {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_is_outlived_without_traffic() {
-        let source = warm(900);
+    async fn refreshes_resume_after_an_outage_without_traffic() {
+        let source = background_source(900);
         let cache = source.cache().build();
         sleep(SECOND).await;
-        source.fail(down());
+        source.fail(server_error());
         sleep(Duration::from_secs(7_200)).await;
         assert!(cache.peek().is_none());
         assert!(
@@ -951,27 +951,23 @@ mod keeping_warm {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_task_ends_with_the_last_handle() {
+    async fn the_background_task_ends_with_the_last_handle() {
         let before = tasks();
-        let source = warm(900);
+        let source = background_source(900);
         let cache = source.cache().build();
         sleep(10 * SECOND).await;
         let clone = cache.clone();
         drop(cache);
-        settle().await;
+        run_ready_tasks().await;
         assert_eq!(tasks(), before + 1);
         drop(clone);
-        settle().await;
+        run_ready_tasks().await;
         assert_eq!(tasks(), before);
-        assert_eq!(
-            Arc::strong_count(&source.0),
-            1,
-            "the source is freed as well"
-        );
+        assert_eq!(Arc::strong_count(&source.0), 1, "the source is freed, too");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_flight_lands_even_if_all_handles_are_dropped_and_then_frees_everything() {
+    async fn a_refresh_completes_after_all_handles_are_dropped_and_frees_everything() {
         let source = Numbered::living(900).takes(SECOND);
         let cache = source.cache().build();
         {
@@ -979,15 +975,15 @@ mod keeping_warm {
             assert!(poll_once(caller.as_mut()).is_pending());
         }
         drop(cache);
-        settle().await;
+        run_ready_tasks().await;
         assert_eq!(source.calls(), 1);
         sleep(2 * SECOND).await;
         assert_eq!(Arc::strong_count(&source.0), 1);
     }
 
     #[test]
-    fn a_cache_built_outside_of_a_runtime_is_kept_warm_from_its_first_use() {
-        let source = warm(1);
+    fn background_refresh_of_a_cache_built_without_a_runtime_starts_with_its_first_use() {
+        let source = background_source(1);
         let cache = source.cache().clock(Clock::system()).build();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -1002,38 +998,38 @@ mod keeping_warm {
     }
 }
 
-mod telling {
+mod status {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_subscription_tells_of_tokens_and_of_failures_and_ends_with_the_cache() {
+    async fn a_subscription_reports_tokens_and_failures_and_ends_with_the_cache() {
         let source = Numbered::living(900);
         let cache = source.cache().build();
-        let mut told = cache.subscribe();
+        let mut changes = cache.subscribe();
         cache.token().await.unwrap();
-        told.changed().await.unwrap();
-        let status = told.borrow_and_update().clone();
+        changes.changed().await.unwrap();
+        let status = changes.borrow_and_update().clone();
         assert_eq!(
             (status.state, status.issued, status.failed),
             (TokenState::Fresh, 1, 0)
         );
         assert!(status.expires_at.is_some());
 
-        source.fail(down());
+        source.fail(server_error());
         advance(Duration::from_secs(2)).await;
         cache.refresh().await.unwrap_err();
-        told.changed().await.unwrap();
-        let status = told.borrow_and_update().clone();
+        changes.changed().await.unwrap();
+        let status = changes.borrow_and_update().clone();
         assert_eq!((status.issued, status.failed), (1, 1));
         assert_eq!(status.last_error.unwrap().kind(), TokenErrorKind::Server);
 
         drop(cache);
-        settle().await;
-        assert!(told.changed().await.is_err());
+        run_ready_tasks().await;
+        assert!(changes.changed().await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn states_follow_the_life_of_a_token() {
+    async fn the_state_follows_the_lifetime_of_the_token() {
         let source = Numbered::living(900);
         let cache = source.cache().build();
         assert_eq!(cache.status().state, TokenState::Empty);
@@ -1048,7 +1044,7 @@ mod telling {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_that_is_printed_holds_a_token() {
+    async fn debug_shows_no_token() {
         let source = Numbered::living(900);
         let cache = source.cache().build();
         cache.token().await.unwrap();
@@ -1057,7 +1053,7 @@ mod telling {
     }
 }
 
-/// A cache beside a specification that knows only what callers may see.
+/// A cache compared with a specification of what callers see.
 mod model {
     use super::*;
 
@@ -1086,22 +1082,26 @@ mod model {
     async fn check(steps: Vec<Step>) -> Result<(), TestCaseError> {
         let (source, clock) = (Numbered::living(300), clock());
         let cache = source.cache().clock(clock.clone()).build();
-        let mut seen: Vec<Token> = Vec::new();
-        let (mut working, mut broke) = (true, None::<Instant>);
+        let mut issued: Vec<Token> = Vec::new();
+        let (mut working, mut broke_at) = (true, None::<Instant>);
         for step in steps {
             match step {
                 Step::Pass(seconds) => sleep(Duration::from_secs(seconds)).await,
                 Step::Break(breaks) => {
-                    source.fail(breaks.then(down));
+                    source.fail(breaks.then(server_error));
                     if breaks || !working {
-                        broke = Some(Instant::now());
+                        broke_at = Some(Instant::now());
                     }
                     working = !breaks;
                 }
                 Step::Live(seconds) => source.live(Some(Duration::from_secs(seconds))),
                 Step::SetWall(seconds) => clock.step(seconds),
                 Step::Reject { newest } => {
-                    let token = if newest { seen.last() } else { seen.first() };
+                    let token = if newest {
+                        issued.last()
+                    } else {
+                        issued.first()
+                    };
                     if let Some(token) = token {
                         cache.reject(token);
                     }
@@ -1109,20 +1109,23 @@ mod model {
                 Step::Ask => {
                     let usable = cache.peek();
                     match cache.token().await {
-                        // Newer or the same, never older than what was served before.
+                        // The token is never older than one that was returned before.
                         Ok(token) => {
                             let number =
                                 |token: &Token| -> u64 { secret(token)[6..].parse().unwrap() };
-                            if let Some(last) = seen.last() {
-                                prop_assert!(number(&token) >= number(last), "went back");
+                            if let Some(last) = issued.last() {
+                                prop_assert!(
+                                    number(&token) >= number(last),
+                                    "returned an older token"
+                                );
                             }
-                            seen.push(token);
+                            issued.push(token);
                         }
-                        // Errors only without a usable token, and only while the source has failed of late.
+                        // Errors occur only without a usable token, and only if the source has failed recently.
                         Err(error) => {
                             prop_assert!(usable.is_none(), "failed with a usable token");
                             prop_assert_eq!(error.kind(), TokenErrorKind::Server);
-                            let late = broke.is_some_and(|at| at.elapsed() < 62 * SECOND);
+                            let late = broke_at.is_some_and(|at| at.elapsed() < 62 * SECOND);
                             prop_assert!(!working || late, "failed long after it worked again");
                         }
                     }
@@ -1131,10 +1134,10 @@ mod model {
         }
         let started = source.started();
         for pair in started.windows(2) {
-            prop_assert!(pair[1] - pair[0] >= SECOND, "below the floor");
+            prop_assert!(pair[1] - pair[0] >= SECOND, "below the minimum interval");
         }
         let status = cache.status();
-        settle().await;
+        run_ready_tasks().await;
         prop_assert!(source.calls() as u64 - (status.issued + status.failed) <= 1);
         Ok(())
     }
@@ -1143,7 +1146,7 @@ mod model {
         #![proptest_config(ProptestConfig::with_cases(400))]
 
         #[test]
-        fn the_cache_keeps_to_its_specification(steps in steps()) {
+        fn the_cache_behaves_as_specified(steps in steps()) {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .start_paused(true)

@@ -1,6 +1,6 @@
-//! The gateway of the example under load, before an API whose tokens live for a second.
+//! The gateway of the example under load. The tokens of its API live for one second.
 
-#[allow(dead_code, reason = "its `main` and its stage")]
+#[allow(dead_code, reason = "`main` and the demonstration of the example")]
 #[path = "../examples/axum_gateway.rs"]
 mod axum_gateway;
 mod support;
@@ -26,21 +26,21 @@ use tower_bearer::{
 };
 
 const CALLERS: usize = 200;
-/// Below the limit of what can be sent again.
-const LARGEST: usize = 48 * 1024;
+/// Below the replay limit.
+const MAX_BODY: usize = 48 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_caller_notices_that_tokens_live_for_a_second() {
-    load(Duration::from_secs(3)).await;
+async fn with_tokens_of_one_second_all_requests_succeed() {
+    run_load(Duration::from_secs(3)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes 20 seconds"]
-async fn no_caller_notices_for_long() {
-    load(Duration::from_secs(20)).await;
+async fn with_tokens_of_one_second_all_requests_succeed_for_20_seconds() {
+    run_load(Duration::from_secs(20)).await;
 }
 
-async fn load(time: Duration) {
+async fn run_load(time: Duration) {
     let server = AuthorizationServer::new(Dialect::Rfc6749).access_lifetime(Duration::from_secs(1));
     let api = server.api();
     let upstream = testing::serve(api.clone()).await.unwrap();
@@ -60,7 +60,7 @@ async fn load(time: Duration) {
             async move {
                 let mut rng = fastrand::Rng::with_seed(n as u64);
                 while start.elapsed() < time {
-                    let mut body = vec![0; rng.usize(..LARGEST)];
+                    let mut body = vec![0; rng.usize(..MAX_BODY)];
                     rng.fill(&mut body);
                     let body = Bytes::from(body);
                     let request = Request::post(&url).body(Full::new(body.clone())).unwrap();
@@ -87,7 +87,7 @@ async fn load(time: Duration) {
     assert!(answered >= CALLERS);
     assert_eq!(server.reuse_detected(), 0);
     assert!(refreshes >= 2, "{refreshes} token requests in {took:?}");
-    // The attempt floor is a second.
+    // The minimum interval between refreshes is one second.
     let most = usize::try_from(took.as_secs()).unwrap() + 1;
     assert!(refreshes <= most, "{refreshes} token requests in {took:?}");
 }

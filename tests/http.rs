@@ -1,4 +1,4 @@
-//! Rejections over real connections, HTTP/1.1 and HTTP/2: recognised, replayed, or handed back as they came.
+//! Rejections over real connections, with HTTP/1.1 and HTTP/2: which are recognised, replayed, or returned unchanged.
 
 #[path = "support/wire.rs"]
 mod support;
@@ -14,8 +14,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use support::{
-    Answer, Frames, Numbered, Site, Upload, VERSIONS, answer, bytes, client, invalid_token, ok,
-    reason, text,
+    Frames, Numbered, TestResponse, TestServer, Upload, VERSIONS, bytes, client, invalid_token, ok,
+    reason, respond, text,
 };
 use tokio::sync::Notify;
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, service_fn};
@@ -23,7 +23,7 @@ use tower_bearer::{
     BearerAuthLayer, OAuthClient, Origins, RefreshTokenSource, RejectOnTrailersLayer, ReplayBody,
     TokenCache, TokenError, TokenErrorKind,
     provider::Xoxoday,
-    testing::{AuthorizationServer, Dialect, Fault, Rejection, serve},
+    testing::{AuthorizationServer, Dialect, Fault, RejectionResponse, serve},
 };
 use tower_http::follow_redirect::FollowRedirectLayer;
 
@@ -40,11 +40,11 @@ fn post(url: String, text: &'static str) -> Request<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn a_rejected_request_is_sent_again_as_it_was_over_the_same_connection() {
+async fn a_replay_is_the_same_request_over_the_same_connection() {
     for http2 in VERSIONS {
-        let site = Site::rejecting_the_first().await;
+        let upstream = TestServer::rejecting_token_1().await;
         let service = BearerAuthLayer::new(Numbered::default()).layer(client(http2));
-        let request = Request::put(site.url("/orders?id=1"))
+        let request = Request::put(upstream.url("/orders?id=1"))
             .header("x-many", "one")
             .header("x-many", "two")
             .body(full("a bicycle"));
@@ -53,8 +53,8 @@ async fn a_rejected_request_is_sent_again_as_it_was_over_the_same_connection() {
         assert_eq!(reason(&response), None);
         assert_eq!(text(response).await, "a bicycle");
 
-        assert_eq!(site.tokens(), ["token-1", "token-2"]);
-        for seen in site.seen() {
+        assert_eq!(upstream.tokens(), ["token-1", "token-2"]);
+        for seen in upstream.seen() {
             assert_eq!(seen.method, Method::PUT);
             assert_eq!(seen.version == Version::HTTP_2, http2);
             assert_eq!(seen.headers["content-length"], "9");
@@ -64,14 +64,14 @@ async fn a_rejected_request_is_sent_again_as_it_was_over_the_same_connection() {
             assert_eq!(seen.headers.get_all("authorization").iter().count(), 1);
             assert_eq!(seen.body, "a bicycle");
         }
-        assert_eq!(site.served.connections(), 1, "HTTP/2: {http2}");
+        assert_eq!(upstream.served.connections(), 1, "HTTP/2: {http2}");
     }
 }
 
 #[tokio::test]
-async fn a_rejection_with_a_body_leaves_the_connection_in_use() {
-    // 32 KiB in pieces, more than what comes with the head.
-    let site = Site::answering(|seen| match seen.token() {
+async fn a_rejection_with_a_body_does_not_close_the_connection() {
+    // 32 KiB in pieces: more than what arrives together with the head.
+    let upstream = TestServer::new(|seen| match seen.token() {
         Some("token-1") => {
             let pieces = (0..8).map(|_| Frame::data(bytes(4096)));
             let mut answer = Response::new(Frames(pieces.collect()).boxed_unsync());
@@ -82,19 +82,22 @@ async fn a_rejection_with_a_body_leaves_the_connection_in_use() {
     })
     .await;
     let service = BearerAuthLayer::new(Numbered::default()).layer(client(false));
-    let response = service.oneshot(get(site.url("/"))).await.unwrap();
+    let response = service.oneshot(get(upstream.url("/"))).await.unwrap();
     assert_eq!(text(response).await, "served");
-    assert_eq!(site.served.connections(), 1);
+    assert_eq!(upstream.served.connections(), 1);
 }
 
-/// A server that looks at the token after 10 KiB, and reads no more of what it rejects.
+/// A server that checks the token after 10 KiB, and does not read the rest of a rejected upload.
 struct Early {
     uploads: Mutex<Vec<Bytes>>,
     lengths: Mutex<Vec<Option<HeaderValue>>>,
 }
 
 impl Early {
-    async fn take(&self, request: Request<hyper::body::Incoming>) -> Result<Answer, BoxError> {
+    async fn take(
+        &self,
+        request: Request<hyper::body::Incoming>,
+    ) -> Result<TestResponse, BoxError> {
         let (head, mut body) = request.into_parts();
         let length = head.headers.get("content-length").cloned();
         self.lengths.lock().unwrap().push(length);
@@ -114,7 +117,7 @@ impl Early {
 }
 
 #[tokio::test]
-async fn an_upload_rejected_in_its_middle_arrives_whole_and_once() {
+async fn an_upload_that_is_rejected_halfway_arrives_whole_and_once() {
     for (http2, size) in [
         (false, None),
         (false, Some(30 * 1024)),
@@ -136,14 +139,14 @@ async fn an_upload_rejected_in_its_middle_arrives_whole_and_once() {
         let whole = bytes(30 * 1024);
         let (sender, upload) = Upload::new(size);
         let rejected = Arc::new(Notify::new());
-        let (go_on, data) = (rejected.clone(), whole.clone());
+        let (resume, data) = (rejected.clone(), whole.clone());
         tokio::spawn(async move {
             for at in (0..10 * 1024).step_by(1024) {
                 sender.send(data.slice(at..at + 1024)).unwrap();
             }
-            // The rest comes into being only once the rejection is here. Bytes that are on their way to a server that has
-            // closed its end could break an HTTP/1.1 connection before the rejection is read.
-            go_on.notified().await;
+            // The rest is sent only after the rejection has arrived. Bytes in transit to a server that has
+            // closed its side could break an HTTP/1.1 connection before the rejection is read.
+            resume.notified().await;
             for at in (10 * 1024..30 * 1024).step_by(1024) {
                 sender.send(data.slice(at..at + 1024)).unwrap();
             }
@@ -170,9 +173,9 @@ async fn an_upload_rejected_in_its_middle_arrives_whole_and_once() {
 }
 
 #[tokio::test]
-async fn trailers_of_a_request_are_sent_again() {
+async fn the_trailers_of_a_request_are_replayed() {
     for http2 in VERSIONS {
-        let site = Site::rejecting_the_first().await;
+        let upstream = TestServer::rejecting_token_1().await;
         let trailers =
             HeaderMap::from_iter([("x-sum".parse().unwrap(), HeaderValue::from_static("42"))]);
         let frames = [
@@ -180,7 +183,7 @@ async fn trailers_of_a_request_are_sent_again() {
             Frame::data(Bytes::from("data")),
             Frame::trailers(trailers.clone()),
         ];
-        let request = Request::post(site.url("/"))
+        let request = Request::post(upstream.url("/"))
             .header("trailer", "x-sum")
             .body(Frames(VecDeque::from(frames)))
             .unwrap();
@@ -189,7 +192,7 @@ async fn trailers_of_a_request_are_sent_again() {
             text(service.oneshot(request).await.unwrap()).await,
             "some data"
         );
-        let seen = site.seen();
+        let seen = upstream.seen();
         assert_eq!(seen.len(), 2);
         for seen in seen {
             assert_eq!(seen.body, "some data");
@@ -199,29 +202,29 @@ async fn trailers_of_a_request_are_sent_again() {
 }
 
 #[tokio::test]
-async fn if_no_token_can_be_had_after_a_rejection_the_caller_gets_the_rejection() {
+async fn if_the_refresh_fails_the_caller_gets_the_rejection() {
     for http2 in VERSIONS {
-        let site = Site::rejecting_the_first().await;
+        let upstream = TestServer::rejecting_token_1().await;
         let source = Numbered::default();
-        // The first token comes, and then no other.
+        // The source yields the first token only.
         let cache = TokenCache::new(source.clone());
         cache.token().await.unwrap();
         source.fail(true);
         let service = BearerAuthLayer::from(cache).layer(client(http2));
-        let request = post(site.url("/"), "an order");
+        let request = post(upstream.url("/"), "an order");
         let response = service.oneshot(request).await.unwrap();
         assert_eq!(response.status(), 401);
         assert_eq!(response.headers()["x-why"], "expired");
         let error = response.extensions().get::<TokenError>().unwrap();
         assert_eq!(error.kind(), TokenErrorKind::Server);
-        assert!(error.to_string().contains("as ordered"), "{error}");
+        assert!(error.to_string().contains("was set to fail"), "{error}");
         assert_eq!(text(response).await, "rejected");
-        assert_eq!(site.tokens(), ["token-1"]);
+        assert_eq!(upstream.tokens(), ["token-1"]);
     }
 }
 
 #[tokio::test]
-async fn what_was_rejected_for_something_else_is_not_sent_again() {
+async fn a_response_that_does_not_reject_the_token_is_not_replayed() {
     let rows: [(u16, &[(&'static str, &'static str)]); 12] = [
         (401, &[("www-authenticate", "Basic realm=\"x\"")]),
         (
@@ -255,13 +258,13 @@ async fn what_was_rejected_for_something_else_is_not_sent_again() {
         (500, &[]),
     ];
     for (status, headers) in rows {
-        let site = Site::answering(move |_| answer(status, headers, "no")).await;
+        let upstream = TestServer::new(move |_| respond(status, headers, "no")).await;
         let source = Numbered::default();
         let service = BearerAuthLayer::new(source.clone()).layer(client(false));
         for _ in 0..2 {
             let response = service
                 .clone()
-                .oneshot(post(site.url("/"), "an order"))
+                .oneshot(post(upstream.url("/"), "an order"))
                 .await
                 .unwrap();
             assert_eq!(response.status(), status);
@@ -269,7 +272,7 @@ async fn what_was_rejected_for_something_else_is_not_sent_again() {
             assert_eq!(text(response).await, "no");
         }
         assert_eq!(
-            site.tokens(),
+            upstream.tokens(),
             ["token-1", "token-1"],
             "{status} {headers:?}"
         );
@@ -278,21 +281,21 @@ async fn what_was_rejected_for_something_else_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_bare_401_is_tried_once() {
+async fn a_401_without_a_challenge_is_replayed_once() {
     for http2 in VERSIONS {
-        let site = Site::answering(|_| answer(401, &[], "no")).await;
+        let upstream = TestServer::new(|_| respond(401, &[], "no")).await;
         let service = BearerAuthLayer::new(Numbered::default()).layer(client(http2));
-        let response = service.oneshot(get(site.url("/"))).await.unwrap();
+        let response = service.oneshot(get(upstream.url("/"))).await.unwrap();
         assert_eq!(response.status(), 401);
         assert_eq!(reason(&response), Some(TokenErrorKind::Rejected));
         assert_eq!(text(response).await, "no");
-        assert_eq!(site.tokens(), ["token-1", "token-2"]);
+        assert_eq!(upstream.tokens(), ["token-1", "token-2"]);
     }
 }
 
 #[tokio::test]
-async fn a_challenge_among_others_over_several_lines_is_found() {
-    let site = Site::answering(|seen| match seen.token() {
+async fn a_bearer_challenge_among_others_in_several_lines_is_found() {
+    let upstream = TestServer::new(|seen| match seen.token() {
         Some("token-1") => {
             let lines = [
                 (
@@ -302,27 +305,27 @@ async fn a_challenge_among_others_over_several_lines_is_found() {
                 ("www-authenticate", "Bearer realm=\"b\""),
                 ("www-authenticate", "error=\"invalid_token\""),
             ];
-            answer(401, &lines, "")
+            respond(401, &lines, "")
         }
         _ => ok("served"),
     })
     .await;
     let service = BearerAuthLayer::new(Numbered::default()).layer(client(false));
     assert_eq!(
-        text(service.oneshot(get(site.url("/"))).await.unwrap()).await,
+        text(service.oneshot(get(upstream.url("/"))).await.unwrap()).await,
         "served"
     );
-    assert_eq!(site.tokens(), ["token-1", "token-2"]);
+    assert_eq!(upstream.tokens(), ["token-1", "token-2"]);
 }
 
 #[tokio::test]
-async fn a_body_beyond_the_limit_is_rejected_and_the_next_request_has_a_new_token() {
+async fn a_body_beyond_the_limit_is_not_replayed_and_the_next_request_has_a_new_token() {
     for (http2, limit, size) in [
         (false, None, 64 * 1024 + 1),
         (true, None, 64 * 1024 + 1),
         (false, Some(0), 1),
     ] {
-        let site = Site::rejecting_the_first().await;
+        let upstream = TestServer::rejecting_token_1().await;
         let mut layer = BearerAuthLayer::new(Numbered::default());
         if let Some(limit) = limit {
             layer = layer.replay_limit(limit);
@@ -330,7 +333,7 @@ async fn a_body_beyond_the_limit_is_rejected_and_the_next_request_has_a_new_toke
         let service = layer.layer(client(http2));
         let whole = bytes(size);
         let request = || {
-            Request::post(site.url("/"))
+            Request::post(upstream.url("/"))
                 .body(Full::new(whole.clone()))
                 .unwrap()
         };
@@ -342,37 +345,37 @@ async fn a_body_beyond_the_limit_is_rejected_and_the_next_request_has_a_new_toke
 
         let response = service.oneshot(request()).await.unwrap();
         assert_eq!(response.status(), 200);
-        assert_eq!(site.tokens(), ["token-1", "token-2"]);
-        assert!(site.seen().iter().all(|seen| seen.body == whole));
+        assert_eq!(upstream.tokens(), ["token-1", "token-2"]);
+        assert!(upstream.seen().iter().all(|seen| seen.body == whole));
     }
 }
 
 #[tokio::test]
-async fn a_body_of_exactly_the_limit_is_sent_again() {
-    let site = Site::rejecting_the_first().await;
+async fn a_body_of_exactly_the_limit_is_replayed() {
+    let upstream = TestServer::rejecting_token_1().await;
     let service = BearerAuthLayer::new(Numbered::default()).layer(client(true));
-    let request = Request::post(site.url("/"))
+    let request = Request::post(upstream.url("/"))
         .body(Full::new(bytes(64 * 1024)))
         .unwrap();
     assert_eq!(service.oneshot(request).await.unwrap().status(), 200);
-    assert_eq!(site.tokens(), ["token-1", "token-2"]);
+    assert_eq!(upstream.tokens(), ["token-1", "token-2"]);
 }
 
 #[tokio::test]
-async fn a_limit_of_nothing_still_heals_requests_without_a_body() {
-    let site = Site::rejecting_the_first().await;
+async fn with_a_replay_limit_of_0_requests_without_a_body_are_replayed() {
+    let upstream = TestServer::rejecting_token_1().await;
     let layer = BearerAuthLayer::new(Numbered::default()).replay_limit(0);
     let response = layer
         .layer(client(false))
-        .oneshot(get(site.url("/")))
+        .oneshot(get(upstream.url("/")))
         .await
         .unwrap();
     assert_eq!(response.status(), 200);
 }
 
 #[tokio::test]
-async fn if_told_so_only_idempotent_methods_are_sent_again() {
-    for (method, healed) in [
+async fn replay_only_idempotent_replays_only_idempotent_methods() {
+    for (method, replayed) in [
         (Method::GET, true),
         (Method::HEAD, true),
         (Method::PUT, true),
@@ -380,18 +383,18 @@ async fn if_told_so_only_idempotent_methods_are_sent_again() {
         (Method::POST, false),
         (Method::PATCH, false),
     ] {
-        let site = Site::rejecting_the_first().await;
+        let upstream = TestServer::rejecting_token_1().await;
         let layer = BearerAuthLayer::new(Numbered::default()).replay_only_idempotent(true);
         let service = layer.layer(client(false));
         let request = || {
             Request::builder()
                 .method(&method)
-                .uri(site.url("/"))
+                .uri(upstream.url("/"))
                 .body(full(""))
                 .unwrap()
         };
         let response = service.clone().oneshot(request()).await.unwrap();
-        let expected = if healed {
+        let expected = if replayed {
             (200, None)
         } else {
             (401, Some(TokenErrorKind::NotReplayed))
@@ -402,33 +405,40 @@ async fn if_told_so_only_idempotent_methods_are_sent_again() {
             "{method}"
         );
         let response = service.oneshot(request()).await.unwrap();
-        assert_eq!(response.status(), 200, "the next has a new token: {method}");
+        assert_eq!(
+            response.status(),
+            200,
+            "the next request has a new token: {method}"
+        );
     }
 }
 
 #[tokio::test]
-async fn an_authorization_of_the_caller_stays_and_is_never_replaced() {
-    let site = Site::answering(|_| invalid_token()).await;
+async fn the_callers_own_authorization_is_never_replaced() {
+    let upstream = TestServer::new(|_| invalid_token()).await;
     let source = Numbered::default();
     let service = BearerAuthLayer::new(source.clone()).layer(client(false));
     for own in ["Basic bWU6aHVzaA==", "Bearer my-own", ""] {
-        let mut request = get(site.url("/"));
+        let mut request = get(upstream.url("/"));
         request
             .headers_mut()
             .insert("authorization", HeaderValue::from_static(own));
         let response = service.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), 401);
         assert_eq!(reason(&response), None);
-        assert_eq!(site.seen().last().unwrap().headers["authorization"], own);
+        assert_eq!(
+            upstream.seen().last().unwrap().headers["authorization"],
+            own
+        );
     }
-    assert_eq!((site.seen().len(), source.calls()), (3, 0));
+    assert_eq!((upstream.seen().len(), source.calls()), (3, 0));
 }
 
 #[tokio::test]
-async fn what_goes_elsewhere_has_no_token_and_is_never_sent_again() {
+async fn requests_to_other_origins_have_no_token_and_are_not_replayed() {
     let (ours, other) = (
-        Site::rejecting_the_first().await,
-        Site::rejecting_the_first().await,
+        TestServer::rejecting_token_1().await,
+        TestServer::rejecting_token_1().await,
     );
     let source = Numbered::default();
     let layer =
@@ -451,15 +461,15 @@ async fn what_goes_elsewhere_has_no_token_and_is_never_sent_again() {
 }
 
 #[tokio::test]
-async fn a_redirect_to_another_origin_takes_no_token_along() {
+async fn a_redirect_to_another_origin_has_no_token() {
     for status in [301, 302, 303, 307, 308] {
-        let elsewhere = Site::answering(|_| ok("here")).await;
-        let location = elsewhere.url("/landing");
-        let ours = Site::answering(move |seen| {
+        let elsewhere = TestServer::new(|_| ok("here")).await;
+        let location = elsewhere.url("/target");
+        let ours = TestServer::new(move |seen| {
             if seen.token() == Some("token-1") {
                 return invalid_token();
             }
-            let mut response = answer(status, &[], "");
+            let mut response = respond(status, &[], "");
             response
                 .headers_mut()
                 .insert("location", location.parse().unwrap());
@@ -481,9 +491,9 @@ async fn a_redirect_to_another_origin_takes_no_token_along() {
 }
 
 #[tokio::test]
-async fn a_redirect_of_the_token_endpoint_re_posts_nothing() {
+async fn a_redirect_of_the_token_endpoint_is_not_followed() {
     for status in [302, 307, 308] {
-        let elsewhere = Site::answering(|_| ok(r#"{"access_token":"stolen"}"#)).await;
+        let elsewhere = TestServer::new(|_| ok(r#"{"access_token":"stolen"}"#)).await;
         let server = AuthorizationServer::new(Dialect::TwoBa).public_client("app");
         server.fault_always(Fault::Redirect {
             status: status.try_into().unwrap(),
@@ -492,7 +502,7 @@ async fn a_redirect_of_the_token_endpoint_re_posts_nothing() {
         let tokens = serve(server.clone()).await.unwrap();
         let endpoint = OAuthClient::new(tokens.url() + "/OAuth/Token").unwrap();
         let source = RefreshTokenSource::new(endpoint, server.issue_refresh_token());
-        let api = Site::answering(|_| ok("served")).await;
+        let api = TestServer::new(|_| ok("served")).await;
         let service = BearerAuthLayer::new(source).layer(client(false));
         let error = service.oneshot(get(api.url("/"))).await.unwrap_err();
         let error = error.downcast_ref::<TokenError>().unwrap();
@@ -506,17 +516,19 @@ async fn a_redirect_of_the_token_endpoint_re_posts_nothing() {
 }
 
 #[tokio::test]
-async fn xoxoday_rejects_with_200_and_is_understood() {
+async fn a_rejection_of_xoxoday_with_status_200_is_replayed() {
     for http2 in VERSIONS {
         let server = AuthorizationServer::new(Dialect::Xoxoday);
-        let api = server.api().rejection(Rejection::TokenError);
-        let site = serve(api.clone()).await.unwrap();
+        let api = server
+            .api()
+            .rejection_response(RejectionResponse::XoxodayTokenError);
+        let upstream = serve(api.clone()).await.unwrap();
         let source = Xoxoday::new(
             AuthorizationServer::CLIENT_ID,
             AuthorizationServer::CLIENT_SECRET,
             server.issue_refresh_token(),
         )
-        .origins(Origins::only([site.url()]).unwrap())
+        .origins(Origins::only([upstream.url()]).unwrap())
         .schedule(Xoxoday::default_schedule().min_interval(std::time::Duration::ZERO))
         .build_with(server.clone())
         .unwrap();
@@ -525,7 +537,7 @@ async fn xoxoday_rejects_with_200_and_is_understood() {
             .layer(Xoxoday::inspect())
             .service(client(http2));
         let order = || {
-            Request::post(site.url() + "/placeOrder")
+            Request::post(upstream.url() + "/placeOrder")
                 .header("content-type", "application/json")
                 .body(full(r#"{"voucher":7}"#))
                 .unwrap()
@@ -539,12 +551,12 @@ async fn xoxoday_rejects_with_200_and_is_understood() {
             (api.accepted(), api.rejected(), server.refreshes()),
             (2, 1, 2)
         );
-        assert_eq!(site.connections(), 1);
+        assert_eq!(upstream.connections(), 1);
     }
 }
 
 #[tokio::test]
-async fn business_answers_and_limits_of_xoxoday_refresh_nothing() {
+async fn errors_and_rate_limits_of_xoxoday_cause_no_refresh() {
     let rows: [(u16, &'static str); 9] = [
         (400, r#"{"success":0,"error_message_id":"order.invalid"}"#),
         (404, r#"{"success":0,"error_message_id":"voucher.unknown"}"#),
@@ -563,16 +575,17 @@ async fn business_answers_and_limits_of_xoxoday_refresh_nothing() {
         (500, r#"{"error":"invalid_token"}"#),
     ];
     for (status, body) in rows {
-        let site =
-            Site::answering(move |_| answer(status, &[("content-type", "application/json")], body))
-                .await;
+        let upstream = TestServer::new(move |_| {
+            respond(status, &[("content-type", "application/json")], body)
+        })
+        .await;
         let source = Numbered::default();
         let service = ServiceBuilder::new()
             .layer(BearerAuthLayer::new(source.clone()))
             .layer(Xoxoday::inspect())
             .service(client(false));
         let response = service
-            .oneshot(post(site.url("/placeOrder"), "an order"))
+            .oneshot(post(upstream.url("/placeOrder"), "an order"))
             .await
             .unwrap();
         assert_eq!(
@@ -581,7 +594,7 @@ async fn business_answers_and_limits_of_xoxoday_refresh_nothing() {
         );
         assert_eq!(text(response).await, body);
         assert_eq!(
-            (site.seen().len(), source.calls()),
+            (upstream.seen().len(), source.calls()),
             (1, 1),
             "{status} {body}"
         );
@@ -589,8 +602,8 @@ async fn business_answers_and_limits_of_xoxoday_refresh_nothing() {
 }
 
 #[tokio::test]
-async fn a_long_answer_passes_the_inspection_unharmed() {
-    let site = Site::answering(|_| {
+async fn a_long_body_is_the_same_after_the_inspection() {
+    let upstream = TestServer::new(|_| {
         let pieces = (0..64).map(|_| Frame::data(bytes(1000)));
         let trailers =
             HeaderMap::from_iter([("x-end".parse().unwrap(), HeaderValue::from_static("yes"))]);
@@ -606,17 +619,19 @@ async fn a_long_answer_passes_the_inspection_unharmed() {
         .layer(BearerAuthLayer::new(Numbered::default()))
         .layer(Xoxoday::inspect())
         .service(client(true));
-    let response = service.oneshot(get(site.url("/"))).await.unwrap();
+    let response = service.oneshot(get(upstream.url("/"))).await.unwrap();
     let body = response.into_body().collect().await.unwrap();
     assert_eq!(body.trailers().unwrap()["x-end"], "yes");
     assert_eq!(body.to_bytes(), bytes(1000).repeat(64));
 }
 
 #[tokio::test]
-async fn grpc_rejects_in_the_headers_and_is_healed() {
+async fn a_grpc_rejection_in_the_headers_is_replayed() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    let api = server.api().rejection(Rejection::Grpc);
-    let site = serve(api.clone()).await.unwrap();
+    let api = server
+        .api()
+        .rejection_response(RejectionResponse::GrpcUnauthenticated);
+    let upstream = serve(api.clone()).await.unwrap();
     let live = server.issue_access_token();
     let source = tower_bearer::source_fn(move |request| {
         let token = if request.rejected_token().is_some() {
@@ -630,7 +645,7 @@ async fn grpc_rejects_in_the_headers_and_is_healed() {
         .schedule(tower_bearer::Schedule::default().min_interval(std::time::Duration::ZERO))
         .build();
     let service = BearerAuthLayer::from(cache).layer(client(true));
-    let request = Request::post(site.url() + "/prices.Prices/Get")
+    let request = Request::post(upstream.url() + "/prices.Prices/Get")
         .header("content-type", "application/grpc")
         .body(full("a message"))
         .unwrap();
@@ -642,8 +657,8 @@ async fn grpc_rejects_in_the_headers_and_is_healed() {
 }
 
 #[tokio::test]
-async fn a_grpc_stream_rejected_at_its_end_gives_the_next_call_a_new_token() {
-    let site = Site::answering(|seen| {
+async fn after_a_grpc_rejection_in_the_trailers_the_next_call_has_a_new_token() {
+    let upstream = TestServer::new(|seen| {
         let code = if seen.token() == Some("token-1") {
             "16"
         } else {
@@ -670,9 +685,17 @@ async fn a_grpc_stream_rejected_at_its_end_gives_the_next_call_a_new_token() {
         .layer(RejectOnTrailersLayer::new(cache.clone()))
         .service(client(true));
     let mut codes = Vec::new();
-    // Two streams under way with the first token: the second is told late.
-    let early = service.clone().oneshot(get(site.url("/"))).await.unwrap();
-    let late = service.clone().oneshot(get(site.url("/"))).await.unwrap();
+    // Two streams are open with the first token. The second one is rejected late.
+    let early = service
+        .clone()
+        .oneshot(get(upstream.url("/")))
+        .await
+        .unwrap();
+    let late = service
+        .clone()
+        .oneshot(get(upstream.url("/")))
+        .await
+        .unwrap();
     let mut read =
         async |response: Response<tower_bearer::RejectOnTrailersBody<hyper::body::Incoming>>| {
             let body = response.into_body().collect().await.unwrap();
@@ -680,21 +703,31 @@ async fn a_grpc_stream_rejected_at_its_end_gives_the_next_call_a_new_token() {
             assert_eq!(
                 body.to_bytes(),
                 "a message",
-                "what was streamed is the caller's"
+                "the messages reach the caller"
             );
         };
     read(early).await;
-    read(service.clone().oneshot(get(site.url("/"))).await.unwrap()).await;
+    read(
+        service
+            .clone()
+            .oneshot(get(upstream.url("/")))
+            .await
+            .unwrap(),
+    )
+    .await;
     read(late).await;
-    read(service.oneshot(get(site.url("/"))).await.unwrap()).await;
+    read(service.oneshot(get(upstream.url("/"))).await.unwrap()).await;
     assert_eq!(codes, ["16", "0", "16", "0"]);
-    assert_eq!(site.tokens(), ["token-1", "token-1", "token-2", "token-2"]);
+    assert_eq!(
+        upstream.tokens(),
+        ["token-1", "token-1", "token-2", "token-2"]
+    );
     assert_eq!((source.calls(), cache.status().rejected), (2, 1));
 }
 
 #[tokio::test]
-async fn an_upload_that_outgrows_the_limit_while_it_is_rejected_is_handed_back() {
-    // The server rejects after 10 KiB but reads on, so that the first attempt goes beyond what is kept.
+async fn an_upload_that_exceeds_the_limit_during_its_rejection_is_not_replayed() {
+    // The server rejects after 10 KiB but reads on, so the first attempt exceeds the replay limit.
     let rejected = Arc::new(Notify::new());
     let read = Arc::new(Notify::new());
     let (api_rejected, api_read) = (rejected.clone(), read.clone());
@@ -736,9 +769,9 @@ async fn an_upload_that_outgrows_the_limit_while_it_is_rejected_is_handed_back()
 }
 
 #[tokio::test]
-async fn an_error_of_the_connection_is_the_callers_and_nothing_is_sent_again() {
+async fn a_connection_error_is_returned_and_not_replayed() {
     let served = serve(service_fn(|_: Request<hyper::body::Incoming>| async {
-        Err::<Response<Full<Bytes>>, BoxError>("broken, as ordered".into())
+        Err::<Response<Full<Bytes>>, BoxError>("the service fails".into())
     }))
     .await
     .unwrap();
@@ -753,10 +786,10 @@ async fn an_error_of_the_connection_is_the_callers_and_nothing_is_sent_again() {
 }
 
 #[tokio::test]
-async fn relative_uris_get_the_token() {
-    // As gRPC clients do it: the connection knows where it goes, the request only the path.
-    let site = Site::rejecting_the_first().await;
-    let origin = site.url("");
+async fn requests_with_relative_uris_get_the_token() {
+    // This is how gRPC clients work: the connection has the origin, the request only the path.
+    let upstream = TestServer::rejecting_token_1().await;
+    let origin = upstream.url("");
     let connected = client::<Full<Bytes>>(true).map_request(
         move |mut request: Request<ReplayBody<Full<Bytes>>>| {
             let uri = format!("{origin}{}", request.uri());
@@ -772,11 +805,11 @@ async fn relative_uris_get_the_token() {
         .await
         .unwrap();
     assert_eq!(response.status(), 200);
-    assert_eq!(site.tokens(), ["token-1", "token-2"]);
+    assert_eq!(upstream.tokens(), ["token-1", "token-2"]);
 }
 
 #[tokio::test]
-async fn plain_http_to_another_machine_is_an_error_and_sends_nothing() {
+async fn plain_http_to_another_host_is_an_error_and_sends_nothing() {
     let inner = service_fn(
         async |_: Request<ReplayBody<Full<Bytes>>>| -> Result<Response<Full<Bytes>>, Infallible> {
             panic!("something was sent")

@@ -1,4 +1,4 @@
-//! The layers, from outside: what a caller sees, and what the servers behind see of him.
+//! The layers through their public API: what a caller sees, and what the servers receive.
 
 mod support;
 
@@ -17,7 +17,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header::AUTHORIZATION};
 use http_body::{Body, Frame};
 use http_body_util::Full;
-use support::{API, Ask, TOKEN_URL, failure, get, order, reason, send, source, status, text};
+use support::{
+    API, FullRequest, TOKEN_URL, failure, get, order, reason, send, source, status, text,
+};
 use tokio::{
     sync::watch,
     task::{JoinSet, yield_now},
@@ -30,7 +32,7 @@ use tower_bearer::{
     AddTokenLayer, BearerAuthLayer, ClientAuth, OAuthClient, Origins, RefreshOnReject,
     RefreshTokenSource, ReplayBody, Token, TokenCache, TokenError, TokenErrorKind, TokenSource,
     source_fn,
-    testing::{AuthorizationServer, Dialect, Fault, ProtectedApi, ReplyBody, ReplyFuture},
+    testing::{AuthorizationServer, Dialect, Fault, ProtectedApi, ResponseBody, ResponseFuture},
 };
 use tower_test::mock;
 
@@ -40,7 +42,7 @@ fn standard() -> (AuthorizationServer, ProtectedApi) {
     (server, api)
 }
 
-/// `token-1`, and each next one when that has been asked for.
+/// A source of `token-1`, `token-2` and so on.
 fn numbered() -> impl TokenSource {
     let issued = AtomicUsize::new(0);
     source_fn(move |_| {
@@ -49,7 +51,7 @@ fn numbered() -> impl TokenSource {
     })
 }
 
-/// As `numbered`, and each takes a second.
+/// As `numbered`, but each token takes a second.
 fn slow() -> impl TokenSource {
     let issued = AtomicUsize::new(0);
     source_fn(move |_| {
@@ -62,7 +64,7 @@ fn slow() -> impl TokenSource {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// A revoked token.
+// Revoked tokens.
 
 #[tokio::test(start_paused = true)]
 async fn a_hundred_requests_whose_token_is_revoked_all_succeed_with_one_refresh() {
@@ -76,7 +78,7 @@ async fn a_hundred_requests_whose_token_is_revoked_all_succeed_with_one_refresh(
         let request = order(&format!("order-{n}"), "a bicycle");
         sending.spawn(client.clone().oneshot(request));
     }
-    api.parked(100).await;
+    api.wait_for_held(100).await;
     server.revoke_access_tokens();
     api.release();
 
@@ -88,17 +90,17 @@ async fn a_hundred_requests_whose_token_is_revoked_all_succeed_with_one_refresh(
     assert_eq!(
         server.refreshes(),
         2,
-        "one for the first token, one for all"
+        "one for the first token, one for all rejections"
     );
     assert_eq!((api.accepted(), api.rejected()), (101, 100));
-    assert!((0..100).all(|n| api.seen()[&format!("order-{n}")] == 2));
+    assert!((0..100).all(|n| api.attempts()[&format!("order-{n}")] == 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_rejection_of_an_old_token_does_not_end_the_new_one() {
+async fn a_late_rejection_of_an_old_token_does_not_affect_the_new_one() {
     let (server, api) = standard();
     let (arrive, late) = watch::channel(false);
-    let detour = service_fn(move |request: Mocked| {
+    let delayed_api = service_fn(move |request: MockRequest| {
         let (api, mut late) = (api.clone(), late.clone());
         async move {
             if request.headers()["x-request-id"] == "late" {
@@ -107,7 +109,7 @@ async fn a_late_rejection_of_an_old_token_does_not_end_the_new_one() {
             api.oneshot(request).await
         }
     });
-    let client = BearerAuthLayer::new(source(&server)).layer(detour);
+    let client = BearerAuthLayer::new(source(&server)).layer(delayed_api);
     assert_eq!(status(&client, order("first", "")).await, 200);
 
     let sending = tokio::spawn(client.clone().oneshot(order("late", "")));
@@ -131,12 +133,16 @@ async fn a_request_is_sent_at_most_twice() {
     let response = send(&client, order("rejected", "")).await.unwrap();
     assert_eq!(response.status(), 401);
     assert_eq!(reason(&response).kind(), TokenErrorKind::Rejected);
-    assert_eq!(api.seen()["rejected"], 2);
-    assert_eq!(server.refreshes(), 2, "the replay's rejection costs none");
+    assert_eq!(api.attempts()["rejected"], 2);
+    assert_eq!(
+        server.refreshes(),
+        2,
+        "the rejection of the replay causes no refresh"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_replayed_flows_through_and_its_rejection_is_the_callers() {
+async fn a_body_beyond_the_limit_is_sent_and_its_rejection_is_returned() {
     let (server, api) = standard();
     let client = BearerAuthLayer::new(source(&server))
         .replay_limit(8)
@@ -148,19 +154,19 @@ async fn what_cannot_be_replayed_flows_through_and_its_rejection_is_the_callers(
     let response = send(&client, order("too long", "123456789")).await.unwrap();
     assert_eq!(response.status(), 401);
     assert_eq!(reason(&response).kind(), TokenErrorKind::NotReplayed);
-    assert_eq!(api.seen()["too long"], 1);
+    assert_eq!(api.attempts()["too long"], 1);
 
     let response = send(&client, order("next", "123456789")).await.unwrap();
     assert_eq!(text(response).await, "123456789", "the token was replaced");
 }
 
-/// A body that nobody may look at before the caller does.
-struct Unread {
+/// A body that records whether it was polled.
+struct ObservedBody {
     text: Option<Bytes>,
-    touched: Arc<AtomicBool>,
+    polled: Arc<AtomicBool>,
 }
 
-impl Body for Unread {
+impl Body for ObservedBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -168,19 +174,19 @@ impl Body for Unread {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.touched.store(true, Ordering::SeqCst);
+        self.polled.store(true, Ordering::SeqCst);
         Poll::Ready(self.text.take().map(|text| Ok(Frame::data(text))))
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn if_no_other_token_can_be_had_the_caller_gets_the_servers_own_rejection_unread() {
-    let touched = Arc::new(AtomicBool::new(false));
-    let flag = touched.clone();
+async fn if_the_refresh_fails_the_caller_gets_the_servers_own_rejection_unread() {
+    let polled = Arc::new(AtomicBool::new(false));
+    let flag = polled.clone();
     let api = service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| {
-        let body = Unread {
+        let body = ObservedBody {
             text: Some(Bytes::from_static(b"the administrator has locked you out")),
-            touched: flag.clone(),
+            polled: flag.clone(),
         };
         let response = Response::builder()
             .status(401)
@@ -200,7 +206,7 @@ async fn if_no_other_token_can_be_had_the_caller_gets_the_servers_own_rejection_
     let client = BearerAuthLayer::new(source).layer(api);
 
     let response = send(&client, order("order", "")).await.unwrap();
-    assert!(!touched.load(Ordering::SeqCst));
+    assert!(!polled.load(Ordering::SeqCst));
     assert_eq!(response.status(), 401);
     assert_eq!(response.headers()["x-incident"], "4711");
     assert_eq!(reason(&response).kind(), TokenErrorKind::ReauthRequired);
@@ -208,7 +214,7 @@ async fn if_no_other_token_can_be_had_the_caller_gets_the_servers_own_rejection_
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_of_the_business_cost_neither_a_refresh_nor_a_replay() {
+async fn other_error_statuses_cause_no_refresh_and_no_replay() {
     for code in [400, 403, 404, 409, 422, 500] {
         let sent = Arc::new(AtomicUsize::new(0));
         let count = sent.clone();
@@ -254,7 +260,7 @@ async fn two_layers_from_one_cache_share_the_token() {
     assert_eq!(sent[0], sent[1]);
     assert_eq!(cache.token().await.unwrap().header(), &sent[0]);
 
-    // What one has learnt the other knows.
+    // A rejection that one layer sees counts for both.
     server.revoke_access_tokens();
     assert_eq!(status(&orders, order("again", "")).await, 200);
     assert_eq!(status(&invoices, get(API)).await, 200);
@@ -262,30 +268,29 @@ async fn two_layers_from_one_cache_share_the_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clone_of_the_service_is_as_good_as_the_original() {
+async fn clones_of_the_service_share_the_token() {
     let (server, api) = standard();
     let original = BearerAuthLayer::new(source(&server)).layer(api.clone());
     let early = original.clone();
     assert_eq!(status(&original, order("original", "")).await, 200);
     let late = original.clone();
     for (n, client) in [&early, &late, &original].into_iter().enumerate() {
-        assert_eq!(status(client, order("calm", "")).await, 200);
+        assert_eq!(status(client, order("before", "")).await, 200);
         assert_eq!(server.refreshes(), n + 1);
         server.revoke_access_tokens();
-        let id = format!("healed-{n}");
+        let id = format!("replayed-{n}");
         let response = send(client, order(&id, "a bell")).await.unwrap();
-        assert_eq!((response.status(), api.seen()[&id]), (StatusCode::OK, 2));
-        assert_eq!(text(response).await, "a bell");
         assert_eq!(
-            server.refreshes(),
-            n + 2,
-            "the clones share what one has got"
+            (response.status(), api.attempts()[&id]),
+            (StatusCode::OK, 2)
         );
+        assert_eq!(text(response).await, "a bell");
+        assert_eq!(server.refreshes(), n + 2, "the clones share the new token");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_who_come_together_wait_for_one_token() {
+async fn callers_on_an_empty_cache_wait_for_one_refresh() {
     let (server, api) = standard();
     server.fault(Fault::Delay(Duration::from_secs(3)));
     let client = BearerAuthLayer::new(source(&server)).layer(api.clone());
@@ -299,7 +304,7 @@ async fn callers_who_come_together_wait_for_one_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_shared_by_all_who_waited_for_it() {
+async fn all_waiting_callers_get_the_same_failure() {
     let (server, api) = standard();
     server.fault_always(Fault::Status(StatusCode::BAD_GATEWAY));
     let client = BearerAuthLayer::new(source(&server)).layer(api.clone());
@@ -320,37 +325,37 @@ async fn a_dropped_caller_does_not_abort_the_refresh() {
     server.fault(Fault::Delay(Duration::from_secs(5)));
     let client = BearerAuthLayer::new(source(&server)).layer(api.clone());
 
-    let impatient = timeout(
+    let short_wait = timeout(
         Duration::from_secs(1),
-        client.clone().oneshot(order("impatient", "")),
+        client.clone().oneshot(order("short_wait", "")),
     );
-    assert!(impatient.await.is_err());
+    assert!(short_wait.await.is_err());
     assert_eq!((server.token_requests(), server.refreshes()), (1, 1));
 
     let since = Instant::now();
-    assert_eq!(status(&client, order("patient", "")).await, 200);
+    assert_eq!(status(&client, order("second", "")).await, 200);
     assert_eq!(
         since.elapsed().as_secs(),
         4,
         "the rest of the first caller's refresh"
     );
-    assert_eq!((server.token_requests(), api.seen().len()), (1, 1));
+    assert_eq!((server.token_requests(), api.attempts().len()), (1, 1));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Readiness. The mock fails on a call that no readiness preceded.
+// Readiness. The mock fails if it is called without being ready.
 
-type Mocked = Request<ReplayBody<Full<Bytes>>>;
+type MockRequest = Request<ReplayBody<Full<Bytes>>>;
 
-/// Rejects `bad`, and serves whatever else comes; gives what it saw.
-async fn answer_but(
-    bad: &str,
-    handle: &mut mock::Handle<Mocked, Response<String>>,
+/// Answers this number of requests: 401 to those with `rejected_token`, 200 to the others.
+async fn reject_token(
+    rejected_token: &str,
+    handle: &mut mock::Handle<MockRequest, Response<String>>,
     requests: usize,
 ) {
     for _ in 0..requests {
         let (request, reply) = handle.next_request().await.unwrap();
-        let rejected = request.headers()[AUTHORIZATION] == *bad;
+        let rejected = request.headers()[AUTHORIZATION] == *rejected_token;
         let status = if rejected { 401 } else { 200 };
         reply.send_response(
             Response::builder()
@@ -362,8 +367,8 @@ async fn answer_but(
 }
 
 #[tokio::test(start_paused = true)]
-async fn readiness_is_honoured_with_a_fresh_token() {
-    let (inner, mut handle) = mock::pair::<Mocked, Response<String>>();
+async fn readiness_is_awaited_with_a_fresh_token() {
+    let (inner, mut handle) = mock::pair::<MockRequest, Response<String>>();
     let cache = TokenCache::new(numbered());
     cache.token().await.unwrap();
     let mut client = BearerAuthLayer::from(cache).layer(inner);
@@ -372,38 +377,38 @@ async fn readiness_is_honoured_with_a_fresh_token() {
     let mut ready = tokio_test::task::spawn(client.ready());
     assert!(
         ready.poll().is_pending(),
-        "it is not readier than the inner service"
+        "it is not ready before the inner service"
     );
     handle.allow(1);
     assert!(ready.is_woken());
     assert!(ready.poll().is_ready());
     drop(ready);
     let sending = tokio::spawn(client.call(get(API)));
-    answer_but("none", &mut handle, 1).await;
+    reject_token("none", &mut handle, 1).await;
     assert_eq!(sending.await.unwrap().unwrap().status(), 200);
 }
 
 #[tokio::test(start_paused = true)]
-async fn readiness_is_honoured_after_waiting_for_a_token() {
-    let (inner, mut handle) = mock::pair::<Mocked, Response<String>>();
+async fn readiness_is_awaited_again_after_waiting_for_a_token() {
+    let (inner, mut handle) = mock::pair::<MockRequest, Response<String>>();
     let mut client = BearerAuthLayer::new(slow()).layer(inner);
     handle.allow(1);
     client.ready().await.unwrap();
     let sending = tokio::spawn(client.call(get(API)));
-    // The readiness that the call had was given up for the time of the wait: it must be asked for again.
+    // The call gave up its readiness while it waits, so the inner service must be polled for it again.
     yield_now().await;
     handle.allow(0);
     sleep(Duration::from_secs(2)).await;
     assert!(!sending.is_finished());
     handle.allow(1);
-    answer_but("none", &mut handle, 1).await;
+    reject_token("none", &mut handle, 1).await;
     assert_eq!(sending.await.unwrap().unwrap().status(), 200);
 }
 
 #[tokio::test(start_paused = true)]
-async fn readiness_is_honoured_by_a_replay() {
+async fn readiness_is_awaited_before_a_replay() {
     for source in [false, true] {
-        let (inner, mut handle) = mock::pair::<Mocked, Response<String>>();
+        let (inner, mut handle) = mock::pair::<MockRequest, Response<String>>();
         let cache = if source {
             TokenCache::new(slow())
         } else {
@@ -416,22 +421,22 @@ async fn readiness_is_honoured_by_a_replay() {
         if source {
             sleep(Duration::from_secs(2)).await;
         }
-        answer_but("Bearer token-1", &mut handle, 1).await;
+        reject_token("Bearer token-1", &mut handle, 1).await;
         handle.allow(0);
         sleep(Duration::from_secs(5)).await;
         assert!(
             !sending.is_finished(),
-            "the replay waits until it may be sent"
+            "the replay waits until the inner service is ready"
         );
         handle.allow(1);
-        answer_but("Bearer token-1", &mut handle, 1).await;
+        reject_token("Bearer token-1", &mut handle, 1).await;
         assert_eq!(sending.await.unwrap().unwrap().status(), 200);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn authorize_honours_readiness_while_it_waits() {
-    let (inner, mut handle) = mock::pair::<Ask, Response<()>>();
+async fn add_token_awaits_readiness_again_after_waiting_for_a_token() {
+    let (inner, mut handle) = mock::pair::<FullRequest, Response<()>>();
     let mut client = AddTokenLayer::new(slow()).layer(inner);
     client.ready().await.unwrap();
     let sending = tokio::spawn(client.call(get(API)));
@@ -447,34 +452,34 @@ async fn authorize_honours_readiness_while_it_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_inner_service_that_fails_to_be_ready_is_the_callers_to_know() {
-    let (inner, mut handle) = mock::pair::<Mocked, Response<String>>();
+async fn an_error_of_poll_ready_is_returned() {
+    let (inner, mut handle) = mock::pair::<MockRequest, Response<String>>();
     handle.send_error("out of order");
     let client = BearerAuthLayer::new(numbered()).layer(inner);
     let error = client.oneshot(get(API)).await.unwrap_err();
     assert!(error.to_string().contains("out of order"), "{error}");
 }
 
-/// Token endpoint and API behind one door.
+/// Token endpoint and API in one service.
 #[derive(Clone)]
-struct Site {
+struct CombinedServer {
     server: AuthorizationServer,
     api: ProtectedApi,
 }
 
-impl<B> Service<Request<B>> for Site
+impl<B> Service<Request<B>> for CombinedServer
 where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    type Response = Response<ReplyBody>;
+    type Response = Response<ResponseBody>;
     type Error = BoxError;
-    type Future = ReplyFuture;
+    type Future = ResponseFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> ReplyFuture {
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
         if request.uri().path() == self.server.token_path() {
             self.server.call(request)
         } else {
@@ -484,14 +489,14 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn token_endpoint_and_api_never_deadlock_behind_one_limit_of_one() {
+async fn token_endpoint_and_api_do_not_deadlock_behind_a_concurrency_limit_of_1() {
     let (server, api) = standard();
     server.fault_always(Fault::Delay(Duration::from_millis(100)));
-    let site = Site {
+    let combined = CombinedServer {
         server: server.clone(),
         api: api.clone(),
     };
-    let narrow = ConcurrencyLimit::new(site, 1);
+    let narrow = ConcurrencyLimit::new(combined, 1);
     let endpoint = OAuthClient::with_transport(TOKEN_URL, narrow.clone())
         .unwrap()
         .client_auth(ClientAuth::client_secret_basic(
@@ -520,10 +525,10 @@ async fn token_endpoint_and_api_never_deadlock_behind_one_limit_of_one() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Where the token goes, and where it doesn't.
+// Which requests get the token.
 
 #[tokio::test(start_paused = true)]
-async fn an_authorization_of_the_callers_own_stays() {
+async fn the_callers_own_authorization_is_kept() {
     let (server, api) = standard();
     let client = BearerAuthLayer::new(source(&server)).layer(api.clone());
     let mut request = get(API);
@@ -536,27 +541,27 @@ async fn an_authorization_of_the_callers_own_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_to_another_origin_passes_without_the_token() {
+async fn a_request_to_another_origin_is_sent_without_a_token() {
     let (server, api) = standard();
     let layer = BearerAuthLayer::new(source(&server)).origins(Origins::only([API]).unwrap());
     let client = layer.layer(api.clone());
-    for elsewhere in [
+    for other in [
         "https://api.example.com.evil.example/",
         "https://api.example.com@evil.example/",
         "https://api.example.com:8443/",
         "http://api.example.com/",
     ] {
-        // Not even a rejection there costs anything.
-        assert_eq!(status(&client, get(elsewhere)).await, 401, "{elsewhere}");
+        // A rejection there causes no refresh either.
+        assert_eq!(status(&client, get(other)).await, 401, "{other}");
         let sent = api.requests().pop().unwrap();
-        assert!(!sent.headers.contains_key(AUTHORIZATION), "{elsewhere}");
+        assert!(!sent.headers.contains_key(AUTHORIZATION), "{other}");
     }
     assert_eq!((api.received(), server.token_requests()), (4, 0));
     assert_eq!(status(&client, get(API)).await, 200);
 }
 
 #[tokio::test(start_paused = true)]
-async fn plain_http_to_another_machine_is_an_error_and_nothing_is_sent() {
+async fn plain_http_to_another_host_is_an_error_and_nothing_is_sent() {
     let (server, api) = standard();
     let client = BearerAuthLayer::new(source(&server)).layer(api.clone());
     let error = failure(send(&client, get("http://api.example.com/")).await);
@@ -567,13 +572,13 @@ async fn plain_http_to_another_machine_is_an_error_and_nothing_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_sensitive_is_marked_so_on_replays_too() {
+async fn sensitive_headers_stay_sensitive_in_a_replay() {
     let (server, api) = standard();
     let sensitive = Arc::new(AtomicUsize::new(0));
     let seen = sensitive.clone();
     let client = ServiceBuilder::new()
         .layer(BearerAuthLayer::new(source(&server)))
-        .map_request(move |request: Mocked| {
+        .map_request(move |request: MockRequest| {
             let hidden = |name| request.headers()[name].is_sensitive();
             let both = hidden("authorization") && hidden("x-api-key");
             seen.fetch_add(usize::from(both), Ordering::SeqCst);
@@ -594,40 +599,40 @@ async fn what_is_sensitive_is_marked_so_on_replays_too() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The parts by themselves.
+// The parts on their own.
 
 #[tokio::test(start_paused = true)]
-async fn authorize_alone_puts_the_token_on_and_never_sends_twice() {
+async fn add_token_alone_never_replays() {
     let (server, api) = standard();
     let client = AddTokenLayer::new(source(&server)).layer(api.clone());
     assert_eq!(status(&client, order("first", "")).await, 200);
     server.revoke_access_tokens();
     assert_eq!(status(&client, order("rejected", "")).await, 401);
-    assert_eq!(api.seen()["rejected"], 1);
-    // But the rejection was noted.
+    assert_eq!(api.attempts()["rejected"], 1);
+    // But the rejection was reported to the cache.
     assert_eq!(status(&client, order("next", "")).await, 200);
     assert_eq!((server.refreshes(), api.received()), (2, 3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_and_authorize_composed_by_hand_heal_a_rejection() {
+async fn retry_and_add_token_composed_by_hand_replay_a_rejection() {
     let (server, api) = standard();
     let cache = TokenCache::new(source(&server));
     let client = ServiceBuilder::new()
-        .map_request(|request: Ask| request.map(|body| ReplayBody::new(body, 64 * 1024)))
+        .map_request(|request: FullRequest| request.map(|body| ReplayBody::new(body, 64 * 1024)))
         .retry(RefreshOnReject::new(cache.clone()))
         .layer(AddTokenLayer::from(cache))
         .service(api.clone());
     assert_eq!(status(&client, order("first", "")).await, 200);
     server.revoke_access_tokens();
-    let response = send(&client, order("healed", "a bell")).await.unwrap();
+    let response = send(&client, order("replayed", "a bell")).await.unwrap();
     assert_eq!(text(response).await, "a bell");
-    assert_eq!((server.refreshes(), api.seen()["healed"]), (2, 2));
+    assert_eq!((server.refreshes(), api.attempts()["replayed"]), (2, 2));
 
     api.reject_all(true);
     let response = send(&client, order("rejected", "")).await.unwrap();
     assert_eq!(
-        (response.status(), api.seen()["rejected"]),
+        (response.status(), api.attempts()["rejected"]),
         (StatusCode::UNAUTHORIZED, 2)
     );
     assert_eq!(reason(&response).kind(), TokenErrorKind::Rejected);

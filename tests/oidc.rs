@@ -1,9 +1,9 @@
-//! Sessions at a real authorization server, npm's `oidc-provider`: it is certified, rotates refresh tokens, and ends a
-//! session whose spent refresh token or code comes back. Each kind of client goes through the same.
+//! Sessions at a real authorization server, npm's `oidc-provider`. It is certified, rotates refresh tokens, and ends a
+//! session when a used refresh token or code is used again. The same test runs with each client library.
 //!
 //! Needs Node.js, and `OIDC_PROVIDER_HOME`: a folder where `npm install oidc-provider@9.13.3` has been run.
 
-#[allow(dead_code, reason = "its `main` and its stage")]
+#[allow(dead_code, reason = "`main` and the demonstration of the example")]
 #[path = "../examples/axum_gateway.rs"]
 mod axum_gateway;
 #[path = "../examples/support/grpc.rs"]
@@ -44,12 +44,12 @@ const AT_ONCE: usize = 10;
 // ---------------------------------------------------------------------------------------------------------------------
 // The servers.
 
-/// The authorization server, until it is dropped.
+/// A process of the authorization server, which ends when this is dropped.
 struct Provider {
     url: String,
     http: reqwest::Client,
     _process: Child,
-    /// Where it still logs to.
+    /// Keeps the pipe open that the process logs to.
     _output: Lines<BufReader<ChildStdout>>,
 }
 
@@ -96,33 +96,33 @@ impl Provider {
         (response.status().as_u16(), response.bytes().await.unwrap())
     }
 
-    /// Somebody logs in: what his session begins with.
-    async fn log_in(&self, begin: Begin) -> String {
-        let path = match begin {
-            Begin::RefreshToken => "/login/refresh_token",
-            Begin::Code => "/login/code",
+    /// Logs in, and returns the refresh token or the code that the session begins with.
+    async fn log_in(&self, grant: InitialGrant) -> String {
+        let path = match grant {
+            InitialGrant::RefreshToken => "/login/refresh_token",
+            InitialGrant::Code => "/login/code",
         };
         let (status, token) = self.post(path, (CLIENT_ID, CLIENT_SECRET), &[]).await;
         assert_eq!(status, 200);
         String::from_utf8(token.into()).unwrap()
     }
 
-    /// One access token is no longer good; the session goes on.
-    async fn withdraw(&self, access_token: &str) {
-        let path = format!("/withdraw/{access_token}");
+    /// Revokes one access token. The session goes on.
+    async fn revoke_access_token(&self, access_token: &str) {
+        let path = format!("/revoke_access_token/{access_token}");
         let (status, _) = self.post(&path, (CLIENT_ID, CLIENT_SECRET), &[]).await;
         assert_eq!(status, 200);
         assert!(!self.is_live(access_token).await);
     }
 
-    /// Somebody logs out (RFC 7009); here, that takes the refresh token along.
+    /// Logs out (RFC 7009). This server revokes the refresh token, too.
     async fn log_out(&self, access_token: &str) {
         let form = [("token", access_token)];
         let user = (CLIENT_ID, CLIENT_SECRET);
         assert_eq!(self.post("/token/revocation", user, &form).await.0, 200);
     }
 
-    /// What an API asks of each request (RFC 7662).
+    /// Introspects the token (RFC 7662), as an API does for each request.
     async fn is_live(&self, access_token: &str) -> bool {
         let form = [("token", access_token)];
         let user = ("api", "api-secret");
@@ -132,27 +132,29 @@ impl Provider {
         answer["active"] == true
     }
 
-    /// A thief brings what the session began with.
-    async fn use_again(&self, begin: Begin, token: &str) {
-        let form = match begin {
-            Begin::RefreshToken => [("grant_type", "refresh_token"), ("refresh_token", token)],
-            Begin::Code => [("grant_type", "authorization_code"), ("code", token)],
+    /// Uses the initial refresh token or code again, as a thief would.
+    async fn reuse(&self, grant: InitialGrant, token: &str) {
+        let form = match grant {
+            InitialGrant::RefreshToken => {
+                [("grant_type", "refresh_token"), ("refresh_token", token)]
+            }
+            InitialGrant::Code => [("grant_type", "authorization_code"), ("code", token)],
         };
         let (status, answer) = self.post("/token", (CLIENT_ID, CLIENT_SECRET), &form).await;
         assert_eq!(status, 400, "{answer:?}");
     }
 
-    fn source(&self, begin: Begin, token: String) -> TokenCache {
+    fn source(&self, grant: InitialGrant, token: String) -> TokenCache {
         let endpoint = OAuthClient::new(format!("{}/token", self.url))
             .unwrap()
             .client_auth(ClientAuth::client_secret_basic(CLIENT_ID, CLIENT_SECRET));
         let schedule = Schedule::default().min_interval(Duration::from_millis(1));
-        match begin {
-            Begin::RefreshToken => {
+        match grant {
+            InitialGrant::RefreshToken => {
                 let source = RefreshTokenSource::new(endpoint, token);
                 TokenCache::builder(source).schedule(schedule).build()
             }
-            Begin::Code => {
+            InitialGrant::Code => {
                 let source = ExchangeTokenSource::new(endpoint, token)
                     .grant("authorization_code", "code")
                     .reusable(false);
@@ -163,18 +165,18 @@ impl Provider {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Begin {
+enum InitialGrant {
     RefreshToken,
     Code,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum End {
+enum SessionEnd {
     Theft,
     LogOut,
 }
 
-/// Echoes by HTTP and by gRPC to whoever brings a token that the provider calls active.
+/// An API that echoes over HTTP and gRPC if the provider says that the token is active.
 async fn api(provider: &Arc<Provider>) -> Served {
     let provider = provider.clone();
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
@@ -185,8 +187,8 @@ async fn api(provider: &Arc<Provider>) -> Served {
             let live = provider.is_live(token.unwrap_or_default()).await;
             if request.uri().path().starts_with("/echo.Echo/") {
                 let rejected = || Status::unauthenticated("the token is not active");
-                let judge = |_: &str| live.then_some(()).ok_or_else(rejected);
-                let answer = grpc::answer(request, judge).await?;
+                let check = |_: &str| live.then_some(()).ok_or_else(rejected);
+                let answer = grpc::answer(request, check).await?;
                 return Ok::<_, Infallible>(answer.map(AxumBody::new));
             }
             let (status, body) = if live {
@@ -205,18 +207,18 @@ async fn api(provider: &Arc<Provider>) -> Served {
 // ---------------------------------------------------------------------------------------------------------------------
 // The clients.
 
-/// Sends a text and gives its echo, or what a caller sees if there is none.
-type Echo = BoxCloneSyncService<String, String, Rejected>;
+/// Sends a text and returns its echo, or the error that the caller sees.
+type Echo = BoxCloneSyncService<String, String, EchoError>;
 
 #[derive(Clone, Debug, PartialEq)]
-enum Rejected {
-    /// The API's own answer, with the reason in its extensions.
-    Answer(StatusCode, Option<TokenErrorKind>),
+enum EchoError {
+    /// The API's own response, with the reason in its extensions.
+    Response(StatusCode, Option<TokenErrorKind>),
     Grpc(Code),
 }
 
-/// Over any client of HTTP.
-async fn by_http<S, B>(client: S, url: String, text: String) -> Result<String, Rejected>
+/// Sends a text with any HTTP client.
+async fn echo_over_http<S, B>(client: S, url: String, text: String) -> Result<String, EchoError>
 where
     S: tower::Service<Request<Full<Bytes>>, Response = Response<B>, Error: std::fmt::Debug>,
     B: http_body::Body<Error: std::fmt::Debug>,
@@ -225,111 +227,113 @@ where
     let response = client.oneshot(request).await.unwrap();
     if response.status() != StatusCode::OK {
         let reason = response.extensions().get().map(TokenError::kind);
-        return Err(Rejected::Answer(response.status(), reason));
+        return Err(EchoError::Response(response.status(), reason));
     }
     Ok(support::text(response).await)
 }
 
-fn hyper(session: &TokenCache, site: &Served) -> Echo {
+fn hyper(session: &TokenCache, api: &Served) -> Echo {
     let client = Client::builder(TokioExecutor::new()).build_http::<ReplayBody<Full<Bytes>>>();
     let client = BearerAuthLayer::from(session.clone()).layer(client);
-    let url = site.url();
+    let url = api.url();
     BoxCloneSyncService::new(service_fn(move |text| {
-        by_http(client.clone(), url.clone(), text)
+        echo_over_http(client.clone(), url.clone(), text)
     }))
 }
 
-fn reqwest(session: &TokenCache, site: &Served) -> Echo {
+fn reqwest(session: &TokenCache, api: &Served) -> Echo {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let client = BearerAuthLayer::from(session.clone()).layer(ReqwestTransport::new(client));
-    let url = site.url();
+    let url = api.url();
     BoxCloneSyncService::new(service_fn(move |text| {
-        by_http(client.clone(), url.clone(), text)
+        echo_over_http(client.clone(), url.clone(), text)
     }))
 }
 
-fn tonic(session: &TokenCache, site: &Served) -> Echo {
-    let channel: Channel = Endpoint::from_shared(site.url()).unwrap().connect_lazy();
+fn tonic(session: &TokenCache, api: &Served) -> Echo {
+    let channel: Channel = Endpoint::from_shared(api.url()).unwrap().connect_lazy();
     let stack = ServiceBuilder::new()
         .layer(BearerAuthLayer::from(session.clone()))
         .map_request(|request: Request<ReplayBody<TonicBody>>| request.map(TonicBody::new))
         .service(channel);
-    let client = EchoClient::with_origin(stack, site.url().parse().unwrap());
+    let client = EchoClient::with_origin(stack, api.url().parse().unwrap());
     BoxCloneSyncService::new(service_fn(move |text: String| {
         let client = client.clone();
         async move {
-            let said = client.say(text).await;
-            said.map_err(|status| Rejected::Grpc(status.code()))
+            let echo = client.say(text).await;
+            echo.map_err(|status| EchoError::Grpc(status.code()))
         }
     }))
 }
 
-async fn axum(session: &TokenCache, site: &Served) -> Echo {
+async fn axum(session: &TokenCache, api: &Served) -> Echo {
     let outbound = axum_gateway::outbound(BearerAuthLayer::from(session.clone()));
-    let gateway = axum_gateway::gateway(outbound, &site.url()).unwrap();
+    let gateway = axum_gateway::gateway(outbound, &api.url()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(axum::serve(listener, gateway).into_future());
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     BoxCloneSyncService::new(service_fn(move |text| {
-        by_http(client.clone(), url.clone(), text)
+        echo_over_http(client.clone(), url.clone(), text)
     }))
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-/// A session from its begin to its end.
-async fn story(make: impl AsyncFn(TokenCache, Arc<Served>) -> Echo, logged_out: Rejected) {
+/// Runs a session from its beginning to its end.
+async fn run_session(make: impl AsyncFn(TokenCache, Arc<Served>) -> Echo, logged_out: EchoError) {
     let provider = Arc::new(Provider::start().await);
-    let site = Arc::new(api(&provider).await);
-    for (begin, end) in [
-        (Begin::RefreshToken, End::Theft),
-        (Begin::Code, End::Theft),
-        (Begin::Code, End::LogOut),
+    let api = Arc::new(api(&provider).await);
+    for (grant, end) in [
+        (InitialGrant::RefreshToken, SessionEnd::Theft),
+        (InitialGrant::Code, SessionEnd::Theft),
+        (InitialGrant::Code, SessionEnd::LogOut),
     ] {
-        let first = provider.log_in(begin).await;
-        let session = provider.source(begin, first.clone());
-        let echo = make(session.clone(), site.clone()).await;
+        let first = provider.log_in(grant).await;
+        let session = provider.source(grant, first.clone());
+        let echo = make(session.clone(), api.clone()).await;
         let say = |text: &str| echo.clone().oneshot(text.to_owned());
 
-        assert_eq!(say("hello").await.unwrap(), "hello", "{begin:?}");
-        // Rotated each time.
+        assert_eq!(say("hello").await.unwrap(), "hello", "{grant:?}");
+        // The refresh token rotates each time.
         for n in 1..4 {
             let token = session.token().await.unwrap();
-            provider.withdraw(token.expose_secret()).await;
-            assert_eq!(say("and again").await.unwrap(), "and again", "{begin:?}");
+            provider.revoke_access_token(token.expose_secret()).await;
+            assert_eq!(say("and again").await.unwrap(), "and again", "{grant:?}");
             let status = session.status();
-            assert_eq!((status.issued, status.rejected), (n + 1, n), "{begin:?}");
+            assert_eq!((status.issued, status.rejected), (n + 1, n), "{grant:?}");
         }
 
         let token = session.token().await.unwrap();
-        provider.withdraw(token.expose_secret()).await;
+        provider.revoke_access_token(token.expose_secret()).await;
         let mut saying: JoinSet<_> = (0..AT_ONCE).map(|n| say(&n.to_string())).collect();
-        while let Some(said) = saying.join_next().await {
-            said.unwrap().expect("each of them heals");
+        while let Some(result) = saying.join_next().await {
+            result
+                .unwrap()
+                .expect("each request succeeds after a replay");
         }
         assert_eq!(session.status().issued, 5, "one refresh for all of them");
 
         let token = session.token().await.unwrap();
         match end {
-            // The session has gone on since, so it is the end for both.
-            End::Theft => provider.use_again(begin, &first).await,
-            End::LogOut => provider.log_out(token.expose_secret()).await,
+            // The initial token has been used since, so the server ends the session.
+            SessionEnd::Theft => provider.reuse(grant, &first).await,
+            SessionEnd::LogOut => provider.log_out(token.expose_secret()).await,
         }
         assert!(!provider.is_live(token.expose_secret()).await);
         assert_eq!(
-            say("still there?").await.unwrap_err(),
+            say("after the end").await.unwrap_err(),
             logged_out,
-            "{begin:?}"
+            "{grant:?}"
         );
         let error = session.refresh().await.unwrap_err();
-        assert_eq!(error.kind(), TokenErrorKind::ReauthRequired, "{begin:?}");
-        assert_eq!(error.oauth_code(), Some("invalid_grant"), "{begin:?}");
+        assert_eq!(error.kind(), TokenErrorKind::ReauthRequired, "{grant:?}");
+        assert_eq!(error.oauth_code(), Some("invalid_grant"), "{grant:?}");
     }
 }
 
-fn unauthorized() -> Rejected {
-    Rejected::Answer(
+fn unauthorized() -> EchoError {
+    EchoError::Response(
         StatusCode::UNAUTHORIZED,
         Some(TokenErrorKind::ReauthRequired),
     )
@@ -337,39 +341,27 @@ fn unauthorized() -> Rejected {
 
 #[tokio::test]
 #[ignore = "needs npm oidc-provider: a folder with it in `OIDC_PROVIDER_HOME`"]
-async fn a_session_by_hyper() {
-    story(async |session, site| hyper(&session, &site), unauthorized()).await;
+async fn a_session_with_hyper() {
+    run_session(async |session, api| hyper(&session, &api), unauthorized()).await;
 }
 
 #[tokio::test]
 #[ignore = "needs npm oidc-provider: a folder with it in `OIDC_PROVIDER_HOME`"]
-async fn a_session_by_reqwest() {
-    story(
-        async |session, site| reqwest(&session, &site),
-        unauthorized(),
-    )
-    .await;
+async fn a_session_with_reqwest() {
+    run_session(async |session, api| reqwest(&session, &api), unauthorized()).await;
 }
 
 #[tokio::test]
 #[ignore = "needs npm oidc-provider: a folder with it in `OIDC_PROVIDER_HOME`"]
-async fn a_session_by_tonic() {
-    let unauthenticated = Rejected::Grpc(Code::Unauthenticated);
-    story(
-        async |session, site| tonic(&session, &site),
-        unauthenticated,
-    )
-    .await;
+async fn a_session_with_tonic() {
+    let unauthenticated = EchoError::Grpc(Code::Unauthenticated);
+    run_session(async |session, api| tonic(&session, &api), unauthenticated).await;
 }
 
 #[tokio::test]
 #[ignore = "needs npm oidc-provider: a folder with it in `OIDC_PROVIDER_HOME`"]
-async fn a_session_by_axum() {
-    // Its callers have no part in the session.
-    let bad_gateway = Rejected::Answer(StatusCode::BAD_GATEWAY, None);
-    story(
-        async |session, site| axum(&session, &site).await,
-        bad_gateway,
-    )
-    .await;
+async fn a_session_with_axum() {
+    // The gateway does not pass the session's error on to its callers.
+    let bad_gateway = EchoError::Response(StatusCode::BAD_GATEWAY, None);
+    run_session(async |session, api| axum(&session, &api).await, bad_gateway).await;
 }

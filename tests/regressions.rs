@@ -1,4 +1,4 @@
-//! Odd turns: each once led astray a cache or a session, and must not again.
+//! Regression tests: unusual sequences of events that once broke a cache or a session.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -28,10 +28,10 @@ const SECOND: Duration = Duration::from_secs(1);
 fn clock() -> Clock {
     Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
 }
-fn down() -> TokenError {
+fn server_error() -> TokenError {
     TokenError::new(TokenErrorKind::Server, "down")
 }
-fn dead() -> TokenError {
+fn final_error() -> TokenError {
     TokenError::new(TokenErrorKind::ReauthRequired, "log in again")
 }
 fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
@@ -58,43 +58,43 @@ async fn next(source: &impl TokenSource, token: &Token) -> Result<Token, TokenEr
         .await
 }
 
-/// A shared `MemoryStore` with per-process faults.
+/// A shared `MemoryStore` with faults for each process.
 #[derive(Clone, Default)]
-struct Shaky {
+struct FaultyStore {
     store: MemoryStore,
     fail_saves: Arc<AtomicUsize>,
     commit_then_fail: Arc<AtomicBool>,
     lease_takes: Arc<Mutex<Duration>>,
 }
-struct ShakyLease {
+struct FaultyLease {
     lease: MemoryLease,
-    shaky: Shaky,
+    faulty: FaultyStore,
     saves: usize,
 }
-impl TokenStore for Shaky {
-    type Lease = ShakyLease;
+impl TokenStore for FaultyStore {
+    type Lease = FaultyLease;
     async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
         self.store.load().await
     }
-    async fn lease(&self) -> Result<ShakyLease, TokenError> {
+    async fn lease(&self) -> Result<FaultyLease, TokenError> {
         let takes = *self.lease_takes.lock().unwrap();
         sleep(takes).await;
-        Ok(ShakyLease {
+        Ok(FaultyLease {
             lease: self.store.lease().await?,
-            shaky: self.clone(),
+            faulty: self.clone(),
             saves: 0,
         })
     }
 }
-impl StoreLease for ShakyLease {
+impl StoreLease for FaultyLease {
     async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
         self.saves += 1;
         if self.saves > 1 {
-            if self.shaky.fail_saves.load(Ordering::SeqCst) > 0 {
-                self.shaky.fail_saves.fetch_sub(1, Ordering::SeqCst);
-                return Err(TokenError::new(TokenErrorKind::Store, "told"));
+            if self.faulty.fail_saves.load(Ordering::SeqCst) > 0 {
+                self.faulty.fail_saves.fetch_sub(1, Ordering::SeqCst);
+                return Err(TokenError::new(TokenErrorKind::Store, "set to fail"));
             }
-            if self.shaky.commit_then_fail.swap(false, Ordering::SeqCst) {
+            if self.faulty.commit_then_fail.swap(false, Ordering::SeqCst) {
                 self.lease.save(replaces, session).await?;
                 return Err(TokenError::new(TokenErrorKind::Store, "reply lost"));
             }
@@ -106,21 +106,23 @@ impl StoreLease for ShakyLease {
 mod session {
     use super::*;
     #[tokio::test(start_paused = true)]
-    async fn a_wrong_new_credential_does_not_wipe_the_stored_session() {
+    async fn a_wrong_new_credential_does_not_delete_the_stored_session() {
         let server = server().detect_reuse(true);
         let store = MemoryStore::new();
-        let seed = server.issue_refresh_token();
-        let good = || RefreshTokenSource::new(endpoint(&server), seed.clone()).store(store.clone());
-        let token = first(&good()).await.unwrap();
+        let refresh_token = server.issue_refresh_token();
+        let correct = || {
+            RefreshTokenSource::new(endpoint(&server), refresh_token.clone()).store(store.clone())
+        };
+        let token = first(&correct()).await.unwrap();
         let typo = RefreshTokenSource::new(endpoint(&server), "typo").store(store.clone());
         first(&typo).await.unwrap_err();
-        // configuration is put right again, process restarted
-        let r = next(&good(), &token).await;
+        // The configuration is corrected, and the process is restarted.
+        let r = next(&correct(), &token).await;
         assert_eq!(server.reuse_detected(), 0);
         assert!(r.is_ok());
     }
     #[tokio::test(start_paused = true)]
-    async fn a_running_process_is_not_killed_by_anothers_failed_login() {
+    async fn a_failed_login_of_another_process_does_not_end_the_session() {
         let server = server().detect_reuse(true);
         let store = MemoryStore::new();
         let running = RefreshTokenSource::new(endpoint(&server), server.issue_refresh_token())
@@ -131,18 +133,23 @@ mod session {
         server.fault(Fault::Status(http::StatusCode::SERVICE_UNAVAILABLE));
         first(&new).await.unwrap_err();
         next(&running, &token).await.unwrap();
-        assert_eq!(server.reuse_detected(), 0, "rotated seed was sent again");
+        assert_eq!(
+            server.reuse_detected(),
+            0,
+            "the rotated refresh token was sent again"
+        );
     }
     #[tokio::test(start_paused = true)]
-    async fn a_new_login_whose_first_post_failed_is_still_used() {
-        // without reuse detection/rotation the late one succeeds and retires the new login
+    async fn a_new_login_whose_first_request_failed_is_still_used() {
+        // Without rotation and reuse detection the old login still works, and must not hide the new one.
         let server = server().rotate(false);
         let store = MemoryStore::new();
         let old = RefreshTokenSource::new(endpoint(&server), server.issue_refresh_token())
             .store(store.clone());
         let token = first(&old).await.unwrap();
-        let new_seed = server.issue_refresh_token();
-        let new = RefreshTokenSource::new(endpoint(&server), new_seed.clone()).store(store.clone());
+        let new_login = server.issue_refresh_token();
+        let new =
+            RefreshTokenSource::new(endpoint(&server), new_login.clone()).store(store.clone());
         server.fault(Fault::Status(http::StatusCode::SERVICE_UNAVAILABLE));
         first(&new).await.unwrap_err();
         let token = next(&old, &token).await.unwrap();
@@ -150,55 +157,59 @@ mod session {
         let used: Vec<_> = server
             .requests()
             .iter()
-            .map(|r| r.param("refresh_token").unwrap() == new_seed)
+            .map(|r| r.param("refresh_token").unwrap() == new_login)
             .collect();
         assert!(*used.last().unwrap(), "the new login was never tried again");
     }
     #[tokio::test(start_paused = true)]
-    async fn an_unsaved_rotation_is_not_forgotten_for_anothers_mark() {
+    async fn an_unsaved_rotation_survives_the_mark_of_another_process() {
         let server = server().detect_reuse(true);
         let shared = MemoryStore::new();
-        let seed = server.issue_refresh_token();
-        let shaky = Shaky {
+        let refresh_token = server.issue_refresh_token();
+        let faulty = FaultyStore {
             store: shared.clone(),
-            ..Shaky::default()
+            ..FaultyStore::default()
         };
-        let a = RefreshTokenSource::new(endpoint(&server), seed.clone()).store(shaky.clone());
-        let b = RefreshTokenSource::new(endpoint(&server), seed.clone()).store(shared.clone());
+        let a =
+            RefreshTokenSource::new(endpoint(&server), refresh_token.clone()).store(faulty.clone());
+        let b =
+            RefreshTokenSource::new(endpoint(&server), refresh_token.clone()).store(shared.clone());
         let t1 = first(&a).await.unwrap();
         first(&b).await.unwrap();
-        shaky.fail_saves.store(3, Ordering::SeqCst);
-        let t2 = next(&a, &t1).await.unwrap(); // rt2 lives in A's memory only
+        faulty.fail_saves.store(3, Ordering::SeqCst);
+        let t2 = next(&a, &t1).await.unwrap(); // The new refresh token is in A's memory only.
         server.fault_next(2, &Fault::DropBeforeCommit);
-        next(&b, &t1).await.unwrap_err(); // B only marks; the server never saw it
+        next(&b, &t1).await.unwrap_err(); // B has only saved its mark. The server never saw the request.
         let t3 = next(&a, &t2).await;
         let t3 = t3.unwrap();
         assert_ne!(
             t3.expose_secret(),
             t1.expose_secret(),
-            "the older token came back"
+            "the older token was returned again"
         );
         next(&a, &t3).await.unwrap();
         assert_eq!(server.reuse_detected(), 0);
     }
     #[tokio::test(start_paused = true)]
-    async fn a_save_whose_confirmation_was_lost_is_no_lost_lease() {
+    async fn a_save_whose_confirmation_was_lost_is_not_a_lost_lease() {
         let server = server();
-        let shaky = Shaky::default();
+        let faulty = FaultyStore::default();
         let cache = TokenCache::new(
             RefreshTokenSource::new(endpoint(&server), server.issue_refresh_token())
-                .store(shaky.clone()),
+                .store(faulty.clone()),
         );
-        shaky.commit_then_fail.store(true, Ordering::SeqCst);
+        faulty.commit_then_fail.store(true, Ordering::SeqCst);
         cache.token().await.unwrap();
         assert!(cache.status().last_error.is_none());
     }
     #[tokio::test(start_paused = true)]
-    async fn a_client_rejected_once_is_healed_by_what_another_process_saves() {
+    async fn after_invalid_client_the_session_of_another_process_is_adopted() {
         let server = server();
         let store = MemoryStore::new();
-        let seed = server.issue_refresh_token();
-        let mk = || RefreshTokenSource::new(endpoint(&server), seed.clone()).store(store.clone());
+        let refresh_token = server.issue_refresh_token();
+        let mk = || {
+            RefreshTokenSource::new(endpoint(&server), refresh_token.clone()).store(store.clone())
+        };
         let cache = TokenCache::new(mk());
         server.fault(Fault::raw(
             http::StatusCode::UNAUTHORIZED,
@@ -207,7 +218,7 @@ mod session {
         ));
         let error = cache.token().await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::InvalidClient);
-        let token = first(&mk()).await.unwrap(); // another process gets a token and saves it
+        let token = first(&mk()).await.unwrap(); // Another process gets a token and saves it.
         for _ in 0..300 {
             let _ = cache.token().await;
             sleep(SECOND).await;
@@ -218,19 +229,19 @@ mod session {
         );
     }
     #[tokio::test(start_paused = true)]
-    async fn waiting_for_a_lease_does_not_eat_the_time_of_the_request() {
+    async fn waiting_for_a_lease_does_not_shorten_the_request_timeout() {
         let server = server().detect_reuse(true);
-        let shaky = Shaky::default();
+        let faulty = FaultyStore::default();
         let cache = TokenCache::builder(
             RefreshTokenSource::new(endpoint(&server), server.issue_refresh_token())
-                .store(shaky.clone()),
+                .store(faulty.clone()),
         )
         .max_wait(1000 * SECOND)
         .build();
-        *shaky.lease_takes.lock().unwrap() = 110 * SECOND;
+        *faulty.lease_takes.lock().unwrap() = 110 * SECOND;
         server.fault(Fault::Delay(15 * SECOND));
         cache.token().await.unwrap_err();
-        *shaky.lease_takes.lock().unwrap() = Duration::ZERO;
+        *faulty.lease_takes.lock().unwrap() = Duration::ZERO;
         sleep(120 * SECOND).await;
         cache.token().await.unwrap();
         assert_eq!(server.reuse_detected(), 0);
@@ -255,14 +266,15 @@ mod session {
         );
     }
     #[tokio::test(start_paused = true)]
-    async fn a_token_about_to_end_is_not_adopted() {
+    async fn a_token_that_is_about_to_expire_is_not_adopted() {
         let server = server().access_lifetime(Duration::from_secs(900));
         let store = MemoryStore::new();
-        let seed = server.issue_refresh_token();
+        let refresh_token = server.issue_refresh_token();
         let clk = clock();
         let mk = || {
             TokenCache::builder(
-                RefreshTokenSource::new(endpoint(&server), seed.clone()).store(store.clone()),
+                RefreshTokenSource::new(endpoint(&server), refresh_token.clone())
+                    .store(store.clone()),
             )
             .clock(clk.clone())
             .build()
@@ -274,11 +286,11 @@ mod session {
         advance(SECOND).await;
         assert!(
             server.is_live(t.expose_secret()),
-            "handed out half a second before its end"
+            "returned half a second before its expiry"
         );
     }
     #[tokio::test(start_paused = true)]
-    async fn a_clock_before_1970_is_no_panic() {
+    async fn a_clock_before_1970_causes_no_panic() {
         let server = server().detect_reuse(true);
         let clk = Clock::simulated(SystemTime::UNIX_EPOCH - Duration::from_secs(10_000));
         let cache = TokenCache::builder(RefreshTokenSource::new(
@@ -298,7 +310,7 @@ mod session {
 mod cache {
     use super::*;
     #[tokio::test(start_paused = true)]
-    async fn status_tells_when_the_token_really_ends() {
+    async fn status_has_the_real_expiry_of_the_token() {
         let clk = clock();
         let cache = TokenCache::builder(source_fn(|_| async {
             Ok(Token::new("a")?.expires_in(Duration::from_secs(900)))
@@ -311,19 +323,19 @@ mod cache {
         assert_eq!(cache.status().expires_at, Some(end));
     }
     #[tokio::test(start_paused = true)]
-    async fn a_source_hears_of_the_rejection_until_it_is_healed() {
+    async fn a_source_gets_the_rejected_token_until_a_new_one_works() {
         let n = Arc::new(AtomicUsize::new(0));
         let rejected = Arc::new(Mutex::new(vec![]));
         let (n2, r2) = (n.clone(), rejected.clone());
-        // keeps tokens of its own; asks the server only if one was rejected
+        // A source that keeps its tokens, and asks the server only if one was rejected.
         let cache = TokenCache::builder(source_fn(move |request: TokenContext| {
             let call = n2.fetch_add(1, Ordering::SeqCst);
-            let is_rejected = request.rejected_token().is_some();
-            r2.lock().unwrap().push(is_rejected);
+            let was_rejected = request.rejected_token().is_some();
+            r2.lock().unwrap().push(was_rejected);
             async move {
                 match call {
-                    1 => Err(down()),
-                    _ if is_rejected => Token::new("new"),
+                    1 => Err(server_error()),
+                    _ if was_rejected => Token::new("new"),
                     _ => Token::new("old"),
                 }
             }
@@ -333,31 +345,31 @@ mod cache {
         .build();
         let old = cache.token().await.unwrap();
         sleep(5 * SECOND).await;
-        cache.reject(&old); // the refresh for it fails once
+        cache.reject(&old); // The refresh for it fails once.
         sleep(5 * SECOND).await;
-        let mut healed = None;
+        let mut new_after = None;
         for second in 0..3600 {
             let Ok(token) = cache.token().await else {
                 continue;
             };
-            // the API answers 401 after 100 ms
+            // The API answers 401 after 100 ms.
             sleep(Duration::from_millis(100)).await;
             if token.expose_secret() == "new" {
-                healed = Some(second);
+                new_after = Some(second);
                 break;
             }
             cache.reject(&token);
             sleep(SECOND).await;
         }
-        assert!(healed.is_some_and(|s| s < 10));
+        assert!(new_after.is_some_and(|s| s < 10));
     }
     #[tokio::test(start_paused = true)]
-    async fn a_huge_retry_after_is_no_panic() {
+    async fn a_huge_retry_after_causes_no_panic() {
         let n = Arc::new(AtomicUsize::new(0));
         let n2 = n.clone();
         let cache = TokenCache::builder(source_fn(move |_| {
             n2.fetch_add(1, Ordering::SeqCst);
-            async { Err(down().with_retry_after(Duration::MAX)) }
+            async { Err(server_error().with_retry_after(Duration::MAX)) }
         }))
         .clock(clock())
         .build();
@@ -370,7 +382,7 @@ mod cache {
         assert_eq!(n.load(Ordering::SeqCst), 1);
     }
     #[tokio::test(start_paused = true)]
-    async fn a_token_may_be_due_never() {
+    async fn a_huge_max_age_causes_no_panic() {
         let cache = TokenCache::builder(source_fn(|_| async { Token::new("a") }))
             .schedule(Schedule::default().max_age(Duration::MAX))
             .clock(clock())
@@ -378,7 +390,7 @@ mod cache {
         assert!(cache.token().await.is_ok());
     }
     #[tokio::test(start_paused = true)]
-    async fn an_attempt_floor_of_ages_is_no_panic() {
+    async fn a_huge_min_interval_causes_no_panic() {
         let cache = TokenCache::builder(source_fn(|_| async { Token::new("a") }))
             .schedule(Schedule::default().min_interval(Duration::MAX))
             .clock(clock())
@@ -387,34 +399,34 @@ mod cache {
         let t = cache.token().await.unwrap();
         cache.reject(&t);
     }
-    struct Probed {
-        mended_takes: Duration,
+    struct ProbedSource {
+        probe_takes: Duration,
         calls: Arc<AtomicUsize>,
         probes: Arc<AtomicUsize>,
         fail: Arc<AtomicBool>,
-        warm: bool,
+        background: bool,
     }
-    impl TokenSource for Probed {
+    impl TokenSource for ProbedSource {
         async fn token(&self, _: TokenContext) -> Result<Token, TokenError> {
             let n = self.calls.fetch_add(1, Ordering::SeqCst);
             if self.fail.load(Ordering::SeqCst) {
-                return Err(dead());
+                return Err(final_error());
             }
             Ok(Token::new(format!("t{n}"))?.expires_in(Duration::from_secs(900)))
         }
         async fn has_changed(&self) -> bool {
             self.probes.fetch_add(1, Ordering::SeqCst);
-            sleep(self.mended_takes).await;
+            sleep(self.probe_takes).await;
             false
         }
         fn schedule(&self) -> Schedule {
-            Schedule::default().background_refresh(self.warm)
+            Schedule::default().background_refresh(self.background)
         }
     }
     fn probed(
         takes: Duration,
         fail: bool,
-        warm: bool,
+        background: bool,
     ) -> (
         TokenCache,
         Arc<AtomicUsize>,
@@ -426,12 +438,12 @@ mod cache {
             Arc::<AtomicUsize>::default(),
             Arc::new(AtomicBool::new(fail)),
         );
-        let cache = TokenCache::builder(Probed {
-            mended_takes: takes,
+        let cache = TokenCache::builder(ProbedSource {
+            probe_takes: takes,
             calls: c.clone(),
             probes: p.clone(),
             fail: f.clone(),
-            warm,
+            background,
         })
         .clock(clock())
         .seed(7)
@@ -439,40 +451,43 @@ mod cache {
         (cache, c, p, f)
     }
     #[tokio::test(start_paused = true)]
-    async fn a_reset_during_a_probe_holds() {
+    async fn a_reset_during_a_probe_is_not_lost() {
         let (cache, _, _, fail) = probed(2 * SECOND, true, false);
         cache.token().await.unwrap_err();
         sleep(11 * SECOND).await;
-        cache.token().await.unwrap_err(); // starts a probe
+        cache.token().await.unwrap_err(); // This starts a probe.
         sleep(SECOND).await;
-        fail.store(false, Ordering::SeqCst); // a person has logged in
+        fail.store(false, Ordering::SeqCst); // A user has logged in.
         cache.reset();
         sleep(2 * SECOND).await;
         let r = cache.token().await;
         assert!(r.is_ok());
     }
     #[tokio::test(start_paused = true)]
-    async fn a_probe_across_the_end_does_not_eat_the_try_that_matters() {
+    async fn a_probe_during_the_expiry_does_not_replace_the_next_attempt() {
         let (cache, _, _, fail) = probed(8 * SECOND, false, false);
         cache.token().await.unwrap();
         fail.store(true, Ordering::SeqCst);
         advance(Duration::from_secs(880)).await;
-        cache.token().await.unwrap(); // due: fails for good, unneeded
+        cache.token().await.unwrap(); // Due: the refresh has a final error, but the token is still usable.
         sleep(11 * SECOND).await; // 891
-        cache.token().await.unwrap(); // probe until 899, token unusable from 895
-        fail.store(false, Ordering::SeqCst); // would be renewed now
+        cache.token().await.unwrap(); // The probe runs until 899. The token is unusable from 895.
+        fail.store(false, Ordering::SeqCst); // A refresh would succeed from now on.
         sleep(9 * SECOND).await;
         let r = cache.token().await;
-        assert!(r.is_ok(), "was to be tried once more when it matters");
+        assert!(
+            r.is_ok(),
+            "the refresh must be tried again when the token is unusable"
+        );
     }
     #[tokio::test(start_paused = true)]
-    async fn a_probe_is_no_failed_attempt() {
+    async fn a_probe_does_not_count_as_a_failed_attempt() {
         let (cache, calls, probes, _) = probed(Duration::ZERO, true, true);
-        let mut told = cache.subscribe();
+        let mut changes = cache.subscribe();
         let mut n = 0;
         let _ = tokio::time::timeout(Duration::from_secs(3600), async {
             loop {
-                told.changed().await.unwrap();
+                changes.changed().await.unwrap();
                 n += 1;
             }
         })
@@ -480,7 +495,7 @@ mod cache {
         assert_eq!(cache.status().failed, calls.load(Ordering::SeqCst) as u64);
         assert!(
             probes.load(Ordering::SeqCst) > 300 && n <= 2,
-            "told {n} times"
+            "{n} changes reported"
         );
     }
     #[test]
@@ -506,7 +521,7 @@ mod cache {
         assert!(r.is_ok());
     }
     #[test]
-    fn a_flight_on_a_runtime_that_stands_still_is_not_waited_for_forever() {
+    fn a_refresh_on_a_stopped_runtime_is_not_awaited_for_ever() {
         let calls = Arc::new(AtomicUsize::new(0));
         let c2 = calls.clone();
         let cache = TokenCache::builder(source_fn(move |_| {
@@ -526,7 +541,7 @@ mod cache {
             assert!(poll_once(c.as_mut()).is_pending());
             yield_now().await;
         });
-        // `idle` is kept, its thread does other things
+        // `idle` is not dropped, but it does not run any more.
         let rt = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
@@ -544,7 +559,7 @@ mod cache {
         drop(idle);
     }
     #[test]
-    fn refresh_never_answers_with_the_old_token() {
+    fn refresh_never_returns_the_old_token() {
         let calls = Arc::new(AtomicUsize::new(0));
         let c2 = calls.clone();
         let cache = TokenCache::builder(source_fn(move |_| {
@@ -580,7 +595,7 @@ mod cache {
         });
     }
     #[tokio::test(start_paused = true)]
-    async fn a_sticky_server_does_not_spoil_the_next_rejection() {
+    async fn issuing_the_same_token_again_does_not_delay_the_next_rejection() {
         let n = Arc::new(AtomicUsize::new(0));
         let name = Arc::new(Mutex::new("same".to_owned()));
         let (n2, name2) = (n.clone(), name.clone());
@@ -609,12 +624,12 @@ mod cache {
         }
         sleep(2 * SECOND).await;
         *name.lock().unwrap() = "c".into();
-        cache.reject(&t); // revoked
+        cache.reject(&t); // It was revoked.
         sleep(5 * SECOND).await;
         assert_eq!(cache.token().await.unwrap().expose_secret(), "c");
     }
     #[tokio::test(start_paused = true)]
-    async fn tokens_that_serve_fifty_seconds_are_replaced_when_rejected() {
+    async fn tokens_that_work_for_fifty_seconds_are_replaced_when_rejected() {
         let n = Arc::new(AtomicUsize::new(0));
         let n2 = n.clone();
         let cache = TokenCache::builder(source_fn(move |_| {
@@ -630,7 +645,7 @@ mod cache {
             for _ in 0..50 {
                 sleep(SECOND).await;
                 cache.token().await.unwrap();
-            } // good for 50 s
+            } // It works for 50 s.
             cache.reject(&t);
             sleep(Duration::from_millis(10)).await;
             if cache.token().await.unwrap().expose_secret() == t.expose_secret() {
@@ -672,7 +687,7 @@ mod requests {
     }
 
     #[test]
-    fn a_late_rejection_boards_anew_when_the_flight_was_lost() {
+    fn a_late_rejection_starts_another_refresh_if_the_first_one_was_lost() {
         let calls = Arc::new(AtomicUsize::new(0));
         let cache = TokenCache::new(source_fn(move |_| {
             let call = calls.fetch_add(1, Ordering::SeqCst);
@@ -690,7 +705,7 @@ mod requests {
         let client = BearerAuthLayer::from(cache.clone()).layer(service_fn(
             |request: Request<ReplayBody<Full<Bytes>>>| async move {
                 let good = request.headers()[AUTHORIZATION] == "Bearer b";
-                // Longer than the flight is believed in.
+                // Longer than a refresh is trusted to be running.
                 sleep(200 * SECOND).await;
                 let status = if good { 200 } else { 401 };
                 Response::builder()
@@ -703,9 +718,9 @@ mod requests {
             let request = Request::get("https://api.example/").body(Full::<Bytes>::default());
             let late = tokio::spawn(client.oneshot(request.unwrap()));
             yield_now().await;
-            let elsewhere = idle.enter();
+            let entered = idle.enter();
             cache.reject(&first);
-            drop(elsewhere);
+            drop(entered);
             late.await.unwrap().unwrap()
         });
         assert_eq!(response.status(), 200, "{:?}", response.extensions());
@@ -713,7 +728,7 @@ mod requests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_rejection_of_anothers_token_does_not_end_ones_own() {
+    async fn a_rejection_of_another_caches_token_does_not_affect_this_cache() {
         let (ours, theirs) = (numbered("ours"), numbered("theirs"));
         let only = |origin| Origins::only([origin]).unwrap();
         let client = ServiceBuilder::new()
@@ -736,7 +751,7 @@ mod requests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_comes_back_late_to_his_token_sends_the_current_one() {
+    async fn a_request_that_is_polled_late_has_the_current_token() {
         let cache = numbered("token");
         let mut client = AddTokenLayer::from(cache.clone()).layer(service_fn(
             |request: Request<()>| async move {
@@ -753,7 +768,7 @@ mod requests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_with_an_authorization_of_its_own_renews_nothing() {
+    async fn a_request_with_its_own_authorization_starts_no_refresh() {
         let cache = numbered("token");
         let client = AddTokenLayer::from(cache.clone()).layer(service_fn(
             |request: Request<()>| async move {
@@ -774,19 +789,19 @@ mod requests {
     }
 }
 #[tokio::test(start_paused = true)]
-async fn a_source_with_a_cache_of_its_own_hears_of_the_rejection_however_rarely_it_is_asked() {
+async fn a_source_with_its_own_cache_gets_the_rejected_token_even_if_called_rarely() {
     let n = Arc::new(AtomicUsize::new(0));
     let rejected = Arc::new(Mutex::new(vec![]));
     let (n2, r2) = (n.clone(), rejected.clone());
     let cache = TokenCache::builder(source_fn(move |request: TokenContext| {
         let call = n2.fetch_add(1, Ordering::SeqCst);
-        let is_rejected = request.rejected_token().is_some();
-        r2.lock().unwrap().push(is_rejected);
+        let was_rejected = request.rejected_token().is_some();
+        r2.lock().unwrap().push(was_rejected);
         async move {
             sleep(Duration::from_millis(200)).await;
             match call {
-                1 => Err(down()),
-                _ if is_rejected => Token::new("new"),
+                1 => Err(server_error()),
+                _ if was_rejected => Token::new("new"),
                 _ => Token::new("old"),
             }
         }
@@ -797,28 +812,28 @@ async fn a_source_with_a_cache_of_its_own_hears_of_the_rejection_however_rarely_
     let old = cache.token().await.unwrap();
     sleep(5 * SECOND).await;
     cache.reject(&old);
-    let mut healed = None;
+    let mut new_after = None;
     for minute in 0..24 * 12 {
-        sleep(300 * SECOND).await; // a request every five minutes
+        sleep(300 * SECOND).await; // One request every five minutes.
         let token = cache.token().await.unwrap();
         if token.expose_secret() == "new" {
-            healed = Some(minute);
+            new_after = Some(minute);
             break;
         }
-        sleep(Duration::from_millis(100)).await; // the API answers 401
+        sleep(Duration::from_millis(100)).await; // The API answers 401.
         cache.reject(&token);
     }
-    assert!(healed.is_some());
+    assert!(new_after.is_some());
 }
 #[derive(Clone, Default)]
-struct ByHand {
+struct ReplaceableStore {
     store: MemoryStore,
-    hand: Arc<Mutex<Option<StoredSession>>>,
+    replaced: Arc<Mutex<Option<StoredSession>>>,
 }
-impl TokenStore for ByHand {
+impl TokenStore for ReplaceableStore {
     type Lease = MemoryLease;
     async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
-        if let Some(s) = self.hand.lock().unwrap().clone() {
+        if let Some(s) = self.replaced.lock().unwrap().clone() {
             return Ok(Some(s));
         }
         self.store.load().await
@@ -828,31 +843,33 @@ impl TokenStore for ByHand {
     }
 }
 #[tokio::test(start_paused = true)]
-async fn the_store_is_read_before_the_exchange_token_begins_anew() {
+async fn the_store_is_read_before_the_exchange_token_is_used_again() {
     let server = server().exchange_once(false);
-    let store = ByHand::default();
-    let seed = server.issue_exchange_token();
-    let a = ExchangeTokenSource::new(endpoint(&server), seed.clone()).store(store.clone());
+    let store = ReplaceableStore::default();
+    let exchange_token = server.issue_exchange_token();
+    let a =
+        ExchangeTokenSource::new(endpoint(&server), exchange_token.clone()).store(store.clone());
     let token = first(&a).await.unwrap();
     server.revoke_sessions();
     server.fault(Fault::Delay(10 * SECOND));
     let login = async {
         sleep(5 * SECOND).await;
         let other = MemoryStore::new();
-        let n = ExchangeTokenSource::new(endpoint(&server), seed.clone()).store(other.clone());
+        let n = ExchangeTokenSource::new(endpoint(&server), exchange_token.clone())
+            .store(other.clone());
         first(&n).await.unwrap();
-        *store.hand.lock().unwrap() = other.load().await.unwrap();
+        *store.replaced.lock().unwrap() = other.load().await.unwrap();
     };
-    let (renewed, ()) = tokio::join!(next(&a, &token), login);
-    assert!(server.is_live(renewed.unwrap().expose_secret()));
+    let (refreshed, ()) = tokio::join!(next(&a, &token), login);
+    assert!(server.is_live(refreshed.unwrap().expose_secret()));
     assert_eq!(
         server.exchanges(),
         2,
-        "one to begin, one by the other process; A had only to look"
+        "one by each process; after that A only reads the store"
     );
 }
 #[test]
-fn a_keeper_lost_with_its_runtime_comes_back_with_traffic() {
+fn background_refresh_lost_with_its_runtime_restarts_with_traffic() {
     let n = Arc::new(AtomicUsize::new(0));
     let n2 = n.clone();
     let clk_rt = || {
@@ -876,7 +893,7 @@ fn a_keeper_lost_with_its_runtime_comes_back_with_traffic() {
     });
     drop(dying);
     living.block_on(async {
-        // Fresh tokens are read without a thought for anything else; in the due window there is time for it.
+        // A fresh token is read without any other check. In the due window the background task is restarted.
         advance(Duration::from_secs(870)).await;
         cache.token().await.unwrap();
         assert!(
@@ -888,7 +905,7 @@ fn a_keeper_lost_with_its_runtime_comes_back_with_traffic() {
     });
 }
 #[tokio::test(start_paused = true)]
-async fn a_healed_death_is_forgotten() {
+async fn after_a_new_login_the_old_final_error_is_forgotten() {
     let server = server();
     let store = MemoryStore::new();
     let cache = TokenCache::builder(
@@ -908,13 +925,13 @@ async fn a_healed_death_is_forgotten() {
     sleep(11 * SECOND).await;
     let _ = cache.token().await;
     sleep(SECOND).await;
-    cache.token().await.unwrap(); // adopted
+    cache.token().await.unwrap(); // It was adopted.
     server.fault_always(Fault::raw(
         http::StatusCode::UNAUTHORIZED,
         "application/json",
         r#"{"error":"invalid_client"}"#,
     ));
-    sleep(Duration::from_secs(4000)).await; // expired
+    sleep(Duration::from_secs(4000)).await; // It has expired.
     let before = server.token_requests();
     for _ in 0..3600 {
         let _ = cache.token().await;
@@ -923,12 +940,13 @@ async fn a_healed_death_is_forgotten() {
     assert!(server.token_requests() - before <= 2);
 }
 #[tokio::test(start_paused = true)]
-async fn a_newer_session_is_not_renewed_behind_its_holders_back() {
-    // B holds rt-new and is renewing (marked); A, whose lease is lost, gets invalid_grant and loads B's marked session
+async fn a_newer_session_that_its_holder_refreshes_is_not_refreshed_twice() {
+    // B has a new refresh token and is using it: its mark is saved. A has lost its lease, gets `invalid_grant`, and loads
+    // the session that B has marked.
     let server = server().detect_reuse(true);
-    let store = ByHand::default();
-    let seed = server.issue_refresh_token();
-    let a = RefreshTokenSource::new(endpoint(&server), seed.clone()).store(store.clone());
+    let store = ReplaceableStore::default();
+    let refresh_token = server.issue_refresh_token();
+    let a = RefreshTokenSource::new(endpoint(&server), refresh_token.clone()).store(store.clone());
     let ta = first(&a).await.unwrap();
     server.revoke_sessions();
     let shared_b = MemoryStore::new();
@@ -939,14 +957,14 @@ async fn a_newer_session_is_not_renewed_behind_its_holders_back() {
     let other = async {
         sleep(5 * SECOND).await;
         server.fault(Fault::Delay(30 * SECOND));
-        let renewing = next(&b, &tb);
+        let refreshing = next(&b, &tb);
         let look = async {
             sleep(SECOND).await;
-            *store.hand.lock().unwrap() = shared_b.load().await.unwrap();
+            *store.replaced.lock().unwrap() = shared_b.load().await.unwrap();
         };
-        tokio::join!(renewing, look).0
+        tokio::join!(refreshing, look).0
     };
-    // the access token in B's store is the one A wants replaced, as when both have it
+    // The access token that A wants to replace is the one in B's store, as if both had it.
     let req = TokenContext::new().replacing(ta.clone());
     let (ra, rb) = tokio::join!(a.token(req), other);
     ra.unwrap();
@@ -955,19 +973,19 @@ async fn a_newer_session_is_not_renewed_behind_its_holders_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_token_is_kept_that_comes_with_an_access_token_of_no_use() {
+async fn the_refresh_token_of_a_response_with_an_unusable_access_token_is_kept() {
     let server = server().rotate(true).detect_reuse(true);
-    let garble = Arc::new(AtomicBool::new(true));
-    let (server2, garble2) = (server.clone(), garble.clone());
-    // A proxy that breaks a long line: the access token gets a space, the refresh token stays whole.
+    let corrupt = Arc::new(AtomicBool::new(true));
+    let (server2, corrupt2) = (server.clone(), corrupt.clone());
+    // A proxy that breaks long lines: the access token gets a space, the refresh token stays whole.
     let transport = tower::service_fn(move |request: Request<Full<Bytes>>| {
-        let (server, garble) = (server2.clone(), garble2.clone());
+        let (server, corrupt) = (server2.clone(), corrupt2.clone());
         async move {
             let answer = server.oneshot(request).await?;
             let (head, body) = answer.into_parts();
             let body = body.collect().await?.to_bytes();
             let mut text = String::from_utf8(body.to_vec())?;
-            if garble.swap(false, Ordering::SeqCst) {
+            if corrupt.swap(false, Ordering::SeqCst) {
                 text = text.replace(r#""access_token":""#, r#""access_token":"cut here "#);
             }
             Ok::<_, tower::BoxError>(Response::from_parts(head, Full::<Bytes>::from(text)))

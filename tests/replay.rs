@@ -1,4 +1,4 @@
-//! What a rejection may cost and what it may not, through the whole layer, in memory and in paused time.
+//! Replays through the whole layer, in memory and with paused time: what is replayed, and what rejections cost.
 
 #[path = "support/wire.rs"]
 mod support;
@@ -30,7 +30,7 @@ use tower::{
 };
 use tower_bearer::{
     BearerAuthLayer, OAuthClient, RefreshTokenSource, ReplayBody, TokenCache, TokenErrorKind,
-    testing::{AuthorizationServer, Dialect, ReplyBody},
+    testing::{AuthorizationServer, Dialect, ResponseBody},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -51,17 +51,17 @@ fn status(code: StatusCode) -> Response<Full<Bytes>> {
     response
 }
 
-/// A budget of so many replays.
+/// A budget with a fixed number of replays.
 #[derive(Clone)]
-struct Fixed(Arc<AtomicI64>);
+struct FixedBudget(Arc<AtomicI64>);
 
-impl Fixed {
+impl FixedBudget {
     fn of(replays: i64) -> Self {
         Self(Arc::new(AtomicI64::new(replays)))
     }
 }
 
-impl Budget for Fixed {
+impl Budget for FixedBudget {
     fn deposit(&self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
@@ -74,7 +74,7 @@ impl Budget for Fixed {
     }
 }
 
-/// What 1,000 requests cost at a server that rejects them all.
+/// How many requests and refreshes 1,000 calls cost at a server that rejects them all.
 async fn cost_of_rejections(replays: i64, at_once: bool, pause: Duration) -> (usize, usize) {
     let sends = Arc::new(AtomicUsize::new(0));
     let count = sends.clone();
@@ -82,8 +82,8 @@ async fn cost_of_rejections(replays: i64, at_once: bool, pause: Duration) -> (us
         count.fetch_add(1, Ordering::SeqCst);
         ready(Ok::<_, Infallible>(status(StatusCode::UNAUTHORIZED)))
     });
-    let source = Numbered::default().floor(SECOND);
-    let layer = BearerAuthLayer::new(source.clone()).replay_budget(Fixed::of(replays));
+    let source = Numbered::default().min_interval(SECOND);
+    let layer = BearerAuthLayer::new(source.clone()).replay_budget(FixedBudget::of(replays));
     let service = layer.layer(rejecting);
     let mut running = JoinSet::new();
     for _ in 0..1_000 {
@@ -103,7 +103,7 @@ async fn cost_of_rejections(replays: i64, at_once: bool, pause: Duration) -> (us
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_rejects_everything_costs_no_more_than_the_budget() {
+async fn a_server_that_rejects_everything_costs_at_most_the_budget() {
     for replays in [0, 50, 10_000] {
         let budget = usize::try_from(replays).unwrap();
         let (sends, refreshes) = cost_of_rejections(replays, true, Duration::ZERO).await;
@@ -114,7 +114,7 @@ async fn a_server_that_rejects_everything_costs_no_more_than_the_budget() {
         assert!(sends <= 1_000 + budget.min(5), "{sends} sends one by one");
         assert!(refreshes <= 4, "{refreshes} tokens one by one");
 
-        // 100 seconds: the distance doubles from one second to one minute.
+        // 100 seconds: the interval between refreshes doubles from one second to one minute.
         let (sends, refreshes) = cost_of_rejections(replays, false, SECOND / 10).await;
         assert!(sends <= 1_000 + budget.min(12), "{sends} sends in a while");
         assert!(refreshes <= 12, "{refreshes} tokens in a while");
@@ -122,7 +122,7 @@ async fn a_server_that_rejects_everything_costs_no_more_than_the_budget() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_rejections_of_one_token_are_all_healed_by_one_other() {
+async fn many_rejections_of_one_token_cost_one_refresh() {
     let good = Arc::new(Mutex::new(String::from("Bearer token-1")));
     let check = good.clone();
     let api = service_fn(move |request: Request<ReplayBody<Full<Bytes>>>| {
@@ -138,7 +138,7 @@ async fn many_rejections_of_one_token_are_all_healed_by_one_other() {
             Ok::<_, Infallible>(status(code))
         }
     });
-    let source = Numbered::default().floor(SECOND);
+    let source = Numbered::default().min_interval(SECOND);
     let service = BearerAuthLayer::new(source.clone()).layer(api);
     service.clone().oneshot(get()).await.unwrap();
     let running: JoinSet<_> = (0..1_000).map(|_| service.clone().oneshot(get())).collect();
@@ -153,7 +153,7 @@ async fn many_rejections_of_one_token_are_all_healed_by_one_other() {
 struct Marker(u8);
 
 #[tokio::test(start_paused = true)]
-async fn a_replay_has_the_head_of_the_first_attempt() {
+async fn a_replay_has_the_same_head_as_the_first_attempt() {
     let heads = Arc::new(Mutex::new(Vec::new()));
     let log = heads.clone();
     let inner = service_fn(move |request: Request<ReplayBody<Full<Bytes>>>| {
@@ -195,10 +195,10 @@ async fn a_replay_has_the_head_of_the_first_attempt() {
     assert_eq!(second.extensions.get(), Some(&Marker(7)));
 }
 
-/// A body that never gives anything.
-struct Silent;
+/// A body that is always pending.
+struct EndlessBody;
 
-impl Body for Silent {
+impl Body for EndlessBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -210,8 +210,8 @@ impl Body for Silent {
     }
 }
 
-/// Rejects `token-1` with a body that never ends, and answers 204 to others.
-fn slow_to_reject(
+/// Rejects `token-1` with a body that never ends, and answers other requests with the size of their body.
+fn reject_first_token_slowly(
     seen: Arc<Mutex<Vec<String>>>,
 ) -> impl Service<
     Request<ReplayBody<Upload>>,
@@ -226,9 +226,9 @@ fn slow_to_reject(
             let mut body = request.into_body();
             let mut response = if sent == "Bearer token-1" {
                 body.frame().await;
-                // Somebody reads on, as a transport does, whatever becomes of the response.
+                // Reads the rest of the upload, as a transport does, even if the response is dropped.
                 tokio::spawn(body.collect());
-                Response::new(Silent.boxed_unsync())
+                Response::new(EndlessBody.boxed_unsync())
             } else {
                 let size = body.collect().await.map_or(0, |body| body.to_bytes().len());
                 Response::new(Full::from(size.to_string()).boxed_unsync())
@@ -243,11 +243,11 @@ fn slow_to_reject(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replay_goes_with_the_token_it_was_held_for_even_if_that_dies_meanwhile() {
-    let source = Numbered::default().floor(SECOND);
+async fn a_replay_uses_the_token_it_waited_for_even_if_that_is_rejected_meanwhile() {
+    let source = Numbered::default().min_interval(SECOND);
     let cache = TokenCache::new(source.clone());
     let seen = Arc::new(Mutex::new(Vec::new()));
-    // Accepted once, so that its rejection isn't the second in a row.
+    // Accepted once, so that the rejection of the next token isn't the second in a row.
     let prove = service_fn(|_: Request<ReplayBody<Full<Bytes>>>| {
         ready(Ok::<_, Infallible>(status(StatusCode::OK)))
     });
@@ -258,7 +258,8 @@ async fn a_replay_goes_with_the_token_it_was_held_for_even_if_that_dies_meanwhil
         .unwrap();
     sleep(SECOND).await;
 
-    let service = BearerAuthLayer::from(cache.clone()).layer(slow_to_reject(seen.clone()));
+    let service =
+        BearerAuthLayer::from(cache.clone()).layer(reject_first_token_slowly(seen.clone()));
     let (sender, upload) = Upload::new(Some(3));
     sender.send(Bytes::from("abc")).unwrap();
     let request = Request::post(URL).body(upload).unwrap();
@@ -269,7 +270,7 @@ async fn a_replay_goes_with_the_token_it_was_held_for_even_if_that_dies_meanwhil
     {
         sleep(SECOND / 100).await;
     }
-    // While the rejected response is drained, somebody else has the new token rejected, and then the source is down.
+    // While the rejected response is drained, another caller reports the new token as rejected, and the source fails.
     source.fail(true);
     cache.reject(&cache.peek().unwrap());
     assert!(cache.peek().is_none());
@@ -279,11 +280,12 @@ async fn a_replay_goes_with_the_token_it_was_held_for_even_if_that_dies_meanwhil
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upload_cannot_outgrow_its_limit_once_its_replay_is_decided() {
+async fn an_upload_cannot_exceed_the_limit_after_its_replay_is_decided() {
     let source = Numbered::default();
     let cache = TokenCache::new(source.clone());
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let service = BearerAuthLayer::from(cache.clone()).layer(slow_to_reject(seen.clone()));
+    let service =
+        BearerAuthLayer::from(cache.clone()).layer(reject_first_token_slowly(seen.clone()));
     let (sender, upload) = Upload::new(None);
     sender.send(bytes(10)).unwrap();
     let request = Request::post(URL).body(upload).unwrap();
@@ -294,7 +296,7 @@ async fn an_upload_cannot_outgrow_its_limit_once_its_replay_is_decided() {
     {
         sleep(SECOND / 100).await;
     }
-    // The rejected response is drained, for one second; the first attempt would read on.
+    // The rejected response is drained for one second. Without the takeover, the first attempt would read on.
     sleep(SECOND / 10).await;
     sender.send(bytes(100 * 1024)).unwrap();
     sleep(SECOND / 10).await;
@@ -305,7 +307,7 @@ async fn an_upload_cannot_outgrow_its_limit_once_its_replay_is_decided() {
 
 type Boxed = UnsyncBoxBody<Bytes, Broken>;
 
-/// The error of a body, as a type of its own.
+/// A body error with a type of its own.
 #[derive(Debug)]
 struct Broken(BoxError);
 
@@ -317,10 +319,10 @@ impl std::fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// A token endpoint and an API behind one client that takes one request at a time, each for a second.
-fn one_at_a_time(
+/// A token endpoint and an API behind one client that sends one request at a time, each for 100 ms.
+fn one_request_at_a_time(
     server: &AuthorizationServer,
-) -> impl Service<Request<Boxed>, Response = Response<ReplyBody>, Error = BoxError, Future: Send>
+) -> impl Service<Request<Boxed>, Response = Response<ResponseBody>, Error = BoxError, Future: Send>
 + Clone
 + Send
 + Sync
@@ -342,11 +344,11 @@ fn one_at_a_time(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_for_one_request_at_a_time_serves_tokens_and_api() {
+async fn a_client_with_a_concurrency_limit_of_1_serves_token_endpoint_and_api() {
     let server = AuthorizationServer::new(Dialect::TwoBa)
         .public_client("app")
         .access_lifetime(Duration::from_secs(900));
-    let shared = one_at_a_time(&server);
+    let shared = one_request_at_a_time(&server);
     let endpoint = OAuthClient::with_transport(
         format!("https://authorize.example{}", server.token_path()),
         shared.clone().map_request(|request: Request<Full<Bytes>>| {
@@ -361,13 +363,13 @@ async fn a_client_for_one_request_at_a_time_serves_tokens_and_api() {
     });
     let service = BearerAuthLayer::new(source).layer(api);
 
-    let burst = async |what: &str| {
+    let send_20 = async |what: &str| {
         let running: JoinSet<_> =
             (0..20)
                 .map(|_| {
                     let mut service = service.clone();
                     let request = Request::post(URL).body(Full::from("an order")).unwrap();
-                    // Its readiness is acquired by itself, and kept until it is called.
+                    // The readiness is acquired separately, and kept until the call.
                     async move {
                         text(service.ready().await.unwrap().call(request).await.unwrap()).await
                     }
@@ -377,23 +379,23 @@ async fn a_client_for_one_request_at_a_time_serves_tokens_and_api() {
         let answers = answers.unwrap_or_else(|_| panic!("{what}: stuck"));
         assert!(answers.iter().all(|answer| answer == "an order"), "{what}");
     };
-    burst("cold start").await;
+    send_20("cold start").await;
     assert_eq!(server.refreshes(), 1);
     server.revoke_access_tokens();
-    burst("rejection").await;
+    send_20("rejection").await;
     assert_eq!(server.refreshes(), 2);
-    // Due from 859 seconds at the latest, unusable from 895; renewed behind the callers.
+    // Due from 859 seconds at the latest, unusable from 895: refreshed in the background.
     sleep(Duration::from_secs(880)).await;
-    burst("due").await;
+    send_20("due").await;
     sleep(SECOND).await;
     assert_eq!(server.refreshes(), 3);
     sleep(Duration::from_secs(1_000)).await;
-    burst("expired").await;
+    send_20("expired").await;
     assert_eq!(server.refreshes(), 4);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_or_has_failed_reserves_nothing() {
+async fn a_request_that_waits_or_has_failed_holds_no_permit() {
     let source = Numbered::default();
     source.fail(true);
     let inner = ServiceBuilder::new()
@@ -418,9 +420,9 @@ async fn what_waits_or_has_failed_reserves_nothing() {
     free("waiting, not yet polled", &service).await;
     let error = call.await.unwrap_err();
     assert!(error.downcast_ref::<tower_bearer::TokenError>().is_some());
-    free("waited in vain", &service).await;
+    free("the wait has failed", &service).await;
 
-    // The failure is remembered: this one is told at once.
+    // The failure is remembered, so this call fails at once.
     let failed = waiting.ready().await.unwrap().call(get());
     free("failed, not yet polled", &service).await;
     failed.await.unwrap_err();
@@ -435,8 +437,8 @@ async fn what_waits_or_has_failed_reserves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_the_new_token_reserves_nothing() {
-    let source = Numbered::default().floor(SECOND * 10);
+async fn a_rejected_request_that_waits_for_a_token_holds_no_permit() {
+    let source = Numbered::default().min_interval(SECOND * 10);
     let inner = ServiceBuilder::new()
         .concurrency_limit(1)
         .service(service_fn(|request: Request<ReplayBody<Full<Bytes>>>| {
@@ -463,13 +465,13 @@ async fn what_waits_for_the_new_token_reserves_nothing() {
     assert_eq!(start.elapsed().as_secs(), 10);
 }
 
-/// Fails the test if it is called without having been ready, and counts what became ready and was not called.
-struct Strict {
+/// Panics if it is called without being ready, and counts the instances that are ready and not yet called.
+struct StrictService {
     ready: bool,
     reserved: Arc<AtomicUsize>,
 }
 
-impl Clone for Strict {
+impl Clone for StrictService {
     fn clone(&self) -> Self {
         Self {
             ready: false,
@@ -478,7 +480,7 @@ impl Clone for Strict {
     }
 }
 
-impl Drop for Strict {
+impl Drop for StrictService {
     fn drop(&mut self) {
         if self.ready {
             self.reserved.fetch_sub(1, Ordering::SeqCst);
@@ -486,7 +488,7 @@ impl Drop for Strict {
     }
 }
 
-impl Service<Request<ReplayBody<Full<Bytes>>>> for Strict {
+impl Service<Request<ReplayBody<Full<Bytes>>>> for StrictService {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = std::future::Ready<Result<Response<Full<Bytes>>, Infallible>>;
@@ -512,16 +514,16 @@ impl Service<Request<ReplayBody<Full<Bytes>>>> for Strict {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_called_was_ready_and_what_was_ready_is_called_or_let_go() {
+async fn the_inner_service_is_ready_when_called_and_no_readiness_is_kept() {
     let reserved = Arc::new(AtomicUsize::new(0));
-    let strict = Strict {
+    let strict = StrictService {
         ready: false,
         reserved: reserved.clone(),
     };
     let source = Numbered::default();
     let mut service = BearerAuthLayer::new(source.clone()).layer(strict);
-    // Waits for a token, is rejected, is sent again; then with a token; then out of scope; then in plain text.
-    for (uri, healed) in [
+    // First it waits for a token, is rejected and replayed. Then there is a token; a loopback origin; plain http.
+    for (uri, succeeds) in [
         (URL, true),
         (URL, true),
         ("http://localhost/", true),
@@ -530,19 +532,19 @@ async fn what_is_called_was_ready_and_what_was_ready_is_called_or_let_go() {
         let request = Request::get(uri).body(Full::default()).unwrap();
         let call = service.ready().await.unwrap().call(request);
         assert_eq!(reserved.load(Ordering::SeqCst), 0, "{uri}, called");
-        assert_eq!(call.await.is_ok(), healed, "{uri}");
+        assert_eq!(call.await.is_ok(), succeeds, "{uri}");
         assert_eq!(reserved.load(Ordering::SeqCst), 0, "{uri}, answered");
     }
     assert_eq!(source.calls(), 2);
 }
 
-/// A body of one GiB, out of one piece of memory.
-struct Gibibyte {
+/// A body of one GiB, in pieces of 16 KiB.
+struct GibibyteBody {
     piece: Bytes,
     left: u64,
 }
 
-impl Body for Gibibyte {
+impl Body for GibibyteBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -554,19 +556,19 @@ impl Body for Gibibyte {
             return Poll::Ready(None);
         }
         self.left -= self.piece.len() as u64;
-        // A piece of its own: whoever keeps it, keeps its memory.
+        // Each frame has its own allocation, so keeping the frame keeps the memory.
         Poll::Ready(Some(Ok(Frame::data(self.piece.to_vec().into()))))
     }
 }
 
 #[test]
-fn a_stream_of_one_gibibyte_passes_in_flat_memory() {
+fn a_body_of_one_gibibyte_needs_constant_memory() {
     const WHOLE: u64 = 1 << 30;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    let inner = service_fn(|request: Request<ReplayBody<Gibibyte>>| async {
+    let inner = service_fn(|request: Request<ReplayBody<GibibyteBody>>| async {
         let mut body = request.into_body();
         let mut size = 0;
         while let Some(frame) = body.frame().await {
@@ -579,7 +581,7 @@ fn a_stream_of_one_gibibyte_passes_in_flat_memory() {
     runtime.block_on(cache.token()).unwrap();
     let service = BearerAuthLayer::from(cache).layer(inner);
     let piece = Bytes::from(vec![7; 16 * 1024]);
-    let body = Gibibyte { piece, left: WHOLE };
+    let body = GibibyteBody { piece, left: WHOLE };
     let request = Request::put(URL).body(body).unwrap();
     let mut answer = None;
     let cost = allocation_counter::measure(|| {
@@ -590,7 +592,7 @@ fn a_stream_of_one_gibibyte_passes_in_flat_memory() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waited_long_for_readiness_is_sent_with_the_current_token() {
+async fn a_request_that_waited_for_readiness_has_the_current_token() {
     let source = Numbered::default();
     let cache = TokenCache::new(source.clone());
     let sent = Arc::new(Mutex::new(Vec::new()));
@@ -613,7 +615,7 @@ async fn who_waited_long_for_readiness_is_sent_with_the_current_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_layer_below_can_tell_what_an_answer_means() {
+async fn a_verdict_of_a_layer_below_decides() {
     use tower_bearer::Verdict;
     let layer = BearerAuthLayer::new(Numbered::default());
     let service = ServiceBuilder::new().layer(layer).service(service_fn(
@@ -641,7 +643,7 @@ async fn a_layer_below_can_tell_what_an_answer_means() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_second_rejection_is_the_callers_with_its_reason() {
+async fn the_second_rejection_is_returned_with_its_reason() {
     let cache = TokenCache::new(Numbered::default());
     let service = BearerAuthLayer::from(cache.clone()).layer(service_fn(
         |request: Request<ReplayBody<Full<Bytes>>>| {
@@ -656,10 +658,10 @@ async fn the_second_rejection_is_the_callers_with_its_reason() {
     assert_eq!(cache.status().rejected, 2);
 }
 
-/// Takes the token of this number only, and answers `good` to it.
-fn taking(
+/// Accepts only the token of this number, and answers `accepted` to it.
+fn accepting_token(
     number: Arc<AtomicUsize>,
-    good: StatusCode,
+    accepted: StatusCode,
 ) -> impl Service<
     Request<ReplayBody<Full<Bytes>>>,
     Response = Response<Full<Bytes>>,
@@ -669,7 +671,7 @@ fn taking(
     service_fn(move |request: Request<ReplayBody<Full<Bytes>>>| {
         let wanted = format!("Bearer token-{}", number.load(Ordering::SeqCst));
         let code = if token(&request) == wanted {
-            good
+            accepted
         } else {
             StatusCode::UNAUTHORIZED
         };
@@ -678,12 +680,12 @@ fn taking(
 }
 
 #[tokio::test(start_paused = true)]
-async fn rejections_that_are_healed_go_on_being_healed_whatever_is_answered_then() {
+async fn replays_go_on_even_if_no_response_proves_a_token() {
     let number = Arc::new(AtomicUsize::new(1));
-    let source = Numbered::default().floor(SECOND);
-    let layer = BearerAuthLayer::new(source).replay_budget(Fixed::of(1));
-    // Never a success that would prove a token.
-    let service = layer.layer(taking(number.clone(), StatusCode::NOT_FOUND));
+    let source = Numbered::default().min_interval(SECOND);
+    let layer = BearerAuthLayer::new(source).replay_budget(FixedBudget::of(1));
+    // No response is a success that would prove a token.
+    let service = layer.layer(accepting_token(number.clone(), StatusCode::NOT_FOUND));
     for _ in 0..10 {
         let response = service.clone().oneshot(get()).await.unwrap();
         assert_eq!(response.status(), StatusCode::NOT_FOUND, "{number:?}");
@@ -693,10 +695,13 @@ async fn rejections_that_are_healed_go_on_being_healed_whatever_is_answered_then
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_can_never_be_sent_again_is_handed_back_at_once() {
-    let source = Numbered::default().floor(SECOND * 10);
+async fn a_rejection_of_a_request_that_cannot_be_replayed_is_returned_at_once() {
+    let source = Numbered::default().min_interval(SECOND * 10);
     let layer = BearerAuthLayer::new(source).replay_limit(3);
-    let service = layer.layer(taking(Arc::new(AtomicUsize::new(2)), StatusCode::OK));
+    let service = layer.layer(accepting_token(
+        Arc::new(AtomicUsize::new(2)),
+        StatusCode::OK,
+    ));
     let start = Instant::now();
     let request = Request::post(URL).body(Full::from("long")).unwrap();
     let response = service.clone().oneshot(request).await.unwrap();
@@ -707,7 +712,7 @@ async fn what_can_never_be_sent_again_is_handed_back_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_no_token_is_not_kept() {
+async fn the_body_of_a_request_without_a_token_is_not_kept() {
     let kept = service_fn(|request: Request<ReplayBody<Full<Bytes>>>| {
         let kept = request.body().can_replay();
         assert_eq!(kept, token(&request) == "Bearer token-1");

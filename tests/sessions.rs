@@ -1,4 +1,4 @@
-//! What sources promise: one use of each refresh token, saved before it is seen, by as many as share a store.
+//! The invariants of sources: each refresh token is used once, and saved before its access token is used.
 
 use std::{
     sync::{Arc, Mutex},
@@ -55,9 +55,9 @@ fn grants(server: &AuthorizationServer) -> Vec<String> {
     requests.iter().map(grant).collect()
 }
 
-/// A store that can fail, and remembers what was done with it.
+/// A store that fails on demand and records the calls.
 #[derive(Clone, Default)]
-struct Shaky {
+struct FaultyStore {
     store: MemoryStore,
     inner: Arc<Mutex<Inner>>,
 }
@@ -66,11 +66,11 @@ struct Shaky {
 struct Inner {
     log: Vec<&'static str>,
     fail: Vec<(&'static str, TokenErrorKind)>,
-    written_by_hand: Option<StoredSession>,
+    replaced_session: Option<StoredSession>,
 }
 
-impl Shaky {
-    /// The next time `what` is done, it fails.
+impl FaultyStore {
+    /// The next call of `what` fails.
     fn fail(&self, what: &'static str, kind: TokenErrorKind) {
         self.inner.lock().unwrap().fail.push((what, kind));
     }
@@ -84,50 +84,50 @@ impl Shaky {
         inner.log.push(what);
         let planned = inner.fail.iter().position(|(planned, _)| *planned == what);
         match planned.map(|at| inner.fail.remove(at)) {
-            Some((_, kind)) => Err(TokenError::new(kind, "as it was told")),
+            Some((_, kind)) => Err(TokenError::new(kind, "the store was set to fail")),
             None => Ok(()),
         }
     }
 }
 
-struct ShakyLease {
+struct FaultyLease {
     lease: MemoryLease,
-    shaky: Shaky,
+    faulty: FaultyStore,
     saves: usize,
 }
 
-impl TokenStore for Shaky {
-    type Lease = ShakyLease;
+impl TokenStore for FaultyStore {
+    type Lease = FaultyLease;
 
     async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
         self.enter("load")?;
-        if let Some(session) = &self.inner.lock().unwrap().written_by_hand {
+        if let Some(session) = &self.inner.lock().unwrap().replaced_session {
             return Ok(Some(session.clone()));
         }
         self.store.load().await
     }
 
-    async fn lease(&self) -> Result<ShakyLease, TokenError> {
+    async fn lease(&self) -> Result<FaultyLease, TokenError> {
         self.enter("lease")?;
-        Ok(ShakyLease {
+        Ok(FaultyLease {
             lease: self.store.lease().await?,
-            shaky: self.clone(),
+            faulty: self.clone(),
             saves: 0,
         })
     }
 }
 
-impl StoreLease for ShakyLease {
+impl StoreLease for FaultyLease {
     async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
-        // The first save of a turn marks that a refresh has begun.
+        // The first save under a lease marks that a refresh has begun.
         self.saves += 1;
-        self.shaky
+        self.faulty
             .enter(if self.saves == 1 { "mark" } else { "save" })?;
         self.lease.save(replaces, session).await
     }
 
     async fn release(self) {
-        let _ = self.shaky.enter("release");
+        let _ = self.faulty.enter("release");
         self.lease.release().await;
     }
 }
@@ -136,7 +136,7 @@ mod rotation {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn each_answers_refresh_token_is_the_next_to_be_used() {
+    async fn each_new_refresh_token_is_used_next_and_once() {
         let server = server();
         let source = refresh(&server);
         let mut token = first(&source).await;
@@ -148,12 +148,12 @@ mod rotation {
             .iter()
             .map(|request| request.param("refresh_token").unwrap())
             .collect();
-        assert_eq!(used.len(), 6, "each once");
+        assert_eq!(used.len(), 6, "each refresh token once");
         assert_eq!((server.refreshes(), server.reuse_detected()), (6, 0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn if_no_refresh_token_comes_the_old_one_stays() {
+    async fn without_a_new_refresh_token_the_old_one_stays() {
         let server = server().give_refresh_token(false).rotate(false);
         let source = refresh(&server);
         let mut token = first(&source).await;
@@ -164,7 +164,7 @@ mod rotation {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_dead_refresh_token_needs_a_person_and_says_so() {
+    async fn an_invalid_refresh_token_is_an_error_with_the_reauth_hint() {
         let server = server();
         let source = refresh(&server).reauth_hint("log in at the portal again");
         let token = first(&source).await;
@@ -180,11 +180,11 @@ mod rotation {
     }
 }
 
-mod exchanging {
+mod exchange_tokens {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_exchanges_once_and_refreshes_afterwards() {
+    async fn an_exchange_token_is_exchanged_once_and_then_refreshed() {
         let server = server();
         let source = exchange(&server);
         let mut token = first(&source).await;
@@ -203,7 +203,7 @@ mod exchanging {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_exchanges_again_if_the_refresh_token_is_dead() {
+    async fn an_invalid_refresh_token_is_replaced_by_another_exchange() {
         let server = server().exchange_once(false);
         let source = exchange(&server);
         let token = first(&source).await;
@@ -223,7 +223,7 @@ mod exchanging {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_does_not_if_it_was_told_not_to() {
+    async fn reusable_false_prevents_another_exchange() {
         let server = server().exchange_once(false);
         let source = exchange(&server).reusable(false);
         let token = first(&source).await;
@@ -234,7 +234,7 @@ mod exchanging {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_ends_if_the_exchange_token_works_only_once() {
+    async fn a_used_exchange_token_ends_the_session() {
         let server = server().exchange_once(true);
         let source = exchange(&server);
         let token = first(&source).await;
@@ -244,7 +244,7 @@ mod exchanging {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_exchanges_each_time_if_no_refresh_token_comes() {
+    async fn without_a_refresh_token_each_token_costs_an_exchange() {
         let server = server().exchange_once(false).give_refresh_token(false);
         let source = exchange(&server);
         let token = first(&source).await;
@@ -253,11 +253,11 @@ mod exchanging {
     }
 }
 
-mod sharing {
+mod shared_stores {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_shares_a_store_adopts_what_another_got() {
+    async fn sources_with_one_store_adopt_each_others_tokens() {
         let server = server();
         let store = MemoryStore::new();
         let a = refresh(&server).store(store.clone());
@@ -273,7 +273,7 @@ mod sharing {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_at_once_use_each_refresh_token_once() {
+    async fn many_sources_at_once_use_each_refresh_token_once() {
         for seed in 0..50 {
             let mut rng = fastrand::Rng::with_seed(seed);
             let server = server().detect_reuse(true);
@@ -301,7 +301,7 @@ mod sharing {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_new_login_begins_the_session_anew_and_who_is_late_follows() {
+    async fn a_new_login_replaces_the_session_and_running_sources_adopt_it() {
         let server = server();
         let store = MemoryStore::new();
         let old = refresh(&server).store(store.clone());
@@ -309,7 +309,7 @@ mod sharing {
         let new = refresh(&server).store(store.clone());
         let newer = first(&new).await;
         assert_ne!(newer.expose_secret(), token.expose_secret());
-        // Still configured with the first login, in a process that hasn't been restarted yet.
+        // This source still has the first login, like a process that hasn't been restarted yet.
         assert_eq!(
             next(&old, &token).await.unwrap().expose_secret(),
             newer.expose_secret()
@@ -323,30 +323,30 @@ mod sharing {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn before_a_dead_grant_is_believed_the_store_is_read_once_more() {
+    async fn after_invalid_grant_the_store_is_read_again() {
         let server = server();
-        let store = Shaky::default();
+        let store = FaultyStore::default();
         let source = refresh(&server).store(store.clone());
         let token = first(&source).await;
         server.revoke_sessions();
-        // Somebody logs in while our request is under way.
+        // A new login happens while the refresh is running.
         server.fault(Fault::Delay(10 * SECOND));
-        let renewal = next(&source, &token);
+        let refreshing = next(&source, &token);
         let login = async {
             sleep(5 * SECOND).await;
             let other = MemoryStore::new();
             let new = refresh(&server).store(other.clone());
             first(&new).await;
             let session = other.load().await.unwrap().unwrap();
-            // Written by hand into the store, without a lease.
-            store.inner.lock().unwrap().written_by_hand = Some(session);
+            // The store changes without a lease.
+            store.inner.lock().unwrap().replaced_session = Some(session);
         };
-        let (renewed, ()) = tokio::join!(renewal, login);
-        assert!(server.is_live(renewed.unwrap().expose_secret()));
+        let (refreshed, ()) = tokio::join!(refreshing, login);
+        assert!(server.is_live(refreshed.unwrap().expose_secret()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_login_by_another_process_heals_a_cache_without_a_restart() {
+    async fn a_cache_adopts_a_login_of_another_process_without_a_restart() {
         let server = server();
         let store = MemoryStore::new();
         let cache = TokenCache::new(refresh(&server).store(store.clone()));
@@ -370,7 +370,7 @@ mod sharing {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_dead_session_is_not_asked_for_again_until_the_store_has_another() {
+    async fn a_dead_session_is_not_requested_again_until_the_store_has_another() {
         let server = server();
         let store = MemoryStore::new();
         let clock = Clock::simulated(SystemTime::now());
@@ -385,7 +385,7 @@ mod sharing {
         }
         assert_eq!(server.token_requests(), 1);
         first(&refresh(&server).store(store)).await;
-        // Somebody asks; behind him it is found out.
+        // This call still fails, and the new session is found in the background.
         cache.token().await.unwrap_err();
         sleep(SECOND).await;
         let token = cache.token().await.unwrap();
@@ -397,9 +397,9 @@ mod durability {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_rotated_token_is_saved_before_anybody_sees_it() {
+    async fn a_rotated_token_is_saved_before_it_is_returned() {
         let server = server();
-        let store = Shaky::default();
+        let store = FaultyStore::default();
         let source = refresh(&server).store(store.clone());
         first(&source).await;
         assert_eq!(
@@ -409,9 +409,9 @@ mod durability {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_save_that_fails_is_tried_again() {
+    async fn a_failed_save_is_tried_again() {
         let server = server();
-        let store = Shaky::default();
+        let store = FaultyStore::default();
         let source = refresh(&server).store(store.clone());
         store.fail("save", TokenErrorKind::Store);
         store.fail("save", TokenErrorKind::Store);
@@ -424,16 +424,16 @@ mod durability {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_session_that_cannot_be_saved_goes_on_from_memory_and_says_so() {
+    async fn a_session_that_cannot_be_saved_goes_on_from_memory_with_a_warning() {
         let server = server().detect_reuse(true);
-        let store = Shaky::default();
+        let store = FaultyStore::default();
         let cache = TokenCache::new(refresh(&server).store(store.clone()));
         for _ in 0..3 {
             store.fail("save", TokenErrorKind::Store);
         }
         cache.token().await.unwrap();
-        let told = cache.status().last_error.expect("a warning");
-        assert_eq!(told.kind(), TokenErrorKind::Store);
+        let warning = cache.status().last_error.expect("a warning");
+        assert_eq!(warning.kind(), TokenErrorKind::Store);
         for _ in 0..3 {
             sleep(2 * SECOND).await;
             let token = cache.refresh().await.unwrap();
@@ -444,10 +444,10 @@ mod durability {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_sent_without_the_store() {
+    async fn nothing_is_sent_if_the_store_fails() {
         for what in ["load", "lease", "mark"] {
             let server = server();
-            let store = Shaky::default();
+            let store = FaultyStore::default();
             let source = refresh(&server).store(store.clone());
             store.fail(what, TokenErrorKind::Store);
             let error = source.token(TokenContext::new()).await.unwrap_err();
@@ -459,9 +459,9 @@ mod durability {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_lost_the_lease_sends_nothing() {
+    async fn after_the_loss_of_every_lease_nothing_is_sent() {
         let server = server();
-        let store = Shaky::default();
+        let store = FaultyStore::default();
         let source = refresh(&server).store(store.clone());
         for _ in 0..3 {
             store.fail("mark", TokenErrorKind::LeaseLost);
@@ -472,28 +472,28 @@ mod durability {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_lost_the_lease_starts_over_under_a_new_one() {
+    async fn after_the_loss_of_a_lease_the_refresh_starts_again_under_a_new_one() {
         let server = server();
-        let store = Shaky::default();
+        let store = FaultyStore::default();
         let source = refresh(&server).store(store.clone());
         store.fail("mark", TokenErrorKind::LeaseLost);
         first(&source).await;
-        let turn = ["load", "lease", "load", "mark"];
-        let lost = [turn.as_slice(), &["release"]].concat();
-        let done = [turn.as_slice(), &["save", "release"]].concat();
+        let attempt = ["load", "lease", "load", "mark"];
+        let lost = [attempt.as_slice(), &["release"]].concat();
+        let done = [attempt.as_slice(), &["save", "release"]].concat();
         assert_eq!(store.log(), [lost, done].concat());
         assert_eq!(server.token_requests(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_lost_the_lease_adopts_what_was_saved_instead() {
+    async fn after_the_loss_of_a_lease_a_saved_token_is_adopted() {
         let server = server();
-        let store = Shaky::default();
+        let store = FaultyStore::default();
         let source = refresh(&server).store(store.clone());
         let token = first(&source).await;
         let other = source.clone().store(store.store.clone());
         store.fail("mark", TokenErrorKind::LeaseLost);
-        // While one renews, the other has waited for so long that its lease has ended.
+        // While one source refreshes, the lease of the other one has expired.
         server.fault(Fault::Delay(5 * SECOND));
         let (a, b) = tokio::join!(next(&other, &token), next(&source, &token));
         assert_eq!(a.unwrap().expose_secret(), b.unwrap().expose_secret());
@@ -501,7 +501,7 @@ mod durability {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lost_reply_is_healed_at_once_by_a_server_with_grace() {
+    async fn after_a_lost_reply_the_request_is_sent_again_within_the_grace() {
         let server = server().detect_reuse(true).grace(SECOND);
         let source = refresh(&server);
         let token = first(&source).await;
@@ -512,7 +512,7 @@ mod durability {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reply_that_is_lost_twice_says_so_and_is_healed_within_the_grace() {
+    async fn a_reply_that_is_lost_twice_is_reported_and_a_later_attempt_succeeds() {
         let server = server().detect_reuse(true).grace(60 * SECOND);
         let source = refresh(&server);
         let token = first(&source).await;
@@ -527,7 +527,7 @@ mod durability {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reply_lost_on_the_way_from_a_strict_server_is_named_in_the_error() {
+    async fn a_lost_reply_of_a_strict_server_is_named_in_the_error() {
         let server = server().detect_reuse(true);
         let source = refresh(&server);
         let token = first(&source).await;
@@ -539,35 +539,35 @@ mod durability {
             error.to_string().contains("no answer to it came"),
             "{error}"
         );
-        // Others who share the session hear it too.
+        // Later calls report the same.
         let error = next(&source, &token).await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::ReauthRequired);
         assert!(error.to_string().contains("was interrupted"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_another_has_renewed_meanwhile_is_not_sent_again() {
+    async fn a_refresh_token_that_was_replaced_meanwhile_is_not_sent_again() {
         let server = server().detect_reuse(true);
-        let store = Shaky::default();
+        let store = FaultyStore::default();
         let source = refresh(&server).store(store.clone());
         let token = first(&source).await;
-        // The answer takes longer than we wait, and so long that the lease has ended before.
+        // The reply takes longer than the timeout and longer than the lease.
         server.fault(Fault::Delay(40 * SECOND));
-        let renewal = next(&source, &token);
+        let refreshing = next(&source, &token);
         let another = async {
             sleep(20 * SECOND).await;
             let other = MemoryStore::new();
             first(&refresh(&server).store(other.clone())).await;
             let session = other.load().await.unwrap();
-            store.inner.lock().unwrap().written_by_hand = session;
+            store.inner.lock().unwrap().replaced_session = session;
         };
-        let (renewed, ()) = tokio::join!(renewal, another);
-        assert!(server.is_live(renewed.unwrap().expose_secret()));
+        let (refreshed, ()) = tokio::join!(refreshing, another);
+        assert!(server.is_live(refreshed.unwrap().expose_secret()));
         assert_eq!((server.token_requests(), server.reuse_detected()), (3, 0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_never_left_is_not_sent_again_at_once() {
+    async fn a_request_that_was_never_sent_is_not_sent_again_at_once() {
         let calls = Arc::new(Mutex::new(0));
         let counted = Arc::clone(&calls);
         let transport = tower::service_fn(move |_: http::Request<_>| {
@@ -584,7 +584,7 @@ mod durability {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_transient_failure_wipes_nothing() {
+    async fn a_transient_failure_does_not_end_the_session() {
         for fault in [
             Fault::Status(http::StatusCode::INTERNAL_SERVER_ERROR),
             Fault::Html(http::StatusCode::BAD_GATEWAY),
@@ -598,11 +598,11 @@ mod durability {
             let store = MemoryStore::new();
             let source = refresh(&server).store(store.clone());
             let token = first(&source).await;
-            // What gets no answer is tried twice.
+            // A request without a reply is sent twice.
             let lost = matches!(fault, Fault::DropBeforeCommit | Fault::NeverAnswers);
             server.fault_next(1 + usize::from(lost), &fault);
             assert!(next(&source, &token).await.unwrap_err().is_transient());
-            // Also for who comes after a restart.
+            // A restarted process can go on, too.
             let restarted = source.clone().store(store);
             let token = next(&restarted, &token).await.unwrap();
             assert!(server.is_live(token.expose_secret()));
@@ -610,12 +610,13 @@ mod durability {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_restart_goes_on_where_the_last_process_stopped() {
+    async fn a_restarted_process_continues_the_session() {
         let server = server().detect_reuse(true);
         let store = MemoryStore::new();
-        let seed = server.issue_refresh_token();
-        let start =
-            || RefreshTokenSource::new(endpoint(&server), seed.clone()).store(store.clone());
+        let refresh_token = server.issue_refresh_token();
+        let start = || {
+            RefreshTokenSource::new(endpoint(&server), refresh_token.clone()).store(store.clone())
+        };
         let mut token = first(&start()).await;
         assert_eq!(first(&start()).await.expose_secret(), token.expose_secret());
         for _ in 0..5 {
@@ -629,13 +630,13 @@ mod clocks {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_whose_clock_is_an_hour_off_is_understood() {
-        use tower_bearer::{BodyFormat, testing::Printed};
+    async fn a_server_clock_that_is_an_hour_off_does_not_matter() {
+        use tower_bearer::{BodyFormat, testing::NumberFormat};
         for skew in [3_600, -3_600] {
             let server = AuthorizationServer::new(Dialect::Xoxoday)
                 .access_lifetime(Duration::from_secs(900))
-                .expires_in(Printed::Absent)
-                .expiry(Printed::Text)
+                .expires_in_format(NumberFormat::Omitted)
+                .expiry_format(NumberFormat::String)
                 .skew(skew);
             let id = AuthorizationServer::CLIENT_ID;
             let secret = AuthorizationServer::CLIENT_SECRET;
@@ -663,9 +664,9 @@ mod clocks {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
-    /// Any faults, in any order, against a server with grace: in the end the session is alive.
+    /// With a server that has a grace period, the session is alive after any faults in any order.
     #[test]
-    fn whatever_goes_wrong_on_the_way_the_session_survives(faults in proptest::collection::vec(0u8..7, 1..12)) {
+    fn the_session_survives_any_series_of_faults(faults in proptest::collection::vec(0u8..7, 1..12)) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
@@ -673,7 +674,7 @@ proptest! {
             .unwrap();
         runtime.block_on(async {
             let server = server().detect_reuse(true).grace(3_600 * SECOND);
-            let store = Shaky::default();
+            let store = FaultyStore::default();
             let source = refresh(&server).store(store.clone());
             let mut token = first(&source).await;
             for fault in faults {
@@ -690,7 +691,7 @@ proptest! {
                     token = newer;
                 }
             }
-            // What is left of the faults must not hit the last word.
+            // The last refresh must not get a remaining fault.
             server.fault_always(None);
             store.inner.lock().unwrap().fail.clear();
             let mut last = next(&source, &token).await;

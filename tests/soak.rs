@@ -1,4 +1,4 @@
-//! One session, many processes, real sockets, real time: tokens that hardly live, processes that are killed.
+//! One session shared by many processes, over real sockets and in real time: short token lifetimes, killed processes.
 
 #![cfg(all(feature = "file-store", feature = "redis-store", feature = "reqwest"))]
 
@@ -19,7 +19,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fleet::{Fleet, LEASE, LONG, Orders, Place};
+use fleet::{Fleet, LEASE_DURATION, StoreLocation, TIMEOUT, WorkerConfig};
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{Either, Empty};
@@ -36,66 +36,66 @@ use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_bearer::testing::{self, AuthorizationServer, Dialect, Fault, Served};
 use url::form_urlencoded::byte_serialize;
 
-/// One test at a time: each keeps a machine busy.
-static TURN: Mutex<()> = Mutex::const_new(());
+/// Only one of these tests runs at a time, because each needs the whole machine.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-const ENTRY: &str = "a_process_of_the_fleet_does_as_it_is_told";
+const ENTRY: &str = "worker_process";
 
-/// Where the processes begin; nothing to do unless one of the tests below has started it.
+/// The entry point of the worker processes. Does nothing unless one of the tests below has started it.
 #[test]
-fn a_process_of_the_fleet_does_as_it_is_told() {
-    if let Some(orders) = fleet::orders() {
-        fleet::sail(orders);
+fn worker_process() {
+    if let Some(config) = fleet::config() {
+        fleet::run_worker(config);
     }
 }
 
-/// An authorization server, and an API that takes its tokens.
-struct Site {
+/// An authorization server, and an API that accepts its tokens.
+struct Servers {
     server: AuthorizationServer,
     tokens: Served,
     api: Served,
-    judged: Arc<AtomicUsize>,
-    healing: Arc<Healing>,
+    checked: Arc<AtomicUsize>,
+    revocations: Arc<Revocations>,
 }
 
-/// Who would be the worse for a revocation. A request that was rejected is sent once more, and not a third time: so nobody
-/// may revoke the token that it comes back with. That may be one that another process got, so nobody may revoke a token
-/// either before all processes have it.
+/// Decides when access tokens may be revoked. A rejected request is replayed once, and not a second time, so the token of
+/// its replay must not be revoked. Another process may have got that token, so no token is revoked before all processes
+/// use it.
 #[derive(Default)]
-struct Healing {
-    /// Held to judge requests, and alone to revoke tokens.
-    turn: RwLock<()>,
-    state: StdMutex<Waiting>,
+struct Revocations {
+    /// Requests are checked under the shared lock, and tokens are revoked under the exclusive one.
+    may_revoke: RwLock<()>,
+    state: StdMutex<RevocationState>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct RevocationState {
     rejected: HashSet<String>,
     /// The token of the last request of each process.
     tokens: HashMap<String, String>,
-    /// Requests that their callers have left, and processes that are dead: they don't come back.
-    gone: HashSet<String>,
+    /// Requests that were dropped by their callers, and killed processes. They are not sent again.
+    dropped: HashSet<String>,
 }
 
-impl Healing {
-    fn judged(&self, id: &str, token: String, rejected: bool) {
+impl Revocations {
+    fn checked(&self, id: &str, token: String, rejected: bool) {
         let mut state = self.state.lock().unwrap();
         let process = id.split('-').next().unwrap_or_default();
-        if state.gone.contains(process) {
+        if state.dropped.contains(process) {
             return;
         }
         state.tokens.insert(process.to_owned(), token);
-        if rejected && !state.gone.contains(id) {
+        if rejected && !state.dropped.contains(id) {
             state.rejected.insert(id.to_owned());
         } else {
             state.rejected.remove(id);
         }
     }
 
-    /// Of a request, or of a process.
-    fn gone(&self, name: &str) {
+    /// Forgets a request or a process that was dropped.
+    fn dropped(&self, name: &str) {
         let mut state = self.state.lock().unwrap();
-        state.gone.insert(name.to_owned());
+        state.dropped.insert(name.to_owned());
         state.tokens.remove(name);
         let process = format!("{name}-");
         state
@@ -103,9 +103,9 @@ impl Healing {
             .retain(|id| id != name && !id.starts_with(&process));
     }
 
-    /// Does `revoke` if nobody is the worse for it.
+    /// Calls `revoke` with the current token, if no request would be rejected twice. Returns whether it was called.
     async fn revoke(&self, revoke: impl AsyncFnOnce(String)) -> bool {
-        let _alone = self.turn.write().await;
+        let _alone = self.may_revoke.write().await;
         let tokens: HashSet<String> = {
             let state = self.state.lock().unwrap();
             if !state.rejected.is_empty() {
@@ -122,22 +122,22 @@ impl Healing {
     }
 }
 
-/// Serves `api`, and notes what it makes of the requests.
-async fn guard<S, B>(api: S, healing: &Arc<Healing>, count: &Arc<AtomicUsize>) -> Served
+/// Serves `api`, and records the result of each request.
+async fn serve_api<S, B>(api: S, revocations: &Arc<Revocations>, count: &Arc<AtomicUsize>) -> Served
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send>,
     S: Clone + Send + Sync + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let (healing, count) = (Arc::clone(healing), Arc::clone(count));
+    let (revocations, count) = (Arc::clone(revocations), Arc::clone(count));
     let service = service_fn(move |request: Request<Incoming>| {
-        let (api, healing, count) = (api.clone(), Arc::clone(&healing), Arc::clone(&count));
+        let (api, revocations, count) = (api.clone(), Arc::clone(&revocations), Arc::clone(&count));
         async move {
             let header = |name| request.headers()[name].to_str().map(str::to_owned);
             let (id, token) = (header("x-request-id")?, header("authorization")?);
-            let _turn = healing.turn.read().await;
+            let _permit = revocations.may_revoke.read().await;
             let response = api.oneshot(request).await.map_err(Into::into)?;
-            healing.judged(&id, token, response.status() == StatusCode::UNAUTHORIZED);
+            revocations.checked(&id, token, response.status() == StatusCode::UNAUTHORIZED);
             count.fetch_add(1, Ordering::SeqCst);
             Ok::<_, BoxError>(response)
         }
@@ -145,23 +145,23 @@ where
     testing::serve(service).await.unwrap()
 }
 
-impl Site {
+impl Servers {
     async fn open(server: AuthorizationServer) -> Self {
-        let healing = Arc::new(Healing::default());
-        let judged = Arc::new(AtomicUsize::new(0));
+        let revocations = Arc::new(Revocations::default());
+        let checked = Arc::new(AtomicUsize::new(0));
         Self {
             tokens: testing::serve(server.clone()).await.unwrap(),
-            api: guard(server.api(), &healing, &judged).await,
+            api: serve_api(server.api(), &revocations, &checked).await,
             server,
-            judged,
-            healing,
+            checked,
+            revocations,
         }
     }
 
-    fn orders(&self, place: Place, tasks: usize, pause: Duration) -> Orders {
-        Orders {
+    fn config(&self, store: StoreLocation, tasks: usize, pause: Duration) -> WorkerConfig {
+        WorkerConfig {
             name: String::new(),
-            place,
+            store,
             token_url: format!("{}{}", self.tokens.url(), self.server.token_path()),
             client: (
                 AuthorizationServer::CLIENT_ID.into(),
@@ -174,15 +174,17 @@ impl Site {
         }
     }
 
-    fn start(&self, size: usize, orders: &Orders) -> Fleet {
-        let healing = Arc::clone(&self.healing);
-        Fleet::start(ENTRY, size, orders.clone(), move |id| healing.gone(id))
+    fn start(&self, size: usize, config: &WorkerConfig) -> Fleet {
+        let revocations = Arc::clone(&self.revocations);
+        Fleet::start(ENTRY, size, config.clone(), move |id| {
+            revocations.dropped(id);
+        })
     }
 
-    /// Ends all access tokens, in one way or the other.
-    async fn disturb(&self) -> bool {
+    /// Revokes or expires all access tokens.
+    async fn end_access_tokens(&self) -> bool {
         let server = &self.server;
-        self.healing
+        self.revocations
             .revoke(async |_| {
                 if fastrand::bool() {
                     server.revoke_access_tokens();
@@ -194,70 +196,70 @@ impl Site {
     }
 }
 
-/// Whether a process that begins now is served.
-async fn is_alive(orders: &Orders) -> bool {
-    let token = orders.session().token().await.unwrap();
+/// Whether a new process gets a token that the API accepts.
+async fn session_is_alive(config: &WorkerConfig) -> bool {
+    let token = config.session().token().await.unwrap();
     let request = reqwest::Client::builder()
         .no_proxy()
         .build()
         .unwrap()
-        .get(&orders.api)
+        .get(&config.api)
         .header("x-request-id", "last")
         .header("authorization", token.header().clone());
     request.send().await.unwrap().status() == StatusCode::OK
 }
 
-fn in_folder(folder: &Path, name: &str) -> Place {
-    Place::File(folder.join(name))
+fn in_folder(folder: &Path, name: &str) -> StoreLocation {
+    StoreLocation::File(folder.join(name))
 }
 
-fn in_redis(redis: &Redis, name: &str) -> Place {
-    Place::Redis {
+fn in_redis(redis: &Redis, name: &str) -> StoreLocation {
+    StoreLocation::Redis {
         url: format!("redis://127.0.0.1:{}", redis.port),
         name: name.into(),
     }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Nobody dies.
+// All processes stay alive.
 
-/// A strict server, and tokens that live 2 s: no request fails, and no refresh token is used twice.
-async fn soak(place: Place, span: Duration) {
+/// With a strict server and a token lifetime of 2 s, no request fails and no refresh token is used twice.
+async fn soak(store: StoreLocation, span: Duration) {
     let server = AuthorizationServer::new(Dialect::Rfc6749)
         .detect_reuse(true)
         .access_lifetime(Duration::from_secs(2));
-    let site = Site::open(server.clone()).await;
-    let orders = site.orders(place, 25, Duration::from_millis(600));
-    let mut fleet = site.start(8, &orders);
+    let servers = Servers::open(server.clone()).await;
+    let config = servers.config(store, 25, Duration::from_millis(600));
+    let mut fleet = servers.start(8, &config);
     let (mut revoked, end) = (0, Instant::now() + span);
     while Instant::now() < end {
         sleep(Duration::from_millis(fastrand::u64(100..700))).await;
-        revoked += usize::from(site.disturb().await);
+        revoked += usize::from(servers.end_access_tokens().await);
         fleet.check();
         assert_eq!(server.reuse_detected(), 0);
     }
-    let heard = fleet.stop().await;
-    let counts = heard.sum();
+    let reports = fleet.stop().await;
+    let counts = reports.sum();
     println!(
-        "{} refreshes, {revoked} revocations, {} requests judged, {counts:?}, reuse detected {}",
+        "{} refreshes, {revoked} revocations, {} requests checked, {counts:?}, reuse detected {}",
         server.refreshes(),
-        site.judged.load(Ordering::SeqCst),
+        servers.checked.load(Ordering::SeqCst),
         server.reuse_detected()
     );
     assert!(
-        heard.failed.is_empty() && heard.ended.is_empty(),
-        "{heard:#?}"
+        reports.failed.is_empty() && reports.ended.is_empty(),
+        "{reports:#?}"
     );
-    assert!(is_alive(&orders).await);
-    // Each refresh token once, and nothing else was asked for.
+    assert!(session_is_alive(&config).await);
+    // Each refresh token was used once, and there were no other token requests.
     assert_eq!(server.refreshes(), server.token_requests());
     assert_eq!((server.rejected(), server.reuse_detected()), (0, 0));
-    assert!(revoked > 0 && counts.served > 0 && counts.left > 0);
+    assert!(revoked > 0 && counts.served > 0 && counts.dropped > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn eight_processes_keep_one_session_in_a_file_for_seconds() {
-    let _alone = TURN.lock().await;
+async fn eight_processes_share_a_session_in_a_file_for_seconds() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let folder = tempfile::tempdir().unwrap();
     soak(
         in_folder(folder.path(), "session.json"),
@@ -268,8 +270,8 @@ async fn eight_processes_keep_one_session_in_a_file_for_seconds() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a minute: cargo test --all-features --test soak -- --ignored"]
-async fn eight_processes_keep_one_session_in_a_file_for_a_minute() {
-    let _alone = TURN.lock().await;
+async fn eight_processes_share_a_session_in_a_file_for_a_minute() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let folder = tempfile::tempdir().unwrap();
     soak(
         in_folder(folder.path(), "session.json"),
@@ -280,28 +282,28 @@ async fn eight_processes_keep_one_session_in_a_file_for_a_minute() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs redis-server, takes a minute: cargo test --all-features --test soak -- --ignored"]
-async fn eight_processes_keep_one_session_in_redis_for_a_minute() {
-    let _alone = TURN.lock().await;
+async fn eight_processes_share_a_session_in_redis_for_a_minute() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let redis = Redis::start(&[]).await;
     soak(in_redis(&redis, "soak"), Duration::from_secs(60)).await;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Some die.
+// Processes are killed.
 
-/// Beyond this, a lease is stuck: it outlives its holder by [`LEASE`] at most, the next holder needs his time to learn of it,
-/// and the machine may be busy.
-const STUCK: Duration = Duration::from_secs(20);
+/// The longest time without a refresh. A lease outlives a killed holder by [`LEASE_DURATION`], the next holder needs time
+/// to notice, and the machine may be busy.
+const MAX_OUTAGE: Duration = Duration::from_secs(20);
 
-/// Looks at what is stored, all the time.
-struct Watch(JoinHandle<()>);
+/// Loads the stored session all the time, and fails if it is not whole.
+struct StoreReader(JoinHandle<()>);
 
-impl Watch {
-    fn on(place: Place, looks: Arc<AtomicUsize>) -> Self {
+impl StoreReader {
+    fn on(store: StoreLocation, loads: Arc<AtomicUsize>) -> Self {
         Self(tokio::spawn(async move {
             loop {
-                if place.look().await.expect("a whole session, or none") {
-                    looks.fetch_add(1, Ordering::SeqCst);
+                if store.is_stored().await.expect("a whole session, or none") {
+                    loads.fetch_add(1, Ordering::SeqCst);
                 }
                 sleep(Duration::from_millis(3)).await;
             }
@@ -315,42 +317,42 @@ impl Watch {
     }
 }
 
-/// `kill -9` of one of 4 processes, a hundred times, while tokens are refreshed as often as can be.
-async fn kill(places: impl Fn(&str) -> Place, grace: Option<Duration>) {
+/// `kill -9` of one of 4 processes, a hundred times, while tokens are refreshed as often as possible.
+async fn kill_processes(stores: impl Fn(&str) -> StoreLocation, grace: Option<Duration>) {
     let server = AuthorizationServer::new(Dialect::Rfc6749)
         .detect_reuse(true)
         .grace(grace.unwrap_or_default())
         .access_lifetime(Duration::from_secs(2));
-    // Its work done, it takes its time: whoever is killed meanwhile has spent a refresh token for nothing.
+    // The server delays its replies: a process that is killed meanwhile has used up a refresh token and loses the new one.
     server.fault_always(Fault::Delay(Duration::from_millis(60)));
-    let site = Arc::new(Site::open(server.clone()).await);
-    let disturbing = tokio::spawn({
-        let site = Arc::clone(&site);
+    let servers = Arc::new(Servers::open(server.clone()).await);
+    let ending_tokens = tokio::spawn({
+        let servers = Arc::clone(&servers);
         async move {
             loop {
                 sleep(Duration::from_millis(fastrand::u64(50..200))).await;
-                site.disturb().await;
+                servers.end_access_tokens().await;
             }
         }
     });
-    let looks = Arc::new(AtomicUsize::new(0));
-    let mut orders = site.orders(places("0"), 10, Duration::from_millis(200));
-    let mut watch = Watch::on(orders.place.clone(), Arc::clone(&looks));
-    let mut fleet = site.start(4, &orders);
+    let loads = Arc::new(AtomicUsize::new(0));
+    let mut config = servers.config(stores("0"), 10, Duration::from_millis(200));
+    let mut watch = StoreReader::on(config.store.clone(), Arc::clone(&loads));
+    let mut fleet = servers.start(4, &config);
     let (mut alive, mut ended, mut longest) = (0, 0, Duration::ZERO);
     for n in 1..=100 {
         sleep(Duration::from_millis(fastrand::u64(100..500))).await;
         fleet.check();
         let before = server.refreshes();
         let (killed, name) = fleet.kill_one().await;
-        site.healing.gone(&name);
+        servers.revocations.dropped(&name);
         let since = Instant::now();
-        // One refresh may still be that of the process that died.
+        // One of the refreshes may be that of the killed process.
         while server.refreshes() < before + 2 && server.reuse_detected() == ended {
             assert!(
-                since.elapsed() < STUCK,
-                "nobody refreshes: {:?}",
-                fleet.heard()
+                since.elapsed() < MAX_OUTAGE,
+                "no process refreshes: {:?}",
+                fleet.reports()
             );
             sleep(Duration::from_millis(2)).await;
         }
@@ -362,45 +364,48 @@ async fn kill(places: impl Fn(&str) -> Place, grace: Option<Duration>) {
         }
         ended += 1;
         assert_eq!(grace, None, "reuse within the grace");
-        // The survivors say why a person must log in, which then somebody does.
-        while fleet.heard().ended.is_empty() {
-            assert!(since.elapsed() < LONG, "nobody says that the session ended");
+        // The other processes report why a new login is needed. Then the test logs in again.
+        while fleet.reports().ended.is_empty() {
+            assert!(
+                since.elapsed() < TIMEOUT,
+                "no process reports the end of the session"
+            );
             sleep(Duration::from_millis(2)).await;
         }
-        for why in fleet.heard().ended {
+        for why in fleet.reports().ended {
             assert!(why.contains("was interrupted"), "{why}");
         }
         watch.end().await;
-        orders = site.orders(places(&n.to_string()), 10, Duration::from_millis(200));
-        watch = Watch::on(orders.place.clone(), Arc::clone(&looks));
-        fleet.begin_anew(orders.clone()).await;
+        config = servers.config(stores(&n.to_string()), 10, Duration::from_millis(200));
+        watch = StoreReader::on(config.store.clone(), Arc::clone(&loads));
+        fleet.restart_all(config.clone()).await;
     }
-    disturbing.abort();
-    let heard = fleet.stop().await;
+    ending_tokens.abort();
+    let reports = fleet.stop().await;
     watch.end().await;
     println!(
-        "100 killed: alive {alive}, ended {ended}; {} refreshes, {} requests judged, {} looks at what is stored, \
+        "100 killed: alive {alive}, ended {ended}; {} refreshes, {} requests checked, {} loads of the stored session, \
          longest without a refresh {longest:?}, of the survivors {:?}",
         server.refreshes(),
-        site.judged.load(Ordering::SeqCst),
-        looks.load(Ordering::SeqCst),
-        heard.sum()
+        servers.checked.load(Ordering::SeqCst),
+        loads.load(Ordering::SeqCst),
+        reports.sum()
     );
     assert!(
-        heard.failed.is_empty() && heard.ended.is_empty(),
-        "{heard:#?}"
+        reports.failed.is_empty() && reports.ended.is_empty(),
+        "{reports:#?}"
     );
-    assert!(is_alive(&orders).await);
+    assert!(session_is_alive(&config).await);
     assert_eq!(server.reuse_detected(), ended);
-    assert!(LEASE < STUCK);
+    assert!(LEASE_DURATION < MAX_OUTAGE);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a minute: cargo test --all-features --test soak -- --ignored"]
-async fn processes_that_are_killed_leave_a_whole_file_and_a_server_with_grace_forgives() {
-    let _alone = TURN.lock().await;
+async fn killed_processes_do_not_corrupt_the_file_and_the_session_survives_with_grace() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let folder = tempfile::tempdir().unwrap();
-    kill(
+    kill_processes(
         |name| in_folder(folder.path(), name),
         Some(Duration::from_secs(20)),
     )
@@ -409,37 +414,37 @@ async fn processes_that_are_killed_leave_a_whole_file_and_a_server_with_grace_fo
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a minute: cargo test --all-features --test soak -- --ignored"]
-async fn processes_that_are_killed_leave_a_whole_file_and_a_strict_server_is_named() {
-    let _alone = TURN.lock().await;
+async fn killed_processes_do_not_corrupt_the_file_and_a_strict_server_is_named() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let folder = tempfile::tempdir().unwrap();
-    kill(|name| in_folder(folder.path(), name), None).await;
+    kill_processes(|name| in_folder(folder.path(), name), None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs redis-server, takes minutes: cargo test --all-features --test soak -- --ignored"]
-async fn processes_that_are_killed_leave_redis_in_order_and_a_server_with_grace_forgives() {
-    let _alone = TURN.lock().await;
+async fn killed_processes_do_not_corrupt_redis_and_the_session_survives_with_grace() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let redis = Redis::start(&[]).await;
-    kill(|name| in_redis(&redis, name), Some(Duration::from_secs(20))).await;
+    kill_processes(|name| in_redis(&redis, name), Some(Duration::from_secs(20))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs redis-server, takes minutes: cargo test --all-features --test soak -- --ignored"]
-async fn processes_that_are_killed_leave_redis_in_order_and_a_strict_server_is_named() {
-    let _alone = TURN.lock().await;
+async fn killed_processes_do_not_corrupt_redis_and_a_strict_server_is_named() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let redis = Redis::start(&[]).await;
-    kill(|name| in_redis(&redis, name), None).await;
+    kill_processes(|name| in_redis(&redis, name), None).await;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// A certified server, which ends the session when a refresh token comes back.
+// A certified server, which ends the session when a refresh token is used again.
 
-/// npm's `oidc-provider`, until it is dropped.
+/// A process of npm's `oidc-provider`, which ends when this is dropped.
 struct Provider {
     url: String,
     http: reqwest::Client,
     _process: Child,
-    /// Where it still logs to.
+    /// Keeps the pipe open that the process logs to.
     _output: Lines<BufReader<ChildStdout>>,
 }
 
@@ -463,7 +468,7 @@ impl Provider {
             .expect("Node.js");
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let url = lines.next_line().await.unwrap();
-        // A kept connection may be closed by the server just when it is used again.
+        // The server may close an idle connection just when it is used again.
         let http = reqwest::Client::builder()
             .no_proxy()
             .pool_max_idle_per_host(0);
@@ -481,7 +486,7 @@ impl Provider {
         response.text().await.unwrap()
     }
 
-    /// What an API asks of each request (RFC 7662).
+    /// Introspects the token (RFC 7662), as an API does for each request.
     async fn is_live(&self, access_token: &str) -> bool {
         let token: String = byte_serialize(access_token.as_bytes()).collect();
         let request = self
@@ -498,11 +503,11 @@ impl Provider {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs npm oidc-provider: a folder with it in `OIDC_PROVIDER_HOME`"]
-async fn six_processes_keep_one_session_at_a_certified_server() {
-    let _alone = TURN.lock().await;
+async fn six_processes_share_a_session_at_a_certified_server() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let provider = Arc::new(Provider::start().await);
-    let healing = Arc::new(Healing::default());
-    let judged = Arc::new(AtomicUsize::new(0));
+    let revocations = Arc::new(Revocations::default());
+    let checked = Arc::new(AtomicUsize::new(0));
     let api = service_fn({
         let provider = Arc::clone(&provider);
         move |request: Request<Incoming>| {
@@ -520,12 +525,12 @@ async fn six_processes_keep_one_session_at_a_certified_server() {
             }
         }
     });
-    let api = guard(api, &healing, &judged).await;
+    let api = serve_api(api, &revocations, &checked).await;
     let folder = tempfile::tempdir().unwrap();
     let (id, secret) = Provider::CLIENT;
-    let orders = Orders {
+    let config = WorkerConfig {
         name: String::new(),
-        place: in_folder(folder.path(), "session.json"),
+        store: in_folder(folder.path(), "session.json"),
         token_url: format!("{}/token", provider.url),
         client: (id.into(), secret.into()),
         refresh_token: provider.post("/login/refresh_token").await,
@@ -533,32 +538,34 @@ async fn six_processes_keep_one_session_at_a_certified_server() {
         tasks: 10,
         pause: Duration::from_secs(1),
     };
-    let gone = Arc::clone(&healing);
-    let mut fleet = Fleet::start(ENTRY, 6, orders.clone(), move |id| gone.gone(id));
+    let dropped = Arc::clone(&revocations);
+    let mut fleet = Fleet::start(ENTRY, 6, config.clone(), move |id| dropped.dropped(id));
     let (mut revoked, end) = (0, Instant::now() + Duration::from_secs(30));
     while Instant::now() < end {
         sleep(Duration::from_millis(fastrand::u64(100..700))).await;
-        healing
+        revocations
             .revoke(async |token| {
                 let token = token.strip_prefix("Bearer ").unwrap_or_default();
                 if provider.is_live(token).await {
-                    provider.post(&format!("/withdraw/{token}")).await;
+                    provider
+                        .post(&format!("/revoke_access_token/{token}"))
+                        .await;
                     revoked += 1;
                 }
             })
             .await;
         fleet.check();
     }
-    let heard = fleet.stop().await;
-    let counts = heard.sum();
+    let reports = fleet.stop().await;
+    let counts = reports.sum();
     println!(
-        "{revoked} revocations, {} requests judged, {counts:?}",
-        judged.load(Ordering::SeqCst)
+        "{revoked} revocations, {} requests checked, {counts:?}",
+        checked.load(Ordering::SeqCst)
     );
     assert!(
-        heard.failed.is_empty() && heard.ended.is_empty(),
-        "{heard:#?}"
+        reports.failed.is_empty() && reports.ended.is_empty(),
+        "{reports:#?}"
     );
-    assert!(is_alive(&orders).await);
+    assert!(session_is_alive(&config).await);
     assert!(revoked > 0 && counts.served > 0);
 }

@@ -1,5 +1,5 @@
-//! The layer above and below the others of a Tower stack: that each order compiles, its services and futures can be sent
-//! to other threads, and a request goes through whose token is rejected on the way.
+//! The layer above and below other layers of a Tower stack: each order compiles, services and futures are `Send`, and a
+//! request whose token is rejected is replayed.
 
 mod support;
 
@@ -11,7 +11,7 @@ use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Full;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
-use support::{Ask, order, source, text};
+use support::{FullRequest, order, source, text};
 use tower::{
     BoxError, Layer, Service, ServiceBuilder, ServiceExt,
     balance::p2c::Balance,
@@ -35,13 +35,15 @@ use tower_http::{
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Long enough for a layer to find it worth compressing.
+/// Long enough to be compressed.
 const ORDER: &str = "a bicycle, a bicycle, a bicycle, a bicycle, a bicycle, and a bell";
 
-/// A request goes through `stack`, and another whose token has been revoked.
-async fn heals<S, B>(stack: impl FnOnce(BearerAuthLayer, ProtectedApi) -> S)
+/// Sends a request through `stack`, and another one after the token was revoked.
+async fn check_stack<S, B>(stack: impl FnOnce(BearerAuthLayer, ProtectedApi) -> S)
 where
-    S: Service<Ask, Response = Response<B>, Error: Into<BoxError>, Future: Send> + Send + 'static,
+    S: Service<FullRequest, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        + Send
+        + 'static,
     B: Body<Error: std::fmt::Debug>,
 {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
@@ -63,7 +65,7 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn above_a_buffer() {
-    heals(|bearer, api| {
+    check_stack(|bearer, api| {
         let stack = ServiceBuilder::new().layer(bearer);
         stack.buffer::<Request<ReplayBody<_>>>(8).service(api)
     })
@@ -72,18 +74,18 @@ async fn above_a_buffer() {
 
 #[tokio::test(start_paused = true)]
 async fn below_a_buffer() {
-    heals(|bearer, api| {
+    check_stack(|bearer, api| {
         let stack = ServiceBuilder::new().buffer(8).layer(bearer);
         stack.service(api)
     })
     .await;
 }
 
-/// Sends again what the server was too busy for.
+/// Retries requests that the server answered with 503.
 #[derive(Clone)]
-struct Busy;
+struct RetryOn503;
 
-impl<B, R, E> Policy<Request<B>, Response<R>, E> for Busy
+impl<B, R, E> Policy<Request<B>, Response<R>, E> for RetryOn503
 where
     B: Clone,
 {
@@ -106,9 +108,9 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn above_a_retry() {
-    // Its requests can be cloned whatever their bodies: those are replayable already.
-    heals(|bearer, api| {
-        let stack = ServiceBuilder::new().layer(bearer).retry(Busy);
+    // The retry can clone any request, because the bodies are already replayable.
+    check_stack(|bearer, api| {
+        let stack = ServiceBuilder::new().layer(bearer).retry(RetryOn503);
         stack.service(api)
     })
     .await;
@@ -116,8 +118,8 @@ async fn above_a_retry() {
 
 #[tokio::test(start_paused = true)]
 async fn below_a_retry() {
-    heals(|bearer, api| {
-        let stack = ServiceBuilder::new().retry(Busy).layer(bearer);
+    check_stack(|bearer, api| {
+        let stack = ServiceBuilder::new().retry(RetryOn503).layer(bearer);
         stack.service(api)
     })
     .await;
@@ -125,8 +127,8 @@ async fn below_a_retry() {
 
 #[tokio::test(start_paused = true)]
 async fn above_a_timeout() {
-    // Of each attempt; the wait for a token doesn't count.
-    heals(|bearer, api| {
+    // The timeout applies to each attempt, and not to the wait for a token.
+    check_stack(|bearer, api| {
         let stack = ServiceBuilder::new().layer(bearer).timeout(MINUTE);
         stack.service(api)
     })
@@ -135,8 +137,8 @@ async fn above_a_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn below_a_timeout() {
-    // Of the request as its caller sees it. A refresh that it doesn't wait for goes on.
-    heals(|bearer, api| {
+    // The timeout applies to the whole request. A refresh goes on when the request is dropped.
+    check_stack(|bearer, api| {
         let stack = ServiceBuilder::new().timeout(MINUTE).layer(bearer);
         stack.service(api)
     })
@@ -145,7 +147,7 @@ async fn below_a_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn above_a_concurrency_limit() {
-    heals(|bearer, api| {
+    check_stack(|bearer, api| {
         let stack = ServiceBuilder::new().layer(bearer).concurrency_limit(1);
         stack.service(api)
     })
@@ -154,7 +156,7 @@ async fn above_a_concurrency_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn below_a_concurrency_limit() {
-    heals(|bearer, api| {
+    check_stack(|bearer, api| {
         let stack = ServiceBuilder::new().concurrency_limit(1).layer(bearer);
         stack.service(api)
     })
@@ -163,8 +165,8 @@ async fn below_a_concurrency_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn above_a_rate_limit() {
-    // A rate limit is not `Clone`, so it must stand behind a buffer.
-    heals(|bearer, api| {
+    // A rate limit is not `Clone`, so it needs a buffer above it.
+    check_stack(|bearer, api| {
         ServiceBuilder::new()
             .layer(bearer)
             .buffer::<Request<ReplayBody<_>>>(8)
@@ -176,7 +178,7 @@ async fn above_a_rate_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn below_a_rate_limit() {
-    heals(|bearer, api| {
+    check_stack(|bearer, api| {
         let stack = ServiceBuilder::new().rate_limit(1, MINUTE).layer(bearer);
         stack.service(api)
     })
@@ -185,7 +187,7 @@ async fn below_a_rate_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn above_load_shedding() {
-    heals(|bearer, api| {
+    check_stack(|bearer, api| {
         ServiceBuilder::new()
             .layer(bearer)
             .load_shed()
@@ -197,7 +199,7 @@ async fn above_load_shedding() {
 
 #[tokio::test(start_paused = true)]
 async fn below_load_shedding() {
-    heals(|bearer, api| {
+    check_stack(|bearer, api| {
         ServiceBuilder::new()
             .load_shed()
             .layer(bearer)
@@ -209,8 +211,8 @@ async fn below_load_shedding() {
 
 #[tokio::test(start_paused = true)]
 async fn above_a_balance() {
-    // A balance is not `Clone`, so it must stand behind a buffer.
-    heals(|bearer, api| {
+    // A balance is not `Clone`, so it needs a buffer above it.
+    check_stack(|bearer, api| {
         let apis = [api.clone(), api].map(|api| Constant::new(api, 1));
         let stack = ServiceBuilder::new().layer(bearer);
         stack
@@ -224,19 +226,19 @@ async fn above_a_balance() {
 
 #[tokio::test(start_paused = true)]
 async fn below_a_balance() {
-    heals(|bearer, api| {
+    check_stack(|bearer, api| {
         let apis = [api.clone(), api].map(|api| Constant::new(bearer.layer(api), 1));
-        Balance::new(ServiceList::new::<Ask>(apis))
+        Balance::new(ServiceList::new::<FullRequest>(apis))
     })
     .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn above_a_boxed_service() {
-    heals(|bearer, api| bearer.layer(BoxCloneService::new(api))).await;
-    heals(|bearer, api| bearer.layer(BoxCloneSyncService::new(api))).await;
-    // One that is not `Clone` must stand behind a buffer.
-    heals(|bearer, api| {
+    check_stack(|bearer, api| bearer.layer(BoxCloneService::new(api))).await;
+    check_stack(|bearer, api| bearer.layer(BoxCloneSyncService::new(api))).await;
+    // A service that is not `Clone` needs a buffer above it.
+    check_stack(|bearer, api| {
         let stack = ServiceBuilder::new().layer(bearer);
         stack
             .buffer::<Request<ReplayBody<_>>>(8)
@@ -247,9 +249,9 @@ async fn above_a_boxed_service() {
 
 #[tokio::test(start_paused = true)]
 async fn below_a_boxed_service() {
-    heals(|bearer, api| BoxService::new(bearer.layer(api))).await;
-    heals(|bearer, api| BoxCloneService::new(bearer.layer(api))).await;
-    heals(|bearer, api| BoxCloneSyncService::new(bearer.layer(api))).await;
+    check_stack(|bearer, api| BoxService::new(bearer.layer(api))).await;
+    check_stack(|bearer, api| BoxCloneService::new(bearer.layer(api))).await;
+    check_stack(|bearer, api| BoxCloneSyncService::new(bearer.layer(api))).await;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -257,7 +259,7 @@ async fn below_a_boxed_service() {
 
 #[tokio::test(start_paused = true)]
 async fn above_a_trace() {
-    heals(|bearer, api| {
+    check_stack(|bearer, api| {
         let stack = ServiceBuilder::new().layer(bearer);
         stack.layer(TraceLayer::new_for_http()).service(api)
     })
@@ -266,7 +268,7 @@ async fn above_a_trace() {
 
 #[tokio::test(start_paused = true)]
 async fn below_a_trace() {
-    heals(|bearer, api| {
+    check_stack(|bearer, api| {
         let stack = ServiceBuilder::new().layer(TraceLayer::new_for_http());
         stack.layer(bearer).service(api)
     })
@@ -275,7 +277,7 @@ async fn below_a_trace() {
 
 #[tokio::test(start_paused = true)]
 async fn above_compression() {
-    heals(|bearer, api| {
+    check_stack(|bearer, api| {
         ServiceBuilder::new()
             .layer(bearer)
             .layer(DecompressionLayer::new())
@@ -287,7 +289,7 @@ async fn above_compression() {
 
 #[tokio::test(start_paused = true)]
 async fn below_compression() {
-    heals(|bearer, api| {
+    check_stack(|bearer, api| {
         ServiceBuilder::new()
             .layer(DecompressionLayer::new())
             .layer(CompressionLayer::new())
@@ -299,7 +301,7 @@ async fn below_compression() {
 
 #[tokio::test(start_paused = true)]
 async fn between_decompression_and_compression() {
-    heals(|bearer, api| {
+    check_stack(|bearer, api| {
         ServiceBuilder::new()
             .layer(DecompressionLayer::new())
             .layer(bearer)
@@ -311,8 +313,8 @@ async fn between_decompression_and_compression() {
 
 #[tokio::test(start_paused = true)]
 async fn above_redirects() {
-    // What follows redirects here must itself see to it that the token stays home, as this layer does by default.
-    heals(|bearer, api| {
+    // Here the redirect layer must remove the token for other origins itself, which it does by default.
+    check_stack(|bearer, api| {
         let stack = ServiceBuilder::new().layer(bearer);
         stack.layer(FollowRedirectLayer::new()).service(api)
     })
@@ -321,8 +323,8 @@ async fn above_redirects() {
 
 #[tokio::test(start_paused = true)]
 async fn below_redirects() {
-    // Each request that a redirect brings is judged anew by the layer's `Origins`.
-    heals(|bearer, api| {
+    // The layer checks its `Origins` for each redirected request.
+    check_stack(|bearer, api| {
         let stack = ServiceBuilder::new().layer(FollowRedirectLayer::new());
         stack.layer(bearer).service(api)
     })
@@ -331,7 +333,7 @@ async fn below_redirects() {
 
 #[tokio::test(start_paused = true)]
 async fn above_sensitive_headers() {
-    heals(|bearer, api| {
+    check_stack(|bearer, api| {
         let names = [http::header::AUTHORIZATION];
         ServiceBuilder::new()
             .layer(bearer)
@@ -343,7 +345,7 @@ async fn above_sensitive_headers() {
 
 #[tokio::test(start_paused = true)]
 async fn below_sensitive_headers() {
-    heals(|bearer, api| {
+    check_stack(|bearer, api| {
         let names = [http::header::AUTHORIZATION, http::header::SET_COOKIE];
         ServiceBuilder::new()
             .layer(SetSensitiveHeadersLayer::new(names))
@@ -354,11 +356,11 @@ async fn below_sensitive_headers() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// All together, and as types.
+// Everything together, and the types.
 
 #[tokio::test(start_paused = true)]
-async fn in_the_middle_of_everything() {
-    heals(|bearer, api| {
+async fn in_the_middle_of_a_full_stack() {
+    check_stack(|bearer, api| {
         ServiceBuilder::new()
             .boxed_clone()
             .buffer(8)
@@ -366,7 +368,7 @@ async fn in_the_middle_of_everything() {
             .layer(FollowRedirectLayer::new())
             .load_shed()
             .timeout(MINUTE)
-            .retry(Busy)
+            .retry(RetryOn503)
             .layer(bearer)
             .concurrency_limit(1)
             .layer(TraceLayer::new_for_http())
@@ -380,10 +382,10 @@ async fn in_the_middle_of_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bodies_that_are_not_sync_can_be_sent() {
+async fn bodies_that_are_not_sync_work() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
     let bearer = BearerAuthLayer::new(source(&server));
-    // As a router takes them: it can be cloned, shared, and called with axum's bodies only.
+    // A client as a router needs it: `Clone`, `Sync`, and for the bodies of axum.
     let client: BoxCloneSyncService<Request<AxumBody>, Response<AxumBody>, BoxError> =
         BoxCloneSyncService::new(
             ServiceBuilder::new()
@@ -400,47 +402,47 @@ async fn bodies_that_are_not_sync_can_be_sent() {
     }
 }
 
-/// The types can be written down.
+/// All types can be named.
 #[allow(dead_code, reason = "that it compiles is the test")]
-struct Ledger {
+struct NameableTypes {
     layer: BearerAuthLayer,
     session: TokenCache,
     orders: BearerAuth<Client<HttpConnector, ReplayBody<Full<Bytes>>>>,
     uploads: AddToken<Client<HttpConnector, AxumBody>>,
-    outbound: BearerAuth<BoxCloneSyncService<Ask, Response<AxumBody>, BoxError>>,
-    last: Option<BearerAuthFuture<ProtectedApi, Full<Bytes>, tower_bearer::testing::ReplyBody>>,
+    outbound: BearerAuth<BoxCloneSyncService<FullRequest, Response<AxumBody>, BoxError>>,
+    last: Option<BearerAuthFuture<ProtectedApi, Full<Bytes>, tower_bearer::testing::ResponseBody>>,
 }
 
-fn everywhere<T: Clone + Send + Sync + Unpin + std::fmt::Debug + 'static>() {}
-fn sent<T: Send + 'static>(_: &T) {}
+fn is_clone_send_sync<T: Clone + Send + Sync + Unpin + std::fmt::Debug + 'static>() {}
+fn is_send<T: Send + 'static>(_: &T) {}
 
 #[test]
-fn all_of_it_can_be_cloned_sent_and_shared() {
-    everywhere::<BearerAuthLayer>();
-    everywhere::<AddTokenLayer>();
-    everywhere::<TokenCache>();
-    everywhere::<TokenError>();
-    everywhere::<tower_bearer::Origins>();
-    everywhere::<tower_bearer::RefreshOnReject>();
-    everywhere::<tower_bearer::ReqwestTransport>();
-    everywhere::<ReplayBody<Full<Bytes>>>();
-    everywhere::<BearerAuth<ProtectedApi>>();
-    everywhere::<BearerAuth<Client<HttpConnector, ReplayBody<AxumBody>>>>();
-    everywhere::<AddToken<ProtectedApi>>();
+fn layers_services_and_errors_are_clone_send_and_sync() {
+    is_clone_send_sync::<BearerAuthLayer>();
+    is_clone_send_sync::<AddTokenLayer>();
+    is_clone_send_sync::<TokenCache>();
+    is_clone_send_sync::<TokenError>();
+    is_clone_send_sync::<tower_bearer::Origins>();
+    is_clone_send_sync::<tower_bearer::RefreshOnReject>();
+    is_clone_send_sync::<tower_bearer::ReqwestTransport>();
+    is_clone_send_sync::<ReplayBody<Full<Bytes>>>();
+    is_clone_send_sync::<BearerAuth<ProtectedApi>>();
+    is_clone_send_sync::<BearerAuth<Client<HttpConnector, ReplayBody<AxumBody>>>>();
+    is_clone_send_sync::<AddToken<ProtectedApi>>();
 }
 
 type BoxedBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>;
 
 #[tokio::test]
-async fn futures_can_be_sent() {
+async fn futures_and_bodies_are_send() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
     let bearer = BearerAuthLayer::new(source(&server));
     let mut client = bearer.layer(service_fn(|_: Request<ReplayBody<BoxedBody>>| async {
         Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
     }));
     let request = Request::new(BoxedBody::default());
-    sent(&client.call(request));
-    sent(&ReplayBody::new(BoxedBody::default(), 1));
+    is_send(&client.call(request));
+    is_send(&ReplayBody::new(BoxedBody::default(), 1));
 
     let session = TokenCache::new(source(&server));
     tokio::spawn(async move { session.token().await })

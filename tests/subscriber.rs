@@ -1,6 +1,6 @@
-//! A subscriber of `tracing` that panics must not keep a token from those who wait for it.
+//! A `tracing` subscriber that panics must not prevent waiting callers from getting a token.
 //!
-//! Alone in its process: whether anybody hears an event is decided for all threads by the one that is the first at it.
+//! This test is alone in its process, because `tracing` caches for all threads whether an event has a subscriber.
 
 use std::{
     sync::{
@@ -14,11 +14,11 @@ use tokio::time::timeout;
 use tower_bearer::{Token, TokenCache, source_fn};
 use tracing::{Event, Metadata, Subscriber, span};
 
-/// Panics over the first event, and only there.
+/// Panics at the first event only.
 #[derive(Clone, Default)]
-struct Fragile(Arc<AtomicBool>);
+struct PanicsOnce(Arc<AtomicBool>);
 
-impl Subscriber for Fragile {
+impl Subscriber for PanicsOnce {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().starts_with("tower_bearer")
     }
@@ -32,7 +32,10 @@ impl Subscriber for Fragile {
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
 
     fn event(&self, _: &Event<'_>) {
-        assert!(self.0.swap(true, Ordering::SeqCst), "as it was told");
+        assert!(
+            self.0.swap(true, Ordering::SeqCst),
+            "the subscriber panics at its first event"
+        );
     }
 
     fn enter(&self, _: &span::Id) {}
@@ -41,8 +44,8 @@ impl Subscriber for Fragile {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_landing_that_panics_leaves_nobody_waiting() {
-    let subscriber = Fragile::default();
+async fn a_panic_in_a_subscriber_does_not_leave_callers_waiting() {
+    let subscriber = PanicsOnce::default();
     tracing::subscriber::set_global_default(subscriber.clone()).unwrap();
     let calls = AtomicUsize::new(0);
     let cache = TokenCache::new(source_fn(move |_| {
@@ -52,6 +55,6 @@ async fn a_landing_that_panics_leaves_nobody_waiting() {
 
     let token = timeout(Duration::from_secs(25), cache.token()).await;
 
-    assert!(subscriber.0.load(Ordering::SeqCst), "it heard nothing");
+    assert!(subscriber.0.load(Ordering::SeqCst), "it got no event");
     assert_eq!(token.unwrap().unwrap().expose_secret(), "token-2");
 }

@@ -1,4 +1,4 @@
-//! hyper and reqwest over real TLS, with a certificate authority made here, and a server that drops connections.
+//! hyper and reqwest over real TLS, with a certificate authority of the test, and a server that drops connections.
 
 mod support;
 
@@ -28,7 +28,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use support::{Ask, text};
+use support::{FullRequest, text};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_rustls::{
     TlsAcceptor,
@@ -45,14 +45,14 @@ use tower::{
 use tower_bearer::{
     BearerAuthLayer, ClientAuth, OAuthClient, Origins, RefreshTokenSource, ReplayBody,
     ReqwestTransport, Schedule, TokenCache, TokenError,
-    testing::{AuthorizationServer, Dialect, ProtectedApi, ReplyBody},
+    testing::{AuthorizationServer, Dialect, ProtectedApi, ResponseBody},
 };
 
-/// No loopback name, so that nothing but https will do.
+/// Not a loopback name, so only https is allowed.
 const HOST: &str = "api.example.com";
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The authority.
+// The certificate authority.
 
 struct Authority {
     certificate: CertificateDer<'static>,
@@ -71,7 +71,7 @@ impl Authority {
         }
     }
 
-    /// What a server of [`HOST`] needs.
+    /// The configuration of a server for [`HOST`].
     fn server(&self) -> ServerConfig {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new([HOST.to_owned()]).unwrap();
@@ -87,7 +87,7 @@ impl Authority {
         config
     }
 
-    /// A client that trusts this authority, and no other.
+    /// The configuration of a client that trusts only this authority.
     fn client(&self) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
@@ -106,16 +106,16 @@ fn provider() -> Arc<CryptoProvider> {
 // ---------------------------------------------------------------------------------------------------------------------
 // The server.
 
-type Serve = BoxCloneService<Request<hyper::body::Incoming>, Response<Cut>, io::Error>;
+type Serve = BoxCloneService<Request<hyper::body::Incoming>, Response<CutBody>, io::Error>;
 
-/// A server behind TLS, until it is dropped.
-struct Site {
+/// A server behind TLS. It stops when it is dropped.
+struct TlsServer {
     addr: SocketAddr,
     _open: JoinSet<()>,
 }
 
-impl Site {
-    /// `open` says of each connection whether it is to live.
+impl TlsServer {
+    /// `open` decides for each connection whether it is accepted or closed at once.
     async fn open(
         config: ServerConfig,
         service: Serve,
@@ -143,7 +143,7 @@ impl Site {
                         service.oneshot(request)
                     });
                     let server = auto::Builder::new(TokioExecutor::new());
-                    // A broken connection is the client's to notice.
+                    // The client notices a broken connection.
                     let serving = server.serve_connection(TokioIo::new(stream), answer);
                     serving.await.ok();
                 });
@@ -157,7 +157,7 @@ impl Site {
 
     async fn serve(config: ServerConfig, service: impl InMemory) -> Self {
         let service = service
-            .map_response(|response: Response<ReplyBody>| response.map(Cut::not))
+            .map_response(|response: Response<ResponseBody>| response.map(CutBody::uncut))
             .map_err(io::Error::other);
         Self::open(config, BoxCloneService::new(service), || true).await
     }
@@ -170,7 +170,7 @@ impl Site {
 trait InMemory:
     Service<
         Request<hyper::body::Incoming>,
-        Response = Response<ReplyBody>,
+        Response = Response<ResponseBody>,
         Error = BoxError,
         Future: Send,
     > + Clone
@@ -182,20 +182,20 @@ trait InMemory:
 impl InMemory for AuthorizationServer {}
 impl InMemory for ProtectedApi {}
 
-/// The body of an answer, whose connection may break in the middle of it.
-struct Cut {
-    inner: ReplyBody,
-    /// How often it is still polled before that: for a frame, and while what there is is sent.
+/// A response body that may break the connection before its end.
+struct CutBody {
+    inner: ResponseBody,
+    /// The number of polls before that: one for a frame, and one to let that frame be sent.
     after: Option<usize>,
 }
 
-impl Cut {
-    fn not(inner: ReplyBody) -> Self {
+impl CutBody {
+    fn uncut(inner: ResponseBody) -> Self {
         Self { inner, after: None }
     }
 }
 
-impl Body for Cut {
+impl Body for CutBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -221,26 +221,26 @@ impl Body for Cut {
 // ---------------------------------------------------------------------------------------------------------------------
 // The clients.
 
-type Http = BoxCloneSyncService<Ask, Response<Received>, BoxError>;
+type Http = BoxCloneSyncService<FullRequest, Response<Received>, BoxError>;
 type Received = http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>;
 
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+enum ClientKind {
     Hyper { http2: bool },
     Reqwest,
 }
 
-const KINDS: [Kind; 3] = [
-    Kind::Hyper { http2: false },
-    Kind::Hyper { http2: true },
-    Kind::Reqwest,
+const CLIENT_KINDS: [ClientKind; 3] = [
+    ClientKind::Hyper { http2: false },
+    ClientKind::Hyper { http2: true },
+    ClientKind::Reqwest,
 ];
 
-/// Connects to this machine, whatever the name.
+/// Resolves any name to this machine.
 #[derive(Clone)]
-struct Here;
+struct LocalResolver;
 
-impl Service<Name> for Here {
+impl Service<Name> for LocalResolver {
     type Response = iter::Once<SocketAddr>;
     type Error = io::Error;
     type Future = std::future::Ready<io::Result<Self::Response>>;
@@ -254,20 +254,23 @@ impl Service<Name> for Here {
     }
 }
 
-fn hyper<B>(config: ClientConfig, http2: bool) -> Client<HttpsConnector<HttpConnector<Here>>, B>
+fn hyper<B>(
+    config: ClientConfig,
+    http2: bool,
+) -> Client<HttpsConnector<HttpConnector<LocalResolver>>, B>
 where
     B: Body<Data: Send> + Send,
 {
-    let mut line = HttpConnector::new_with_resolver(Here);
-    line.enforce_http(false);
-    line.set_nodelay(true);
+    let mut http_connector = HttpConnector::new_with_resolver(LocalResolver);
+    http_connector.enforce_http(false);
+    http_connector.set_nodelay(true);
     let tls = HttpsConnectorBuilder::new()
         .with_tls_config(config)
         .https_only();
     let connector = if http2 {
-        tls.enable_http2().wrap_connector(line)
+        tls.enable_http2().wrap_connector(http_connector)
     } else {
-        tls.enable_http1().wrap_connector(line)
+        tls.enable_http1().wrap_connector(http_connector)
     };
     Client::builder(TokioExecutor::new()).build(connector)
 }
@@ -290,11 +293,18 @@ where
     response.map(|body| body.map_err(Into::into).boxed_unsync())
 }
 
-/// A session whose token requests and API requests both go by `kind` over TLS.
-fn session(kind: Kind, config: &ClientConfig, server: &AuthorizationServer, tokens: &str) -> Http {
-    let endpoint = match kind {
-        Kind::Hyper { http2 } => OAuthClient::with_transport(tokens, hyper(config.clone(), http2)),
-        Kind::Reqwest => OAuthClient::with_transport(tokens, reqwest(config.clone())),
+/// A client whose token requests and API requests both use `client_kind` over TLS.
+fn session(
+    client_kind: ClientKind,
+    config: &ClientConfig,
+    server: &AuthorizationServer,
+    tokens: &str,
+) -> Http {
+    let endpoint = match client_kind {
+        ClientKind::Hyper { http2 } => {
+            OAuthClient::with_transport(tokens, hyper(config.clone(), http2))
+        }
+        ClientKind::Reqwest => OAuthClient::with_transport(tokens, reqwest(config.clone())),
     };
     let endpoint = endpoint
         .unwrap()
@@ -307,19 +317,19 @@ fn session(kind: Kind, config: &ClientConfig, server: &AuthorizationServer, toke
         .schedule(Schedule::default().min_interval(Duration::from_millis(1)))
         .build();
     let bearer = BearerAuthLayer::from(cache).origins(Origins::any_https());
-    match kind {
-        Kind::Hyper { http2 } => {
+    match client_kind {
+        ClientKind::Hyper { http2 } => {
             let client = hyper::<ReplayBody<Full<Bytes>>>(config.clone(), http2);
             BoxCloneSyncService::new(bearer.layer(client).map_response(received))
         }
-        Kind::Reqwest => {
+        ClientKind::Reqwest => {
             let client = bearer.layer(reqwest(config.clone()));
-            BoxCloneSyncService::new(ServiceExt::<Ask>::map_response(client, received))
+            BoxCloneSyncService::new(ServiceExt::<FullRequest>::map_response(client, received))
         }
     }
 }
 
-fn order(url: &str, id: &str) -> Ask {
+fn order(url: &str, id: &str) -> FullRequest {
     Request::post(url)
         .header("x-request-id", id)
         .body(Full::from("a bicycle"))
@@ -329,68 +339,68 @@ fn order(url: &str, id: &str) -> Ask {
 // ---------------------------------------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn the_token_goes_over_tls_and_is_renewed_over_tls() {
+async fn tokens_are_sent_and_refreshed_over_tls() {
     let authority = Authority::new();
-    for kind in KINDS {
+    for client_kind in CLIENT_KINDS {
         let server = AuthorizationServer::new(Dialect::Rfc6749);
         let api = server.api();
-        let tokens = Site::serve(authority.server(), server.clone()).await;
-        let site = Site::serve(authority.server(), api.clone()).await;
+        let tokens = TlsServer::serve(authority.server(), server.clone()).await;
+        let api_server = TlsServer::serve(authority.server(), api.clone()).await;
         let token_url = tokens.url(&server.token_path());
-        let client = session(kind, &authority.client(), &server, &token_url);
+        let client = session(client_kind, &authority.client(), &server, &token_url);
         for id in ["first", "revoked"] {
-            let request = order(&site.url("/orders"), id);
+            let request = order(&api_server.url("/orders"), id);
             let response = client.clone().oneshot(request).await.unwrap();
-            assert_eq!(response.status(), 200, "{kind:?}");
-            if let Kind::Hyper { http2 } = kind {
+            assert_eq!(response.status(), 200, "{client_kind:?}");
+            if let ClientKind::Hyper { http2 } = client_kind {
                 assert_eq!(response.version() == Version::HTTP_2, http2);
             }
             assert_eq!(text(response).await, "a bicycle");
             server.revoke_access_tokens();
         }
-        assert_eq!((api.accepted(), api.rejected()), (2, 1), "{kind:?}");
-        assert_eq!(server.refreshes(), 2, "{kind:?}");
+        assert_eq!((api.accepted(), api.rejected()), (2, 1), "{client_kind:?}");
+        assert_eq!(server.refreshes(), 2, "{client_kind:?}");
     }
 }
 
 #[tokio::test]
-async fn nothing_is_told_to_a_server_whose_authority_is_unknown() {
+async fn no_token_is_sent_to_a_server_with_an_unknown_certificate_authority() {
     let (ours, theirs) = (Authority::new(), Authority::new());
-    for kind in KINDS {
+    for client_kind in CLIENT_KINDS {
         let server = AuthorizationServer::new(Dialect::Rfc6749);
         let api = server.api();
 
-        // Neither the refresh token …
-        let tokens = Site::serve(theirs.server(), server.clone()).await;
-        let site = Site::serve(ours.server(), api.clone()).await;
+        // The refresh token is not sent.
+        let tokens = TlsServer::serve(theirs.server(), server.clone()).await;
+        let api_server = TlsServer::serve(ours.server(), api.clone()).await;
         let token_url = tokens.url(&server.token_path());
-        let client = session(kind, &ours.client(), &server, &token_url);
-        let error = client.oneshot(order(&site.url("/"), "a")).await.err();
-        let error = error.expect("a token from whoever answers");
+        let client = session(client_kind, &ours.client(), &server, &token_url);
+        let error = client.oneshot(order(&api_server.url("/"), "a")).await.err();
+        let error = error.expect("the token request must fail");
         let error: &TokenError = error.downcast_ref().unwrap();
         assert!(error.is_transient(), "{error:?}");
         assert!(
-            chain(error).contains("InvalidCertificate"),
+            cause_chain(error).contains("InvalidCertificate"),
             "{}",
-            chain(error)
+            cause_chain(error)
         );
         assert_eq!((server.token_requests(), api.received()), (0, 0));
 
-        // … nor the access token.
-        let tokens = Site::serve(ours.server(), server.clone()).await;
-        let site = Site::serve(theirs.server(), api.clone()).await;
+        // The access token is not sent.
+        let tokens = TlsServer::serve(ours.server(), server.clone()).await;
+        let api_server = TlsServer::serve(theirs.server(), api.clone()).await;
         let token_url = tokens.url(&server.token_path());
-        let client = session(kind, &ours.client(), &server, &token_url);
-        let error = client.oneshot(order(&site.url("/"), "b")).await.err();
-        let error = error.expect("an answer from whoever answers");
+        let client = session(client_kind, &ours.client(), &server, &token_url);
+        let error = client.oneshot(order(&api_server.url("/"), "b")).await.err();
+        let error = error.expect("the API request must fail");
         assert!(!error.is::<TokenError>(), "{error:?}");
-        let told = chain(&*error);
-        assert!(told.contains("InvalidCertificate"), "{told}");
+        let causes = cause_chain(&*error);
+        assert!(causes.contains("InvalidCertificate"), "{causes}");
         assert_eq!((server.refreshes(), api.received()), (1, 0));
     }
 }
 
-fn chain(error: &(dyn Error + 'static)) -> String {
+fn cause_chain(error: &(dyn Error + 'static)) -> String {
     let causes = iter::successors(Some(error), |&error| error.source());
     format!("{:?}", causes.collect::<Vec<_>>())
 }
@@ -398,42 +408,42 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 // ---------------------------------------------------------------------------------------------------------------------
 // A server that drops connections.
 
-/// What came of an attempt, as its server knows.
+/// The result of an attempt, as the server sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Met {
+enum AttemptResult {
     Served,
     Rejected,
-    /// No answer: the connection was closed after the request had been read.
+    /// No response: the connection was closed after the request had been read.
     Dropped,
-    /// The connection was closed in the middle of the answer.
+    /// The connection was closed in the middle of the response body.
     Cut,
 }
 
-type Diary = Arc<Mutex<HashMap<String, Vec<Met>>>>;
-type Dice = Arc<Mutex<fastrand::Rng>>;
+type AttemptLog = Arc<Mutex<HashMap<String, Vec<AttemptResult>>>>;
+type SharedRng = Arc<Mutex<fastrand::Rng>>;
 
-/// The API, on an unreliable line.
-fn unreliable(api: ProtectedApi, dice: Dice, diary: Diary) -> Serve {
+/// The API behind unreliable connections.
+fn unreliable(api: ProtectedApi, rng: SharedRng, log: AttemptLog) -> Serve {
     BoxCloneService::new(service_fn(move |request: Request<_>| {
-        let (api, dice, diary) = (api.clone(), dice.clone(), diary.clone());
+        let (api, rng, log) = (api.clone(), rng.clone(), log.clone());
         async move {
             let id = request.headers()["x-request-id"]
                 .to_str()
                 .unwrap()
                 .to_owned();
             let response = api.oneshot(request).await.map_err(io::Error::other)?;
-            let met = match dice.lock().unwrap().u8(..8) {
-                0 => Met::Dropped,
-                _ if response.status() == 401 => Met::Rejected,
-                1 => Met::Cut,
-                _ => Met::Served,
+            let attempts = match rng.lock().unwrap().u8(..8) {
+                0 => AttemptResult::Dropped,
+                _ if response.status() == 401 => AttemptResult::Rejected,
+                1 => AttemptResult::Cut,
+                _ => AttemptResult::Served,
             };
-            diary.lock().unwrap().entry(id).or_default().push(met);
-            match met {
-                Met::Dropped => Err(io::Error::other("dropped")),
-                met => Ok(response.map(|inner| Cut {
+            log.lock().unwrap().entry(id).or_default().push(attempts);
+            match attempts {
+                AttemptResult::Dropped => Err(io::Error::other("dropped")),
+                attempts => Ok(response.map(|inner| CutBody {
                     inner,
-                    after: (met == Met::Cut).then_some(2),
+                    after: (attempts == AttemptResult::Cut).then_some(2),
                 })),
             }
         }
@@ -441,60 +451,64 @@ fn unreliable(api: ProtectedApi, dice: Dice, diary: Diary) -> Serve {
 }
 
 #[tokio::test]
-async fn only_what_was_clearly_rejected_is_sent_again_when_connections_break() {
+async fn when_connections_break_only_rejected_requests_are_sent_again() {
     const REQUESTS: usize = 300;
     let authority = Authority::new();
-    for (kind, seed) in KINDS.into_iter().zip([1, 2, 3]) {
+    for (client_kind, seed) in CLIENT_KINDS.into_iter().zip([1, 2, 3]) {
         let server = AuthorizationServer::new(Dialect::Rfc6749);
-        let tokens = Site::serve(authority.server(), server.clone()).await;
-        let (dice, diary) = (Dice::default(), Diary::default());
-        dice.lock().unwrap().seed(seed);
-        let service = unreliable(server.api(), dice.clone(), diary.clone());
-        let open = move || dice.lock().unwrap().u8(..8) != 0;
-        let site = Site::open(authority.server(), service, open).await;
+        let tokens = TlsServer::serve(authority.server(), server.clone()).await;
+        let (rng, log) = (SharedRng::default(), AttemptLog::default());
+        rng.lock().unwrap().seed(seed);
+        let service = unreliable(server.api(), rng.clone(), log.clone());
+        let open = move || rng.lock().unwrap().u8(..8) != 0;
+        let api_server = TlsServer::open(authority.server(), service, open).await;
         let token_url = tokens.url(&server.token_path());
-        let client = session(kind, &authority.client(), &server, &token_url);
+        let client = session(client_kind, &authority.client(), &server, &token_url);
 
-        let mut tally = HashMap::<_, usize>::new();
+        let mut counts = HashMap::<_, usize>::new();
         for n in 0..REQUESTS {
             if n % 5 == 4 {
                 server.revoke_access_tokens();
             }
             let id = format!("order-{n}");
-            let request = order(&site.url("/orders"), &id);
-            let came = match client.clone().oneshot(request).await {
+            let request = order(&api_server.url("/orders"), &id);
+            let result = match client.clone().oneshot(request).await {
                 Ok(response) => {
                     assert_eq!(
                         response.status(),
                         200,
-                        "{kind:?} {id}: nothing but its token"
+                        "{client_kind:?} {id}: only the token is rejected"
                     );
                     match response.into_body().collect().await {
                         Ok(body) => {
-                            assert_eq!(body.to_bytes(), "a bicycle", "{kind:?} {id}");
+                            assert_eq!(body.to_bytes(), "a bicycle", "{client_kind:?} {id}");
                             "answered"
                         }
                         Err(_) => "cut",
                     }
                 }
                 Err(error) => {
-                    assert!(!error.is::<TokenError>(), "{kind:?} {id}: {error:?}");
+                    assert!(!error.is::<TokenError>(), "{client_kind:?} {id}: {error:?}");
                     "failed"
                 }
             };
-            // What the server did, attempt by attempt, and what the caller saw of it.
-            let met = diary.lock().unwrap().remove(&id).unwrap_or_default();
-            let expected = match met[..] {
-                [Met::Served] | [Met::Rejected, Met::Served] => "answered",
-                [Met::Cut] | [Met::Rejected, Met::Cut] => "cut",
-                // Never sent, or not answered: it is not known what came of it, and it is not sent again.
-                [] | [Met::Dropped | Met::Rejected] | [Met::Rejected, Met::Dropped] => "failed",
-                _ => panic!("{kind:?} {id}: {met:?}"),
+            // The results of the attempts at the server, and the result that the caller must see.
+            let attempts = log.lock().unwrap().remove(&id).unwrap_or_default();
+            let expected = match attempts[..] {
+                [AttemptResult::Served] | [AttemptResult::Rejected, AttemptResult::Served] => {
+                    "answered"
+                }
+                [AttemptResult::Cut] | [AttemptResult::Rejected, AttemptResult::Cut] => "cut",
+                // Never sent, or without a response: its effect is unknown, so it is not sent again.
+                []
+                | [AttemptResult::Dropped | AttemptResult::Rejected]
+                | [AttemptResult::Rejected, AttemptResult::Dropped] => "failed",
+                _ => panic!("{client_kind:?} {id}: {attempts:?}"),
             };
-            assert_eq!(came, expected, "{kind:?} {id}: {met:?}");
-            *tally.entry((came, met.len() > 1)).or_default() += 1;
+            assert_eq!(result, expected, "{client_kind:?} {id}: {attempts:?}");
+            *counts.entry((result, attempts.len() > 1)).or_default() += 1;
         }
-        // Of each kind there were some, or the test would show nothing.
+        // Each kind of result must have occurred, or the test would show nothing.
         for seen in [
             ("answered", false),
             ("answered", true),
@@ -502,8 +516,8 @@ async fn only_what_was_clearly_rejected_is_sent_again_when_connections_break() {
             ("cut", false),
         ] {
             assert!(
-                tally.contains_key(&seen),
-                "{kind:?}: no {seen:?} in {tally:?}"
+                counts.contains_key(&seen),
+                "{client_kind:?}: no {seen:?} in {counts:?}"
             );
         }
         assert_eq!(server.live_sessions(), 1);

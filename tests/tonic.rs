@@ -1,4 +1,4 @@
-//! gRPC by tonic: tokens that are revoked all the time, and what its `Status` says without one.
+//! gRPC with tonic: tokens that are revoked all the time, and the `Status` of calls without a token.
 
 #[path = "../examples/support/grpc.rs"]
 mod grpc;
@@ -31,105 +31,109 @@ use tower_bearer::{
     testing::{self, AuthorizationServer, Dialect, Served},
 };
 
-/// A gRPC service that takes the tokens of `server`, and thinks about each call for a while.
-async fn echo(server: &AuthorizationServer, thinks: Duration) -> Served {
+/// A gRPC service that accepts the tokens of `server`, and delays each call.
+async fn echo(server: &AuthorizationServer, delay: Duration) -> Served {
     let server = server.clone();
     let service = service_fn(move |request| {
         let server = server.clone();
         async move {
-            tokio::time::sleep(thinks).await;
-            let rejected = || Status::unauthenticated("the token is not good");
-            let judge = |token: &str| server.is_live(token).then_some(()).ok_or_else(rejected);
-            grpc::answer(request, judge).await
+            tokio::time::sleep(delay).await;
+            let rejected = || Status::unauthenticated("the token is not valid");
+            let check = |token: &str| server.is_live(token).then_some(()).ok_or_else(rejected);
+            grpc::answer(request, check).await
         }
     });
     testing::serve(service).await.unwrap()
 }
 
-fn channel(site: &Served) -> Channel {
-    Endpoint::from_shared(site.url()).unwrap().connect_lazy()
+fn channel(running: &Served) -> Channel {
+    Endpoint::from_shared(running.url()).unwrap().connect_lazy()
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Revoked all the time.
+// Tokens that are revoked all the time.
 
-/// Watches what passes between the layer and the channels. A call is sent again only once, so whoever revokes tokens must
-/// see to it that none is rejected twice: that would be a failure by design.
+/// Tracks the calls between the layer and the channels. A call is replayed only once, so the test must not revoke a token
+/// while a call could be rejected for the second time.
 #[derive(Clone, Default)]
-struct Wire {
+struct CallTracker {
     calls: Arc<Mutex<Calls>>,
-    moved: Arc<Notify>,
+    changed: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct Calls {
     next: usize,
-    /// The token that each call carries, and whether it has been rejected before.
-    under_way: HashMap<usize, (String, bool)>,
+    /// The token of each call, and whether the call has been rejected before.
+    in_progress: HashMap<usize, (String, bool)>,
     /// The token that was accepted last.
-    good: String,
+    accepted_token: String,
 }
 
-/// The same for both attempts of a call.
+/// The number of a call, the same for both attempts.
 #[derive(Clone, Copy)]
 struct Call(usize);
 
-impl Wire {
+impl CallTracker {
     fn sent<B>(&self, request: &Request<B>) -> (Call, String) {
         let token = request.headers()[AUTHORIZATION]
             .to_str()
             .unwrap()
             .to_owned();
-        let call = *request.extensions().get().expect("marked above the layer");
+        let call = *request
+            .extensions()
+            .get()
+            .expect("numbered above the layer");
         let mut calls = self.calls.lock().unwrap();
         let Call(number) = call;
-        let again = calls.under_way.contains_key(&number);
-        calls.under_way.insert(number, (token.clone(), again));
+        let again = calls.in_progress.contains_key(&number);
+        calls.in_progress.insert(number, (token.clone(), again));
         (call, token)
     }
 
     fn answered(&self, Call(number): Call, token: String, accepted: bool) {
         if accepted {
             let mut calls = self.calls.lock().unwrap();
-            calls.under_way.remove(&number);
-            calls.good = token;
+            calls.in_progress.remove(&number);
+            calls.accepted_token = token;
         }
-        self.moved.notify_one();
+        self.changed.notify_one();
     }
 
-    /// Waits until another token than `revoked` is in use, no call that was rejected is still under way, and none with an
-    /// older token: if the current one is revoked now, each call is rejected at most once. Gives that token.
-    async fn settled(&self, revoked: &str) -> String {
+    /// Waits until a token other than `revoked` is in use, no rejected call is in progress, and no call with an older token.
+    /// If the current token is revoked then, each call is rejected at most once. Returns that token.
+    async fn wait_until_settled(&self, revoked: &str) -> String {
         loop {
             {
                 let calls = self.calls.lock().unwrap();
-                let mut under_way = calls.under_way.values();
-                let settled = under_way.all(|(token, again)| !again && *token == calls.good);
-                if settled && calls.good != revoked {
-                    return calls.good.clone();
+                let mut in_progress = calls.in_progress.values();
+                let settled =
+                    in_progress.all(|(token, again)| !again && *token == calls.accepted_token);
+                if settled && calls.accepted_token != revoked {
+                    return calls.accepted_token.clone();
                 }
             }
-            self.moved.notified().await;
+            self.changed.notified().await;
         }
     }
 }
 
-impl<S> Layer<S> for Wire {
-    type Service = Wired<S>;
+impl<S> Layer<S> for CallTracker {
+    type Service = TrackedService<S>;
 
-    fn layer(&self, inner: S) -> Wired<S> {
-        let wire = self.clone();
-        Wired { inner, wire }
+    fn layer(&self, inner: S) -> TrackedService<S> {
+        let tracker = self.clone();
+        TrackedService { inner, tracker }
     }
 }
 
 #[derive(Clone)]
-struct Wired<S> {
+struct TrackedService<S> {
     inner: S,
-    wire: Wire,
+    tracker: CallTracker,
 }
 
-impl<S, B, R> Service<Request<B>> for Wired<S>
+impl<S, B, R> Service<Request<B>> for TrackedService<S>
 where
     S: Service<Request<B>, Response = Response<R>, Future: Send + 'static>,
 {
@@ -142,58 +146,58 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (call, token) = self.wire.sent(&request);
+        let (call, token) = self.tracker.sent(&request);
         let answering = self.inner.call(request);
-        let wire = self.wire.clone();
+        let tracker = self.tracker.clone();
         Box::pin(async move {
             let answer = answering.await;
             let accepted = |answer: &Response<R>| !answer.headers().contains_key("grpc-status");
-            wire.answered(call, token, answer.as_ref().is_ok_and(accepted));
+            tracker.answered(call, token, answer.as_ref().is_ok_and(accepted));
             answer
         })
     }
 }
 
 #[tokio::test]
-async fn a_thousand_calls_over_four_channels_outlive_tokens_that_are_revoked_every_50_ms() {
+async fn a_thousand_calls_over_four_channels_succeed_with_tokens_revoked_every_50_ms() {
     const CALLS: usize = 1_000;
     const CHANNELS: usize = 4;
     const AT_ONCE: usize = 40;
 
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    let site = echo(&server, Duration::from_millis(20)).await;
+    let running = echo(&server, Duration::from_millis(20)).await;
     let session = TokenCache::builder(source(&server))
         .schedule(Schedule::default().min_interval(Duration::from_millis(1)))
         .build();
-    let wire = Wire::default();
+    let tracker = CallTracker::default();
     let clients: Vec<_> = (0..CHANNELS)
         .map(|_| {
-            let calls = wire.calls.clone();
-            let mark = move |mut request: Request<Body>| {
+            let calls = tracker.calls.clone();
+            let number_calls = move |mut request: Request<Body>| {
                 let mut calls = calls.lock().unwrap();
                 calls.next += 1;
                 request.extensions_mut().insert(Call(calls.next));
                 request
             };
             let stack = ServiceBuilder::new()
-                .map_request(mark)
+                .map_request(number_calls)
                 .layer(BearerAuthLayer::from(session.clone()))
-                .layer(wire.clone())
+                .layer(tracker.clone())
                 .map_request(|request: Request<ReplayBody<Body>>| request.map(Body::new))
-                .service(channel(&site));
-            EchoClient::with_origin(stack, site.url().parse().unwrap())
+                .service(channel(&running));
+            EchoClient::with_origin(stack, running.url().parse().unwrap())
         })
         .collect();
 
     let revoked = Arc::new(AtomicUsize::new(0));
-    let warden = tokio::spawn({
-        let (server, wire, revoked) = (server.clone(), wire.clone(), revoked.clone());
+    let revoker = tokio::spawn({
+        let (server, tracker, revoked) = (server.clone(), tracker.clone(), revoked.clone());
         async move {
             let mut tick = interval(Duration::from_millis(50));
             let mut token = String::new();
             loop {
                 tick.tick().await;
-                token = wire.settled(&token).await;
+                token = tracker.wait_until_settled(&token).await;
                 server.revoke_access_tokens();
                 revoked.fetch_add(1, Ordering::SeqCst);
             }
@@ -206,11 +210,11 @@ async fn a_thousand_calls_over_four_channels_outlive_tokens_that_are_revoked_eve
             let client = clients[n % CHANNELS].clone();
             let (done, revoked) = (done.clone(), revoked.clone());
             async move {
-                // However fast this machine is, it is not over before a few revocations.
+                // Even on a fast machine, the test goes on until there were a few revocations.
                 while done.load(Ordering::SeqCst) < CALLS || revoked.load(Ordering::SeqCst) < 5 {
                     let text = format!("caller {n}");
-                    let said = client.say(text.clone()).await;
-                    assert_eq!(said.expect("each call succeeds"), text);
+                    let reply = client.say(text.clone()).await;
+                    assert_eq!(reply.expect("each call succeeds"), text);
                     done.fetch_add(1, Ordering::SeqCst);
                 }
             }
@@ -219,12 +223,12 @@ async fn a_thousand_calls_over_four_channels_outlive_tokens_that_are_revoked_eve
     while let Some(outcome) = callers.join_next().await {
         outcome.unwrap();
     }
-    warden.abort();
+    revoker.abort();
 
     let (revoked, refreshes) = (revoked.load(Ordering::SeqCst), server.refreshes());
     assert!(done.load(Ordering::SeqCst) >= CALLS);
-    assert_eq!(site.connections(), CHANNELS);
-    // The first token, and one for each that was revoked; the last may not have been missed by anybody.
+    assert_eq!(running.connections(), CHANNELS);
+    // One for the first token, and one for each revocation. The last revocation may not have affected any call.
     assert!(
         (revoked..=revoked + 1).contains(&refreshes),
         "{refreshes} refreshes for {revoked} revocations"
@@ -233,12 +237,12 @@ async fn a_thousand_calls_over_four_channels_outlive_tokens_that_are_revoked_eve
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Rejected on the way.
+// A rejection in the middle of a stream.
 
 #[tokio::test]
-async fn a_stream_that_is_cut_off_for_its_token_renews_it_for_the_next_call() {
+async fn after_a_stream_is_cut_off_for_its_token_the_next_call_has_a_new_one() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    let site = echo(&server, Duration::ZERO).await;
+    let running = echo(&server, Duration::ZERO).await;
     let session = TokenCache::builder(source(&server))
         .schedule(Schedule::default().min_interval(Duration::ZERO))
         .build();
@@ -246,8 +250,8 @@ async fn a_stream_that_is_cut_off_for_its_token_renews_it_for_the_next_call() {
         .layer(BearerAuthLayer::from(session.clone()))
         .layer(RejectOnTrailersLayer::new(session.clone()))
         .map_request(|request: Request<ReplayBody<Body>>| request.map(Body::new))
-        .service(channel(&site));
-    let client = EchoClient::with_origin(stack, site.url().parse().unwrap());
+        .service(channel(&running));
+    let client = EchoClient::with_origin(stack, running.url().parse().unwrap());
 
     let mut words = client.split(&format!("one two {CUT}")).await.unwrap();
     assert_eq!(words.message().await.unwrap().as_deref(), Some("one"));
@@ -256,29 +260,29 @@ async fn a_stream_that_is_cut_off_for_its_token_renews_it_for_the_next_call() {
     assert_eq!(cut.code(), Code::Unauthenticated);
     assert_eq!(session.status().rejected, 1);
 
-    // Not sent again, for its messages have been delivered; but nobody else is sent with that token.
+    // The stream is not sent again, because its messages were delivered. The next call has another token.
     assert_eq!(client.say("the next").await.unwrap(), "the next");
     assert_eq!(server.refreshes(), 2);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Without a token.
+// Calls without a token.
 
-/// What a call fails with, the error function of the recipe above the layer or not, if there is no token.
-async fn failure(kind: TokenErrorKind, recipe: bool) -> Status {
+/// The status of a call without a token. `mapped`: with the error mapping of the README above the layer.
+async fn failure(kind: TokenErrorKind, mapped: bool) -> Status {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    let site = echo(&server, Duration::ZERO).await;
-    let source = source_fn(move |_| async move { Err(TokenError::new(kind, "none today")) });
+    let running = echo(&server, Duration::ZERO).await;
+    let source = source_fn(move |_| async move { Err(TokenError::new(kind, "no token")) });
     let stack = ServiceBuilder::new()
-        .map_err(move |error: BoxError| if recipe { status(error) } else { error })
+        .map_err(move |error: BoxError| if mapped { status(error) } else { error })
         .layer(BearerAuthLayer::new(source))
         .map_request(|request: Request<ReplayBody<Body>>| request.map(Body::new))
-        .service(channel(&site));
-    let client = EchoClient::with_origin(stack, site.url().parse().unwrap());
-    client.say("anybody?").await.unwrap_err()
+        .service(channel(&running));
+    let client = EchoClient::with_origin(stack, running.url().parse().unwrap());
+    client.say("hello").await.unwrap_err()
 }
 
-/// As the README has it.
+/// The error mapping of the README.
 fn status(error: BoxError) -> BoxError {
     match error.downcast::<TokenError>() {
         Ok(error) if error.is_transient() => Status::unavailable(error.to_string()).into(),
@@ -288,14 +292,14 @@ fn status(error: BoxError) -> BoxError {
 }
 
 #[tokio::test]
-async fn a_call_without_a_token_is_unavailable_or_unauthenticated_as_its_kind_says() {
+async fn a_call_without_a_token_is_unavailable_or_unauthenticated_by_the_kind_of_error() {
     for kind in [
         TokenErrorKind::ReauthRequired,
         TokenErrorKind::InvalidClient,
     ] {
         let status = failure(kind, true).await;
         assert_eq!(status.code(), Code::Unauthenticated, "{kind:?}");
-        assert!(status.message().contains("none today"), "{status:?}");
+        assert!(status.message().contains("no token"), "{status:?}");
     }
     for kind in [TokenErrorKind::Transport, TokenErrorKind::RateLimited] {
         let status = failure(kind, true).await;
@@ -304,7 +308,7 @@ async fn a_call_without_a_token_is_unavailable_or_unauthenticated_as_its_kind_sa
 }
 
 #[tokio::test]
-async fn without_the_recipe_it_is_unknown_with_the_reason_as_its_source() {
+async fn without_the_error_mapping_the_status_is_unknown_and_has_the_reason_as_source() {
     let status = failure(TokenErrorKind::ReauthRequired, false).await;
     assert_eq!(status.code(), Code::Unknown);
     let reason: &TokenError = status.source().unwrap().downcast_ref().unwrap();

@@ -1,5 +1,5 @@
-//! Each preset against its vendor's dialect, from outside: what is said at the token endpoint, and what is made of the
-//! answers.
+//! Each preset against its vendor's dialect: the requests to the token endpoint, and the handling of the responses.
+//! Only the public API is used.
 
 mod support;
 
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, header::AUTHORIZATION};
 use http_body_util::Full;
 use serde_json::{Value, json};
-use support::{assert_hides, get, reason, rejection, status, two_tokens};
+use support::{assert_hides, first_error, get, reason, status, two_tokens};
 use tower::Layer;
 use tower_bearer::{
     BearerAuthLayer, BodyFormat, Clock, ExchangeTokenSource, MemoryStore, Origins,
@@ -34,7 +34,7 @@ fn form(params: &[(&str, &str)]) -> String {
         .finish()
 }
 
-/// The header, and that it is there once.
+/// The value of a header, which must be there exactly once.
 #[track_caller]
 fn header<'a>(request: &'a RecordedRequest, name: &str) -> &'a str {
     let values: Vec<_> = request.headers.get_all(name).iter().collect();
@@ -42,9 +42,9 @@ fn header<'a>(request: &'a RecordedRequest, name: &str) -> &'a str {
     values[0].to_str().unwrap()
 }
 
-/// Method, address, body format and identification of a token request.
+/// Checks method, URL, content type and authorization of a token request.
 #[track_caller]
-fn assert_spoken(request: &RecordedRequest, uri: &str, format: &str, authorization: Option<&str>) {
+fn assert_request(request: &RecordedRequest, uri: &str, format: &str, authorization: Option<&str>) {
     assert_eq!(request.method, "POST");
     assert_eq!(request.uri, uri);
     assert_eq!(header(request, "content-type"), format);
@@ -54,7 +54,7 @@ fn assert_spoken(request: &RecordedRequest, uri: &str, format: &str, authorizati
         .get(AUTHORIZATION)
         .map(|value| value.to_str().unwrap());
     assert_eq!(sent, authorization);
-    // And nothing else that could tell who asks.
+    // There are no other headers that could identify the client.
     let mut names: Vec<_> = request
         .headers
         .keys()
@@ -81,7 +81,7 @@ fn winbooks_session(server: &AuthorizationServer) -> Winbooks {
 }
 
 #[tokio::test(start_paused = true)]
-async fn winbooks_is_asked_as_its_page_says() {
+async fn winbooks_requests_are_as_documented() {
     let server = winbooks();
     let exchange_token = server.issue_exchange_token();
     let source = Winbooks::new(WINBOOKS, EMAIL, exchange_token.as_str());
@@ -95,14 +95,14 @@ async fn winbooks_is_asked_as_its_page_says() {
     let basic = format!("Basic {}", BASE64_STANDARD.encode("somebody@example.com"));
     for request in [exchange, refresh] {
         let uri = "https://rapi.winbooksonweb.be/OAuth20/Token";
-        assert_spoken(request, uri, FORM, Some(&basic));
+        assert_request(request, uri, FORM, Some(&basic));
     }
     let code = ("code", exchange_token.as_str());
     assert_eq!(
         exchange.body,
         form(&[("grant_type", "exchange_token"), code])
     );
-    // The refresh token travels in `code` too.
+    // The refresh token is sent in `code`, too.
     let names: Vec<_> = refresh
         .params
         .iter()
@@ -115,12 +115,12 @@ async fn winbooks_is_asked_as_its_page_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_exchange_token_is_percent_encoded_and_the_e_mail_stands_alone() {
+async fn winbooks_requests_have_an_encoded_exchange_token_and_the_e_mail_alone() {
     let server = winbooks();
     server.fault_always(Fault::Status(StatusCode::BAD_GATEWAY));
     let exchange_token = "7jQy/v0HjX+cw+nHtyJs/LfGz==";
     let source = Winbooks::new(WINBOOKS, "tram@example.be", exchange_token);
-    let error = rejection(source.build_with(server.clone()).unwrap()).await;
+    let error = first_error(source.build_with(server.clone()).unwrap()).await;
     assert_hides(&error, &[exchange_token, "tram@example.be"]);
 
     let request = &server.requests()[0];
@@ -128,7 +128,7 @@ async fn the_exchange_token_is_percent_encoded_and_the_e_mail_stands_alone() {
         request.body,
         "grant_type=exchange_token&code=7jQy%2Fv0HjX%2Bcw%2BnHtyJs%2FLfGz%3D%3D"
     );
-    // base64 of "tram@example.be": a colon at its end would change the last characters.
+    // base64 of "tram@example.be". With a colon at the end the last characters would differ.
     assert_eq!(
         header(request, "authorization"),
         "Basic dHJhbUBleGFtcGxlLmJl"
@@ -136,9 +136,9 @@ async fn the_exchange_token_is_percent_encoded_and_the_e_mail_stands_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_answer_that_winbooks_prints_is_understood() {
+async fn the_documented_response_of_winbooks_is_parsed() {
     let server = winbooks();
-    // The shape of the page's sample; tokens shortened.
+    // The sample of the vendor's page, with shorter tokens.
     let sample = r#"{"access_token":"gAAAAAA5-ybbpTLnRm6_r8lt1k6-Bs","scope":null,"token_type":"bearer","expires_in":"900",
         "refresh_token":"TGe0!IAAAAE8fYMG6jWY0rbV5Kwz4ApGm-EWAQk"}"#;
     server.fault_next(2, &Fault::raw(StatusCode::OK, JSON, sample));
@@ -181,7 +181,7 @@ async fn a_dead_refresh_token_of_winbooks_is_replaced_by_the_exchange_token() {
     server.revoke_exchange_tokens();
     server.revoke_sessions();
     cache.reject(&second);
-    // The rejected token is served on, since the server's own answer tells more; a new one is not to be had.
+    // The rejected token is still returned by `token`, so `refresh` is called to get the error.
     let error = cache.refresh().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::ReauthRequired);
     assert!(
@@ -191,26 +191,26 @@ async fn a_dead_refresh_token_of_winbooks_is_replaced_by_the_exchange_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_winbooks_host_may_carry_a_path() {
+async fn a_winbooks_host_may_have_a_path() {
     for host in [
         "https://prd.winbooksapis.be/wow/v2/",
         "https://prd.winbooksapis.be/wow/v2",
         " https://PRD.winbooksapis.be:443/wow/v2 ",
     ] {
-        let server = winbooks().prefix("/wow/v2");
+        let server = winbooks().path_prefix("/wow/v2");
         let source = Winbooks::new(host, EMAIL, server.issue_exchange_token());
         let source = source.build_with(server.clone()).unwrap();
         let client = BearerAuthLayer::new(source).layer(server.api());
-        // The token goes to the host, whatever the path.
+        // The token is sent to any path of the host.
         let url = "https://prd.winbooksapis.be/wow/v2/app/Customers";
         assert_eq!(status(&client, get(url)).await, 200, "{host}");
-        let asked = &server.requests()[0].uri;
-        assert_eq!(asked, "https://prd.winbooksapis.be/wow/v2/OAuth20/Token");
+        let uri = &server.requests()[0].uri;
+        assert_eq!(uri, "https://prd.winbooksapis.be/wow/v2/OAuth20/Token");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn winbooks_refresh_parameter_and_address_can_be_overridden() {
+async fn the_refresh_parameter_and_url_of_winbooks_can_be_overridden() {
     let server = winbooks();
     let source = winbooks_session(&server)
         .token_url("https://sandbox.example/login/Token")
@@ -237,7 +237,7 @@ fn two_ba() -> AuthorizationServer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_ba_is_asked_as_its_page_says_and_its_new_refresh_token_is_used_next() {
+async fn two_ba_requests_are_as_documented_and_use_the_newest_refresh_token() {
     let server = two_ba();
     let first = server.issue_refresh_token();
     let source = TwoBa::new(ID, SECRET, first.as_str());
@@ -249,7 +249,7 @@ async fn two_ba_is_asked_as_its_page_says_and_its_new_refresh_token_is_used_next
         panic!("two refreshes: {:?}", server.requests())
     };
     for request in [once, again] {
-        assert_spoken(request, "https://authorize.2ba.nl/OAuth/Token", FORM, None);
+        assert_request(request, "https://authorize.2ba.nl/OAuth/Token", FORM, None);
         let refresh_token = request.param("refresh_token").unwrap();
         let expected = form(&[
             ("grant_type", "refresh_token"),
@@ -259,7 +259,7 @@ async fn two_ba_is_asked_as_its_page_says_and_its_new_refresh_token_is_used_next
         ]);
         assert_eq!(request.body, expected);
     }
-    // What the vendor's own sample sends as it is goes encoded.
+    // The values are encoded, although the vendor's sample does not encode them.
     let body = String::from_utf8(once.body.to_vec()).unwrap();
     assert!(
         body.ends_with("client_id=client%3A1&client_secret=s3cr%2Bt%2F%3D%26%25+%C3%BC"),
@@ -271,7 +271,7 @@ async fn two_ba_is_asked_as_its_page_says_and_its_new_refresh_token_is_used_next
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_ba_knows_public_clients_by_their_id_alone() {
+async fn public_clients_of_two_ba_send_only_their_id() {
     let server = two_ba().public_client("app");
     let source = TwoBa::public_client("app", server.issue_refresh_token());
     two_tokens(source.build_with(server.clone()).unwrap())
@@ -289,7 +289,7 @@ async fn two_ba_knows_public_clients_by_their_id_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_ba_has_a_newer_address_too() {
+async fn the_newer_token_url_of_two_ba_works() {
     let server = two_ba();
     let source = TwoBa::new(ID, SECRET, server.issue_refresh_token())
         .token_url("https://authorize.2ba.nl/connect/token")
@@ -303,12 +303,12 @@ async fn two_ba_has_a_newer_address_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bare_400_of_two_ba_means_that_the_user_must_log_in() {
+async fn a_400_of_two_ba_without_a_body_means_that_the_user_must_log_in() {
     let server = two_ba();
     let source = TwoBa::new(ID, SECRET, server.issue_refresh_token());
     let source = source.build_with(server.clone()).unwrap();
     server.fault(Fault::Status(StatusCode::BAD_REQUEST));
-    let error = rejection(source).await;
+    let error = first_error(source).await;
     assert_eq!(error.kind(), TokenErrorKind::ReauthRequired);
     assert_eq!(error.status(), Some(StatusCode::BAD_REQUEST));
     assert!(
@@ -318,7 +318,7 @@ async fn a_bare_400_of_two_ba_means_that_the_user_must_log_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_two_ba_does_not_allow_is_asked_twice_at_most_and_its_answer_handed_on() {
+async fn a_service_that_two_ba_does_not_allow_gets_each_request_at_most_twice() {
     let server = two_ba();
     let source = TwoBa::new(ID, SECRET, server.issue_refresh_token());
     let source = source.build_with(server.clone()).unwrap();
@@ -340,16 +340,16 @@ fn xoxoday() -> AuthorizationServer {
     AuthorizationServer::new(Dialect::Xoxoday)
 }
 
-/// The preset's own schedule, but without its minute between two refreshes.
-fn in_haste() -> Schedule {
+/// The schedule of the preset, without its minimum interval of a minute.
+fn without_min_interval() -> Schedule {
     Xoxoday::default_schedule().min_interval(Duration::ZERO)
 }
 
 #[tokio::test(start_paused = true)]
-async fn xoxoday_is_asked_in_json_and_its_new_refresh_token_is_used_next() {
+async fn xoxoday_requests_are_json_and_use_the_newest_refresh_token() {
     let server = xoxoday();
     let first = server.issue_refresh_token();
-    let source = Xoxoday::new(ID, SECRET, first.as_str()).schedule(in_haste());
+    let source = Xoxoday::new(ID, SECRET, first.as_str()).schedule(without_min_interval());
     two_tokens(source.build_with(server.clone()).unwrap())
         .await
         .unwrap();
@@ -359,7 +359,7 @@ async fn xoxoday_is_asked_in_json_and_its_new_refresh_token_is_used_next() {
     };
     for request in [once, again] {
         let uri = "https://accounts.xoxoday.com/chef/v1/oauth/token/user";
-        assert_spoken(request, uri, JSON, None);
+        assert_request(request, uri, JSON, None);
         let body: Value = serde_json::from_slice(&request.body).unwrap();
         let expected = json!({
             "grant_type": "refresh_token",
@@ -375,7 +375,7 @@ async fn xoxoday_is_asked_in_json_and_its_new_refresh_token_is_used_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn xoxoday_has_another_path_for_companies_and_any_for_sandboxes() {
+async fn the_token_url_of_xoxoday_can_be_that_of_companies_or_any_other() {
     let company = |it: Xoxoday| it.company();
     let sandbox = |it: Xoxoday| it.token_url("https://stage.example/chef/v1/oauth/token/company");
     for (change, uri) in [
@@ -394,7 +394,7 @@ async fn xoxoday_has_another_path_for_companies_and_any_for_sandboxes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn xoxoday_may_turn_out_to_want_forms() {
+async fn xoxoday_can_be_switched_to_forms() {
     let server = xoxoday();
     server.fault(Fault::raw(StatusCode::OK, JSON, r#"{"access_token":"a"}"#));
     let source = Xoxoday::new("id", "secret", "r/1").body_format(BodyFormat::Form);
@@ -407,7 +407,7 @@ async fn xoxoday_may_turn_out_to_want_forms() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_lifetime_that_xoxoday_writes_as_a_string_is_understood() {
+async fn a_lifetime_of_xoxoday_in_a_string_is_parsed() {
     let server = xoxoday();
     let answer =
         r#"{"access_token":"a","refresh_token":"r","token_type":"bearer","expires_in":"1296000"}"#;
@@ -423,7 +423,7 @@ async fn the_lifetime_that_xoxoday_writes_as_a_string_is_understood() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn xoxoday_is_renewed_every_week_without_any_traffic() {
+async fn xoxoday_is_refreshed_every_week_without_traffic() {
     let server = xoxoday();
     let source = Xoxoday::new(ID, SECRET, server.issue_refresh_token());
     let clock = Clock::simulated(SystemTime::now());
@@ -431,16 +431,20 @@ async fn xoxoday_is_renewed_every_week_without_any_traffic() {
     let cache = TokenCache::builder(source).clock(clock).seed(7).build();
     cache.token().await.unwrap();
     tokio::time::sleep(Duration::from_secs(60 * 86_400)).await;
-    // The refresh token alone would have died after 30 days.
+    // Without refreshes, the refresh token would have expired after 30 days.
     let refreshes = server.refreshes();
     assert!((9..=11).contains(&refreshes), "{refreshes} in 60 days");
     assert_eq!(server.rejected(), 0);
     cache.token().await.unwrap();
-    assert_eq!(server.refreshes(), refreshes, "nobody has to wait");
+    assert_eq!(
+        server.refreshes(),
+        refreshes,
+        "no caller waits for a refresh"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_ends_a_xoxoday_session_says_that_the_dashboard_is_needed() {
+async fn the_end_of_a_xoxoday_session_is_an_error_that_names_the_dashboard() {
     for (status, body) in [
         (
             StatusCode::OK,
@@ -458,7 +462,7 @@ async fn what_ends_a_xoxoday_session_says_that_the_dashboard_is_needed() {
         let server = xoxoday();
         server.fault_always(Fault::raw(status, JSON, body));
         let source = Xoxoday::new(ID, SECRET, server.issue_refresh_token());
-        let error = rejection(source.build_with(server).unwrap()).await;
+        let error = first_error(source.build_with(server).unwrap()).await;
         assert_eq!(error.kind(), TokenErrorKind::ReauthRequired, "{body}");
         assert!(
             error
@@ -471,7 +475,7 @@ async fn what_ends_a_xoxoday_session_says_that_the_dashboard_is_needed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_xoxoday_prints_about_its_limit_is_understood_though_it_is_no_json() {
+async fn the_rate_limit_responses_of_xoxoday_are_parsed_in_both_forms() {
     for (body, wait) in [
         ("{\nmessage:'auth.request_limit_exceeded'\n}", None),
         (
@@ -482,14 +486,14 @@ async fn what_xoxoday_prints_about_its_limit_is_understood_though_it_is_no_json(
         let server = xoxoday();
         server.fault(Fault::raw(StatusCode::BAD_REQUEST, JSON, body));
         let source = Xoxoday::new(ID, SECRET, server.issue_refresh_token());
-        let error = rejection(source.build_with(server).unwrap()).await;
+        let error = first_error(source.build_with(server).unwrap()).await;
         assert_eq!(error.kind(), TokenErrorKind::RateLimited, "{body}");
         assert_eq!(error.retry_after(), wait, "{body}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_to_an_order_cost_xoxoday_no_refresh() {
+async fn errors_of_the_xoxoday_api_cause_no_refresh() {
     let server = xoxoday();
     let source = Xoxoday::new(ID, SECRET, server.issue_refresh_token());
     let cache = TokenCache::new(source.build_with(server.clone()).unwrap());
@@ -507,11 +511,11 @@ async fn answers_to_an_order_cost_xoxoday_no_refresh() {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// All of them.
+// All presets.
 
 type Built<T> = Result<T, TokenError>;
 
-fn built(host: &str, email: &str, token: &str) -> Built<ExchangeTokenSource> {
+fn build_winbooks(host: &str, email: &str, token: &str) -> Built<ExchangeTokenSource> {
     Winbooks::new(host, email, token).build_with(winbooks())
 }
 
@@ -524,20 +528,20 @@ fn built_xoxoday(id: &str, secret: &str, token: &str) -> Built<RefreshTokenSourc
 }
 
 #[test]
-fn what_is_empty_is_called_by_its_name() {
+fn the_error_names_each_empty_parameter() {
     let two_ba_public = TwoBa::public_client("", "t").build_with(two_ba());
     for (outcome, named) in [
-        (built("", "e", "t").map(drop), "URL"),
+        (build_winbooks("", "e", "t").map(drop), "URL"),
         (
-            built(WINBOOKS, "", "t").map(drop),
+            build_winbooks(WINBOOKS, "", "t").map(drop),
             "Winbooks needs an e-mail",
         ),
         (
-            built(WINBOOKS, " ", "t").map(drop),
+            build_winbooks(WINBOOKS, " ", "t").map(drop),
             "Winbooks needs an e-mail",
         ),
         (
-            built(WINBOOKS, "e", "").map(drop),
+            build_winbooks(WINBOOKS, "e", "").map(drop),
             "Winbooks needs an exchange token",
         ),
         (
@@ -573,7 +577,7 @@ fn what_is_empty_is_called_by_its_name() {
 }
 
 #[test]
-fn a_bad_host_is_rejected_before_anything_is_sent() {
+fn a_bad_host_is_an_error_before_anything_is_sent() {
     for (host, kind) in [
         ("rapi.winbooksonweb.be", TokenErrorKind::Config),
         ("https://", TokenErrorKind::Config),
@@ -593,10 +597,10 @@ fn a_bad_host_is_rejected_before_anything_is_sent() {
             TokenErrorKind::InsecureOrigin,
         ),
     ] {
-        let error = built(host, "e", "hunter3").expect_err(host);
+        let error = build_winbooks(host, "e", "hunter3").expect_err(host);
         assert_eq!(error.kind(), kind, "{host}");
         assert_hides(&error, &["hunter2", "hunter3"]);
-        // The others' hosts are known; whoever gives another address may give it a query.
+        // The other vendors have a fixed host. Their custom token URL may have a query.
         if host.contains('?') {
             continue;
         }
@@ -614,7 +618,7 @@ fn a_bad_host_is_rejected_before_anything_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_address_for_the_token_endpoint_is_taken_as_it_is() {
+async fn a_custom_token_url_is_used_unchanged() {
     let url = "https://gateway.example//login/token/?tenant=7";
     let answer = || Fault::raw(StatusCode::OK, JSON, r#"{"access_token":"a"}"#);
     for (vendor, server) in [winbooks(), two_ba(), xoxoday()].into_iter().enumerate() {
@@ -646,7 +650,7 @@ async fn another_address_for_the_token_endpoint_is_taken_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_go_to_the_vendor_and_nowhere_else() {
+async fn tokens_are_sent_only_to_their_vendor() {
     let servers = [winbooks(), two_ba(), xoxoday()];
     let [winbooks, two_ba, xoxoday] = &servers;
     let layers = [
@@ -704,12 +708,12 @@ async fn origins_schedule_and_store_can_be_overridden() {
     );
     assert_eq!(status(&client, get("https://api.2ba.nl/1/json")).await, 401);
 
-    // Another source on the same store goes on with what the first has got.
+    // Another source with the same store uses the token of the first.
     let cache = TokenCache::new(build());
     cache.token().await.unwrap();
     assert_eq!(server.refreshes(), 1);
 
-    // And after a minute it is renewed, long before its end.
+    // After a minute it is refreshed, long before its expiry.
     tokio::time::advance(Duration::from_secs(61)).await;
     cache.token().await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -717,7 +721,7 @@ async fn origins_schedule_and_store_can_be_overridden() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_session_is_told_to_the_caller_with_the_apis_own_answer() {
+async fn an_ended_session_is_reported_with_the_apis_own_response() {
     let server = two_ba();
     let source = TwoBa::new(ID, SECRET, server.issue_refresh_token());
     let source = source.build_with(server.clone()).unwrap();
@@ -739,16 +743,16 @@ async fn a_dead_session_is_told_to_the_caller_with_the_apis_own_answer() {
 }
 
 #[test]
-fn no_preset_shows_its_secrets() {
+fn debug_of_a_preset_shows_no_secret() {
     let winbooks = Winbooks::new(WINBOOKS, "hunter2", "hunter2");
     let two_ba = TwoBa::new("id", "hunter2", "hunter2");
     let xoxoday = Xoxoday::new("id", "hunter2", "hunter2");
-    let told = format!("{winbooks:?}{two_ba:?}{xoxoday:?}");
-    let built = (
+    let debug = format!("{winbooks:?}{two_ba:?}{xoxoday:?}");
+    let sources = (
         winbooks.build_with(self::winbooks()).unwrap(),
         two_ba.build_with(self::two_ba()).unwrap(),
         xoxoday.build_with(self::xoxoday()).unwrap(),
     );
-    let told = format!("{told}{built:?}{built:#?}");
-    assert!(!told.contains("hunter2"), "{told}");
+    let debug = format!("{debug}{sources:?}{sources:#?}");
+    assert!(!debug.contains("hunter2"), "{debug}");
 }

@@ -1,4 +1,4 @@
-//! [`PeekBody`]: a body whose beginning can be looked at before it is read.
+//! [`PeekBody`]: a body whose beginning can be read ahead without being lost.
 
 use std::{
     collections::VecDeque,
@@ -16,19 +16,20 @@ use pin_project_lite::pin_project;
 mod tests;
 
 pin_project! {
-    /// A body whose beginning can be looked at before it is read.
+    /// A body whose beginning can be read ahead, to inspect it, without being lost.
     ///
-    /// [`peek`](PeekBody::peek) reads it; whoever reads the body afterwards sees what they would have seen without: the
-    /// same frames, the same trailers, an error at the place where it happened, and the same size hint less what was
-    /// read.
+    /// [`peek`](PeekBody::peek) reads the beginning. Reading the body afterwards yields exactly what it would have yielded
+    /// otherwise: the same frames, trailers and errors in the same order. The size hint covers what has not been yielded
+    /// yet.
     ///
     /// # The limit
     ///
-    /// Reading stops after as many bytes as the limit says, [`PEEK_LIMIT`](super::PEEK_LIMIT) by default of the layers,
-    /// or at the end of the data. A frame that goes beyond the limit is not cut, for it is in memory anyway; empty frames
-    /// count as a byte. Nothing is copied where the data is [`Bytes`] and its first frame fills the limit or is all.
+    /// `peek` stops when it has read `limit` bytes, or at the end of the data. The layers of this crate set the limit to
+    /// [`PEEK_LIMIT`](crate::PEEK_LIMIT), 4 KiB, by default. A frame that exceeds the limit is kept whole, since it is in
+    /// memory anyway. An empty frame counts as one byte. If the data is [`Bytes`], and the first frame reaches the limit
+    /// or is the only one, nothing is copied.
     ///
-    /// There is no limit in time: looking at an event stream waits for its events.
+    /// There is no time limit: peeking into an event stream waits for its events.
     ///
     /// # Examples
     ///
@@ -50,7 +51,7 @@ pin_project! {
     pub struct PeekBody<B: Body> {
         front: VecDeque<Result<Frame<Bytes>, B::Error>>,
         limit: usize,
-        // How much of the limit is used up.
+        // How many bytes of the limit are used.
         read: usize,
         ended: bool,
         #[pin]
@@ -59,7 +60,7 @@ pin_project! {
 }
 
 impl<B: Body> PeekBody<B> {
-    /// Lets up to `limit` bytes of `body` be looked at; with 0 it is never polled for that.
+    /// Wraps `body`, so that up to `limit` bytes of it can be read ahead. With 0 nothing is.
     pub fn new(body: B, limit: usize) -> Self {
         Self {
             front: VecDeque::new(),
@@ -70,14 +71,14 @@ impl<B: Body> PeekBody<B> {
         }
     }
 
-    /// Reads the beginning, and gives it with the body, whole.
+    /// Reads the beginning ahead. Returns it together with the body, which is still whole.
     ///
-    /// The future owns the body, so that must be `Unpin`; see [`poll_peek`](PeekBody::poll_peek) for others.
+    /// The future owns the body, so the body must be `Unpin`. For other bodies, use [`poll_peek`](PeekBody::poll_peek).
     pub fn peek(self) -> Peek<B> {
         Peek { body: Some(self) }
     }
 
-    /// Reads the beginning in place; once ready, [`beginning`](PeekBody::beginning) has it.
+    /// Reads the beginning ahead, in place. Once it is ready, [`beginning`](PeekBody::beginning) returns what was read.
     pub fn poll_peek(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         while *this.read < *this.limit && !*this.ended && !this.inner.is_end_stream() {
@@ -86,7 +87,7 @@ impl<B: Body> PeekBody<B> {
                 Some(Ok(frame)) => frame.data_ref(),
                 _ => None,
             };
-            // After anything but data there is no more to be looked at.
+            // Anything but data ends the beginning.
             let size = data.map_or(*this.limit, |data| data.len().max(1));
             *this.read = this.read.saturating_add(size);
             *this.ended = frame.is_none();
@@ -95,7 +96,7 @@ impl<B: Body> PeekBody<B> {
         Poll::Ready(())
     }
 
-    /// What was read ahead and not yet passed on, up to the limit and in one piece.
+    /// The data that was read ahead and not yet yielded, in one piece and cut at the limit.
     pub fn beginning(&self) -> Bytes {
         let mut pieces = self.data().filter(|data| !data.is_empty());
         match (pieces.next(), pieces.next()) {
@@ -116,12 +117,12 @@ impl<B: Body> PeekBody<B> {
         self.front.iter().flatten().filter_map(Frame::data_ref)
     }
 
-    /// The body itself, less what was read ahead.
+    /// The inner body, without what was read ahead.
     pub fn get_ref(&self) -> &B {
         &self.inner
     }
 
-    /// The body itself, less what was read ahead, which is lost.
+    /// The inner body. What was read ahead is lost.
     pub fn into_inner(self) -> B {
         self.inner
     }
@@ -171,7 +172,7 @@ impl<B: Body> Body for PeekBody<B> {
 }
 
 impl<B: Body> fmt::Debug for PeekBody<B> {
-    /// Tells how much was read ahead, never what.
+    /// Shows how much was read ahead, never the content.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PeekBody")
             .field("frames", &self.front.len())
@@ -180,9 +181,7 @@ impl<B: Body> fmt::Debug for PeekBody<B> {
     }
 }
 
-/// The future of [`PeekBody::peek`]: the beginning of the body, and the body with it.
-///
-/// The beginning has at most as many bytes as the limit.
+/// The future of [`PeekBody::peek`]. It returns the beginning of the body, cut at the limit, and the whole body.
 #[must_use = "futures do nothing unless polled"]
 pub struct Peek<B: Body> {
     body: Option<PeekBody<B>>,
@@ -201,7 +200,7 @@ impl<B: Body + Unpin> Future for Peek<B> {
     }
 }
 
-// The body is never pinned by this future: it needs `B: Unpin` for being polled, and nothing for being moved.
+// This future never pins the body structurally, and polling it requires `B: Unpin`.
 impl<B: Body> Unpin for Peek<B> {}
 
 impl<B: Body> fmt::Debug for Peek<B> {

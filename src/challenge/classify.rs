@@ -1,20 +1,24 @@
-//! What counts as a rejection of the token.
+//! Classifies responses by what they say about the token of the request.
 
 use http::{Extensions, HeaderMap, Response, StatusCode, header};
 
 use super::parser::{Malformed, Part, challenges};
 
-/// Tells whether an answer rejects the token that was sent.
+/// Decides whether a response rejects the token of its request.
 ///
-/// The default is [`BearerChallenge`]. Servers that tell it otherwise need one of their own; a closure will do.
+/// The default is [`BearerChallenge`]. An API that reports a bad token in another way needs a classifier of its own; a
+/// closure is enough.
 ///
-/// A rejection costs a refresh and a second request, and must mean that the first one had no effect: for what may have
-/// been done already, or for a rule of the business that a new token can't bend, the answer is
-/// [`Accepted`](Verdict::Accepted).
+/// [`Rejected`](Verdict::Rejected) costs a refresh and a second request, so the first request must have had no effect.
+/// If it may have had one, or if a new token would not change the result, return another verdict.
+///
+/// [`Accepted`](Verdict::Accepted) is believed whatever the status is. If the token is rejected later, that counts as its
+/// normal end, while tokens that were never accepted make further refreshes slower. So return
+/// [`Unrelated`](Verdict::Unrelated) for responses that prove nothing, such as most errors.
 ///
 /// # Examples
 ///
-/// Netatmo says 403 when a token has expired, which elsewhere means that nobody with any token may do this:
+/// Netatmo answers 403 when a token has expired. Elsewhere 403 means that no token of this session allows the request:
 ///
 /// ```
 /// use http::{Response, StatusCode};
@@ -25,22 +29,22 @@ use super::parser::{Malformed, Part, challenges};
 ///     _ => BearerChallenge.classify(head),
 /// };
 ///
-/// let answer = Response::builder().status(403).body(())?;
-/// assert_eq!(netatmo.classify(ResponseHead::of(&answer)), Verdict::Rejected);
-/// assert_eq!(BearerChallenge.classify(ResponseHead::of(&answer)), Verdict::Accepted);
+/// let response = Response::builder().status(403).body(())?;
+/// assert_eq!(netatmo.classify(ResponseHead::of(&response)), Verdict::Rejected);
+/// assert_eq!(BearerChallenge.classify(ResponseHead::of(&response)), Verdict::Unrelated);
 /// # Ok::<(), http::Error>(())
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can't tell whether a response rejects the token",
-    label = "this is no classifier of responses",
+    message = "`{Self}` can't classify responses",
+    label = "this doesn't implement `ClassifyRejection`",
     note = "a closure `|head: ResponseHead<'_>| -> Verdict` is one, if it is `Send + Sync + 'static`"
 )]
 pub trait ClassifyRejection: Send + Sync + 'static {
-    /// What the answer says about the token. Called for every answer, so it should decide quickly.
+    /// Returns what the response says about the token. It is called for every response, so it should be cheap.
     fn classify(&self, head: ResponseHead<'_>) -> Verdict;
 }
 
-/// What is known of an answer before its body is read.
+/// The parts of a response that are known before its body is read.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ResponseHead<'a> {
@@ -48,7 +52,7 @@ pub struct ResponseHead<'a> {
     pub status: StatusCode,
     /// The headers.
     pub headers: &'a HeaderMap,
-    /// What layers below have left with the answer.
+    /// The extensions, where layers below may have left a [`Verdict`].
     pub extensions: &'a Extensions,
 }
 
@@ -62,26 +66,22 @@ impl<'a> ResponseHead<'a> {
             extensions: response.extensions(),
         }
     }
-
-    /// Whether an answer with this verdict shows that the token is good. A gRPC answer begins with 200 whatever comes.
-    #[inline]
-    pub(crate) fn proves_token(self, verdict: Verdict) -> bool {
-        verdict == Verdict::Accepted && self.status.is_success() && !is_grpc(self.headers)
-    }
 }
 
-/// What an answer says about the token that was sent.
+/// What a response says about the token of its request.
 ///
-/// A layer below can tell: [`BearerChallenge`] obeys a verdict that it finds in a response's extensions.
+/// A layer below can decide: [`BearerChallenge`] returns the verdict that it finds in a response's extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Nothing: the answer is the caller's, whatever it is.
+    /// The API accepted the token.
     Accepted,
-    /// The token is no longer good, and a new one may be.
+    /// The token is no longer good, and a new one may be. It is refreshed, and the request is sent again if it can be.
     Rejected,
-    /// The request is rejected, and a new token of the same kind would be, too: the answer is the caller's.
+    /// The token is known, and does not allow this request. A new token of the same session would not either.
     Forbidden,
+    /// The response says nothing about the token: a server error, a missing resource, a gRPC stream that has just begun.
+    Unrelated,
 }
 
 impl<F> ClassifyRejection for F
@@ -96,22 +96,24 @@ where
 
 /// The default [`ClassifyRejection`]: what the standards say.
 ///
-/// | The answer | is |
+/// | Response | Verdict |
 /// |---|---|
 /// | any, with a [`Verdict`] in its extensions | that verdict: a layer below knows more, such as [`InspectBodyLayer`](crate::InspectBodyLayer) |
 /// | 401, `WWW-Authenticate: Bearer error="invalid_token"` (RFC 6750 §3.1) | `Rejected` |
-/// | 401, `Bearer` with `insufficient_scope`, `invalid_request` or `insufficient_user_authentication` (RFC 9470 §3) | `Forbidden`: the same session yields no other token |
-/// | 401, `Bearer` without an error, or one that isn't in the standards | `Rejected`: many servers say no more for an expired token |
+/// | 401, `Bearer` with `insufficient_scope`, `invalid_request` or `insufficient_user_authentication` (RFC 9470 §3) | `Forbidden`: the same session yields no better token |
+/// | 401, `Bearer` without an error, or with one that isn't in the standards | `Rejected`: many servers send no more for an expired token |
 /// | 401, challenges but none of them `Bearer` | `Forbidden`: the server wants something else than a token |
-/// | 401, without a challenge or with one that can't be read | `Rejected`: against RFC 9110 §15.5.2, but common |
+/// | 401, without a challenge or with an unreadable one | `Rejected`: against RFC 9110 §15.5.2, but common |
 /// | `content-type: application/grpc…` and `grpc-status: 16` in the headers | `Rejected`: `UNAUTHENTICATED`, and nothing was begun |
-/// | all others | `Accepted` |
+/// | other responses with `content-type: application/grpc…` | `Unrelated`: the status 200 comes before the result |
+/// | other 2xx | `Accepted` |
+/// | all others | `Unrelated` |
 ///
-/// If one of several `Bearer` challenges says `invalid_token`, that decides.
+/// If one of several `Bearer` challenges has `invalid_token`, the verdict is `Rejected`.
 ///
-/// A 403 is no rejection: the server knows who asks, and forbids it (RFC 9110 §15.5.4); a new token for the same
-/// session would be forbidden the same, at the price of a refresh for every such request. Nor are 400, 404, 409 or 422,
-/// which are answers of the business.
+/// A 403 is no rejection: the server knows the caller and forbids the request (RFC 9110 §15.5.4). A new token of the
+/// same session would be forbidden too, and each such request would cost a refresh. 400, 404, 409 and 422 are about the
+/// request, not about the token.
 ///
 /// # Examples
 ///
@@ -119,12 +121,12 @@ where
 /// use http::Response;
 /// use tower_bearer::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict};
 ///
-/// let answer = Response::builder()
+/// let response = Response::builder()
 ///     .status(401)
 ///     .header("www-authenticate", r#"Basic realm="x", Bearer error="insufficient_scope""#)
 ///     .body(())?;
 ///
-/// assert_eq!(BearerChallenge.classify(ResponseHead::of(&answer)), Verdict::Forbidden);
+/// assert_eq!(BearerChallenge.classify(ResponseHead::of(&response)), Verdict::Forbidden);
 /// # Ok::<(), http::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -136,15 +138,22 @@ impl ClassifyRejection for BearerChallenge {
         if let Some(verdict) = head.extensions.get::<Verdict>() {
             *verdict
         } else if head.status == StatusCode::UNAUTHORIZED {
-            judge_challenges(head.headers)
-        } else if is_grpc(head.headers) && is_unauthenticated(head.headers) {
-            Verdict::Rejected
-        } else {
+            classify_challenges(head.headers)
+        } else if is_grpc(head.headers) {
+            if is_unauthenticated(head.headers) {
+                Verdict::Rejected
+            } else {
+                Verdict::Unrelated
+            }
+        } else if head.status.is_success() {
             Verdict::Accepted
+        } else {
+            Verdict::Unrelated
         }
     }
 }
 
+/// Whether the content type is one of gRPC's.
 #[inline]
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";
@@ -154,17 +163,17 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
 }
 
-/// Whether these headers or trailers tell of gRPC's `UNAUTHENTICATED`.
+/// Whether these headers or trailers have gRPC's status `UNAUTHENTICATED`.
 pub(crate) fn is_unauthenticated(headers: &HeaderMap) -> bool {
     headers.get("grpc-status").is_some_and(|code| code == "16")
 }
 
 #[cold]
-fn judge_challenges(headers: &HeaderMap) -> Verdict {
+fn classify_challenges(headers: &HeaderMap) -> Verdict {
     let mut readable = true;
     let mut others = false;
     let mut bearer = None;
-    // Across lines: several are one list (RFC 9110 §5.3).
+    // Kept across lines: several header lines are one list (RFC 9110 §5.3).
     let mut scheme = None;
     let lines = headers.get_all(header::WWW_AUTHENTICATE).iter();
     for part in lines.flat_map(|line| challenges(line.as_bytes())) {
@@ -207,7 +216,7 @@ enum Scheme {
     Other,
 }
 
-/// Errors that a new token of the same session can't heal.
+/// Errors that a new token of the same session would get again.
 const FORBIDDEN_ERRORS: [&str; 3] = [
     "insufficient_scope",
     "invalid_request",

@@ -1,4 +1,4 @@
-//! What an API says about the token of a request: the `WWW-Authenticate` parser, and what counts as a rejection.
+//! What a response says about the token of its request: the `WWW-Authenticate` parser, and what counts as a rejection.
 
 mod classify;
 mod parser;

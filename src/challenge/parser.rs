@@ -1,35 +1,35 @@
-//! `WWW-Authenticate` (RFC 9110 §11.6.1): what a server wants to be shown.
+//! A lenient parser of `WWW-Authenticate` (RFC 9110 §11.6.1) that allocates nothing.
 //!
-//! Of the crate `http-auth` (0.1) a whole header is an error where there is a token68 (`Negotiate abc==, Bearer …`), a
-//! character beyond ASCII in a quoted string, two spaces or a tab after a scheme, a parameter without a comma before it,
-//! or a URL that isn't quoted (`authorization_uri=https://…`); each is valid or seen in the field, and would hide the
-//! challenge that matters. So this reads challenges as leniently as can be done without guessing, and allocates nothing.
+//! The crate `http-auth` (0.1) rejects a whole header for a token68 (`Negotiate abc==, Bearer …`), a character beyond
+//! ASCII in a quoted string, two spaces or a tab after a scheme, a missing comma before a parameter, or a URL without
+//! quotes (`authorization_uri=https://…`). Each of these is valid or seen in the field, and would hide the challenge
+//! that matters. This parser accepts them all, without guessing.
 
 use std::iter;
 
-/// A part of a list of challenges, in the order of the header.
+/// An element of a list of challenges, in the order of the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part<'a> {
     /// A new challenge begins.
     Scheme(&'a [u8]),
-    /// A parameter of the challenge before it, which may stand in the line before (RFC 9110 §5.3).
+    /// A parameter of the last challenge, which may be in an earlier header line (RFC 9110 §5.3).
     Param(&'a [u8], Value<'a>),
 }
 
-/// The value of a parameter, as it was sent.
+/// The raw value of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Value<'a> {
     Plain(&'a [u8]),
-    /// What stood between the quotes, with its quoted pairs (RFC 9110 §5.6.4).
+    /// The text between the quotes, with its quoted pairs (RFC 9110 §5.6.4).
     Quoted(&'a [u8]),
 }
 
-/// The rest of the header can't be understood.
+/// The rest of the header can't be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
 impl Value<'_> {
-    /// Whether the value is `text`, whatever the case.
+    /// Whether the value is `text`, which must be in lower case; the case of the value is ignored.
     pub(super) fn is(self, text: &str) -> bool {
         self.bytes()
             .map(|b| b.to_ascii_lowercase())
@@ -49,7 +49,7 @@ impl Value<'_> {
     }
 }
 
-/// The challenges of one header line, up to what can't be understood.
+/// The challenges of one header line, up to the first part that can't be parsed.
 pub(super) fn challenges(line: &[u8]) -> impl Iterator<Item = Result<Part<'_>, Malformed>> {
     let mut parser = Parser { rest: line };
     iter::from_fn(move || {
@@ -90,7 +90,7 @@ impl<'a> Parser<'a> {
 
     fn value(&mut self) -> Result<Value<'a>, Malformed> {
         let Some(b'"') = self.rest.first() else {
-            // More than a token, for the sake of URLs that should have been quoted.
+            // More characters than in a token, for URLs that should have been quoted.
             let plain = self.take_while(|b| !is_space(b) && !matches!(b, b',' | b'"'));
             return Ok(Value::Plain(plain));
         };
@@ -110,7 +110,7 @@ impl<'a> Parser<'a> {
         Err(Malformed)
     }
 
-    /// Skips a token68 (RFC 9110 §11.2), which is alone in its challenge: `abc=`, but not `abc=x` nor `abc =x`.
+    /// Skips a token68 (RFC 9110 §11.2), which is the only part of its challenge: `abc=`, but not `abc=x` or `abc =x`.
     fn skip_token68(&mut self) {
         let start = self.rest;
         self.take_while(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b));

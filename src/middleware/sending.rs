@@ -47,7 +47,7 @@ impl SendSettings {
             None => BearerChallenge.classify(head),
             Some(classifier) => classifier.classify(head),
         };
-        if !sent.is_accepted && head.proves_token(verdict) {
+        if verdict == Verdict::Accepted && !sent.is_accepted {
             self.cache.accept(sent.generation);
         }
         verdict == Verdict::Rejected

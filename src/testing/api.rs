@@ -1,4 +1,4 @@
-//! [`ProtectedApi`]: the one that takes tokens.
+//! [`ProtectedApi`]: the server that accepts the tokens.
 
 use std::{
     collections::HashMap,
@@ -8,16 +8,17 @@ use std::{
 };
 
 use super::{
-    gate::Gate,
+    pause::Pause,
     recorded::{Log, RecordedRequest},
-    rejection::Rejection,
+    rejection_response::RejectionResponse,
     server::AuthorizationServer,
 };
 
-/// An API in memory that serves whoever brings a live token of its [`AuthorizationServer`], and rejects everybody else.
+/// An API in memory that accepts requests with a valid token of its [`AuthorizationServer`], and rejects all others.
 ///
-/// It answers 200 with the request's own body, content type and trailers, its method in `x-echo-method` and its target
-/// in `x-echo-uri`. Clones are the same API. To have it behind a socket, see [`serve`](super::serve).
+/// It answers an accepted request with 200 and an echo: the body, content type and trailers of the request, its method in
+/// `x-echo-method` and its target in `x-echo-uri`. All clones are the same API. [`serve`](super::serve) puts it behind a
+/// socket.
 ///
 /// # Examples
 ///
@@ -44,7 +45,7 @@ use super::{
 /// server.revoke_access_tokens();
 /// let response = api.clone().oneshot(order).await?;
 /// assert_eq!(response.status(), 401);
-/// assert_eq!((api.accepted(), api.rejected(), api.seen()["order-7"]), (1, 1, 2));
+/// assert_eq!((api.accepted(), api.rejected(), api.attempts()["order-7"]), (1, 1, 2));
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -55,15 +56,15 @@ pub struct ProtectedApi {
 pub(super) struct Shared {
     pub(super) server: AuthorizationServer,
     state: Mutex<State>,
-    pub(super) gate: Gate,
+    pub(super) pause: Pause,
 }
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) rejection: Rejection,
+    pub(super) rejection_response: RejectionResponse,
     pub(super) delay: Duration,
-    /// How much of a body is read before the token is looked at, if not all.
-    pub(super) look_after: Option<usize>,
+    /// How many bytes of a body are read before the token is checked, if not all.
+    pub(super) check_after: Option<usize>,
     pub(super) hook: Option<Hook>,
     pub(super) reject_next: usize,
     pub(super) reject_all: bool,
@@ -71,7 +72,7 @@ pub(super) struct State {
     pub(super) received: usize,
     pub(super) accepted: usize,
     pub(super) rejected: usize,
-    pub(super) seen: HashMap<String, usize>,
+    pub(super) attempts: HashMap<String, usize>,
 }
 
 pub(super) type Hook = Arc<dyn Fn(&RecordedRequest) + Send + Sync>;
@@ -82,7 +83,7 @@ impl ProtectedApi {
             shared: Arc::new(Shared {
                 server,
                 state: Mutex::default(),
-                gate: Gate::default(),
+                pause: Pause::default(),
             }),
         }
     }
@@ -92,52 +93,53 @@ impl ProtectedApi {
         self
     }
 
-    /// How it rejects. Default: [`Rejection::Challenge`].
-    pub fn rejection(self, rejection: Rejection) -> Self {
-        self.set(|it| it.rejection = rejection)
+    /// How requests are rejected. Default: [`RejectionResponse::InvalidToken`].
+    pub fn rejection_response(self, response: RejectionResponse) -> Self {
+        self.set(|it| it.rejection_response = response)
     }
 
-    /// How long it thinks about each request, by Tokio's time, before it looks at the token. Default: not at all.
+    /// How long each request waits before its token is checked, on Tokio's clock. Default: zero.
     pub fn delay(self, delay: Duration) -> Self {
         self.set(|it| it.delay = delay)
     }
 
-    /// Looks at the token once so many bytes of the body are there, and sends a rejection without reading the rest.
+    /// Checks the token when this number of bytes of the body has been read, and rejects without reading the rest.
     /// Default: after the whole body.
     pub fn reject_early(self, bytes: usize) -> Self {
-        self.set(|it| it.look_after = Some(bytes))
+        self.set(|it| it.check_after = Some(bytes))
     }
 
-    /// Calls `hook` with each request, before it looks at the token: what the hook does to the server counts already.
+    /// Calls `hook` with each request before its token is checked. The check sees what the hook does to the server.
     pub fn on_request(self, hook: impl Fn(&RecordedRequest) + Send + Sync + 'static) -> Self {
         self.set(|it| it.hook = Some(Arc::new(hook)))
     }
 
-    /// Rejects the next `n` requests, however good their tokens.
+    /// Rejects the next `n` requests, even with valid tokens.
     pub fn reject_next(&self, n: usize) {
         self.lock().reject_next = n;
     }
 
-    /// Whether to reject every request, however good its token.
+    /// Whether to reject every request, even with a valid token.
     pub fn reject_all(&self, reject: bool) {
         self.lock().reject_all = reject;
     }
 
-    /// From now on parks every request, read but with its token not yet looked at, until [`release`](Self::release).
+    /// Holds every request back from now on until [`release`](Self::release) is called. A held request has been read, and
+    /// its token has not been checked.
     pub fn hold(&self) {
-        self.shared.gate.close();
+        self.shared.pause.start();
     }
 
-    /// Lets the parked requests go on, and later ones pass.
+    /// Lets the held requests go on, and ends the holding of later ones.
     pub fn release(&self) {
-        self.shared.gate.open();
+        self.shared.pause.end();
     }
 
-    /// Waits until at least `n` requests are parked.
+    /// Waits until at least `n` requests are held.
     ///
     /// # Examples
     ///
-    /// A hundred requests are under way when their token is revoked:
+    /// A token is revoked while a hundred requests with it are in progress:
     ///
     /// ```
     /// # use http::Request;
@@ -152,18 +154,18 @@ impl ProtectedApi {
     /// #   let request = Request::get("/").header("authorization", format!("Bearer {token}")).body(String::new())?;
     ///     tokio::spawn(api.clone().oneshot(request));
     /// }
-    /// api.parked(100).await;
+    /// api.wait_for_held(100).await;
     /// server.revoke_access_tokens();
     /// api.release();
     /// # while api.rejected() < 100 { tokio::task::yield_now().await }
     /// # assert_eq!(api.accepted(), 0);
     /// # Ok(()) }
     /// ```
-    pub async fn parked(&self, n: usize) {
-        self.shared.gate.parked(n).await;
+    pub async fn wait_for_held(&self, n: usize) {
+        self.shared.pause.wait_for_held(n).await;
     }
 
-    /// The requests it answered or holds, in the order in which it had read them.
+    /// The recorded requests, in the order in which they had been read. Held requests are included.
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.lock().log.to_vec()
     }
@@ -173,19 +175,19 @@ impl ProtectedApi {
         self.lock().received
     }
 
-    /// How many it served.
+    /// How many requests were accepted.
     pub fn accepted(&self) -> usize {
         self.lock().accepted
     }
 
-    /// How many it rejected.
+    /// How many requests were rejected.
     pub fn rejected(&self) -> usize {
         self.lock().rejected
     }
 
-    /// How often each `x-request-id` arrived: more than twice is more than one replay.
-    pub fn seen(&self) -> HashMap<String, usize> {
-        self.lock().seen.clone()
+    /// How often a request with each `x-request-id` arrived. More than twice means more than one replay.
+    pub fn attempts(&self) -> HashMap<String, usize> {
+        self.lock().attempts.clone()
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -200,7 +202,7 @@ impl fmt::Debug for ProtectedApi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.lock();
         f.debug_struct("ProtectedApi")
-            .field("rejection", &state.rejection)
+            .field("rejection_response", &state.rejection_response)
             .field("received", &state.received)
             .field("accepted", &state.accepted)
             .field("rejected", &state.rejected)

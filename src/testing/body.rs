@@ -1,4 +1,4 @@
-//! [`ReplyBody`] and [`ReplyFuture`]: what the servers answer with.
+//! [`ResponseBody`] and [`ResponseFuture`]: what the servers return.
 
 use std::{
     convert::Infallible,
@@ -19,11 +19,11 @@ use tower::BoxError;
 /// One frame of a huge body.
 static CHUNK: [u8; 16 * 1024] = [b' '; 16 * 1024];
 
-/// The body of an answer: whole, or as long or as slow as a [`Fault`](super::Fault) ordered.
+/// The response body of the servers. A [`Fault`](super::Fault) can make it very long or very slow.
 ///
 /// It never fails.
 #[derive(Debug)]
-pub struct ReplyBody {
+pub struct ResponseBody {
     kind: Kind,
 }
 
@@ -34,7 +34,7 @@ enum Kind {
     Slow(Duration, Pin<Box<Sleep>>),
 }
 
-impl ReplyBody {
+impl ResponseBody {
     pub(super) fn empty() -> Self {
         Self::from(Bytes::new())
     }
@@ -58,13 +58,13 @@ impl ReplyBody {
     }
 }
 
-impl From<Bytes> for ReplyBody {
+impl From<Bytes> for ResponseBody {
     fn from(data: Bytes) -> Self {
         Self::with_trailers(data, None)
     }
 }
 
-impl Body for ReplyBody {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -86,7 +86,7 @@ impl Body for ReplyBody {
             }
             Kind::Slow(every, sleep) => {
                 ready!(sleep.as_mut().poll(cx));
-                // A `Duration::MAX` is as good as never.
+                // `Duration::MAX` overflows the clock, and means never.
                 match Instant::now().checked_add(*every) {
                     Some(next) => sleep.as_mut().reset(next),
                     None => sleep.set(tokio::time::sleep(*every)),
@@ -105,7 +105,7 @@ impl Body for ReplyBody {
         }
     }
 
-    /// Tells nothing of a huge body: whoever reads it must count for themselves.
+    /// The size of a huge body is not announced, so that the client has to limit what it reads.
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Whole(data, _) => SizeHint::with_exact(data.len() as u64),
@@ -114,36 +114,36 @@ impl Body for ReplyBody {
     }
 }
 
-/// An answer on its way; the future of both services.
-pub struct ReplyFuture {
-    inner: Pin<Box<dyn Future<Output = Reply> + Send>>,
+/// The response future of both servers.
+pub struct ResponseFuture {
+    inner: Pin<Box<dyn Future<Output = ResponseResult> + Send>>,
 }
 
-pub(super) type Reply = Result<Response<ReplyBody>, BoxError>;
+pub(super) type ResponseResult = Result<Response<ResponseBody>, BoxError>;
 
-impl ReplyFuture {
-    pub(super) fn new(reply: impl Future<Output = Reply> + Send + 'static) -> Self {
+impl ResponseFuture {
+    pub(super) fn new(response: impl Future<Output = ResponseResult> + Send + 'static) -> Self {
         Self {
-            inner: Box::pin(reply),
+            inner: Box::pin(response),
         }
     }
 }
 
-impl Future for ReplyFuture {
-    type Output = Reply;
+impl Future for ResponseFuture {
+    type Output = ResponseResult;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Reply> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ResponseResult> {
         self.inner.as_mut().poll(cx)
     }
 }
 
-impl fmt::Debug for ReplyFuture {
+impl fmt::Debug for ResponseFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplyFuture").finish_non_exhaustive()
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }
 
-/// A request's body, read as far as asked.
+/// A request body that is read in steps.
 pub(super) struct Upload<B> {
     body: Pin<Box<B>>,
     pub(super) data: Vec<u8>,
@@ -163,7 +163,7 @@ where
         }
     }
 
-    /// Reads on until `enough` bytes are there, or the end is.
+    /// Reads on until `enough` bytes are there, or the body ends.
     pub(super) async fn read(&mut self, enough: usize) -> Result<(), BoxError> {
         while self.data.len() < enough
             && let Some(frame) = self.body.frame().await

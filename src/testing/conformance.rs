@@ -1,4 +1,4 @@
-//! What every store must do, as a suite that any implementation can run against itself.
+//! [`store_conformance`]: the contract of a token store, as a suite of checks for any implementation.
 
 mod clause;
 mod suite;
@@ -6,10 +6,10 @@ mod suite;
 use self::suite::Suite;
 use crate::store::{self, StoredSession, TokenStore};
 
-/// A made-up session of this `version`, counted from 1, to save in tests of a store.
+/// Creates a session to save in tests of a store.
 ///
-/// `label` tells it from others of the same version. It is part of what is stored, may be long, and may hold any
-/// characters.
+/// `version` counts from 1. `label` makes the session differ from others of the same version. It is part of what is
+/// stored, may be long, and may contain any characters.
 ///
 /// # Examples
 ///
@@ -23,21 +23,20 @@ pub fn sample_session(version: u64, label: &str) -> StoredSession {
     store::sample(version.max(1), label)
 }
 
-/// Runs a store against the contract of [`TokenStore`].
+/// Checks a store against the contract of [`TokenStore`].
 ///
-/// `handle` gives another handle to one and the same session, as another part of the program, another process or another
-/// host would get it: a new connection, if the store has one. Nothing may be stored when the suite begins; it leaves a
-/// made-up session behind.
+/// `handle` returns a new handle to the same session, as another process or host would get it: with a connection of its
+/// own, if the store has connections. The store must be empty when the suite begins. A sample session is left behind.
 ///
-/// Give the store a limit for waiting of some seconds, and if its leases end by themselves, let them last longer than
-/// that: then a lease that is left behind shows.
+/// Set the store to wait for a lease for some seconds, and let leases expire later than that. Otherwise a lease that is
+/// not released may go unnoticed.
 ///
-/// The suite knows nothing of processes, crashes and disks. That a save is durable when it returns, and atomic, is for
-/// tests of your own.
+/// The suite does not test processes, crashes and disks. Test on your own that a save is atomic, and durable when it
+/// returns.
 ///
 /// # Panics
 ///
-/// If a clause of the contract is broken; the message names it.
+/// Panics if the store breaks a clause of the contract. The message names the clause.
 ///
 /// # Examples
 ///
@@ -51,7 +50,7 @@ pub fn sample_session(version: u64, label: &str) -> StoredSession {
 /// ```
 pub async fn store_conformance<S: TokenStore>(handle: impl Fn() -> S) {
     let suite = Suite { handle };
-    // The first clauses find an empty store, all others one session or another.
+    // The first two clauses need an empty store. The others work with any session in it.
     suite.nothing_is_none().await;
     suite.nothing_has_version_0().await;
     suite.a_saved_session_is_loaded_by_all().await;
@@ -60,7 +59,7 @@ pub async fn store_conformance<S: TokenStore>(handle: impl Fn() -> S) {
     suite.versions_may_skip().await;
     suite.sessions_come_back_whole().await;
     suite.one_holder_at_a_time().await;
-    suite.who_stops_waiting_holds_nothing().await;
+    suite.a_dropped_wait_holds_no_lease().await;
     suite.a_dropped_save_is_done_or_not().await;
-    suite.turns_lose_nothing().await;
+    suite.concurrent_saves_lose_nothing().await;
 }

@@ -1,116 +1,117 @@
-//! What a test can do to an [`AuthorizationServer`], and ask of it.
+//! Controls of an [`AuthorizationServer`], and its counters.
 
 use super::{
-    api::ProtectedApi, faults::Fault, grants::Grants, recorded::RecordedRequest,
-    server::AuthorizationServer,
+    api::ProtectedApi, faults::Fault, recorded::RecordedRequest, server::AuthorizationServer,
+    sessions::Sessions,
 };
 
-/// Control, and what came of it.
+/// Controls and counters.
 impl AuthorizationServer {
-    /// An API that takes this server's tokens.
+    /// Creates an API that accepts this server's tokens.
     pub fn api(&self) -> ProtectedApi {
         ProtectedApi::new(self.clone())
     }
 
-    /// Somebody logged in: the first refresh token of a new session.
+    /// Begins a session, as a login would, and returns its first refresh token.
     pub fn issue_refresh_token(&self) -> String {
-        self.lock().with_grants(Grants::log_in)
+        self.lock().with_sessions(Sessions::begin_session)
     }
 
-    /// Somebody was given an exchange token; each use of it begins a session.
+    /// Issues an exchange token. Each use of it begins a session.
     pub fn issue_exchange_token(&self) -> String {
-        self.lock().grants.permit_exchange()
+        self.lock().sessions.issue_exchange_token()
     }
 
-    /// An access token, without a way to renew it.
+    /// Begins a session without a refresh token and returns its access token.
     pub fn issue_access_token(&self) -> String {
-        self.lock().with_grants(Grants::let_in)
+        self.lock()
+            .with_sessions(Sessions::begin_session_without_refresh_token)
     }
 
-    /// Revokes every access token; refresh tokens stay good.
+    /// Revokes every access token. Refresh tokens stay valid.
     pub fn revoke_access_tokens(&self) {
-        self.lock().grants.revoke_access();
+        self.lock().sessions.revoke_access();
     }
 
-    /// Ends the life of every access token now; refresh tokens stay good.
+    /// Lets every access token expire now. Refresh tokens stay valid.
     pub fn expire_access_tokens(&self) {
         self.lock()
-            .with_grants(|grants, _, now| grants.expire_access(now));
+            .with_sessions(|sessions, _, now| sessions.expire_access(now));
     }
 
-    /// Ends the session that `token`, a refresh or access token, belongs to; says whether there was one.
+    /// Ends the session of `token`, a refresh or access token. Returns whether there was one.
     pub fn revoke_session(&self, token: &str) -> bool {
-        self.lock().grants.revoke_session_of(token)
+        self.lock().sessions.revoke_session_of(token)
     }
 
-    /// Logs everybody out: all access and refresh tokens are dead. Exchange tokens stay good.
+    /// Ends every session, with its access and refresh tokens. Exchange tokens stay valid.
     pub fn revoke_sessions(&self) {
-        self.lock().grants.revoke_sessions();
+        self.lock().sessions.revoke_sessions();
     }
 
-    /// Forgets every exchange token; sessions that began with one go on.
+    /// Revokes every exchange token. Sessions that began with one go on.
     pub fn revoke_exchange_tokens(&self) {
-        self.lock().grants.revoke_exchange();
+        self.lock().sessions.revoke_exchange();
     }
 
-    /// Orders a fault for one request, after those ordered before.
+    /// Adds a fault for one request, after the faults that were added before.
     pub fn fault(&self, fault: Fault) {
         self.lock().faults.push_back(fault);
     }
 
-    /// Orders the same fault for each of the next `n` requests, after those ordered before.
+    /// Adds the same fault for `n` requests, after the faults that were added before.
     pub fn fault_next(&self, n: usize, fault: &Fault) {
         let faults = std::iter::repeat_n(fault, n).cloned();
         self.lock().faults.extend(faults);
     }
 
-    /// The fault of every request that none was ordered for, or `None` to end it.
+    /// Sets the fault of every request that has none of its own. `None` ends it.
     pub fn fault_always(&self, fault: impl Into<Option<Fault>>) {
         self.lock().always = fault.into();
     }
 
-    /// The requests it got, oldest first; rejected ones and those that met a fault are among them.
+    /// The recorded requests, oldest first. Rejected requests and those with a fault are included.
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.lock().log.to_vec()
     }
 
-    /// How many requests it got, whatever became of them.
+    /// How many requests arrived, with any result.
     pub fn token_requests(&self) -> usize {
         self.lock().counts.token_requests
     }
 
-    /// How many exchange tokens were exchanged, even if the answer was lost.
+    /// How often an exchange token was exchanged, even if the reply was lost.
     pub fn exchanges(&self) -> usize {
         self.lock().counts.exchanges
     }
 
-    /// How many refreshes succeeded, even if the answer was lost.
+    /// How many refreshes succeeded, even if the reply was lost.
     pub fn refreshes(&self) -> usize {
         self.lock().counts.refreshes
     }
 
-    /// How many tokens the client got for itself, even if the answer was lost.
+    /// How many client-credentials requests succeeded, even if the reply was lost.
     pub fn client_credentials(&self) -> usize {
         self.lock().counts.client_credentials
     }
 
-    /// How many requests it rejected; faults are not counted.
+    /// How many requests were rejected. Faults are not counted.
     pub fn rejected(&self) -> usize {
         self.lock().counts.rejected
     }
 
-    /// How often a replaced refresh token came back and ended its session.
+    /// How often a replaced refresh token was used again and ended its session.
     pub fn reuse_detected(&self) -> usize {
         self.lock().counts.reuse_detected
     }
 
-    /// How many sessions still hold a token that is good.
+    /// How many sessions still have a valid token.
     pub fn live_sessions(&self) -> usize {
         self.lock()
-            .with_grants(|grants, rules, now| grants.live(rules, now))
+            .with_sessions(|sessions, rules, now| sessions.live(rules, now))
     }
 
-    /// Whether the API may serve the bearer of `access_token` now.
+    /// Whether `access_token` is valid now.
     pub fn is_live(&self, access_token: &str) -> bool {
         self.check(access_token).is_ok()
     }

@@ -1,4 +1,4 @@
-//! [`Dialect`]: how each server wants to be asked. Strict, so that a client that speaks another dialect fails.
+//! [`Dialect`]: the requests that each server accepts. It is strict, so that a client that uses another dialect fails.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -8,12 +8,12 @@ use url::form_urlencoded;
 
 use super::{
     recorded::{FORM, JSON, RecordedRequest, json_params, media_type},
-    rules::{Dead, Rules},
-    settings::{Printed, Settings},
+    rules::{Invalid, Rules},
+    settings::{NumberFormat, Settings},
 };
 
-/// Which server's token endpoint an [`AuthorizationServer`](super::AuthorizationServer) plays: path, credentials, body
-/// and answers.
+/// The vendor whose token endpoint an [`AuthorizationServer`](super::AuthorizationServer) imitates: its path, client
+/// credentials, body format and responses.
 ///
 /// | | `Rfc6749` | `Winbooks` | `TwoBa` | `Xoxoday` |
 /// |---|---|---|---|---|
@@ -25,9 +25,9 @@ use super::{
 /// | Access token | 900 s | 900 s | 900 s | 15 days; a refresh ends the older ones |
 /// | Refresh token | rotates, reuse ends the session | stays | rotates | rotates, 30 days |
 ///
-/// Every default can be changed on the server. What is asked in another way than this is rejected, also unencoded
-/// or doubled parameters, parameters in the wrong place, and credentials given in two ways; parameters nobody knows are
-/// ignored (RFC 6749 §3.2).
+/// Every default can be changed on the server. Any other request is rejected, also one with unencoded or repeated
+/// parameters, with parameters that belong to another grant, or with client credentials sent in two ways. Unknown
+/// parameters are ignored (RFC 6749 §3.2).
 ///
 /// # Examples
 ///
@@ -40,7 +40,7 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dialect {
-    /// The standard, with the exchange-token grant beside it.
+    /// The standard, and the exchange-token grant.
     Rfc6749,
     /// Winbooks on Web.
     Winbooks,
@@ -50,7 +50,7 @@ pub enum Dialect {
     Xoxoday,
 }
 
-/// What is asked for.
+/// The grant that is requested.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Grant {
     Exchange(String),
@@ -58,7 +58,7 @@ pub(super) enum Grant {
     ClientCredentials,
 }
 
-/// Why there is no token in the answer.
+/// Why a request gets no token.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Rejected {
     NoSuchPath,
@@ -68,11 +68,11 @@ pub(super) enum Rejected {
     Malformed(&'static str),
     UnknownGrant,
     WrongClient,
-    Dead(Dead),
+    Invalid(Invalid),
 }
 
-/// The parameters that have a place; in another one they are rejected.
-const PLACED: [&str; 5] = [
+/// The parameters that are rejected in a request of another grant or dialect.
+const GRANT_PARAMS: [&str; 5] = [
     "code",
     "refresh_token",
     "client_id",
@@ -112,15 +112,15 @@ impl Dialect {
         }
     }
 
-    pub(super) fn expires_in(self) -> Printed {
+    pub(super) fn expires_in_format(self) -> NumberFormat {
         match self {
-            Self::Rfc6749 | Self::TwoBa => Printed::Number,
-            Self::Winbooks | Self::Xoxoday => Printed::Text,
+            Self::Rfc6749 | Self::TwoBa => NumberFormat::Number,
+            Self::Winbooks | Self::Xoxoday => NumberFormat::String,
         }
     }
 }
 
-/// What `request` asks for, if it asks as it should.
+/// Reads the grant from `request`, if the request is one of this dialect.
 pub(super) fn read(settings: &Settings, request: &RecordedRequest) -> Result<Grant, Rejected> {
     let path = request.uri.path().strip_prefix(settings.prefix.as_str());
     if !path.is_some_and(|path| settings.dialect.paths().contains(&path)) {
@@ -146,39 +146,41 @@ pub(super) fn read(settings: &Settings, request: &RecordedRequest) -> Result<Gra
         form_params(&request.body)?
     };
     let params = Params::new(params)?;
-    identify(settings, &request.headers, &params)?;
+    authenticate(settings, &request.headers, &params)?;
     grant(settings.dialect, &params)
 }
 
 fn grant(dialect: Dialect, params: &Params) -> Result<Grant, Rejected> {
     let any = dialect == Dialect::Rfc6749;
     let winbooks = dialect == Dialect::Winbooks;
-    let (place, grant): (_, fn(String) -> Grant) = match params.required("grant_type")? {
+    let (token_param, grant): (_, fn(String) -> Grant) = match params.required("grant_type")? {
         "exchange_token" if any || winbooks => (Some("code"), Grant::Exchange),
         "refresh_token" if winbooks => (Some("code"), Grant::Refresh),
         "refresh_token" => (Some("refresh_token"), Grant::Refresh),
         "client_credentials" if any => (None, |_| Grant::ClientCredentials),
         _ => return Err(Rejected::UnknownGrant),
     };
-    let mut places = Vec::from_iter(place);
+    let mut allowed = Vec::from_iter(token_param);
     if !winbooks {
-        places.extend(["client_id", "client_secret"]);
+        allowed.extend(["client_id", "client_secret"]);
     }
     if any {
-        places.push("scope");
+        allowed.push("scope");
     }
-    if params.any(|name| PLACED.contains(&name) && !places.contains(&name)) {
-        return Err(Rejected::Malformed("a parameter that has no place here"));
+    if params.any(|name| GRANT_PARAMS.contains(&name) && !allowed.contains(&name)) {
+        return Err(Rejected::Malformed(
+            "a parameter that this grant does not have",
+        ));
     }
-    let token = place.map_or(Ok(""), |place| params.required(place))?;
+    let token = token_param.map_or(Ok(""), |token_param| params.required(token_param))?;
     Ok(grant(token.to_owned()))
 }
 
-/// Checks that the client says who it is, in the dialect's way and in that way alone.
-fn identify(settings: &Settings, headers: &HeaderMap, params: &Params) -> Result<(), Rejected> {
+/// Checks the client credentials, which must be sent in the dialect's way and in no other.
+fn authenticate(settings: &Settings, headers: &HeaderMap, params: &Params) -> Result<(), Rejected> {
     let basic = headers.get(header::AUTHORIZATION);
     if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
-        return Err(Rejected::Malformed("more than one Authorization"));
+        return Err(Rejected::Malformed("more than one Authorization header"));
     }
     let basic = basic.map(|value| {
         let (scheme, credentials) = value.to_str().ok()?.split_once(' ')?;
@@ -192,11 +194,17 @@ fn identify(settings: &Settings, headers: &HeaderMap, params: &Params) -> Result
         (Dialect::Rfc6749, Some(basic)) => {
             if body != (None, None) {
                 // RFC 6749 §2.3: not more than one method in a request.
-                return Err(Rejected::Malformed("credentials given in two ways"));
+                return Err(Rejected::Malformed(
+                    "client credentials are sent in two ways",
+                ));
             }
             basic.is_some_and(|basic| settings.knows_basic(&basic))
         }
-        (_, Some(_)) => return Err(Rejected::Malformed("credentials belong in the body")),
+        (_, Some(_)) => {
+            return Err(Rejected::Malformed(
+                "client credentials must be in the body",
+            ));
+        }
         (_, None) => body == (Some(&settings.client_id), settings.client_secret.as_deref()),
     };
     if known {
@@ -213,7 +221,7 @@ impl Settings {
             return credentials == format!("{}:{secret}", self.client_id);
         }
         // RFC 6749 §2.3.1: each half is form-encoded first.
-        let decode = |text: &str| encoded(text.as_bytes()).then(|| decode(text));
+        let decode = |text: &str| is_encoded(text.as_bytes()).then(|| decode(text));
         credentials.split_once(':').is_some_and(|(id, password)| {
             decode(id).as_deref() == Some(&*self.client_id)
                 && decode(password).as_deref() == Some(secret)
@@ -226,21 +234,21 @@ fn accepts_json(headers: &HeaderMap) -> bool {
     accept.is_some_and(|accept| accept.to_ascii_lowercase().contains(JSON))
 }
 
-/// A form whose names and values are percent-encoded as they should be, not merely readable.
+/// The parameters of a form, whose names and values must be percent-encoded strictly.
 fn form_params(body: &[u8]) -> Result<Vec<(String, String)>, Rejected> {
     let text = std::str::from_utf8(body).map_err(|_| Rejected::Malformed("not a form"))?;
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
     let pair = |pair: &str| {
         let (name, value) = pair.split_once('=')?;
-        (encoded(name.as_bytes()) && encoded(value.as_bytes()))
+        (is_encoded(name.as_bytes()) && is_encoded(value.as_bytes()))
             .then(|| (decode(name), decode(value)))
     };
     let pairs: Option<_> = pairs.map(pair).collect();
     pairs.ok_or(Rejected::Malformed("unencoded characters in the form"))
 }
 
-/// Whether only unreserved characters, `+` for the space, and whole escapes are in `text`.
-fn encoded(mut text: &[u8]) -> bool {
+/// Whether `text` contains only unreserved characters, `+` for a space, and complete percent escapes.
+fn is_encoded(mut text: &[u8]) -> bool {
     loop {
         text = match text {
             [] => return true,
@@ -258,7 +266,7 @@ fn decode(text: &str) -> String {
     pair.map(|(name, _)| name.into_owned()).unwrap_or_default()
 }
 
-/// Parameters, none of them twice.
+/// The parameters of a request, without repetitions.
 struct Params(Vec<(String, String)>);
 
 impl Params {
@@ -266,12 +274,12 @@ impl Params {
         let names: HashSet<_> = params.iter().map(|(name, _)| name).collect();
         if names.len() < params.len() {
             // RFC 6749 §3.2
-            return Err(Rejected::Malformed("a parameter comes twice"));
+            return Err(Rejected::Malformed("a repeated parameter"));
         }
         Ok(Self(params))
     }
 
-    /// A parameter without a value is none (RFC 6749 §3.2).
+    /// A parameter without a value counts as missing (RFC 6749 §3.2).
     fn get(&self, name: &str) -> Option<&str> {
         let mut found = self.0.iter().filter(|(key, _)| key == name);
         found

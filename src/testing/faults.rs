@@ -1,4 +1,4 @@
-//! [`Fault`]: what can go wrong with a token request, to order.
+//! [`Fault`]: what can go wrong with a token request.
 
 use std::{io, time::Duration};
 
@@ -7,16 +7,16 @@ use http::{HeaderValue, Response, StatusCode, Uri, header};
 use tower::BoxError;
 
 use super::{
-    body::{Reply, ReplyBody},
+    body::{ResponseBody, ResponseResult},
     rules::{Issued, Rules},
 };
 
-/// What goes wrong with one request to an [`AuthorizationServer`](super::AuthorizationServer).
+/// A failure of one request to an [`AuthorizationServer`](super::AuthorizationServer).
 ///
-/// Most come in the server's place: it never sees the request, and no token changes. With
+/// Most faults replace the response of the server: it never sees the request, and no token changes. With
 /// [`Delay`](Fault::Delay), [`DropReplyAfterCommit`](Fault::DropReplyAfterCommit),
 /// [`AlreadyExpired`](Fault::AlreadyExpired), [`SameToken`](Fault::SameToken) and
-/// [`NoAccessToken`](Fault::NoAccessToken) the server has done its work, and a refresh token may be spent.
+/// [`NoAccessToken`](Fault::NoAccessToken) the server does process the request, and a refresh token may be used up.
 ///
 /// # Examples
 ///
@@ -30,65 +30,65 @@ use super::{
 /// server.fault(Fault::Html(StatusCode::BAD_GATEWAY));
 /// server.fault(Fault::DropBeforeCommit);
 ///
-/// let ask = || Request::post("/OAuth/Token").body(String::new()).unwrap();
-/// assert_eq!(server.clone().oneshot(ask()).await?.status(), 502);
-/// assert!(server.clone().oneshot(ask()).await.is_err());
+/// let request = || Request::post("/OAuth/Token").body(String::new()).unwrap();
+/// assert_eq!(server.clone().oneshot(request()).await?.status(), 502);
+/// assert!(server.clone().oneshot(request()).await.is_err());
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The server does its work, and holds its answer back for so long, by Tokio's time. A client that leaves in the
-    /// meantime loses the answer.
+    /// The server processes the request, and sends the response after this time on Tokio's clock. A client that gives up
+    /// in the meantime loses the response.
     Delay(Duration),
     /// The connection breaks before the server sees the request.
     DropBeforeCommit,
-    /// The server does its work, and the connection breaks before it can say so.
+    /// The server processes the request, and the connection breaks before the response is sent.
     DropReplyAfterCommit,
-    /// The request never reaches the server, and nothing ever comes back.
+    /// The request never reaches the server, and no response ever arrives.
     NeverAnswers,
-    /// This status without a body. 200 is the gateway that answers nothing at all.
+    /// This status without a body. With 200, it is a gateway that answers nothing at all.
     Status(StatusCode),
     /// 429 with `Retry-After` in whole seconds, rounded up.
     TooManyRequests {
-        /// How long to wait.
+        /// The time to wait.
         retry_after: Duration,
     },
-    /// A gateway's page in HTML, with this status.
+    /// An HTML page of a gateway, with this status.
     Html(StatusCode),
-    /// 200, JSON by its content type, and so many bytes of white space, made as they are read; their number isn't
-    /// announced.
+    /// 200 with the content type of JSON, and this number of bytes of white space, which are generated as they are read.
+    /// The length is not announced.
     HugeBody(u64),
-    /// 200 and JSON by its content type at once, then one byte of white space each time so much of Tokio's time has
-    /// passed, for ever.
+    /// 200 with the content type of JSON at once, and then an endless body: one byte of white space each time this
+    /// duration has passed on Tokio's clock.
     SlowBody(Duration),
-    /// This status, 307 say, and a `Location`.
+    /// This status, for example 307, and a `Location` header.
     Redirect {
         /// The status.
         status: StatusCode,
-        /// Where the client is sent.
+        /// The target of the redirect.
         location: Uri,
     },
-    /// The access token is as old as it may get when it is issued: `expires_in` is 0.
+    /// The access token has already expired when it is issued: `expires_in` is 0.
     AlreadyExpired,
-    /// The access token that was issued last comes again, with what is left of its life.
+    /// The last access token is issued again, with the rest of its lifetime.
     SameToken,
-    /// An answer without `access_token`, as good as it is otherwise.
+    /// The usual response, but without `access_token`.
     NoAccessToken,
-    /// This very answer. See [`Fault::raw`] for the common case.
+    /// Exactly this response. [`Fault::raw`] creates the common case.
     Raw(Response<Bytes>),
 }
 
 impl Fault {
-    /// This status, content type and body, in the server's place.
+    /// Creates a fault that responds with this status, content type and body.
     ///
-    /// A content type that no header can carry is left out.
+    /// A content type that is no valid header value is left out.
     pub fn raw(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Self {
         Self::Raw(typed(status, content_type, body.into()))
     }
 
-    /// What comes in the server's place, if it never sees the request.
-    pub(super) async fn instead(&self) -> Option<Reply> {
+    /// The response that replaces that of the server, if the server never sees the request.
+    pub(super) async fn replacement(&self) -> Option<ResponseResult> {
         let response = match self {
             Self::Delay(_)
             | Self::DropReplyAfterCommit
@@ -97,10 +97,10 @@ impl Fault {
             | Self::NoAccessToken => return None,
             Self::DropBeforeCommit => return Some(Err(broken())),
             Self::NeverAnswers => std::future::pending().await,
-            Self::Status(status) => with_status(*status, ReplyBody::empty()),
+            Self::Status(status) => with_status(*status, ResponseBody::empty()),
             Self::TooManyRequests { retry_after } => too_many(
                 *retry_after,
-                with_status(StatusCode::OK, ReplyBody::empty()),
+                with_status(StatusCode::OK, ResponseBody::empty()),
             ),
             Self::Html(status) => {
                 let page: &[u8] =
@@ -111,22 +111,22 @@ impl Fault {
                     Bytes::from_static(page).into(),
                 )
             }
-            Self::HugeBody(bytes) => json(StatusCode::OK, ReplyBody::huge(*bytes)),
-            Self::SlowBody(every) => json(StatusCode::OK, ReplyBody::slow(*every)),
+            Self::HugeBody(bytes) => json(StatusCode::OK, ResponseBody::huge(*bytes)),
+            Self::SlowBody(every) => json(StatusCode::OK, ResponseBody::slow(*every)),
             Self::Redirect { status, location } => {
-                let mut response = with_status(*status, ReplyBody::empty());
+                let mut response = with_status(*status, ResponseBody::empty());
                 if let Ok(location) = HeaderValue::try_from(location.to_string()) {
                     response.headers_mut().insert(header::LOCATION, location);
                 }
                 response
             }
-            Self::Raw(response) => response.clone().map(ReplyBody::from),
+            Self::Raw(response) => response.clone().map(ResponseBody::from),
         };
         Some(Ok(response))
     }
 
-    /// The rules under which the server works, changed for this once.
-    pub(super) fn bend(&self, rules: &mut Rules) {
+    /// Changes the rules for this one request.
+    pub(super) fn adjust_rules(&self, rules: &mut Rules) {
         match self {
             Self::AlreadyExpired => rules.access_lifetime = Duration::ZERO,
             Self::SameToken => rules.repeat_access = true,
@@ -134,15 +134,15 @@ impl Fault {
         }
     }
 
-    /// What is left of what was issued.
-    pub(super) fn rob(&self, issued: &mut Issued) {
+    /// Changes the issued tokens.
+    pub(super) fn adjust_tokens(&self, issued: &mut Issued) {
         if let Self::NoAccessToken = self {
             issued.access = None;
         }
     }
 
-    /// What becomes of the server's answer on its way.
-    pub(super) async fn after(&self, response: Response<ReplyBody>) -> Reply {
+    /// Delivers the response of the server, or loses it.
+    pub(super) async fn deliver(&self, response: Response<ResponseBody>) -> ResponseResult {
         match self {
             Self::Delay(time) => tokio::time::sleep(*time).await,
             Self::DropReplyAfterCommit => return Err(broken()),
@@ -155,7 +155,7 @@ impl Fault {
 fn broken() -> BoxError {
     let error = io::Error::new(
         io::ErrorKind::ConnectionReset,
-        "the connection broke, as ordered",
+        "the connection was broken by a `Fault`",
     );
     error.into()
 }
@@ -166,12 +166,15 @@ pub(super) fn with_status<B>(status: StatusCode, body: B) -> Response<B> {
     response
 }
 
-pub(super) fn json(status: StatusCode, body: ReplyBody) -> Response<ReplyBody> {
+pub(super) fn json(status: StatusCode, body: ResponseBody) -> Response<ResponseBody> {
     typed(status, super::recorded::JSON, body)
 }
 
-/// 429, and when to come back.
-pub(super) fn too_many(wait: Duration, mut response: Response<ReplyBody>) -> Response<ReplyBody> {
+/// 429 with `Retry-After`.
+pub(super) fn too_many(
+    wait: Duration,
+    mut response: Response<ResponseBody>,
+) -> Response<ResponseBody> {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
     response

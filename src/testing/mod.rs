@@ -1,23 +1,23 @@
-//! An authorization server and a protected API to test against, in memory or on a loopback port, with faults to order.
+//! An authorization server and a protected API to test against, in memory or on a loopback port, with faults on demand.
 //!
-//! A client of a real server meets its worst days only in production: the reply that is lost after the refresh token was
-//! spent, the second process that used it first, the gateway that answers in HTML. Here a test orders them:
+//! Some failures happen to a client in production only: a reply is lost after the refresh token was used up, a second
+//! process used the token first, a gateway answers in HTML. Here a test can cause each of them:
 //!
-//! - [`AuthorizationServer`] issues tokens in the [`Dialect`] of a vendor, and is as strict about it as the vendor. It
-//!   rotates refresh tokens, detects their reuse, and meets a [`Fault`] when told to.
-//! - [`ProtectedApi`] takes its tokens, and rejects in the way of a chosen [`Rejection`]. It can hold requests back until
-//!   something has happened meanwhile.
-//! - [`store_conformance`] runs a [`TokenStore`](crate::TokenStore) against its contract.
-//! - [`serve`] puts either, or any other service, behind a real socket.
+//! - [`AuthorizationServer`] issues tokens in the [`Dialect`] of a vendor, and is as strict as that vendor. It rotates
+//!   refresh tokens, detects their reuse, and causes a [`Fault`] on demand.
+//! - [`ProtectedApi`] accepts its tokens, and rejects others with a [`RejectionResponse`]. It can hold requests back until
+//!   the test has done something else.
+//! - [`store_conformance`] checks a [`TokenStore`](crate::TokenStore) against its contract.
+//! - [`serve`] puts any of these services, or another one, behind a real socket.
 //!
-//! Both are `tower::Service`s over any body, always ready, and cheap to clone; all clones are the same server. They count
-//! what happens and keep each [`RecordedRequest`]. Time is Tokio's, so a test that pauses it sees tokens expire without
-//! waiting. Token values are made up, the same in every run, and hold characters that want encoding where they travel in
-//! bodies.
+//! Both servers are `tower::Service`s over any body. They are always ready and cheap to clone, and all clones are the same
+//! server. They count what happens and keep each request as a [`RecordedRequest`]. They use Tokio's time, so tokens expire
+//! without waiting in a test that pauses it. Token values are the same in every run, and contain characters that must be
+//! encoded in request bodies.
 //!
 //! # Examples
 //!
-//! A reply is lost after the refresh token was spent, and the server takes the second try for a theft:
+//! A reply is lost after the refresh token was used up, and the server takes the second attempt for a theft:
 //!
 //! ```
 //! use http::Request;
@@ -45,33 +45,33 @@
 //! # Ok(()) }
 //! ```
 
-mod answers;
 mod api;
+mod api_service;
 mod body;
-mod calls;
 mod conformance;
 mod control;
 mod dialect;
 mod faults;
-mod gate;
-mod grants;
+mod pause;
 mod recorded;
-mod rejection;
+mod rejection_response;
+mod responses;
 mod rules;
 mod serve;
 mod server;
+mod sessions;
 mod settings;
 
 pub use api::ProtectedApi;
-pub use body::{ReplyBody, ReplyFuture};
+pub use body::{ResponseBody, ResponseFuture};
 pub use conformance::{sample_session, store_conformance};
 pub use dialect::Dialect;
 pub use faults::Fault;
 pub use recorded::RecordedRequest;
-pub use rejection::Rejection;
+pub use rejection_response::RejectionResponse;
 pub use serve::{Served, serve};
 pub use server::AuthorizationServer;
-pub use settings::Printed;
+pub use settings::NumberFormat;
 
 #[cfg(test)]
 mod tests;

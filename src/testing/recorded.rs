@@ -1,4 +1,4 @@
-//! [`RecordedRequest`]: what a server was asked, for tests to look at.
+//! [`RecordedRequest`]: a request that a server has received, for tests to inspect.
 
 use std::{collections::VecDeque, fmt};
 
@@ -6,17 +6,17 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, header, request};
 use url::form_urlencoded;
 
-/// How many requests a server remembers.
-const KEPT: usize = 10_000;
+/// How many requests a server keeps.
+const MAX_REQUESTS: usize = 10_000;
 
-/// How much of a body it remembers.
-const KEPT_BODY: usize = 64 * 1024;
+/// How many bytes of each body it keeps.
+const MAX_BODY: usize = 64 * 1024;
 
-/// A request as a server of this module got it.
+/// A request as a server of this module has received it.
 ///
-/// A server remembers the last 10,000, and of each body the first 64 KiB.
+/// A server keeps the last 10,000 requests, and the first 64 KiB of each body.
 ///
-/// `Debug` shows neither the values of headers nor the body: made-up secrets or not, failing tests end up in logs.
+/// `Debug` shows neither header values nor the body, so that no secret gets into the logs of failing tests.
 ///
 /// # Examples
 ///
@@ -42,15 +42,15 @@ const KEPT_BODY: usize = 64 * 1024;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RecordedRequest {
-    /// Its method.
+    /// The method.
     pub method: Method,
-    /// Its target, as it came: over a connection usually no more than path and query.
+    /// The request target. Over a real connection it usually has no more than path and query.
     pub uri: Uri,
-    /// Its headers.
+    /// The headers.
     pub headers: HeaderMap,
-    /// What was read of its body.
+    /// The part of the body that was read.
     pub body: Bytes,
-    /// The parameters in its body, form or JSON by its content type, decoded and in their order.
+    /// The decoded parameters of the body in their order, from a form or JSON according to the content type.
     pub params: Vec<(String, String)>,
 }
 
@@ -65,12 +65,12 @@ impl RecordedRequest {
             method: head.method,
             uri: head.uri,
             headers: head.headers,
-            body: Bytes::copy_from_slice(&body[..body.len().min(KEPT_BODY)]),
+            body: Bytes::copy_from_slice(&body[..body.len().min(MAX_BODY)]),
             params,
         }
     }
 
-    /// The first parameter of this name in the body.
+    /// The value of the first parameter with this name in the body.
     pub fn param(&self, name: &str) -> Option<&str> {
         let mut found = self.params.iter().filter(|(key, _)| key == name);
         found.next().map(|(_, value)| value.as_str())
@@ -93,7 +93,7 @@ impl fmt::Debug for RecordedRequest {
 pub(super) const FORM: &str = "application/x-www-form-urlencoded";
 pub(super) const JSON: &str = "application/json";
 
-/// One of the two content types a token request can have.
+/// The content type, if it is one of the two that a token request can have.
 pub(super) fn media_type(headers: &HeaderMap) -> Option<&'static str> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let essence = value.split(';').next()?.trim();
@@ -102,7 +102,7 @@ pub(super) fn media_type(headers: &HeaderMap) -> Option<&'static str> {
         .find(|known| essence.eq_ignore_ascii_case(known))
 }
 
-/// The members of a JSON object, all of which must be strings.
+/// The members of a JSON object, all of whose values must be strings.
 pub(super) fn json_params(body: &[u8]) -> Option<Vec<(String, String)>> {
     let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).ok()?;
     let text = |(name, value): (String, serde_json::Value)| match value {
@@ -112,13 +112,13 @@ pub(super) fn json_params(body: &[u8]) -> Option<Vec<(String, String)>> {
     object.into_iter().map(text).collect()
 }
 
-/// The last requests.
+/// The last requests, at most [`MAX_REQUESTS`].
 #[derive(Debug, Default)]
 pub(super) struct Log(VecDeque<RecordedRequest>);
 
 impl Log {
     pub(super) fn push(&mut self, request: RecordedRequest) {
-        if self.0.len() == KEPT {
+        if self.0.len() == MAX_REQUESTS {
             self.0.pop_front();
         }
         self.0.push_back(request);

@@ -1,8 +1,8 @@
-//! How tokens live and die, and what comes of asking for one.
+//! [`Rules`]: the lifetimes, rotation and limits of tokens, and the results of a token request.
 
 use std::time::{Duration, SystemTime};
 
-/// How tokens live and die.
+/// The lifetimes, rotation and limits of tokens.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a rule of its own, and servers combine them freely"
@@ -17,12 +17,12 @@ pub(super) struct Rules {
     pub(super) detect_reuse: bool,
     pub(super) exchange_once: bool,
     pub(super) one_access_token: bool,
-    /// The access token that was issued last is given again: a fault, not a setting.
+    /// Issues the last access token again. This is a fault, not a setting.
     pub(super) repeat_access: bool,
     pub(super) limit: Option<Limit>,
 }
 
-/// So many refreshes of one session in so long a time.
+/// The number of refreshes that one session may do within `per`.
 #[derive(Clone, Debug)]
 pub(super) struct Limit {
     pub(super) refreshes: usize,
@@ -30,21 +30,21 @@ pub(super) struct Limit {
     pub(super) penalty: Option<Duration>,
 }
 
-/// Why a token isn't good.
+/// Why a token is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dead {
+pub(super) enum Invalid {
     Unknown,
     Expired,
-    /// Used up or replaced, and nothing else is lost.
+    /// Used up or replaced. The session goes on.
     Spent,
-    /// Used after it was replaced: the whole session ended.
+    /// Used after it was replaced. The whole session has ended.
     Reused,
     Revoked,
-    /// Nothing wrong with it, but it came too often.
+    /// Valid, but used too often.
     Limited,
 }
 
-/// What a grant gave.
+/// The tokens that were issued.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Issued {
     pub(super) access: Option<String>,

@@ -1,4 +1,4 @@
-//! [`serve`]: any service behind a real socket.
+//! [`serve`]: puts any service behind a real socket.
 
 use std::{
     io,
@@ -23,15 +23,16 @@ use tokio::{
 };
 use tower::{BoxError, Service, ServiceExt};
 
-/// Serves `service` on a free port of 127.0.0.1, by HTTP/1.1 or by HTTP/2 without TLS as the client begins, until the
-/// [`Served`] is dropped.
+/// Serves `service` on a free port of 127.0.0.1 until the returned [`Served`] is dropped.
 ///
-/// An error of the service breaks the connection without an answer (HTTP/2: resets the stream). Sockets and Tokio's
-/// paused time don't go together: the clock jumps while bytes are on their way.
+/// The client chooses between HTTP/1.1 and HTTP/2, both without TLS.
+///
+/// An error of the service closes the connection without a response (HTTP/2: resets the stream). Do not pause Tokio's
+/// time in tests that use sockets: the clock would jump while bytes are in transit.
 ///
 /// # Errors
 ///
-/// The operating system's, if it gives no port.
+/// Returns the error of the operating system if no port is available.
 ///
 /// # Examples
 ///
@@ -74,11 +75,11 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    // Owned by this task, so that aborting it ends every connection too.
+    // Owned by this task, so that aborting the task closes every connection too.
     let mut open = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, say; some will be free in a moment.
+            // For example, there are no file descriptors left. Try again a moment later.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
@@ -87,11 +88,11 @@ where
         open.spawn(async move {
             stream.set_nodelay(true).ok();
             let mut server = auto::Builder::new(TokioExecutor::new());
-            // Whether there is a `Date`, and which, is for the service to say.
+            // The service decides about the `Date` header.
             server.http1().auto_date_header(false);
             server.http2().auto_date_header(false);
             let answer = service_fn(move |request| service.clone().oneshot(request));
-            // A broken connection is the client's to notice.
+            // The client notices a broken connection.
             server
                 .serve_connection(TokioIo::new(stream), answer)
                 .await
@@ -101,9 +102,9 @@ where
     }
 }
 
-/// A service being [served](serve); dropping it closes the port and every connection.
+/// A running server of [`serve`]. Dropping it closes the port and every connection.
 #[derive(Debug)]
-#[must_use = "dropping it ends the server"]
+#[must_use = "dropping it stops the server"]
 pub struct Served {
     addr: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -111,17 +112,17 @@ pub struct Served {
 }
 
 impl Served {
-    /// Its origin, such as `http://127.0.0.1:49152`; a path can be appended.
+    /// The origin of the server, such as `http://127.0.0.1:49152`, without a slash at the end.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// Its address and port.
+    /// The address and port of the server.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// How many connections it has accepted so far.
+    /// How many connections were accepted so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }

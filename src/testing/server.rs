@@ -1,4 +1,4 @@
-//! [`AuthorizationServer`]: the one that issues tokens.
+//! [`AuthorizationServer`]: the server that issues tokens.
 
 use std::{
     collections::VecDeque,
@@ -13,28 +13,28 @@ use http_body::Body;
 use tower::{BoxError, Service};
 
 use super::{
-    answers,
-    body::{Reply, ReplyBody, ReplyFuture, Upload},
+    body::{ResponseBody, ResponseFuture, ResponseResult, Upload},
     dialect::{self, Dialect, Grant, Rejected},
     faults::Fault,
-    grants::Grants,
     recorded::{Log, RecordedRequest},
-    rules::{Dead, Issued, Rules},
+    responses,
+    rules::{Invalid, Issued, Rules},
+    sessions::Sessions,
     settings::Settings,
 };
 
-/// Token requests are small; what is longer than this is cut, and rejected for it.
+/// Longer request bodies are cut off and then rejected. Token requests are small.
 const LONGEST_BODY: usize = 1024 * 1024;
 
-/// An authorization server in memory: a `tower::Service` that issues tokens as its [`Dialect`] does, remembers what it
-/// was asked, and fails in the ways it is [told to](AuthorizationServer::fault).
+/// An authorization server in memory: a `tower::Service` that issues tokens in the style of its [`Dialect`], records the
+/// requests, and fails [on demand](AuthorizationServer::fault).
 ///
-/// Clones are the same server. Every setting has a default that fits the dialect. To have it behind a socket, see
-/// [`serve`](super::serve).
+/// All clones are the same server. Every setting has a default that fits the dialect. [`serve`](super::serve) puts it
+/// behind a socket.
 ///
 /// # Examples
 ///
-/// A session begins, and the refresh token rotates:
+/// A refresh token rotates, and the old one is rejected:
 ///
 /// ```
 /// use http::Request;
@@ -55,7 +55,7 @@ const LONGEST_BODY: usize = 1024 * 1024;
 /// assert_eq!(response.status(), 200);
 /// assert_eq!(server.refreshes(), 1);
 ///
-/// // the token is spent
+/// // The refresh token has been used up.
 /// assert_eq!(server.clone().oneshot(request).await?.status(), 400);
 /// assert_eq!(server.rejected(), 1);
 /// # Ok(()) }
@@ -67,7 +67,7 @@ pub struct AuthorizationServer {
 
 pub(super) struct State {
     settings: Settings,
-    pub(super) grants: Grants,
+    pub(super) sessions: Sessions,
     pub(super) faults: VecDeque<Fault>,
     pub(super) always: Option<Fault>,
     pub(super) log: Log,
@@ -85,19 +85,19 @@ pub(super) struct Counts {
 }
 
 impl AuthorizationServer {
-    /// The client id it knows unless told another; its colon wants encoding in Basic credentials.
+    /// The default client id. Its colon must be encoded in Basic credentials.
     pub const CLIENT_ID: &str = "client:1";
-    /// The client secret it knows unless told another; much of it wants encoding.
+    /// The default client secret. Most of its special characters must be encoded.
     pub const CLIENT_SECRET: &str = "s3cr+t/=&% ü";
-    /// The e-mail address it knows unless told another.
+    /// The default e-mail address.
     pub const EMAIL: &str = "somebody@example.com";
 
-    /// A server that speaks `dialect`, and knows no session yet.
+    /// Creates a server for `dialect`, without sessions.
     pub fn new(dialect: Dialect) -> Self {
         Self {
             state: Arc::new(Mutex::new(State {
                 settings: Settings::new(dialect),
-                grants: Grants::default(),
+                sessions: Sessions::default(),
                 faults: VecDeque::new(),
                 always: None,
                 log: Log::default(),
@@ -111,23 +111,23 @@ impl AuthorizationServer {
         self
     }
 
-    /// The path of its token endpoint.
+    /// The path of the token endpoint, with the prefix.
     pub fn token_path(&self) -> String {
         let state = self.lock();
         let path = state.settings.dialect.paths()[0];
         format!("{}{path}", state.settings.prefix)
     }
 
-    pub(super) fn check(&self, access_token: &str) -> Result<(), Dead> {
+    pub(super) fn check(&self, access_token: &str) -> Result<(), Invalid> {
         self.lock()
-            .with_grants(|grants, _, now| grants.check(access_token, now))
+            .with_sessions(|sessions, _, now| sessions.check(access_token, now))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn answer<B>(self, request: Request<B>) -> Reply
+    async fn handle<B>(self, request: Request<B>) -> ResponseResult
     where
         B: Body,
         B::Error: Into<BoxError>,
@@ -136,22 +136,22 @@ impl AuthorizationServer {
         let mut upload = Upload::new(body);
         upload.read(LONGEST_BODY).await?;
         let request = RecordedRequest::new(head, &upload.data);
-        // The lock is never held over an await: it is taken to note the request, and again to do the work.
-        let fault = self.lock().arrive(request.clone());
-        let instead = match &fault {
-            Some(fault) => fault.instead().await,
+        // The lock is never held across an await: it is taken to record the request, and again to process it.
+        let fault = self.lock().record(request.clone());
+        let replacement = match &fault {
+            Some(fault) => fault.replacement().await,
             None => None,
         };
-        let reply = if let Some(reply) = instead {
-            reply
+        let response = if let Some(response) = replacement {
+            response
         } else {
-            let response = self.lock().work(&request, fault.as_ref());
+            let response = self.lock().respond(&request, fault.as_ref());
             match &fault {
-                Some(fault) => fault.after(response).await,
+                Some(fault) => fault.deliver(response).await,
                 None => Ok(response),
             }
         };
-        reply.map(|response| self.lock().dated(response))
+        response.map(|response| self.lock().add_date(response))
     }
 }
 
@@ -167,29 +167,33 @@ impl State {
         skewed.unwrap_or(wall)
     }
 
-    pub(super) fn with_grants<T>(
+    pub(super) fn with_sessions<T>(
         &mut self,
-        work: impl FnOnce(&mut Grants, &Rules, SystemTime) -> T,
+        work: impl FnOnce(&mut Sessions, &Rules, SystemTime) -> T,
     ) -> T {
         let now = self.now();
-        work(&mut self.grants, &self.settings.rules, now)
+        work(&mut self.sessions, &self.settings.rules, now)
     }
 
-    fn arrive(&mut self, request: RecordedRequest) -> Option<Fault> {
+    fn record(&mut self, request: RecordedRequest) -> Option<Fault> {
         self.counts.token_requests += 1;
         self.log.push(request);
         self.faults.pop_front().or_else(|| self.always.clone())
     }
 
-    fn work(&mut self, request: &RecordedRequest, fault: Option<&Fault>) -> Response<ReplyBody> {
+    fn respond(
+        &mut self,
+        request: &RecordedRequest,
+        fault: Option<&Fault>,
+    ) -> Response<ResponseBody> {
         match self.grant(request, fault) {
-            Ok(issued) => answers::issued(&self.settings, &issued),
+            Ok(issued) => responses::issued(&self.settings, &issued),
             Err(rejected) => {
                 self.counts.rejected += 1;
-                if rejected == Rejected::Dead(Dead::Reused) {
+                if rejected == Rejected::Invalid(Invalid::Reused) {
                     self.counts.reuse_detected += 1;
                 }
-                answers::rejected(&self.settings, &rejected)
+                responses::rejected(&self.settings, &rejected)
             }
         }
     }
@@ -203,38 +207,38 @@ impl State {
         let now = self.now();
         let mut rules = self.settings.rules.clone();
         if let Some(fault) = fault {
-            fault.bend(&mut rules);
+            fault.adjust_rules(&mut rules);
         }
         let (issued, count) = match grant {
             Grant::Exchange(code) => (
-                self.grants.exchange(&code, &rules, now),
+                self.sessions.exchange(&code, &rules, now),
                 &mut self.counts.exchanges,
             ),
             Grant::Refresh(token) => (
-                self.grants.refresh(&token, &rules, now),
+                self.sessions.refresh(&token, &rules, now),
                 &mut self.counts.refreshes,
             ),
             Grant::ClientCredentials => (
-                Ok(self.grants.client_credentials(&rules, now)),
+                Ok(self.sessions.client_credentials(&rules, now)),
                 &mut self.counts.client_credentials,
             ),
         };
-        let mut issued = issued.map_err(Rejected::Dead)?;
+        let mut issued = issued.map_err(Rejected::Invalid)?;
         *count += 1;
         if let Some(fault) = fault {
-            fault.rob(&mut issued);
+            fault.adjust_tokens(&mut issued);
         }
         Ok(issued)
     }
 
-    fn dated(&self, mut response: Response<ReplyBody>) -> Response<ReplyBody> {
-        // What `Date` can tell: from 1970 up to the year 9999.
+    fn add_date(&self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+        // A `Date` header can only represent the years from 1970 to 9999.
         let year_10000 = Duration::from_secs(253_402_300_800);
         let now = self.now();
-        let told = now.duration_since(SystemTime::UNIX_EPOCH);
+        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH);
         if self.settings.date
             && !response.headers().contains_key(header::DATE)
-            && told.is_ok_and(|since| since < year_10000)
+            && since_1970.is_ok_and(|since| since < year_10000)
             && let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(now))
         {
             response.headers_mut().insert(header::DATE, date);
@@ -249,16 +253,16 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<ReplyBody>;
+    type Response = Response<ResponseBody>;
     type Error = BoxError;
-    type Future = ReplyFuture;
+    type Future = ResponseFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> ReplyFuture {
-        ReplyFuture::new(self.clone().answer(request))
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        ResponseFuture::new(self.clone().handle(request))
     }
 }
 

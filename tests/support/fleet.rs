@@ -1,12 +1,12 @@
-//! Processes that share a session: this very test binary, started again as a client.
+//! Processes that share a session. Each is this test binary, started again as a worker.
 //!
-//! A process obeys its standard input: `stop` ends it in order, and the end of the input, which comes when the test that
-//! started it is gone, ends it at once. What it has to tell it prints as JSON, one thing a line.
+//! A worker stops in order when it reads `stop` from its standard input. It ends at once when the input ends, which
+//! happens when the test that started it has gone. It reports results as JSON on its standard output, one in each line.
 
 #![allow(
     dead_code,
     unreachable_pub,
-    reason = "each test file uses some of it, and none of it is anybody else's"
+    reason = "each test file uses a part of these helpers"
 )]
 
 use std::{
@@ -40,20 +40,20 @@ use tower_bearer::{
     StoreLease, TokenCache, TokenError, TokenErrorKind, TokenStore,
 };
 
-/// Longer than anything here takes, unless it hangs.
-pub const LONG: Duration = Duration::from_secs(60);
+/// Longer than any step takes, unless it hangs.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a lease in Redis outlives its holder.
-pub const LEASE: Duration = Duration::from_secs(2);
+/// How long a lease in Redis outlives a killed holder.
+pub const LEASE_DURATION: Duration = Duration::from_secs(2);
 
-const ORDERS: &str = "TOWER_BEARER_ORDERS";
-const TOLD: &str = "told: ";
+const CONFIG_VARIABLE: &str = "TOWER_BEARER_WORKER";
+const REPORT_PREFIX: &str = "report: ";
 
-/// What a process is to do.
+/// The settings of a worker process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Orders {
+pub struct WorkerConfig {
     pub name: String,
-    pub place: Place,
+    pub store: StoreLocation,
     pub token_url: String,
     pub client: (String, String),
     pub refresh_token: String,
@@ -63,18 +63,18 @@ pub struct Orders {
     pub pause: Duration,
 }
 
-/// Where the session is.
+/// Where the session is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Place {
+pub enum StoreLocation {
     File(PathBuf),
     Redis { url: String, name: String },
 }
 
-/// What processes tell.
+/// A report of a worker process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-enum Told {
-    /// A caller has left, and does not care what becomes of this request.
-    Left(String),
+enum Report {
+    /// A caller has dropped this request.
+    Dropped(String),
     Failed {
         ended: bool,
         why: String,
@@ -85,14 +85,14 @@ enum Told {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
     pub served: u64,
-    pub left: u64,
-    /// Tokens that the process got or adopted.
+    pub dropped: u64,
+    /// The number of tokens that the process got or adopted.
     pub tokens: u64,
-    /// Tokens that the API rejected to it.
+    /// The number of tokens that the API rejected.
     pub rejected: u64,
 }
 
-impl Place {
+impl StoreLocation {
     fn file(&self) -> Option<FileStore> {
         match self {
             Self::File(path) => Some(FileStore::new(path)),
@@ -103,14 +103,16 @@ impl Place {
     fn redis(&self) -> Option<RedisStore> {
         match self {
             Self::File(_) => None,
-            Self::Redis { url, name } => {
-                Some(RedisStore::new(url, name).unwrap().lease_duration(LEASE))
-            }
+            Self::Redis { url, name } => Some(
+                RedisStore::new(url, name)
+                    .unwrap()
+                    .lease_duration(LEASE_DURATION),
+            ),
         }
     }
 
-    /// Loads what is stored, which must be whole whatever happens to those who write it.
-    pub async fn look(&self) -> Result<bool, TokenError> {
+    /// Loads the stored session, which must always be whole. Returns whether there is one.
+    pub async fn is_stored(&self) -> Result<bool, TokenError> {
         let stored = match (self.file(), self.redis()) {
             (Some(store), _) => store.load().await?,
             (_, Some(store)) => store.load().await?,
@@ -119,8 +121,8 @@ impl Place {
         Ok(stored.is_some())
     }
 
-    /// Waits until nobody is in the midst of a refresh, in this process or another.
-    async fn settle(&self) {
+    /// Waits until no refresh is running, in this process or another.
+    async fn wait_for_refresh(&self) {
         match (self.file(), self.redis()) {
             (Some(store), _) => store.lease().await.unwrap().release().await,
             (_, Some(store)) => store.lease().await.unwrap().release().await,
@@ -129,14 +131,14 @@ impl Place {
     }
 }
 
-impl Orders {
-    /// A session as these orders say.
+impl WorkerConfig {
+    /// The session of these settings.
     pub fn session(&self) -> TokenCache {
         let endpoint = OAuthClient::new(&self.token_url).unwrap().client_auth(
             ClientAuth::client_secret_basic(self.client.0.clone(), self.client.1.clone()),
         );
         let source = RefreshTokenSource::new(endpoint, self.refresh_token.clone());
-        let source = match (self.place.file(), self.place.redis()) {
+        let source = match (self.store.file(), self.store.redis()) {
             (Some(store), _) => source.store(store),
             (_, Some(store)) => source.store(store),
             _ => source,
@@ -147,32 +149,32 @@ impl Orders {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The process.
+// The worker process.
 
-/// What this process was started for, if a fleet has started it.
-pub fn orders() -> Option<Orders> {
-    let orders = env::var(ORDERS).ok()?;
-    Some(serde_json::from_str(&orders).unwrap())
+/// The settings of this process, if a fleet has started it.
+pub fn config() -> Option<WorkerConfig> {
+    let config = env::var(CONFIG_VARIABLE).ok()?;
+    Some(serde_json::from_str(&config).unwrap())
 }
 
-struct Sailor {
-    orders: Orders,
+struct Worker {
+    config: WorkerConfig,
     stop: Arc<AtomicBool>,
     served: AtomicU64,
-    left: AtomicU64,
+    dropped: AtomicU64,
 }
 
-/// Does what was ordered, and ends the process.
-pub fn sail(orders: Orders) -> ! {
+/// Sends requests until it is stopped, and exits.
+pub fn run_worker(config: WorkerConfig) -> ! {
     let stop = Arc::new(AtomicBool::new(false));
-    let told_to = Arc::clone(&stop);
+    let stop_requested = Arc::clone(&stop);
     std::thread::spawn(move || {
         for line in stdin().lock().lines().map_while(Result::ok) {
             if line == "stop" {
-                told_to.store(true, Ordering::SeqCst);
+                stop_requested.store(true, Ordering::SeqCst);
             }
         }
-        // Nobody is there any more who could end it.
+        // The test has gone, so no `stop` will come.
         exit(3);
     });
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -180,63 +182,66 @@ pub fn sail(orders: Orders) -> ! {
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(work(orders, stop));
+    runtime.block_on(run_tasks(config, stop));
     exit(0)
 }
 
-async fn work(orders: Orders, stop: Arc<AtomicBool>) {
-    let session = orders.session();
-    let sailor = Arc::new(Sailor {
-        orders,
+async fn run_tasks(config: WorkerConfig, stop: Arc<AtomicBool>) {
+    let session = config.session();
+    let worker = Arc::new(Worker {
+        config,
         stop,
         served: AtomicU64::new(0),
-        left: AtomicU64::new(0),
+        dropped: AtomicU64::new(0),
     });
     let mut tasks = JoinSet::new();
-    for task in 0..sailor.orders.tasks {
-        tasks.spawn(Arc::clone(&sailor).ask(session.clone(), task));
+    for task in 0..worker.config.tasks {
+        tasks.spawn(Arc::clone(&worker).send_requests(session.clone(), task));
     }
     tasks.join_all().await;
     let status = session.status();
-    // A process that ends in the midst of a refresh takes the new refresh token along. Who has the lease knows that
-    // nobody is at it.
-    sailor.orders.place.settle().await;
-    tell(&Told::Done(Counts {
-        served: sailor.served.load(Ordering::SeqCst),
-        left: sailor.left.load(Ordering::SeqCst),
+    // A process that exits during a refresh would lose the new refresh token. While this process holds the lease, no
+    // refresh is running.
+    worker.config.store.wait_for_refresh().await;
+    send_report(&Report::Done(Counts {
+        served: worker.served.load(Ordering::SeqCst),
+        dropped: worker.dropped.load(Ordering::SeqCst),
         tokens: status.issued,
         rejected: status.rejected,
     }));
 }
 
-fn tell(told: &Told) {
-    // On a line of its own, whatever the test harness has begun to print.
-    println!("\n{TOLD}{}", serde_json::to_string(told).unwrap());
+fn send_report(report: &Report) {
+    // On a line of its own, because the test harness may have printed the beginning of a line.
+    println!(
+        "\n{REPORT_PREFIX}{}",
+        serde_json::to_string(report).unwrap()
+    );
 }
 
-impl Sailor {
-    /// Asks the API for one thing after the other.
-    async fn ask(self: Arc<Self>, session: TokenCache, task: usize) {
+impl Worker {
+    /// Sends one request after the other.
+    async fn send_requests(self: Arc<Self>, session: TokenCache, task: usize) {
         let client = Client::builder(TokioExecutor::new()).build_http();
         let client = BearerAuthLayer::from(session).layer(client);
         for n in 0.. {
             if self.stop.load(Ordering::SeqCst) {
                 return;
             }
-            sleep(self.orders.pause.mul_f64(fastrand::f64())).await;
-            let id = format!("{}-{task}-{n}", self.orders.name);
+            sleep(self.config.pause.mul_f64(fastrand::f64())).await;
+            let id = format!("{}-{task}-{n}", self.config.name);
             let request: Request<Full<Bytes>> =
-                Request::post(format!("{}/orders", self.orders.api))
+                Request::post(format!("{}/config", self.config.api))
                     .header("x-request-id", &id)
                     .body(Full::from(id.clone()))
                     .unwrap();
             let answer = client.clone().oneshot(request);
-            let patience = match fastrand::u8(..100) {
+            let time_limit = match fastrand::u8(..100) {
                 0..5 => Duration::from_millis(fastrand::u64(..20)),
                 5..10 => Duration::from_millis(fastrand::u64(..1000)),
-                _ => LONG,
+                _ => TIMEOUT,
             };
-            match timeout(patience, answer).await {
+            match timeout(time_limit, answer).await {
                 Ok(Ok(response)) if response.status() == StatusCode::OK => {
                     let body = response.into_body().collect().await.unwrap().to_bytes();
                     assert_eq!(body, id);
@@ -248,11 +253,11 @@ impl Sailor {
                 }
                 Ok(Err(error)) => {
                     let error: BoxError = error;
-                    failed(&id, &chain(&*error), error.downcast_ref());
+                    failed(&id, &error_chain(&*error), error.downcast_ref());
                 }
-                Err(_) if patience < LONG => {
-                    self.left.fetch_add(1, Ordering::SeqCst);
-                    tell(&Told::Left(id));
+                Err(_) if time_limit < TIMEOUT => {
+                    self.dropped.fetch_add(1, Ordering::SeqCst);
+                    send_report(&Report::Dropped(id));
                 }
                 Err(_) => failed(&id, "no answer", None),
             }
@@ -262,41 +267,41 @@ impl Sailor {
 
 fn failed(id: &str, what: &str, reason: Option<&TokenError>) {
     let ended = reason.is_some_and(|reason| reason.kind() == TokenErrorKind::ReauthRequired);
-    let reason = reason.map(|reason| chain(reason)).unwrap_or_default();
+    let reason = reason.map(|reason| error_chain(reason)).unwrap_or_default();
     let why = format!("{id}: {what}: {reason}");
-    tell(&Told::Failed { ended, why });
+    send_report(&Report::Failed { ended, why });
 }
 
-fn chain(error: &dyn Error) -> String {
-    let mut told = error.to_string();
+fn error_chain(error: &dyn Error) -> String {
+    let mut report = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        told = format!("{told}: {error}");
+        report = format!("{report}: {error}");
         cause = error.source();
     }
-    told
+    report
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Those who started it.
+// The test that starts the workers.
 
-/// What the processes have told so far.
+/// What the processes have reported so far.
 #[derive(Clone, Debug, Default)]
-pub struct Heard {
-    /// Of requests that failed for another reason than that the session has ended.
+pub struct Reports {
+    /// Requests that failed, except because the session has ended.
     pub failed: Vec<String>,
-    /// Of those that failed for that reason.
+    /// Requests that failed because the session has ended.
     pub ended: Vec<String>,
-    /// Of the processes that were stopped in order.
+    /// The counts of the processes that were stopped in order.
     pub done: BTreeMap<String, Counts>,
 }
 
-impl Heard {
+impl Reports {
     pub fn sum(&self) -> Counts {
         let mut sum = Counts::default();
         for counts in self.done.values() {
             sum.served += counts.served;
-            sum.left += counts.left;
+            sum.dropped += counts.dropped;
             sum.tokens += counts.tokens;
             sum.rejected += counts.rejected;
         }
@@ -304,86 +309,90 @@ impl Heard {
     }
 }
 
-/// Processes that end with it, however it ends.
+/// The worker processes of a test. Dropping it kills them.
 pub struct Fleet {
     entry: &'static str,
-    orders: Orders,
+    config: WorkerConfig,
     processes: Vec<Process>,
     started: usize,
-    heard: Arc<Mutex<Heard>>,
-    gone: Arc<dyn Fn(&str) + Send + Sync>,
+    reports: Arc<Mutex<Reports>>,
+    dropped: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 struct Process {
     name: String,
     child: Child,
-    listening: JoinHandle<()>,
+    reader: JoinHandle<()>,
 }
 
 impl Fleet {
-    /// Starts processes that run the test `entry`. `gone` is called with each request that its caller gave up, and
-    /// with each process that [`begin_anew`](Self::begin_anew) ended.
+    /// Starts processes that run the test `entry`. `dropped` is called with each request that its caller gave up, and
+    /// with each process that [`restart_all`](Self::restart_all) ended.
     pub fn start(
         entry: &'static str,
         size: usize,
-        orders: Orders,
-        gone: impl Fn(&str) + Send + Sync + 'static,
+        config: WorkerConfig,
+        dropped: impl Fn(&str) + Send + Sync + 'static,
     ) -> Self {
         let mut fleet = Self {
             entry,
-            orders,
+            config,
             processes: Vec::new(),
             started: 0,
-            heard: Arc::default(),
-            gone: Arc::new(gone),
+            reports: Arc::default(),
+            dropped: Arc::new(dropped),
         };
         for _ in 0..size {
-            let process = fleet.launch();
+            let process = fleet.start_process();
             fleet.processes.push(process);
         }
         fleet
     }
 
-    fn launch(&mut self) -> Process {
+    fn start_process(&mut self) -> Process {
         self.started += 1;
         let name = format!("p{}", self.started);
-        let orders = Orders {
+        let config = WorkerConfig {
             name: name.clone(),
-            ..self.orders.clone()
+            ..self.config.clone()
         };
         let mut child = Command::new(env::current_exe().unwrap())
             .args([self.entry, "--exact", "--nocapture", "--test-threads=1"])
-            .env(ORDERS, serde_json::to_string(&orders).unwrap())
+            .env(CONFIG_VARIABLE, serde_json::to_string(&config).unwrap())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (heard, gone) = (Arc::clone(&self.heard), Arc::clone(&self.gone));
-        let told_by = name.clone();
-        let listening = tokio::spawn(async move {
+        let (reports, dropped) = (Arc::clone(&self.reports), Arc::clone(&self.dropped));
+        let process_name = name.clone();
+        let reader = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                let Some(told) = line.strip_prefix(TOLD) else {
+                let Some(report) = line.strip_prefix(REPORT_PREFIX) else {
                     continue;
                 };
-                // Who is killed may not have finished his sentence.
-                let Ok(told) = serde_json::from_str(told) else {
+                // A killed process may have written only a part of its last line.
+                let Ok(report) = serde_json::from_str(report) else {
                     continue;
                 };
-                match told {
-                    Told::Left(id) => gone(&id),
-                    Told::Failed { ended, why } => {
-                        let mut heard = heard.lock().unwrap();
-                        let told = if ended {
-                            &mut heard.ended
+                match report {
+                    Report::Dropped(id) => dropped(&id),
+                    Report::Failed { ended, why } => {
+                        let mut reports = reports.lock().unwrap();
+                        let report = if ended {
+                            &mut reports.ended
                         } else {
-                            &mut heard.failed
+                            &mut reports.failed
                         };
-                        told.push(why);
+                        report.push(why);
                     }
-                    Told::Done(counts) => {
-                        heard.lock().unwrap().done.insert(told_by.clone(), counts);
+                    Report::Done(counts) => {
+                        reports
+                            .lock()
+                            .unwrap()
+                            .done
+                            .insert(process_name.clone(), counts);
                     }
                 }
             }
@@ -391,45 +400,45 @@ impl Fleet {
         Process {
             name,
             child,
-            listening,
+            reader,
         }
     }
 
-    pub fn heard(&self) -> Heard {
-        self.heard.lock().unwrap().clone()
+    pub fn reports(&self) -> Reports {
+        self.reports.lock().unwrap().clone()
     }
 
-    /// Forgets what was told.
-    pub fn forget(&self) {
-        *self.heard.lock().unwrap() = Heard::default();
+    /// Forgets all reports.
+    pub fn clear_reports(&self) {
+        *self.reports.lock().unwrap() = Reports::default();
     }
 
-    /// `kill -9` of one process, any of them; says which, and its name.
+    /// Kills a random process with `kill -9`. Returns its index and its name.
     pub async fn kill_one(&mut self) -> (usize, String) {
         let which = fastrand::usize(..self.processes.len());
         self.processes[which].end().await;
         (which, self.processes[which].name.clone())
     }
 
-    /// Starts another in the place of one that was killed.
+    /// Starts another process instead of one that was killed.
     pub fn replace(&mut self, which: usize) {
-        self.processes[which] = self.launch();
+        self.processes[which] = self.start_process();
     }
 
-    /// Kills all of them, and starts as many with other orders.
-    pub async fn begin_anew(&mut self, orders: Orders) {
+    /// Kills all processes, and starts the same number with other settings.
+    pub async fn restart_all(&mut self, config: WorkerConfig) {
         for process in &mut self.processes {
             process.end().await;
-            (self.gone)(&process.name);
+            (self.dropped)(&process.name);
         }
-        self.forget();
-        self.orders = orders;
+        self.clear_reports();
+        self.config = config;
         for which in 0..self.processes.len() {
             self.replace(which);
         }
     }
 
-    /// Fails if a process has ended that nobody has ended.
+    /// Panics if a process has ended on its own.
     pub fn check(&mut self) {
         for process in &mut self.processes {
             let ended = process.child.try_wait().unwrap();
@@ -437,9 +446,9 @@ impl Fleet {
         }
     }
 
-    /// Ends all processes in order.
-    pub async fn stop(mut self) -> Heard {
-        // Kept until they have ended: the end of their input would end them at once, and waiting closes what they hold.
+    /// Stops all processes in order.
+    pub async fn stop(mut self) -> Reports {
+        // The inputs are kept until the processes have ended: the end of its input would end a process at once.
         let mut inputs = Vec::new();
         for process in &mut self.processes {
             let mut input = process.child.stdin.take().unwrap();
@@ -447,21 +456,21 @@ impl Fleet {
             inputs.push(input);
         }
         for process in &mut self.processes {
-            let status = timeout(2 * LONG, process.child.wait()).await;
+            let status = timeout(2 * TIMEOUT, process.child.wait()).await;
             let status = status.expect("a process does not stop").unwrap();
             assert!(status.success(), "{status}");
-            timeout(LONG, &mut process.listening)
+            timeout(TIMEOUT, &mut process.reader)
                 .await
                 .unwrap()
                 .unwrap();
         }
-        self.heard()
+        self.reports()
     }
 }
 
 impl Process {
     async fn end(&mut self) {
         self.child.kill().await.unwrap();
-        timeout(LONG, &mut self.listening).await.unwrap().unwrap();
+        timeout(TIMEOUT, &mut self.reader).await.unwrap().unwrap();
     }
 }

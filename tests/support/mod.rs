@@ -1,9 +1,9 @@
-//! What the tests from outside share: servers in memory, requests, and a look at errors.
+//! Helpers for the tests of the public API: sources, requests, and checks of errors.
 
 #![allow(
     dead_code,
     unreachable_pub,
-    reason = "each test file uses some of it, and none of it is anybody else's"
+    reason = "each test file uses a part of these helpers"
 )]
 
 use std::error::Error;
@@ -21,9 +21,9 @@ use tower_bearer::{
 pub const API: &str = "https://api.example.com";
 pub const TOKEN_URL: &str = "https://login.example.com/token";
 
-pub type Ask = Request<Full<Bytes>>;
+pub type FullRequest = Request<Full<Bytes>>;
 
-/// A session at a server that speaks the standard.
+/// A source for a server of the standard dialect, with a session of its own.
 pub fn source(server: &AuthorizationServer) -> RefreshTokenSource {
     let endpoint = OAuthClient::with_transport(TOKEN_URL, server.clone())
         .unwrap()
@@ -34,12 +34,12 @@ pub fn source(server: &AuthorizationServer) -> RefreshTokenSource {
     RefreshTokenSource::new(endpoint, server.issue_refresh_token())
 }
 
-pub fn get(url: &str) -> Ask {
+pub fn get(url: &str) -> FullRequest {
     Request::get(url).body(Full::default()).unwrap()
 }
 
-/// An order that the API counts by its `id`, and echoes.
-pub fn order(id: &str, body: &'static str) -> Ask {
+/// An order. The API counts it by its `id`, and echoes the body.
+pub fn order(id: &str, body: &'static str) -> FullRequest {
     Request::post(format!("{API}/orders"))
         .header("x-request-id", id)
         .body(Full::from(body))
@@ -67,24 +67,24 @@ pub async fn text<B: Body<Error: std::fmt::Debug>>(response: Response<B>) -> Str
     String::from_utf8(body.into()).unwrap()
 }
 
-/// The error that a request failed with.
+/// The `TokenError` of a failed request.
 pub fn failure<R>(outcome: Result<R, BoxError>) -> TokenError {
     let error = outcome.err().expect("no token, so no response");
     *error.downcast().expect("a `TokenError`")
 }
 
-/// The error that came with a response.
+/// The `TokenError` in the extensions of a response.
 pub fn reason<R>(response: &Response<R>) -> TokenError {
     let reason = response.extensions().get();
     reason.cloned().expect("a `TokenError` in the extensions")
 }
 
-/// What a source fails with when it is asked for its first token.
-pub async fn rejection(source: impl TokenSource) -> TokenError {
+/// The error of a source that has no first token.
+pub async fn first_error(source: impl TokenSource) -> TokenError {
     source.token(TokenContext::new()).await.unwrap_err()
 }
 
-/// Gets a first token, and a second in place of it as if the API had rejected it.
+/// Gets a token, reports it as rejected, and gets another one.
 pub async fn two_tokens(source: impl TokenSource) -> Result<TokenCache, TokenError> {
     let cache = TokenCache::new(source);
     let first = cache.token().await?;
@@ -94,17 +94,17 @@ pub async fn two_tokens(source: impl TokenSource) -> Result<TokenCache, TokenErr
     Ok(cache)
 }
 
-/// Fails if the error or anything that caused it tells one of the secrets, in whatever form it is printed.
+/// Panics if the error or one of its causes shows one of the secrets in `Display` or `Debug`.
 #[track_caller]
 pub fn assert_hides(error: &TokenError, secrets: &[&str]) {
-    let mut told = vec![format!("{error}{error:?}{error:#?}")];
+    let mut shown = vec![format!("{error}{error:?}{error:#?}")];
     let mut cause = error.source();
     while let Some(error) = cause {
-        told.push(format!("{error}{error:?}{error:#?}"));
+        shown.push(format!("{error}{error:?}{error:#?}"));
         cause = error.source();
     }
-    let told = told.concat();
+    let shown = shown.concat();
     for secret in secrets {
-        assert!(!told.contains(secret), "`{secret}` is told in: {told}");
+        assert!(!shown.contains(secret), "`{secret}` is shown in: {shown}");
     }
 }

@@ -1,9 +1,9 @@
-// The authorization server of tests/oidc.rs: oidc-provider, from the node_modules in OIDC_PROVIDER_HOME, on a free port
-// of this machine. It prints its URL, and ends with its standard input.
+// The authorization server of tests/oidc.rs and tests/soak.rs: oidc-provider from the node_modules in OIDC_PROVIDER_HOME,
+// on a free port of this machine. It prints its URL, and exits when its standard input ends.
 //
-// POST /login/refresh_token begins a session as a browser would have, and answers its first refresh token; POST
-// /login/code answers the code that is to be exchanged for one. POST /withdraw/… ends one access token alone, which at
-// the revocation endpoint ends the session.
+// POST /login/refresh_token begins a session, as a login in a browser would, and returns its first refresh token.
+// POST /login/code returns an authorization code instead. POST /revoke_access_token/… ends one access token only; the
+// standard revocation endpoint would end the whole session.
 
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
@@ -13,7 +13,7 @@ const require = createRequire(`${process.env.OIDC_PROVIDER_HOME}/`);
 const { Provider } = await import(pathToFileURL(require.resolve('oidc-provider')));
 
 const scope = 'openid offline_access';
-const accountId = 'somebody';
+const accountId = 'user-1';
 
 const server = createServer((request, response) => handle(request, response));
 await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
@@ -27,7 +27,7 @@ const provider = new Provider(url, {
       grant_types: ['authorization_code', 'refresh_token'],
       redirect_uris: ['https://client.example/back'],
     },
-    // The API, which asks what tokens are worth.
+    // The API, which introspects the tokens.
     {
       client_id: 'api',
       client_secret: 'api-secret',
@@ -36,7 +36,7 @@ const provider = new Provider(url, {
       redirect_uris: [],
     },
   ],
-  // The client says only what RFC 6749 §4.1.3 wants of it if it had said more before.
+  // The client sends no redirect_uri with the code: RFC 6749 §4.1.3 needs it only after an authorization request with one.
   allowOmittingSingleRegisteredRedirectUri: true,
   features: {
     devInteractions: { enabled: false },
@@ -49,7 +49,7 @@ const provider = new Provider(url, {
   ttl: { AccessToken: 600, Grant: 3600, IdToken: 600, RefreshToken: 3600 },
 });
 
-async function logIn(begin) {
+async function logIn(grantType) {
   const client = await provider.Client.find('client:1');
   const grant = new provider.Grant({ accountId, clientId: client.clientId });
   grant.addOIDCScope(scope);
@@ -62,17 +62,17 @@ async function logIn(begin) {
     scope,
   };
   const { AuthorizationCode, RefreshToken } = provider;
-  return new (begin === 'code' ? AuthorizationCode : RefreshToken)(session).save();
+  return new (grantType === 'code' ? AuthorizationCode : RefreshToken)(session).save();
 }
 
 const callback = provider.callback();
 
 async function handle(request, response) {
-  const [, what, which] = request.url.split('/');
-  if (what === 'login') {
-    response.end(await logIn(which));
-  } else if (what === 'withdraw') {
-    await (await provider.AccessToken.find(which)).destroy();
+  const [, action, argument] = request.url.split('/');
+  if (action === 'login') {
+    response.end(await logIn(argument));
+  } else if (action === 'revoke_access_token') {
+    await (await provider.AccessToken.find(argument)).destroy();
     response.end();
   } else {
     callback(request, response);

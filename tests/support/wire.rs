@@ -1,6 +1,6 @@
-//! What the tests over real connections share: tokens by number, a server that remembers, clients for both versions.
+//! Helpers for tests over real connections: a source, a server that records requests, and clients for both versions.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, reason = "each test binary uses a part of these helpers")]
 
 use std::{
     collections::VecDeque,
@@ -29,13 +29,13 @@ use tower_bearer::{
     testing::{Served, serve},
 };
 
-pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+pub(crate) type TestResponse = Response<UnsyncBoxBody<Bytes, Infallible>>;
 pub(crate) type HyperClient<B> = Client<HttpConnector, ReplayBody<B>>;
 
-/// Both versions, by whether it is HTTP/2.
+/// Both versions of HTTP: whether it is HTTP/2.
 pub(crate) const VERSIONS: [bool; 2] = [false, true];
 
-/// A client that speaks one version, over plain connections.
+/// A client for one version of HTTP, without TLS.
 pub(crate) fn client<B>(http2: bool) -> HyperClient<B>
 where
     B: Body + Send + Unpin + 'static,
@@ -54,7 +54,7 @@ pub(crate) struct Numbered(Arc<NumberedState>);
 pub(crate) struct NumberedState {
     calls: AtomicUsize,
     fails: AtomicBool,
-    floor: Mutex<Duration>,
+    min_interval: Mutex<Duration>,
 }
 
 impl Numbered {
@@ -62,14 +62,14 @@ impl Numbered {
         self.0.calls.load(Ordering::SeqCst)
     }
 
-    /// Whether it fails from now on.
+    /// Whether the source fails from now on.
     pub(crate) fn fail(&self, fails: bool) {
         self.0.fails.store(fails, Ordering::SeqCst);
     }
 
-    /// The distance between attempts; none by default, for the sake of tests in real time.
-    pub(crate) fn floor(self, floor: Duration) -> Self {
-        *self.0.floor.lock().unwrap() = floor;
+    /// The minimum interval between attempts. None by default, because some tests run in real time.
+    pub(crate) fn min_interval(self, min_interval: Duration) -> Self {
+        *self.0.min_interval.lock().unwrap() = min_interval;
         self
     }
 }
@@ -79,19 +79,22 @@ impl TokenSource for Numbered {
         let number = self.0.calls.fetch_add(1, Ordering::SeqCst) + 1;
         yield_now().await;
         if self.0.fails.load(Ordering::SeqCst) {
-            return Err(TokenError::new(TokenErrorKind::Server, "down, as ordered"));
+            return Err(TokenError::new(
+                TokenErrorKind::Server,
+                "the source was set to fail",
+            ));
         }
         Token::new(format!("token-{number}"))
     }
 
     fn schedule(&self) -> Schedule {
-        Schedule::default().min_interval(*self.0.floor.lock().unwrap())
+        Schedule::default().min_interval(*self.0.min_interval.lock().unwrap())
     }
 }
 
-/// A request as it arrived, whole.
+/// A complete request as the server received it.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct ReceivedRequest {
     pub(crate) method: Method,
     pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
@@ -99,40 +102,40 @@ pub(crate) struct Seen {
     pub(crate) trailers: Option<HeaderMap>,
 }
 
-impl Seen {
+impl ReceivedRequest {
     pub(crate) fn token(&self) -> Option<&str> {
         let value = self.headers.get("authorization")?.to_str().ok()?;
         value.strip_prefix("Bearer ")
     }
 }
 
-/// A server that remembers what it was asked.
-pub(crate) struct Site {
+/// A server that records its requests.
+pub(crate) struct TestServer {
     pub(crate) served: Served,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
-impl Site {
-    /// Answers by `answer`, once a request is read to its end.
-    pub(crate) async fn answering(
-        answer: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+impl TestServer {
+    /// Responds with `respond` when it has read the whole request.
+    pub(crate) async fn new(
+        respond: impl Fn(&ReceivedRequest) -> TestResponse + Send + Sync + 'static,
     ) -> Self {
-        let seen = Arc::<Mutex<Vec<Seen>>>::default();
-        let answer = Arc::new(answer);
+        let seen = Arc::<Mutex<Vec<ReceivedRequest>>>::default();
+        let respond = Arc::new(respond);
         let log = seen.clone();
         let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-            let (answer, log) = (answer.clone(), log.clone());
+            let (respond, log) = (respond.clone(), log.clone());
             async move {
                 let (head, body) = request.into_parts();
                 let body = body.collect().await?;
-                let seen = Seen {
+                let seen = ReceivedRequest {
                     method: head.method,
                     version: head.version,
                     headers: head.headers,
                     trailers: body.trailers().cloned(),
                     body: body.to_bytes(),
                 };
-                let response = answer(&seen);
+                let response = respond(&seen);
                 log.lock().unwrap().push(seen);
                 Ok::<_, BoxError>(response)
             }
@@ -141,9 +144,9 @@ impl Site {
         Self { served, seen }
     }
 
-    /// Rejects `token-1` by a challenge and a body, and echoes the bodies of others.
-    pub(crate) async fn rejecting_the_first() -> Self {
-        Self::answering(|seen| match seen.token() {
+    /// Rejects `token-1` with a challenge and a body, and echoes the bodies of other requests.
+    pub(crate) async fn rejecting_token_1() -> Self {
+        Self::new(|seen| match seen.token() {
             Some("token-1") | None => invalid_token(),
             Some(_) => ok(seen.body.clone()),
         })
@@ -154,22 +157,22 @@ impl Site {
         self.served.url() + path
     }
 
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<ReceivedRequest> {
         self.seen.lock().unwrap().clone()
     }
 
-    /// The tokens of the requests, in their order; `""` for none.
+    /// The tokens of the requests, in order of arrival. `""` stands for none.
     pub(crate) fn tokens(&self) -> Vec<String> {
-        let token = |seen: &Seen| seen.token().unwrap_or_default().to_owned();
+        let token = |seen: &ReceivedRequest| seen.token().unwrap_or_default().to_owned();
         self.seen().iter().map(token).collect()
     }
 }
 
-pub(crate) fn answer(
+pub(crate) fn respond(
     status: u16,
     headers: &[(&'static str, &'static str)],
     body: impl Into<Bytes>,
-) -> Answer {
+) -> TestResponse {
     let mut response = Response::new(Full::new(body.into()).boxed_unsync());
     *response.status_mut() = status.try_into().unwrap();
     for (name, value) in headers {
@@ -180,20 +183,20 @@ pub(crate) fn answer(
     response
 }
 
-pub(crate) fn ok(body: impl Into<Bytes>) -> Answer {
-    answer(200, &[], body)
+pub(crate) fn ok(body: impl Into<Bytes>) -> TestResponse {
+    respond(200, &[], body)
 }
 
-pub(crate) fn invalid_token() -> Answer {
+pub(crate) fn invalid_token() -> TestResponse {
     let challenge = r#"Bearer error="invalid_token""#;
-    answer(
+    respond(
         401,
         &[("www-authenticate", challenge), ("x-why", "expired")],
         "rejected",
     )
 }
 
-/// The whole text of an answer.
+/// The text of a response body.
 pub(crate) async fn text<B: Body>(response: Response<B>) -> String
 where
     B::Error: std::fmt::Debug,
@@ -202,7 +205,7 @@ where
     String::from_utf8(body.into()).unwrap()
 }
 
-/// Why a rejection was not healed.
+/// The kind of the `TokenError` in the extensions of a response: why it was not replayed.
 pub(crate) fn reason<B>(response: &Response<B>) -> Option<TokenErrorKind> {
     response
         .extensions()
@@ -210,14 +213,14 @@ pub(crate) fn reason<B>(response: &Response<B>) -> Option<TokenErrorKind> {
         .map(TokenError::kind)
 }
 
-/// An upload whose pieces come from elsewhere.
+/// A body whose pieces come from a channel.
 pub(crate) struct Upload {
     pieces: mpsc::UnboundedReceiver<Bytes>,
     size: Option<u64>,
 }
 
 impl Upload {
-    /// With the size that it announces, if any.
+    /// `size` is the length that the body announces, if any.
     pub(crate) fn new(size: Option<u64>) -> (mpsc::UnboundedSender<Bytes>, Self) {
         let (sender, pieces) = mpsc::unbounded_channel();
         (sender, Self { pieces, size })
@@ -248,7 +251,7 @@ impl Body for Upload {
     }
 }
 
-/// A body of these frames.
+/// A body that yields these frames.
 #[derive(Default)]
 pub(crate) struct Frames(pub(crate) VecDeque<Frame<Bytes>>);
 
@@ -268,7 +271,7 @@ impl Body for Frames {
     }
 }
 
-/// Bytes in which no two pieces are the same.
+/// Bytes in which all pieces differ.
 pub(crate) fn bytes(size: usize) -> Bytes {
     let mut state = 1_u32;
     let next = |_| {

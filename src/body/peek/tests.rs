@@ -7,7 +7,7 @@ use super::*;
 
 type Item = Result<Frame<Bytes>, &'static str>;
 
-/// A body of these frames, `None` being pending, that takes being polled after its end as a mistake.
+/// A body of these frames, where `None` is pending. It panics if it is polled after its end.
 struct Frames {
     items: VecDeque<Option<Item>>,
     size: Option<u64>,
@@ -64,7 +64,7 @@ fn full(text: &'static str) -> Full<Bytes> {
     Full::from(text)
 }
 
-/// Every frame in words.
+/// A frame or an error as text.
 fn words(item: Item) -> String {
     match item {
         Ok(frame) if frame.is_trailers() => "trailers".into(),
@@ -86,16 +86,16 @@ fn drain<B: Body<Data = Bytes, Error = &'static str>>(body: B) -> Vec<String> {
 }
 
 #[test]
-fn the_beginning_is_cut_at_the_limit_and_the_body_is_not() {
+fn the_beginning_is_cut_at_the_limit_but_the_body_stays_whole() {
     let body = frames([data("abc"), data("defg"), data("h")]);
     let (beginning, body) = block_on(PeekBody::new(body, 5).peek());
     assert_eq!(beginning, "abcde");
-    assert_eq!(body.get_ref().polls, 2, "no more than needed");
+    assert_eq!(body.get_ref().polls, 2, "it reads no more than needed");
     assert_eq!(drain(body), [r#"b"abc""#, r#"b"defg""#, r#"b"h""#]);
 }
 
 #[test]
-fn one_frame_is_looked_at_without_a_copy() {
+fn peeking_into_one_frame_copies_nothing() {
     let sent = Bytes::from(vec![b'x'; 100]);
     for (limit, seen) in [(1000, 100), (7, 7)] {
         let (beginning, _) = block_on(PeekBody::new(Full::new(sent.clone()), limit).peek());
@@ -105,7 +105,7 @@ fn one_frame_is_looked_at_without_a_copy() {
 }
 
 #[test]
-fn an_error_stays_at_its_place() {
+fn an_error_keeps_its_position() {
     let body = frames([data("ab"), Some(Err("broken")), data("c")]);
     let (beginning, body) = block_on(PeekBody::new(body, 100).peek());
     assert_eq!(beginning, "ab");
@@ -114,7 +114,7 @@ fn an_error_stays_at_its_place() {
 }
 
 #[test]
-fn trailers_stay_at_their_place_and_nothing_is_read_beyond() {
+fn trailers_keep_their_position_and_end_the_peek() {
     let body = frames([data("ab"), trailers()]);
     let (beginning, body) = block_on(PeekBody::new(body, 100).peek());
     assert_eq!(beginning, "ab");
@@ -123,7 +123,7 @@ fn trailers_stay_at_their_place_and_nothing_is_read_beyond() {
 }
 
 #[test]
-fn a_limit_of_zero_polls_nothing() {
+fn a_limit_of_zero_reads_nothing_ahead() {
     let (beginning, body) = block_on(PeekBody::new(frames([data("ab")]), 0).peek());
     assert!(beginning.is_empty());
     assert_eq!(body.get_ref().polls, 0);
@@ -131,15 +131,15 @@ fn a_limit_of_zero_polls_nothing() {
 }
 
 #[test]
-fn empty_frames_without_end_are_not_held_without_bound() {
+fn an_endless_series_of_empty_frames_is_bounded_by_the_limit() {
     let body = frames(std::iter::repeat_with(|| data("")).take(1000));
     let (_, body) = block_on(PeekBody::new(body, 10).peek());
     assert_eq!(body.get_ref().polls, 10);
 }
 
 #[test]
-fn a_body_that_knows_its_end_is_not_asked_again() {
-    /// `Full`, but never to be polled at its end.
+fn a_body_that_reports_its_end_is_not_polled_again() {
+    /// `Full`, but it panics if it is polled after its end.
     struct Strict(Full<Bytes>);
 
     impl Body for Strict {
@@ -150,7 +150,7 @@ fn a_body_that_knows_its_end_is_not_asked_again() {
             mut self: Pin<&mut Self>,
             cx: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-            assert!(!self.is_end_stream(), "asked again");
+            assert!(!self.is_end_stream(), "polled after its end");
             Pin::new(&mut self.0).poll_frame(cx)
         }
 
@@ -173,7 +173,7 @@ fn a_body_that_knows_its_end_is_not_asked_again() {
 }
 
 #[test]
-fn looking_can_be_interrupted() {
+fn a_pending_peek_continues_where_it_stopped() {
     let mut peek = task::spawn(PeekBody::new(frames([data("a"), None, data("b")]), 9).peek());
     assert_pending!(peek.poll());
     let (beginning, body) = assert_ready!(peek.poll());
@@ -181,7 +181,7 @@ fn looking_can_be_interrupted() {
     assert_eq!(drain(body), [r#"b"a""#, r#"b"b""#]);
 }
 
-/// Is not `Unpin`.
+/// A body that is not `Unpin`.
 #[derive(Clone)]
 struct Pinned(&'static str, std::marker::PhantomPinned);
 
@@ -198,7 +198,7 @@ impl Body for Pinned {
 }
 
 #[test]
-fn a_pinned_body_can_be_looked_at_in_place() {
+fn poll_peek_works_on_a_body_that_is_not_unpin() {
     let body = Pinned("ab", std::marker::PhantomPinned);
     let mut body = task::spawn(PeekBody::new(body, 3));
     assert_ready!(body.enter(|cx, body| body.poll_peek(cx)));
@@ -216,7 +216,7 @@ fn items() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(0..6_u8, 0..12)
 }
 
-/// 0 is pending, 5 an error, the rest data of that length less one.
+/// 0 is pending, 5 is an error, and any other number is data of that length minus one.
 fn build(items: &[u8], trailing: bool, sized: bool) -> Frames {
     let item = |&item: &u8| match item {
         0 => None,
@@ -235,7 +235,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn who_reads_after_a_look_sees_what_they_would_have_seen_without(
+    fn a_body_is_the_same_after_a_peek(
         items in items(),
         trailing in any::<bool>(),
         sized in any::<bool>(),

@@ -1,19 +1,19 @@
-//! The frames that are kept for a replay.
+//! [`Frames`]: the frames that are kept for a replay.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 
-/// The first frame needs no allocation, as most bodies are of one.
+/// Most bodies have one frame, so the first one needs no allocation here.
 #[derive(Default)]
 pub(super) struct Frames {
-    first: Option<Kept>,
-    more: Vec<Kept>,
+    first: Option<KeptFrame>,
+    more: Vec<KeptFrame>,
     size: usize,
 }
 
 #[derive(Clone)]
-enum Kept {
+enum KeptFrame {
     Data(Bytes),
     Trailers(Box<HeaderMap>),
 }
@@ -29,25 +29,26 @@ impl Frames {
             Some(index) => self.more.get(index),
         };
         kept.cloned().map(|kept| match kept {
-            Kept::Data(data) => Frame::data(data),
-            Kept::Trailers(trailers) => Frame::trailers(*trailers),
+            KeptFrame::Data(data) => Frame::data(data),
+            KeptFrame::Trailers(trailers) => Frame::trailers(*trailers),
         })
     }
 
-    /// False for kinds that this version of http-body doesn't know: they are sent, but can't be copied.
+    /// Returns false for kinds of frames that this version of http-body doesn't know: they can be sent, but not copied.
     pub(super) fn can_keep(frame: &Frame<Bytes>) -> bool {
         frame.is_data() || frame.is_trailers()
     }
 
-    /// Keeps a copy, unless the frame holds nothing; false if the limit is exceeded now, or the frame can't be copied.
+    /// Keeps a copy of the frame unless it is empty. Returns false if the limit is exceeded now, or if the frame can't be
+    /// copied.
     pub(super) fn keep(&mut self, frame: &Frame<Bytes>, limit: usize) -> bool {
         let (kept, size) = if let Some(data) = frame.data_ref() {
-            (Kept::Data(data.clone()), data.len())
+            (KeptFrame::Data(data.clone()), data.len())
         } else if let Some(trailers) = frame.trailers_ref() {
             let size =
                 |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
             let sum = trailers.iter().map(size).sum();
-            (Kept::Trailers(Box::new(trailers.clone())), sum)
+            (KeptFrame::Trailers(Box::new(trailers.clone())), sum)
         } else {
             return false;
         };

@@ -1,23 +1,23 @@
-//! Where one handle stands.
+//! [`Reader`]: the read position of one handle.
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 #[derive(Default)]
 pub(super) struct Reader {
-    /// Counts the starts of all handles; 0 until this one is polled.
-    pub(super) turn: u32,
-    /// How many of the kept frames it has passed on.
+    /// The number of this handle in the order in which handles start; 0 until it starts.
+    pub(super) generation: u32,
+    /// How many of the kept frames it has yielded.
     pub(super) position: usize,
     pub(super) progress: Progress,
-    /// How many bytes of data it has passed on.
+    /// How many bytes of data it has yielded.
     sent: u64,
 }
 
 #[derive(Default, PartialEq)]
 pub(super) enum Progress {
     #[default]
-    Going,
+    Sending,
     Finished,
     Failed,
 }
@@ -37,7 +37,7 @@ impl Reader {
         self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
     }
 
-    /// What is left of a body of this size.
+    /// The size hint of the rest of a body whose size hint is `whole`.
     pub(super) fn rest_of(&self, whole: &SizeHint) -> SizeHint {
         if self.is_finished() {
             return SizeHint::with_exact(0);

@@ -1,7 +1,6 @@
-//! What the handles of one body share, and which of them may do what next.
+//! [`Shared`]: the state that the handles of one body share, and every change of it.
 //!
-//! The lock is held for bookkeeping only. While the user's body is polled it is out of its place, and everything whose
-//! `Drop` or `wake` is foreign code leaves in [`After`]: such code may come back to this very lock.
+//! [The module above](super) describes how it works.
 
 use std::{
     mem,
@@ -14,14 +13,14 @@ use tower::BoxError;
 
 use super::{
     Polled, ReplayError,
-    after::After,
+    body::poll_bytes,
+    deferred::Deferred,
     frames::Frames,
-    poll_bytes,
     reader::{Progress, Reader},
 };
 
 pub(crate) struct Shared<B> {
-    /// The size of the whole body.
+    /// The size hint of the whole body.
     hint: SizeHint,
     limit: usize,
     state: Mutex<State<B>>,
@@ -29,36 +28,37 @@ pub(crate) struct Shared<B> {
 
 struct State<B> {
     source: Source<B>,
-    /// Everything that was read, as long as a handle may still want it.
+    /// Everything that was read, as long as a handle may still need it.
     frames: Frames,
     replayable: bool,
     /// How many handles have started; the last of them sends.
-    turn: u32,
-    /// The task of the handle that sends, if that is pending.
+    generation: u32,
+    /// The waker of the handle that sends, if that is pending.
     waker: Option<Waker>,
 }
 
 pub(super) enum Source<B> {
-    Here(B),
-    /// Somebody polls it.
-    Away,
+    Available(B),
+    /// A handle is polling the body and holds it.
+    Polling,
     Ended,
-    /// Its error, for the handle that took over while it happened.
+    /// The error of the body, kept for the handle that took over during the poll.
     Failed(BoxError),
 }
 
+/// What a poll of a handle does next.
 enum Next<B> {
-    Answer(Polled),
-    Read(B),
+    Return(Polled),
+    Poll(B),
 }
 
 impl<B> Shared<B> {
     pub(super) fn new(body: B, hint: SizeHint, limit: usize) -> Self {
         let state = State {
-            source: Source::Here(body),
+            source: Source::Available(body),
             frames: Frames::default(),
             replayable: true,
-            turn: 0,
+            generation: 0,
             waker: None,
         };
         Self {
@@ -76,21 +76,21 @@ impl<B> Shared<B> {
         self.lock().replayable
     }
 
-    /// Makes an unstarted handle the one that sends; false if it can't be.
+    /// Makes a new handle the one that sends. Returns false if it can't send the body from its start.
     pub(super) fn start(&self, reader: &mut Reader) -> bool {
-        let mut after = After::default();
-        let started = self.lock().start(reader, &mut after);
-        after.run();
+        let mut deferred = Deferred::default();
+        let started = self.lock().start(reader, &mut deferred);
+        deferred.run();
         started
     }
 
-    /// The handle is dropped; if nobody can go on with the rest, that goes too.
-    pub(super) fn leave(&self, reader: &Reader) {
-        // Who has come to the end has left nothing behind.
-        if reader.turn != 0 && reader.progress == Progress::Going {
-            let mut after = After::default();
-            self.lock().leave(reader, &mut after);
-            after.run();
+    /// Called when a handle is dropped. Frees the body if no other handle can send the rest.
+    pub(super) fn release(&self, reader: &Reader) {
+        // A handle that has finished or failed has nothing left to free, and must not cost a lock.
+        if reader.generation != 0 && reader.progress == Progress::Sending {
+            let mut deferred = Deferred::default();
+            self.lock().release(reader, &mut deferred);
+            deferred.run();
         }
     }
 
@@ -105,15 +105,15 @@ where
     B::Error: Into<BoxError>,
 {
     pub(super) fn poll_frame(&self, reader: &mut Reader, cx: &mut Context<'_>) -> Polled {
-        if reader.progress != Progress::Going {
+        if reader.progress != Progress::Sending {
             return Poll::Ready(None);
         }
-        let mut after = After::default();
-        let next = self.lock().advance(reader, cx.waker(), &mut after);
-        after.run();
+        let mut deferred = Deferred::default();
+        let next = self.lock().advance(reader, cx.waker(), &mut deferred);
+        deferred.run();
         let polled = match next {
-            Next::Answer(polled) => polled,
-            Next::Read(body) => self.read(body, reader, cx),
+            Next::Return(polled) => polled,
+            Next::Poll(body) => self.read(body, reader, cx),
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => reader.count(frame),
@@ -124,7 +124,7 @@ where
     }
 
     fn read(&self, mut body: B, reader: &mut Reader, cx: &mut Context<'_>) -> Polled {
-        let guard = Panicked(self);
+        let fail_on_panic = FailOnPanic(self);
         let polled = poll_bytes(&mut body, cx);
         let ended = match &polled {
             Poll::Pending => false,
@@ -132,73 +132,78 @@ where
             Poll::Ready(_) => true,
         };
         let waker = polled.is_pending().then(|| cx.waker().clone());
-        // What has ended is dropped here, and not under the lock.
+        // A body that has ended is dropped here, not under the lock.
         let rest = (!ended).then_some(body);
-        mem::forget(guard);
+        mem::forget(fail_on_panic);
 
-        let mut after = After::default();
+        let mut deferred = Deferred::default();
         let mut state = self.lock();
-        let polled = state.put_back(rest, polled, waker, reader, self.limit, &mut after);
+        let polled = state.put_back(rest, polled, waker, reader, self.limit, &mut deferred);
         drop(state);
-        after.run();
+        deferred.run();
         polled
     }
 }
 
-/// Lets nobody wait for a body that panicked while it was polled, or dropped at its end.
-struct Panicked<'a, B>(&'a Shared<B>);
+/// Marks the body as failed if it panics while it is polled or dropped, so that no handle waits for it.
+struct FailOnPanic<'a, B>(&'a Shared<B>);
 
-impl<B> Drop for Panicked<'_, B> {
+impl<B> Drop for FailOnPanic<'_, B> {
     fn drop(&mut self) {
-        let mut after = After::<B>::default();
+        let mut deferred = Deferred::<B>::default();
         let mut state = self.0.lock();
         state.source = Source::Failed(ReplayError::NotReplayable.into());
         state.replayable = false;
-        after.wake(state.waker.take());
+        deferred.wake(state.waker.take());
         drop(state);
-        after.run();
+        deferred.run();
     }
 }
 
 impl<B> State<B> {
-    fn start(&mut self, reader: &mut Reader, after: &mut After<B>) -> bool {
-        if reader.turn == 0 {
-            // Before it takes over: a handle that can't replay must not stop the one that sends.
+    fn start(&mut self, reader: &mut Reader, deferred: &mut Deferred<B>) -> bool {
+        if reader.generation == 0 {
+            // Checked before it takes over: a handle that can't replay must not stop the one that sends.
             if !self.replayable {
                 return false;
             }
-            self.turn += 1;
-            reader.turn = self.turn;
-            after.wake(self.waker.take());
+            self.generation += 1;
+            reader.generation = self.generation;
+            deferred.wake(self.waker.take());
         }
-        reader.turn == self.turn
+        reader.generation == self.generation
     }
 
-    /// What the handle gets now: a kept frame, an end, or the body to read on from.
+    /// Returns what the handle yields now, or the body to poll.
     #[inline]
-    fn advance(&mut self, reader: &mut Reader, waker: &Waker, after: &mut After<B>) -> Next<B> {
-        if reader.turn == 0 {
-            if !self.start(reader, after) {
-                return Next::Answer(ReplayError::NotReplayable.polled());
+    fn advance(
+        &mut self,
+        reader: &mut Reader,
+        waker: &Waker,
+        deferred: &mut Deferred<B>,
+    ) -> Next<B> {
+        if reader.generation == 0 {
+            if !self.start(reader, deferred) {
+                return Next::Return(ReplayError::NotReplayable.into_poll());
             }
-        } else if reader.turn == self.turn {
-            after.drop_waker(self.waker.take());
+        } else if reader.generation == self.generation {
+            deferred.drop_waker(self.waker.take());
         } else {
-            return Next::Answer(ReplayError::Superseded.polled());
+            return Next::Return(ReplayError::Superseded.into_poll());
         }
 
         if let Some(frame) = self.frames.get(reader.position) {
             reader.position += 1;
             if reader.position == self.frames.len() {
                 reader.finish_if(matches!(self.source, Source::Ended));
-                self.forget_if_useless(reader, after);
+                self.free_unless_replayable(reader, deferred);
             }
-            return Next::Answer(Poll::Ready(Some(Ok(frame))));
+            return Next::Return(Poll::Ready(Some(Ok(frame))));
         }
 
-        let answer = match mem::replace(&mut self.source, Source::Away) {
-            Source::Here(body) => return Next::Read(body),
-            Source::Away => {
+        let polled = match mem::replace(&mut self.source, Source::Polling) {
+            Source::Available(body) => return Next::Poll(body),
+            Source::Polling => {
                 self.waker = Some(waker.clone());
                 Poll::Pending
             }
@@ -209,14 +214,14 @@ impl<B> State<B> {
             }
             Source::Failed(error) => {
                 self.source = Source::Ended;
-                self.forget_if_useless(reader, after);
+                self.free_unless_replayable(reader, deferred);
                 Poll::Ready(Some(Err(error)))
             }
         };
-        Next::Answer(answer)
+        Next::Return(polled)
     }
 
-    /// Takes the body back, unless it has ended, with what it yielded, and says what its reader gets of that.
+    /// Takes back the body, if it has not ended, and keeps the frame that it yielded. Returns what the handle yields.
     #[inline]
     fn put_back(
         &mut self,
@@ -225,12 +230,12 @@ impl<B> State<B> {
         waker: Option<Waker>,
         reader: &mut Reader,
         limit: usize,
-        after: &mut After<B>,
+        deferred: &mut Deferred<B>,
     ) -> Polled {
-        self.source = body.map_or(Source::Ended, Source::Here);
+        self.source = body.map_or(Source::Ended, Source::Available);
         match &polled {
-            // Also the one that exceeds the limit: if this reader has been superseded meanwhile, the handle that sends
-            // has not seen it.
+            // The frame that exceeds the limit is kept too: if this reader has been superseded meanwhile, the handle
+            // that sends has not seen it.
             Poll::Ready(Some(Ok(frame))) if self.replayable => {
                 self.replayable = self.frames.keep(frame, limit);
             }
@@ -238,8 +243,8 @@ impl<B> State<B> {
             _ => {}
         }
 
-        if reader.turn != self.turn {
-            after.wake(self.waker.take());
+        if reader.generation != self.generation {
+            deferred.wake(self.waker.take());
             match polled {
                 Poll::Ready(Some(Err(error))) => self.source = Source::Failed(error),
                 Poll::Ready(Some(Ok(frame))) if !Frames::can_keep(&frame) => {
@@ -247,7 +252,7 @@ impl<B> State<B> {
                 }
                 _ => {}
             }
-            return ReplayError::Superseded.polled();
+            return ReplayError::Superseded.into_poll();
         }
         match &polled {
             Poll::Pending => self.waker = waker,
@@ -255,25 +260,25 @@ impl<B> State<B> {
             Poll::Ready(_) => reader.finish_if(matches!(self.source, Source::Ended)),
         }
         reader.position = self.frames.len();
-        self.forget_if_useless(reader, after);
+        self.free_unless_replayable(reader, deferred);
         polled
     }
 
-    fn leave(&mut self, reader: &Reader, after: &mut After<B>) {
-        if reader.turn == self.turn {
-            after.drop_waker(self.waker.take());
+    fn release(&mut self, reader: &Reader, deferred: &mut Deferred<B>) {
+        if reader.generation == self.generation {
+            deferred.drop_waker(self.waker.take());
             if !self.replayable {
-                after.drop_frames(mem::take(&mut self.frames));
-                after.drop_source(mem::replace(&mut self.source, Source::Ended));
+                deferred.drop_frames(mem::take(&mut self.frames));
+                deferred.drop_source(mem::replace(&mut self.source, Source::Ended));
             }
         }
     }
 
-    /// Lets go of what was kept if nobody but this reader can go on, who has passed it all on.
-    fn forget_if_useless(&mut self, reader: &mut Reader, after: &mut After<B>) {
+    /// Frees the kept frames if no new handle can replay them. This reader has yielded them all.
+    fn free_unless_replayable(&mut self, reader: &mut Reader, deferred: &mut Deferred<B>) {
         if !self.replayable {
             reader.position = 0;
-            after.drop_frames(mem::take(&mut self.frames));
+            deferred.drop_frames(mem::take(&mut self.frames));
         }
     }
 }

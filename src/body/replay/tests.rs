@@ -1,10 +1,13 @@
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Mutex,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::Context,
 };
 
 use http::HeaderMap;
+use http_body::{Body, SizeHint};
 use http_body_util::{BodyExt, Empty, Full};
 use proptest::prelude::*;
 use tokio_test::{assert_pending, assert_ready, block_on, task};
@@ -13,7 +16,7 @@ use super::*;
 
 mod race;
 
-/// What a [`Script`] does when it is polled.
+/// What a [`Script`] does in one poll.
 #[derive(Clone, Debug)]
 enum Step {
     Data(Bytes),
@@ -25,7 +28,7 @@ enum Step {
     Fail,
 }
 
-/// A body that follows a script, and takes being polled after its end as the mistake that it is.
+/// A body that follows a script, and panics if it is polled after its end.
 #[derive(Clone, Debug, Default)]
 struct Script {
     steps: VecDeque<Step>,
@@ -100,7 +103,7 @@ fn trailers(name: &'static str) -> HeaderMap {
     HeaderMap::from_iter([(name.parse().unwrap(), "x".parse().unwrap())])
 }
 
-/// Everything a handle yields until its end or error; pending is polled again.
+/// Everything that a handle yields until its end or error. Polls again if it is pending.
 fn drain<B>(mut body: ReplayBody<B>) -> Result<(Vec<u8>, Option<HeaderMap>), BoxError>
 where
     B: Body + Unpin,
@@ -111,7 +114,7 @@ where
         match poll(&mut body) {
             Poll::Pending => {
                 pending += 1;
-                assert!(pending < 1000, "waits for ever");
+                assert!(pending < 1000, "the handle never makes progress");
             }
             Poll::Ready(None) => return Ok((bytes, trailers)),
             Poll::Ready(Some(Err(error))) => return Err(error),
@@ -164,7 +167,7 @@ fn an_empty_body_stays_empty() {
 }
 
 #[test]
-fn a_full_body_ends_right_after_its_frame_and_so_does_its_replay() {
+fn a_full_body_and_its_replay_end_right_after_their_frame() {
     let mut body = ReplayBody::new(full("hello"), 5);
     let mut clone = body.clone();
     for body in [&mut body, &mut clone] {
@@ -189,7 +192,7 @@ fn the_data_of_a_replay_is_not_a_copy() {
 }
 
 #[test]
-fn a_body_known_to_be_too_large_is_passed_through() {
+fn a_body_known_to_be_too_large_is_sent_but_not_kept() {
     for (limit, steps) in [(4, vec![data("hello")]), (0, vec![data("x"), data("y")])] {
         let script = Script {
             sized: true,
@@ -201,7 +204,10 @@ fn a_body_known_to_be_too_large_is_passed_through() {
         assert!(!body.can_replay() && !clone.can_replay());
         assert_eq!(failure(&mut clone), ReplayError::NotReplayable);
         assert!(assert_ready!(poll(&mut clone)).is_none());
-        assert!(!clone.is_end_stream(), "nobody may take it for sent");
+        assert!(
+            !clone.is_end_stream(),
+            "an incomplete body must not look complete"
+        );
         assert_eq!(failure(&mut clone.clone()), ReplayError::NotReplayable);
         assert_eq!(body.size_hint().exact(), Some(size as u64));
         next(&mut body);
@@ -210,7 +216,7 @@ fn a_body_known_to_be_too_large_is_passed_through() {
 }
 
 #[test]
-fn a_body_passed_through_is_not_polled_after_its_end_or_error() {
+fn a_body_that_is_not_kept_is_not_polled_after_its_end_or_error() {
     for last in [None, Some(Step::Fail)] {
         let mut body = ReplayBody::new(Script::new(last), 0);
         let first = assert_ready!(poll(&mut body));
@@ -220,7 +226,7 @@ fn a_body_passed_through_is_not_polled_after_its_end_or_error() {
 }
 
 #[test]
-fn a_rejection_in_the_middle_replays_what_was_sent_and_goes_on_with_the_rest() {
+fn a_clone_replays_the_sent_frames_and_continues_with_the_rest() {
     let mut first = ReplayBody::new(Script::new([data("a"), data("b"), data("c")]), 10);
     let mut second = first.clone();
     assert_eq!(next(&mut first), "a");
@@ -236,7 +242,7 @@ fn a_rejection_in_the_middle_replays_what_was_sent_and_goes_on_with_the_rest() {
 }
 
 #[test]
-fn the_handle_that_starts_last_sends_whenever_it_was_cloned() {
+fn the_handle_that_starts_last_sends_no_matter_which_was_cloned() {
     let mut original = ReplayBody::new(Script::new([data("a"), data("b")]), 10);
     let mut clone = original.clone();
     assert_eq!(next(&mut clone), "a");
@@ -257,7 +263,7 @@ fn a_handle_that_has_sent_everything_is_not_superseded() {
 }
 
 #[test]
-fn a_superseded_handle_that_waits_is_woken_to_learn_it() {
+fn a_waiting_handle_is_woken_when_it_is_superseded() {
     let mut first = ReplayBody::new(Script::new([data("a"), Step::Pending, data("b")]), 10);
     let second = first.clone();
     assert_eq!(next(&mut first), "a");
@@ -270,7 +276,7 @@ fn a_superseded_handle_that_waits_is_woken_to_learn_it() {
 }
 
 #[test]
-fn a_dropped_handle_leaves_everything_to_the_others() {
+fn dropping_a_handle_does_not_affect_the_others() {
     let mut first = ReplayBody::new(Script::new([data("a"), Step::Pending, data("b")]), 10);
     let second = first.clone();
     assert_eq!(next(&mut first), "a");
@@ -300,7 +306,7 @@ fn trailers_count_against_the_limit() {
 }
 
 #[test]
-fn over_the_limit_the_stream_flows_on_and_no_clone_can_stop_it() {
+fn exceeding_the_limit_does_not_stop_the_upload_and_no_clone_does() {
     let mut body = ReplayBody::new(Script::new([data("ab"), data("cd"), data("ef")]), 3);
     let mut clone = body.clone();
     assert_eq!(next(&mut body), "ab");
@@ -313,7 +319,7 @@ fn over_the_limit_the_stream_flows_on_and_no_clone_can_stop_it() {
 }
 
 #[test]
-fn exactly_the_limit_is_kept() {
+fn a_body_of_exactly_the_limit_is_kept() {
     let body = ReplayBody::new(Script::new([data("ab"), data("cd")]), 4);
     let clone = body.clone();
     assert_eq!(drain(body).unwrap().0, b"abcd");
@@ -321,25 +327,25 @@ fn exactly_the_limit_is_kept() {
     assert_eq!(drain(clone).unwrap().0, b"abcd");
 }
 
-/// Tells when it is dropped.
-struct Watched(Arc<Mutex<u32>>);
+/// Data that counts how often it is dropped.
+struct CountsDrops(Arc<Mutex<u32>>);
 
-impl AsRef<[u8]> for Watched {
+impl AsRef<[u8]> for CountsDrops {
     fn as_ref(&self) -> &[u8] {
-        b"watched"
+        b"counted"
     }
 }
 
-impl Drop for Watched {
+impl Drop for CountsDrops {
     fn drop(&mut self) {
         *self.0.lock().unwrap() += 1;
     }
 }
 
 #[test]
-fn over_the_limit_what_was_kept_is_freed() {
+fn exceeding_the_limit_frees_the_kept_frames() {
     let dropped = Arc::new(Mutex::new(0));
-    let step = || Step::Data(Bytes::from_owner(Watched(Arc::clone(&dropped))));
+    let step = || Step::Data(Bytes::from_owner(CountsDrops(Arc::clone(&dropped))));
     let mut body = ReplayBody::new(Script::new([step(), step(), step()]), 15);
     let _clone = body.clone();
     next(&mut body);
@@ -350,9 +356,9 @@ fn over_the_limit_what_was_kept_is_freed() {
 }
 
 #[test]
-fn what_nobody_can_go_on_with_is_dropped_with_its_handle() {
+fn a_body_that_no_other_handle_can_send_is_dropped_with_its_handle() {
     let dropped = Arc::new(Mutex::new(0));
-    let step = || Step::Data(Bytes::from_owner(Watched(Arc::clone(&dropped))));
+    let step = || Step::Data(Bytes::from_owner(CountsDrops(Arc::clone(&dropped))));
     let mut body = ReplayBody::new(Script::new([step(), step()]), 1);
     let mut clone = body.clone();
     next(&mut body);
@@ -369,12 +375,15 @@ fn an_error_is_passed_on_and_ends_the_replay() {
     let error = assert_ready!(poll(&mut body)).unwrap().unwrap_err();
     assert_eq!(error.to_string(), "broken");
     assert!(assert_ready!(poll(&mut body)).is_none());
-    assert!(!body.is_end_stream(), "nobody may take it for sent");
+    assert!(
+        !body.is_end_stream(),
+        "an incomplete body must not look complete"
+    );
     assert!(!clone.can_replay());
     assert_eq!(failure(&mut clone), ReplayError::NotReplayable);
 }
 
-/// A body that, while it is polled, does something else first.
+/// A body that runs a closure during its first poll.
 struct Meanwhile<F>(Option<F>, Script);
 
 impl<F: FnOnce() + Unpin> Body for Meanwhile<F> {
@@ -398,7 +407,7 @@ impl<F: FnOnce() + Unpin> Body for Meanwhile<F> {
 
 type Other = ReplayBody<Meanwhile<Box<dyn FnOnce() + Send>>>;
 
-/// A handle whose first poll of the script is interrupted by another that takes over, and that one, waiting.
+/// A handle whose first poll is interrupted by another handle that takes over, and that other handle, which waits.
 fn interrupted(script: Script, limit: usize) -> (Other, task::Spawn<Other>) {
     let slot = Arc::new(Mutex::new(None::<task::Spawn<Other>>));
     let act: Box<dyn FnOnce() + Send> = Box::new({
@@ -416,12 +425,12 @@ fn interrupted(script: Script, limit: usize) -> (Other, task::Spawn<Other>) {
     if let Ok(error) = polled {
         assert_eq!(error, ReplayError::Superseded);
     }
-    assert!(other.is_woken(), "what it waits for is back");
+    assert!(other.is_woken(), "the poll that it waits for has ended");
     (body, other)
 }
 
 #[test]
-fn whoever_takes_over_during_a_poll_waits_for_it_and_loses_nothing() {
+fn a_takeover_during_a_poll_waits_for_it_and_loses_nothing() {
     for first in [data("a"), Step::Pending] {
         let pending = matches!(first, Step::Pending);
         let (mut body, other) = interrupted(Script::new([first, data("b")]), 10);
@@ -432,20 +441,20 @@ fn whoever_takes_over_during_a_poll_waits_for_it_and_loses_nothing() {
 }
 
 #[test]
-fn whoever_takes_over_during_the_last_poll_sees_the_end() {
+fn a_takeover_during_the_last_poll_sees_the_end() {
     let (_body, other) = interrupted(Script::default(), 10);
     assert_eq!(drain(other.into_inner()).unwrap().0, b"");
 }
 
 #[test]
-fn whoever_takes_over_while_the_limit_is_exceeded_gets_everything() {
+fn a_takeover_while_the_limit_is_exceeded_sends_everything() {
     let (body, other) = interrupted(Script::new([data("abcdef"), data("g")]), 3);
     assert!(!body.can_replay());
     assert_eq!(drain(other.into_inner()).unwrap().0, b"abcdefg");
 }
 
 #[test]
-fn whoever_takes_over_during_an_error_gets_the_error() {
+fn a_takeover_during_an_error_gets_the_error() {
     let (body, other) = interrupted(Script::new([Step::Fail]), 10);
     assert!(!body.can_replay());
     let error = drain(other.into_inner()).unwrap_err();
@@ -453,7 +462,7 @@ fn whoever_takes_over_during_an_error_gets_the_error() {
 }
 
 #[test]
-fn nobody_waits_for_a_body_that_panicked() {
+fn no_handle_waits_for_a_body_that_panicked() {
     let script = Script {
         over: true,
         ..Script::default()
@@ -464,7 +473,7 @@ fn nobody_waits_for_a_body_that_panicked() {
     assert_eq!(error.downcast_ref(), Some(&ReplayError::NotReplayable));
 }
 
-/// Yields what it has, and then panics: when it is polled again, or else when it is dropped.
+/// Yields its data, and then panics: when it is polled again, or if `ends` is set, when it is dropped.
 struct Panics {
     data: Option<Bytes>,
     ends: bool,
@@ -498,9 +507,9 @@ fn panics<B: Body<Error = &'static str> + Unpin>(body: &mut ReplayBody<B>) -> bo
 }
 
 #[test]
-fn what_was_kept_of_a_body_that_panicked_is_freed() {
+fn the_kept_frames_of_a_body_that_panicked_are_freed() {
     let dropped = Arc::new(Mutex::new(0));
-    let data = Some(Bytes::from_owner(Watched(Arc::clone(&dropped))));
+    let data = Some(Bytes::from_owner(CountsDrops(Arc::clone(&dropped))));
     let mut body = ReplayBody::new(Panics { data, ends: false }, 10);
     let mut clone = body.clone();
     next(&mut body);
@@ -513,7 +522,7 @@ fn what_was_kept_of_a_body_that_panicked_is_freed() {
 }
 
 #[test]
-fn nobody_waits_for_a_body_that_panicked_when_it_was_dropped() {
+fn no_handle_waits_for_a_body_that_panicked_when_it_was_dropped() {
     let data = Some(Bytes::from("a"));
     let mut body = ReplayBody::new(Panics { data, ends: true }, 10);
     let mut clone = body.clone();
@@ -522,7 +531,7 @@ fn nobody_waits_for_a_body_that_panicked_when_it_was_dropped() {
 }
 
 #[test]
-fn data_of_any_kind_and_errors_of_any_kind_will_do() {
+fn any_type_of_data_and_error_is_supported() {
     let inner = Full::new(VecDeque::from(b"hello".to_vec())).map_err(BoxError::from);
     let body = ReplayBody::new(inner, 10);
     let clone = body.clone();
@@ -531,14 +540,14 @@ fn data_of_any_kind_and_errors_of_any_kind_will_do() {
 }
 
 #[test]
-fn debug_tells_the_state_and_no_content() {
+fn debug_shows_the_state_and_no_content() {
     let body = ReplayBody::new(full("secret"), 10);
-    let shown = format!("{body:?}");
-    assert_eq!(shown, "ReplayBody { kind: kept, can_replay: true, .. }");
+    let debug = format!("{body:?}");
+    assert_eq!(debug, "ReplayBody { kind: kept, can_replay: true, .. }");
 }
 
 #[test]
-fn handles_can_go_to_other_threads() {
+fn handles_can_be_sent_to_other_threads() {
     fn check<T: Send + Sync + Unpin>() {}
     check::<ReplayBody<Script>>();
 }
@@ -569,7 +578,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(act, 0..40)
 }
 
-/// A handle with what was seen of it.
+/// A handle and what it has yielded.
 struct Seen {
     body: ReplayBody<Script>,
     bytes: Vec<u8>,
@@ -594,7 +603,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn a_replay_equals_the_original_or_says_that_it_cannot_be(
+    fn a_replay_equals_the_original_or_fails_with_the_reason(
         steps in steps(),
         acts in acts(),
         limit in 0..40_usize,
@@ -618,9 +627,9 @@ proptest! {
         let mut starts = 0;
         let mut handles = vec![Seen::new(ReplayBody::new(script, limit))];
         let mut acts = acts.into_iter();
-        let mut finale = None;
+        let mut last_clone = None;
         loop {
-            // After all the acts: one more clone, to its end.
+            // After all acts, one more clone is polled to its end.
             let index = match acts.next() {
                 Some(Act::Poll(index)) => index % handles.len(),
                 Some(Act::Clone(index)) => {
@@ -633,7 +642,7 @@ proptest! {
                     continue;
                 }
                 Some(Act::Drop(_)) => continue,
-                None => *finale.get_or_insert_with(|| {
+                None => *last_clone.get_or_insert_with(|| {
                     let clone = handles[0].body.clone();
                     handles.push(Seen::new(clone));
                     handles.len() - 1
@@ -641,15 +650,15 @@ proptest! {
             };
             let newest = handles.iter().filter_map(|handle| handle.started).max();
             let handle = &mut handles[index];
-            let could = handle.body.can_replay();
+            let could_replay = handle.body.can_replay();
             let at_end = handle.body.is_end_stream();
-            if sized && !handle.ended && could {
+            if sized && !handle.ended && could_replay {
                 let left = whole - handle.bytes.len() as u64;
                 prop_assert_eq!(handle.body.size_hint().exact(), Some(left));
             }
             let polled = poll(&mut handle.body);
-            let fresh = handle.started.is_none() && !handle.ended;
-            if fresh {
+            let first_poll = handle.started.is_none() && !handle.ended;
+            if first_poll {
                 starts += 1;
                 handle.started = Some(starts);
             }
@@ -679,20 +688,20 @@ proptest! {
                     handle.ended = true;
                     match error.downcast_ref() {
                         Some(ReplayError::NotReplayable) => {
-                            prop_assert!(fresh && !could && (too_large || fails || limit == 0));
-                            // It has not become the one that sends.
+                            prop_assert!(first_poll && !could_replay && (too_large || fails || limit == 0));
+                            // It has not become the handle that sends.
                             handle.started = None;
                         }
-                        Some(ReplayError::Superseded) => prop_assert!(starts > 1 && !fresh),
+                        Some(ReplayError::Superseded) => prop_assert!(starts > 1 && !first_poll),
                         None => {
                             prop_assert!(fails && error.to_string() == "broken");
                             prop_assert!(!handle.body.can_replay());
-                            prop_assert!(fresh || newest == handle.started);
+                            prop_assert!(first_poll || newest == handle.started);
                         }
                     }
                 }
             }
-            if finale.is_some() {
+            if last_clone.is_some() {
                 break;
             }
         }
@@ -700,18 +709,18 @@ proptest! {
 }
 
 #[test]
-fn a_handle_that_takes_over_stops_the_others_before_it_is_polled() {
+fn take_over_stops_the_other_handles_before_any_poll() {
     let script = Script::new([
         Step::Data(Bytes::from("abc")),
         Step::Pending,
         Step::Data(Bytes::from("much too long")),
     ]);
     let body = ReplayBody::new(script, 5);
-    let kept = body.kept();
+    let snapshot = body.snapshot();
     let mut first = task::spawn(body);
     assert_ready!(first.enter(|cx, body| body.poll_frame(cx)));
     assert_pending!(first.enter(|cx, body| body.poll_frame(cx)));
-    let second = kept.claim().unwrap();
+    let second = snapshot.claim().unwrap();
     assert!(first.is_woken());
     let frame = assert_ready!(first.enter(|cx, body| body.poll_frame(cx)));
     let error = frame.unwrap().unwrap_err();
@@ -725,21 +734,21 @@ fn a_handle_that_takes_over_stops_the_others_before_it_is_polled() {
 fn only_a_body_that_is_kept_can_be_claimed() {
     let data = || Full::new(Bytes::from("abc"));
     let empty = ReplayBody::new(Empty::<Bytes>::new(), 0);
-    assert!(empty.kept().claim().is_some());
-    assert!(ReplayBody::new(data(), 3).kept().claim().is_some());
-    assert!(ReplayBody::new(data(), 2).kept().claim().is_none());
+    assert!(empty.snapshot().claim().is_some());
+    assert!(ReplayBody::new(data(), 3).snapshot().claim().is_some());
+    assert!(ReplayBody::new(data(), 2).snapshot().claim().is_none());
 
     let script = Script::new([Step::Data(Bytes::from("abcd")), Step::Pending]);
     let body = ReplayBody::new(script, 3);
-    let kept = body.kept();
+    let snapshot = body.snapshot();
     let mut first = task::spawn(body);
     assert_ready!(first.enter(|cx, body| body.poll_frame(cx)));
-    assert!(kept.claim().is_none());
+    assert!(snapshot.claim().is_none());
     assert_pending!(first.enter(|cx, body| body.poll_frame(cx)));
 
     let first = ReplayBody::new(data(), 3);
-    let second = first.kept().claim().unwrap();
-    let third = first.kept().claim().unwrap();
+    let second = first.snapshot().claim().unwrap();
+    let third = first.snapshot().claim().unwrap();
     let error = block_on(second.collect()).unwrap_err();
     assert_eq!(error.downcast_ref(), Some(&ReplayError::Superseded));
     assert_eq!(block_on(third.collect()).unwrap().to_bytes(), "abc");

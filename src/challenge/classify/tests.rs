@@ -1,4 +1,4 @@
-use Verdict::{Accepted, Forbidden, Rejected};
+use Verdict::{Accepted, Forbidden, Rejected, Unrelated};
 use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ fn classify(status: u16, headers: &[(&'static str, &str)]) -> Verdict {
 }
 
 #[test]
-fn a_401_is_judged_by_its_challenges() {
+fn the_challenges_of_a_401_decide() {
     for (verdict, lines) in [
         (Rejected, &[][..]),
         (Rejected, &[""]),
@@ -56,10 +56,10 @@ fn a_401_is_judged_by_its_challenges() {
         (Forbidden, &["Basic realm=\"a\""]),
         (Forbidden, &["Negotiate", "NTLM"]),
         (Forbidden, &["DPoP error=\"invalid_token\""]),
-        // What another scheme says is not about a bearer token.
+        // The parameters of another scheme are not about a bearer token.
         (Rejected, &["DPoP error=\"insufficient_scope\", Bearer"]),
         (Rejected, &["Bearer, DPoP error=\"insufficient_scope\""]),
-        // Text of a description is no error code, nor a challenge.
+        // The text of a description is neither an error code nor a challenge.
         (
             Rejected,
             &["Bearer error_description=\"error=insufficient_scope\""],
@@ -68,12 +68,12 @@ fn a_401_is_judged_by_its_challenges() {
             Forbidden,
             &["Basic realm=\"x, Bearer error=invalid_token\""],
         ),
-        // Lines are one list.
+        // Several header lines are one list.
         (
             Forbidden,
             &["Bearer realm=\"a\"", "error=\"insufficient_scope\""],
         ),
-        // Several Bearer challenges: a bad token is what a refresh can heal.
+        // Several Bearer challenges: a refresh can replace an invalid token.
         (
             Rejected,
             &["Bearer error=insufficient_scope, Bearer error=invalid_token"],
@@ -82,7 +82,7 @@ fn a_401_is_judged_by_its_challenges() {
             Forbidden,
             &["Bearer error=insufficient_scope, Bearer realm=x"],
         ),
-        // What can't be read is as good as nothing, what can counts.
+        // What can't be read counts as missing; what was read before it counts.
         (Rejected, &["<html>"]),
         (Rejected, &["error=\"invalid_token\""]),
         (Rejected, &["error=\"insufficient_scope\""]),
@@ -102,22 +102,23 @@ fn a_401_is_judged_by_its_challenges() {
 }
 
 #[test]
-fn only_a_401_is_judged_by_its_challenges() {
+fn challenges_count_only_in_a_401() {
     let challenge = ("www-authenticate", "Bearer error=\"invalid_token\"");
-    for status in [200, 302, 400, 403, 404, 407, 409, 422, 429, 500, 503] {
-        assert_eq!(classify(status, &[challenge]), Accepted, "{status}");
+    for status in [302, 400, 403, 404, 407, 409, 422, 429, 500, 503] {
+        assert_eq!(classify(status, &[challenge]), Unrelated, "{status}");
     }
+    assert_eq!(classify(200, &[challenge]), Accepted);
 }
 
 #[test]
-fn grpc_tells_it_in_its_status() {
+fn the_grpc_status_counts_only_in_a_grpc_response() {
     for (verdict, content_type, status) in [
         (Rejected, "application/grpc", "16"),
         (Rejected, "application/grpc+proto", "16"),
         (Rejected, "Application/GRPC-web+proto", "16"),
-        (Accepted, "application/grpc", "0"),
-        (Accepted, "application/grpc", "7"),
-        (Accepted, "application/grpc", "160"),
+        (Unrelated, "application/grpc", "0"),
+        (Unrelated, "application/grpc", "7"),
+        (Unrelated, "application/grpc", "160"),
         (Accepted, "application/json", "16"),
         (Accepted, "application/grp", "16"),
     ] {
@@ -127,12 +128,12 @@ fn grpc_tells_it_in_its_status() {
     assert_eq!(classify(200, &[("grpc-status", "16")]), Accepted);
     assert_eq!(
         classify(200, &[("content-type", "application/grpc")]),
-        Accepted
+        Unrelated
     );
 }
 
 #[test]
-fn a_classifier_can_be_a_closure_or_an_object() {
+fn a_closure_and_a_boxed_classifier_are_classifiers() {
     let closure = |head: ResponseHead<'_>| match head.status.as_u16() {
         403 => Rejected,
         _ => BearerChallenge.classify(head),
@@ -141,12 +142,12 @@ fn a_classifier_can_be_a_closure_or_an_object() {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::FORBIDDEN;
     let verdicts = all.map(|classifier| classifier.classify(ResponseHead::of(&response)));
-    assert_eq!(verdicts, [Rejected, Accepted]);
+    assert_eq!(verdicts, [Rejected, Unrelated]);
 }
 
 proptest! {
     #[test]
-    fn no_header_can_make_it_panic(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..4)) {
+    fn no_header_causes_a_panic_or_an_acceptance_of_a_401(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..4)) {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::UNAUTHORIZED;
         for line in lines {
@@ -154,38 +155,45 @@ proptest! {
                 response.headers_mut().append(header::WWW_AUTHENTICATE, value);
             }
         }
-        prop_assert_ne!(BearerChallenge.classify(ResponseHead::of(&response)), Accepted);
+        let verdict = BearerChallenge.classify(ResponseHead::of(&response));
+        prop_assert!(matches!(verdict, Rejected | Forbidden), "{verdict:?}");
     }
 }
 
 #[test]
-fn a_verdict_from_below_goes_before_everything() {
-    for told in [Verdict::Accepted, Verdict::Rejected, Verdict::Forbidden] {
+fn a_verdict_in_the_extensions_overrides_everything() {
+    for expected in [Accepted, Rejected, Forbidden, Unrelated] {
         for (status, challenge) in [(200, ""), (401, ""), (401, "Basic"), (401, "Bearer")] {
             let response = Response::builder()
                 .status(status)
                 .header("www-authenticate", challenge)
-                .extension(told)
+                .extension(expected)
                 .body(())
                 .unwrap();
             let verdict = BearerChallenge.classify(ResponseHead::of(&response));
-            assert_eq!(verdict, told, "{status} {challenge}");
+            assert_eq!(verdict, expected, "{status} {challenge}");
         }
     }
 }
 
 #[test]
-fn a_token_is_proven_by_a_success_that_is_one() {
-    let head = |status: u16, content_type: &str, verdict| {
-        let response = Response::builder()
-            .status(status)
-            .header("content-type", content_type)
-            .body(())
-            .unwrap();
-        ResponseHead::of(&response).proves_token(verdict)
-    };
-    assert!(head(204, "text/plain", Verdict::Accepted));
-    assert!(!head(200, "text/plain", Verdict::Forbidden));
-    assert!(!head(404, "text/plain", Verdict::Accepted));
-    assert!(!head(200, "application/grpc", Verdict::Accepted));
+fn only_a_success_that_is_not_grpc_says_that_the_token_was_accepted() {
+    for (verdict, status, content_type) in [
+        (Accepted, 200, "text/plain"),
+        (Accepted, 204, "text/plain"),
+        (Accepted, 299, "application/json"),
+        (Unrelated, 101, "text/plain"),
+        (Unrelated, 304, "text/plain"),
+        (Unrelated, 404, "text/plain"),
+        (Unrelated, 500, "text/plain"),
+        (Unrelated, 200, "application/grpc"),
+        (Unrelated, 200, "application/grpc-web"),
+    ] {
+        let headers = [("content-type", content_type)];
+        assert_eq!(
+            classify(status, &headers),
+            verdict,
+            "{status} {content_type}"
+        );
+    }
 }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The challenges of a line in a plain notation: `scheme name=value`, with `!` where it can't be understood.
+/// The challenges of a line in a plain notation: `scheme | name=value`, with `!` where it can't be parsed.
 fn read(line: &[u8]) -> String {
     let mut words = Vec::new();
     for part in challenges(line) {
@@ -23,15 +23,15 @@ fn read(line: &[u8]) -> String {
 }
 
 #[test]
-fn challenges_are_read_as_they_are_meant() {
-    for (line, meant) in [
+fn valid_and_common_invalid_challenges_are_parsed() {
+    for (line, expected) in [
         ("", ""),
         (" , ,\t,", ""),
         ("Bearer", "Bearer"),
         ("Bearer ", "Bearer"),
         (r#"Bearer realm="a b""#, "Bearer | realm=a b"),
         (r"bearer REALM=a", "bearer | REALM=a"),
-        // RFC 9110 §11.6.1's own example.
+        // The example of RFC 9110 §11.6.1.
         (
             r#"Basic realm="simple", Newauth realm="apps", type=1, title="Login to \"apps\"""#,
             r#"Basic | realm=simple | Newauth | realm=apps | type=1 | title=Login to "apps""#,
@@ -39,7 +39,7 @@ fn challenges_are_read_as_they_are_meant() {
         // Schemes without parameters.
         ("Negotiate, Bearer", "Negotiate | Bearer"),
         ("NTLM,Bearer error=x", "NTLM | Bearer | error=x"),
-        // token68, with and without padding; what looks like it is a parameter.
+        // token68, with and without padding, and parameters that look like one.
         ("Negotiate abc==", "Negotiate"),
         (
             "Negotiate abc== , Bearer error=x",
@@ -51,15 +51,15 @@ fn challenges_are_read_as_they_are_meant() {
         ("Bearer error = \"abc\"", "Bearer | error=abc"),
         // Empty elements, anywhere.
         (", Bearer ,, error=x ,", "Bearer | error=x"),
-        // Commas, quotes and schemes inside of quotes.
+        // Commas, quotes and schemes inside quotes.
         (
             r#"Bearer realm="x, Basic y=\"z\", \\", error="e""#,
             r#"Bearer | realm=x, Basic y="z", \ | error=e"#,
         ),
-        // Odd spaces.
+        // Unusual spaces.
         ("Bearer  \t error=x", "Bearer | error=x"),
         ("Bearer\terror=x", "Bearer | error=x"),
-        // A comma forgotten, and a URL that isn't quoted.
+        // A missing comma, and a URL without quotes.
         (
             r#"Bearer realm="x" error="y""#,
             "Bearer | realm=x | error=y",
@@ -78,7 +78,7 @@ fn challenges_are_read_as_they_are_meant() {
             "Bearer a=b, scope=, error=x",
             "Bearer | a=b | scope= | error=x",
         ),
-        // What is before the fault counts.
+        // What is before the error counts.
         (
             r#"Bearer error=x, realm="unterminated"#,
             "Bearer | error=x | !",
@@ -91,7 +91,7 @@ fn challenges_are_read_as_they_are_meant() {
         ("é", "!"),
         ("Basic realm=a, {}, Bearer", "Basic | realm=a | !"),
     ] {
-        assert_eq!(read(line.as_bytes()), meant, "{line}");
+        assert_eq!(read(line.as_bytes()), expected, "{line}");
     }
 }
 
@@ -108,7 +108,7 @@ fn token() -> impl Strategy<Value = String> {
     "[a-zA-Z0-9!#$%&'*+.^_`|~-]{1,8}"
 }
 
-/// A challenge as it may be written, and how `read` tells it.
+/// A challenge as it may be written, and what `read` makes of it.
 fn challenge() -> impl Strategy<Value = (String, String)> {
     let quoted = "[ -~]{0,10}".prop_map(|text| {
         let written: String = text
@@ -131,10 +131,10 @@ fn challenge() -> impl Strategy<Value = (String, String)> {
     });
     let params =
         (prop::collection::vec(param, 1..4), "[ \t]{0,2},[ ,]{0,2}").prop_map(|(params, comma)| {
-            let (written, meant): (Vec<_>, Vec<_>) = params.into_iter().unzip();
+            let (written, parsed): (Vec<_>, Vec<_>) = params.into_iter().unzip();
             (
                 format!(" {}", written.join(&comma)),
-                format!(" | {}", meant.join(" | ")),
+                format!(" | {}", parsed.join(" | ")),
             )
         });
     let rest = prop_oneof![
@@ -142,28 +142,28 @@ fn challenge() -> impl Strategy<Value = (String, String)> {
         "[a-zA-Z0-9._~+/-]{1,8}={0,2}".prop_map(|token68| (format!(" {token68}"), String::new())),
         params,
     ];
-    (token(), rest).prop_map(|(scheme, (written, meant))| {
-        (format!("{scheme}{written}"), format!("{scheme}{meant}"))
+    (token(), rest).prop_map(|(scheme, (written, parsed))| {
+        (format!("{scheme}{written}"), format!("{scheme}{parsed}"))
     })
 }
 
 proptest! {
     #[test]
-    fn any_list_of_challenges_is_read_as_it_was_written(
+    fn any_valid_list_of_challenges_is_parsed(
         list in prop::collection::vec(challenge(), 0..5),
         comma in "[ \t]{0,2},[ \t,]{0,3}",
     ) {
-        let (written, meant): (Vec<_>, Vec<_>) = list.into_iter().unzip();
-        prop_assert_eq!(read(written.join(&comma).as_bytes()), meant.join(" | "));
+        let (written, parsed): (Vec<_>, Vec<_>) = list.into_iter().unzip();
+        prop_assert_eq!(read(written.join(&comma).as_bytes()), parsed.join(" | "));
     }
 
     #[test]
-    fn no_bytes_can_make_it_panic_or_go_on_for_ever(line in prop::collection::vec(any::<u8>(), 0..64)) {
+    fn arbitrary_bytes_cause_no_panic_and_no_endless_loop(line in prop::collection::vec(any::<u8>(), 0..64)) {
         prop_assert!(challenges(&line).count() <= line.len());
     }
 
     #[test]
-    fn nor_can_almost_valid_ones(line in r#"[a=", \\]{0,24}"#) {
+    fn almost_valid_headers_cause_no_panic_and_no_endless_loop(line in r#"[a=", \\]{0,24}"#) {
         prop_assert!(challenges(line.as_bytes()).count() <= line.len());
     }
 }

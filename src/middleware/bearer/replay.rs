@@ -1,7 +1,7 @@
 //! Whether a rejected request is sent again: decided here and nowhere else.
 
 use crate::{
-    body::{Kept, ReplayBody},
+    body::{BodySnapshot, ReplayBody},
     error::TokenError,
     middleware::retry::{ReplaySettings, body_not_kept, rejected_again},
 };
@@ -11,7 +11,10 @@ pub(super) enum CanReplay<B> {
     /// No: this attempt is the replay.
     Never,
     /// If its method and its body allow that.
-    Once { method_allowed: bool, body: Kept<B> },
+    Once {
+        method_allowed: bool,
+        body: BodySnapshot<B>,
+    },
 }
 
 impl<B> CanReplay<B> {

@@ -77,7 +77,7 @@ where
             } => {
                 let can_replay = CanReplay::Once {
                     method_allowed: settings.replays.allow_method(request.method()),
-                    body: request.body().kept(),
+                    body: request.body().snapshot(),
                 };
                 let sending = match settings.send.prepare(request.headers_mut(), origin) {
                     Ok(sent) => Sending::sent(self.inner.call(request), sent),

@@ -1,4 +1,4 @@
-//! The future of `InspectBody`.
+//! [`InspectBodyFuture`]: the response future.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 
-use super::layer::Judge;
+use super::layer::Inspection;
 use crate::{
     body::PeekBody,
     challenge::{ResponseHead, Verdict},
@@ -24,8 +24,8 @@ pin_project! {
     pub struct InspectBodyFuture<F, P, R: Body> {
         #[pin]
         state: State<F, R>,
-        // Nobody, if there was no token to be rejected.
-        judge: Option<Judge<P>>,
+        // `None` if the request had no token, or if the response is not inspected.
+        inspection: Option<Inspection<P>>,
     }
 }
 
@@ -37,20 +37,20 @@ pin_project! {
             #[pin]
             future: F,
         },
-        // The head is there, and the beginning of the body is read.
+        // The head has arrived, and the beginning of the body is read.
         Beginning {
-            answer: Option<(Parts, PeekBody<R>)>,
-            // Only a body that makes us wait needs a timer.
-            patience: Option<Pin<Box<Sleep>>>,
+            response: Option<(Parts, PeekBody<R>)>,
+            // Created only if the body is pending.
+            timer: Option<Pin<Box<Sleep>>>,
         },
     }
 }
 
 impl<F, P, R: Body> InspectBodyFuture<F, P, R> {
-    pub(super) fn new(future: F, judge: Option<Judge<P>>) -> Self {
+    pub(super) fn new(future: F, inspection: Option<Inspection<P>>) -> Self {
         Self {
             state: State::Head { future },
-            judge,
+            inspection,
         }
     }
 }
@@ -69,32 +69,35 @@ where
             match this.state.as_mut().project() {
                 StateProj::Head { future } => {
                     let response = ready!(future.poll(cx))?;
-                    let limit = match this.judge {
-                        Some(judge) if judge.wants(&response) => judge.limit,
+                    let limit = match this.inspection {
+                        Some(inspection) if inspection.applies_to(&response) => inspection.limit,
                         _ => {
-                            *this.judge = None;
+                            *this.inspection = None;
                             0
                         }
                     };
                     let (head, body) = response.into_parts();
                     this.state.set(State::Beginning {
-                        answer: Some((head, PeekBody::new(body, limit))),
-                        patience: None,
+                        response: Some((head, PeekBody::new(body, limit))),
+                        timer: None,
                     });
                 }
-                StateProj::Beginning { answer, patience } => {
-                    let (_, body) = answer.as_mut().expect("polled after completion");
-                    if let Some(judge) = &this.judge
+                StateProj::Beginning { response, timer } => {
+                    let (_, body) = response
+                        .as_mut()
+                        .expect("`InspectBodyFuture` polled after completion");
+                    if let Some(inspection) = &this.inspection
                         && Pin::new(body).poll_peek(cx).is_pending()
                     {
-                        let limit = patience.get_or_insert_with(|| Box::pin(sleep(judge.patience)));
-                        ready!(limit.as_mut().poll(cx));
+                        let timer =
+                            timer.get_or_insert_with(|| Box::pin(sleep(inspection.timeout)));
+                        ready!(timer.as_mut().poll(cx));
                     }
-                    let (head, body) = answer.take().expect("just looked at");
+                    let (head, body) = response.take().expect("taken only here");
                     let mut response = Response::from_parts(head, body);
-                    let verdict = this.judge.as_ref().and_then(|judge| {
+                    let verdict = this.inspection.as_ref().and_then(|inspection| {
                         let beginning = response.body().beginning();
-                        (judge.predicate)(ResponseHead::of(&response), &beginning)
+                        (inspection.inspect)(ResponseHead::of(&response), &beginning)
                     });
                     if let Some(verdict) = verdict {
                         response.extensions_mut().insert(verdict);

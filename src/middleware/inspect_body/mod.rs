@@ -1,9 +1,13 @@
-//! [`InspectBodyLayer`]: reads the beginning of response bodies for rejections that the status does not tell.
+//! [`InspectBodyLayer`]: finds rejections in the beginning of response bodies, where the status does not show them.
 
 mod future;
 mod layer;
+mod service;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     future::InspectBodyFuture,
-    layer::{InspectBody, InspectBodyLayer, InspectFn},
+    layer::{InspectBodyLayer, InspectFn},
+    service::InspectBody,
 };

@@ -1,7 +1,13 @@
-//! [`RejectOnTrailersLayer`]: reads rejections from the trailers of gRPC streams.
+//! [`RejectOnTrailersLayer`]: finds rejections in the trailers of gRPC streams.
 
+mod body;
+mod future;
 mod layer;
+mod service;
+#[cfg(test)]
+mod tests;
 
-pub use self::layer::{
-    RejectOnTrailers, RejectOnTrailersBody, RejectOnTrailersFuture, RejectOnTrailersLayer,
+pub use self::{
+    body::RejectOnTrailersBody, future::RejectOnTrailersFuture, layer::RejectOnTrailersLayer,
+    service::RejectOnTrailers,
 };

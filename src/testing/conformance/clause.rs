@@ -1,4 +1,4 @@
-//! How a broken clause is told.
+//! [`Clause`]: the checks of one clause, and the panic message if it is broken.
 
 use std::{fmt::Display, time::Duration};
 
@@ -9,17 +9,17 @@ use crate::{
     store::{StoredSession, TokenStore},
 };
 
-/// For how long something that must not happen is watched for. Correct stores pass however slow they are.
+/// How long the suite waits for something that must not happen. Correct stores pass however slow they are.
 pub(super) const WATCH: Duration = Duration::from_millis(50);
 
-/// A clause of the contract, for the message if it is broken.
+/// A clause of the contract, as text for the panic message.
 #[derive(Clone, Copy)]
 pub(super) struct Clause(pub(super) &'static str);
 
 impl Clause {
     pub(super) fn broken(self, what: impl Display) -> ! {
         panic!(
-            "the store breaks the contract of TokenStore, \"{}\": {what}",
+            "the store breaks the contract of TokenStore, clause \"{}\": {what}",
             self.0
         )
     }
@@ -38,10 +38,10 @@ impl Clause {
         match outcome {
             Err(error) if error.kind() == TokenErrorKind::LeaseLost => {}
             Err(error) => self.broken(format_args!(
-                "{doing} is to fail with LeaseLost, not: {error}"
+                "{doing} must fail with LeaseLost, but failed with: {error}"
             )),
             Ok(()) => self.broken(format_args!(
-                "{doing} is to fail with LeaseLost, and succeeded"
+                "{doing} must fail with LeaseLost, but succeeded"
             )),
         }
     }
@@ -54,7 +54,7 @@ impl Clause {
         self.ok("load", store.load().await)
     }
 
-    /// The version that a save would have to replace.
+    /// The stored version, which the next save must replace.
     pub(super) async fn version<S: TokenStore>(self, store: &S) -> u64 {
         self.load(store)
             .await
@@ -69,9 +69,9 @@ impl Clause {
         what: &str,
     ) {
         match self.load(store).await {
-            None => self.broken(format_args!("{what}, but load gives nothing")),
+            None => self.broken(format_args!("{what}, but load returned nothing")),
             Some(loaded) if !loaded.is_written_like(expected) => self.broken(format_args!(
-                "{what}: version {} was to be loaded, and version {} or another session was",
+                "{what}: load must return version {}, but returned version {} or another session",
                 expected.version(),
                 loaded.version()
             )),
@@ -79,7 +79,7 @@ impl Clause {
         }
     }
 
-    /// Nobody gets a lease for as long as it is watched.
+    /// Checks that no lease is given while the suite waits.
     pub(super) async fn must_wait<S: TokenStore>(self, store: &S, why: &str) {
         match timeout(WATCH, store.lease()).await {
             Err(_) => {}

@@ -1,4 +1,4 @@
-//! The clauses of the contract, one by one.
+//! The clauses of the contract.
 
 use std::{
     future::poll_fn,
@@ -31,45 +31,45 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
     }
 
     pub(super) async fn nothing_is_none(&self) {
-        let clause = Clause("load gives nothing if nothing was saved");
+        let clause = Clause("load returns nothing if nothing was saved");
         let store = self.store();
         clause.check(
             clause.load(&store).await.is_none(),
-            "the store isn't empty; the suite needs one of its own",
+            "the store is not empty; the suite needs an empty one",
         );
         clause.lease(&store).await.release().await;
         drop(clause.lease(&store).await);
         clause.check(
             clause.load(&store).await.is_none(),
-            "a lease under which nothing was saved has left something",
+            "a lease without a save has stored something",
         );
     }
 
     pub(super) async fn nothing_has_version_0(&self) {
-        let clause = Clause("0 stands for nothing, and nothing for no other version");
+        let clause = Clause("an empty store has version 0 and no other");
         let store = self.store();
         let mut lease = clause.lease(&store).await;
         let saved = lease.save(3, &sample_session(4, "early")).await;
-        clause.lost("saving over version 3, where nothing is stored,", saved);
+        clause.lost("a save that replaces version 3 in an empty store", saved);
         clause.check(
             clause.load(&store).await.is_none(),
-            "it has stored something",
+            "the failed save has stored something",
         );
         let first = sample_session(1, "first");
-        clause.ok("saving over nothing", lease.save(0, &first).await);
+        clause.ok("a save into an empty store", lease.save(0, &first).await);
         clause
             .is_stored(&store, &first, "the first session was saved")
             .await;
     }
 
     pub(super) async fn a_saved_session_is_loaded_by_all(&self) {
-        let clause = Clause("load gives what was saved last, and waits for no lease");
+        let clause = Clause("load returns what was saved last, and waits for no lease");
         let (ours, theirs) = (self.store(), self.store());
         let mut lease = clause.lease(&ours).await;
         let version = clause.version(&theirs).await;
         let session = sample_session(version + 1, "shared");
         clause.ok("save", lease.save(version, &session).await);
-        let what = "a session was saved, its lease still held";
+        let what = "a session was saved, and its lease is still held";
         clause.is_stored(&theirs, &session, what).await;
         lease.release().await;
         clause
@@ -78,7 +78,10 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
 
         let mut lease = clause.lease(&theirs).await;
         let answer = sample_session(version + 2, "answer");
-        clause.ok("save by another", lease.save(version + 1, &answer).await);
+        clause.ok(
+            "the save by another handle",
+            lease.save(version + 1, &answer).await,
+        );
         clause
             .is_stored(&ours, &answer, "another handle has saved")
             .await;
@@ -106,7 +109,7 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
     }
 
     pub(super) async fn a_save_can_be_repeated(&self) {
-        let clause = Clause("saving what is stored already succeeds");
+        let clause = Clause("saving what is already stored succeeds");
         let store = self.store();
         let mut lease = clause.lease(&store).await;
         let version = clause.version(&store).await;
@@ -116,9 +119,13 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
         }
         let rival = sample_session(version + 1, "rival");
         let saved = lease.save(version, &rival).await;
-        clause.lost("saving another session of the stored version", saved);
+        clause.lost("saving another session with the stored version", saved);
         clause
-            .is_stored(&store, &session, "a rival was rejected")
+            .is_stored(
+                &store,
+                &session,
+                "another session of the same version was rejected",
+            )
             .await;
     }
 
@@ -130,17 +137,17 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
         let session = sample_session(version + 10, "ahead");
         clause.ok("save", lease.save(version, &session).await);
         clause
-            .is_stored(&store, &session, "a session ten versions on was saved")
+            .is_stored(&store, &session, "a session ten versions later was saved")
             .await;
         let next = sample_session(version + 11, "ahead");
         clause.ok("the next save", lease.save(version + 10, &next).await);
     }
 
     pub(super) async fn sessions_come_back_whole(&self) {
-        let clause = Clause("load gives a session whole");
+        let clause = Clause("load returns the whole session");
         let store = self.store();
         let mut lease = clause.lease(&store).await;
-        // Tokens have up to 64 KiB, and a label is in two places.
+        // Tokens have up to 64 KiB, and the label is part of two of them.
         let long = "long ".repeat(12_000);
         for label in [
             "",
@@ -158,7 +165,7 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
     }
 
     pub(super) async fn one_holder_at_a_time(&self) {
-        let clause = Clause("a lease is waited for until nobody else holds one");
+        let clause = Clause("lease waits until no other lease is held");
         let (ours, theirs) = (self.store(), self.store());
         let lease = clause.lease(&ours).await;
         clause
@@ -172,34 +179,37 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
         clause
             .must_wait(&ours, "after a release, while the next one was held")
             .await;
-        // Who waits already gets it, too.
+        // A caller that is already waiting gets the lease, too.
         let mut waiting = Box::pin(ours.lease());
         let early = timeout(WATCH, &mut waiting).await;
-        clause.check(early.is_err(), "waiting ended while the lease was held");
+        clause.check(early.is_err(), "the wait ended while the lease was held");
         drop(lease);
-        drop(clause.ok("a lease that was waited for", waiting.await));
+        drop(clause.ok("the wait for a lease", waiting.await));
         clause.lease(&theirs).await.release().await;
     }
 
-    pub(super) async fn who_stops_waiting_holds_nothing(&self) {
-        let clause = Clause("who stops waiting for a lease holds nothing");
+    pub(super) async fn a_dropped_wait_holds_no_lease(&self) {
+        let clause = Clause("a wait for a lease that is dropped leaves no lease behind");
         let (ours, theirs) = (self.store(), self.store());
         for polls in 1..=6 {
             let lease = clause.lease(&ours).await;
             let early = abandon(polls, theirs.lease()).await;
             clause.check(!matches!(early, Some(Ok(_))), "a second lease was given");
             lease.release().await;
-            let after = clause.ok("a lease after somebody stopped waiting", ours.lease().await);
+            let after = clause.ok("a lease after a dropped wait", ours.lease().await);
             after.release().await;
-            // Nobody held it: so the one who stops may have had it already.
+            // No lease was held, so the dropped future may have had one already.
             drop(abandon(polls, theirs.lease()).await);
-            let after = clause.ok("a lease after somebody stopped asking", ours.lease().await);
+            let after = clause.ok(
+                "a lease after a dropped request for one",
+                ours.lease().await,
+            );
             after.release().await;
         }
     }
 
     pub(super) async fn a_dropped_save_is_done_or_not(&self) {
-        let clause = Clause("a save that is dropped leaves the old session or the new one");
+        let clause = Clause("a dropped save leaves the old session or the new one");
         let store = self.store();
         for polls in 1..=6 {
             let mut lease = clause.lease(&store).await;
@@ -214,10 +224,10 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
                 Some(saved) => clause.ok("save", saved),
                 None => clause.check(
                     found == version || found == version + 1,
-                    "load gives neither the old nor the new version",
+                    "load returns neither the old nor the new version",
                 ),
             }
-            // Nothing comes late: what the next holder finds is what he replaces.
+            // The dropped save must not take effect later: the next holder replaces the version that it has loaded.
             let next = sample_session(version + 2, "next");
             let saved = lease.save(found, &next).await;
             clause.ok("the save of the next holder", saved);
@@ -228,24 +238,27 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
         }
     }
 
-    pub(super) async fn turns_lose_nothing(&self) {
+    pub(super) async fn concurrent_saves_lose_nothing(&self) {
         const TASKS: u64 = 8;
-        const TURNS: u64 = 5;
-        let clause = Clause("one holder at a time, whose save nobody overwrites");
+        const SAVES: u64 = 5;
+        let clause = Clause("one lease is held at a time, and no save is overwritten");
         let before = clause.version(&self.store()).await;
         let holders = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
         for _ in 0..TASKS {
             let (store, holders) = (self.store(), Arc::clone(&holders));
             tasks.spawn(async move {
-                for _ in 0..TURNS {
+                for _ in 0..SAVES {
                     let mut lease = clause.lease(&store).await;
                     let others = holders.fetch_add(1, Ordering::SeqCst);
                     clause.check(others == 0, "two tasks held a lease at the same time");
                     let version = clause.version(&store).await;
                     yield_now().await;
-                    let next = sample_session(version + 1, "turn");
-                    clause.ok("save in turn", lease.save(version, &next).await);
+                    let next = sample_session(version + 1, "concurrent");
+                    clause.ok(
+                        "a save of one of several tasks",
+                        lease.save(version, &next).await,
+                    );
                     holders.fetch_sub(1, Ordering::SeqCst);
                     lease.release().await;
                 }
@@ -261,20 +274,20 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
         }
         let after = clause.version(&self.store()).await;
         clause.check(
-            after == before + TASKS * TURNS,
-            "after so many turns the version is another, so a save was lost",
+            after == before + TASKS * SAVES,
+            "the version does not match the number of saves, so a save was lost",
         );
     }
 }
 
-/// Drops `future` after so many polls, or when it has waited for long without one; gives what it was done with before.
+/// Drops `future` after so many polls, or if it is not woken for [`WATCH`]. Returns its output if it is ready before.
 async fn abandon<T>(polls: u32, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
-    let mut left = polls;
+    let mut remaining = polls;
     let polled = poll_fn(|cx| {
-        left -= 1;
+        remaining -= 1;
         let poll = future.as_mut().poll(cx).map(Some);
-        if left == 0 && poll.is_pending() {
+        if remaining == 0 && poll.is_pending() {
             return Poll::Ready(None);
         }
         poll

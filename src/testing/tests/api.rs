@@ -1,40 +1,57 @@
 use super::*;
 
 #[tokio::test]
-async fn the_api_rejects_in_the_way_it_was_told() {
+async fn the_api_rejects_with_the_chosen_response() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    for (rejection, status, name, value) in [
+    for (rejection_response, status, name, value) in [
         (
-            Rejection::Challenge,
+            RejectionResponse::InvalidToken,
             401,
             "www-authenticate",
             "invalid_token",
         ),
-        (Rejection::Bare, 401, "", ""),
+        (RejectionResponse::Unauthorized, 401, "", ""),
         (
-            Rejection::InsufficientScope,
+            RejectionResponse::InsufficientScope,
             403,
             "www-authenticate",
             "insufficient_scope",
         ),
-        (Rejection::Forbidden, 403, "", ""),
-        (Rejection::Grpc, 200, "grpc-status", "16"),
-        (Rejection::TokenError, 200, "content-type", JSON),
+        (RejectionResponse::Forbidden, 403, "", ""),
+        (
+            RejectionResponse::GrpcUnauthenticated,
+            200,
+            "grpc-status",
+            "16",
+        ),
+        (
+            RejectionResponse::XoxodayTokenError,
+            200,
+            "content-type",
+            JSON,
+        ),
     ] {
-        let api = server.api().rejection(rejection);
+        let api = server.api().rejection_response(rejection_response);
         let response = api.clone().oneshot(call("at-none")).await.unwrap();
-        assert_eq!(response.status(), status, "{rejection:?}");
+        assert_eq!(response.status(), status, "{rejection_response:?}");
         let header = response.headers().get(name);
         let header = header.map_or("", |it| it.to_str().unwrap());
-        assert!(header.contains(value), "{rejection:?}: {header}");
-        assert_eq!(header.is_empty(), value.is_empty(), "{rejection:?}");
+        assert!(header.contains(value), "{rejection_response:?}: {header}");
+        assert_eq!(
+            header.is_empty(),
+            value.is_empty(),
+            "{rejection_response:?}"
+        );
         let body = text(response).await;
-        assert_eq!(body.is_empty(), rejection != Rejection::TokenError);
+        assert_eq!(
+            body.is_empty(),
+            rejection_response != RejectionResponse::XoxodayTokenError
+        );
     }
 }
 
 #[tokio::test]
-async fn without_a_token_the_challenge_names_no_error() {
+async fn without_a_token_the_challenge_has_no_error() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
     let token = server.issue_access_token();
     let bare = |value: Option<&str>| {
@@ -55,9 +72,11 @@ async fn without_a_token_the_challenge_names_no_error() {
 }
 
 #[tokio::test]
-async fn grpc_ends_in_its_trailer() {
+async fn an_accepted_grpc_request_ends_with_a_trailer() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    let api = server.api().rejection(Rejection::Grpc);
+    let api = server
+        .api()
+        .rejection_response(RejectionResponse::GrpcUnauthenticated);
     let response = api
         .oneshot(call(&server.issue_access_token()))
         .await
@@ -67,7 +86,7 @@ async fn grpc_ends_in_its_trailer() {
 }
 
 #[tokio::test]
-async fn good_tokens_can_be_rejected_all_the_same() {
+async fn valid_tokens_can_be_rejected() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
     let (api, token) = (server.api(), server.issue_access_token());
     api.reject_next(2);
@@ -82,14 +101,14 @@ async fn good_tokens_can_be_rejected_all_the_same() {
 }
 
 #[tokio::test]
-async fn held_requests_see_what_happens_meanwhile() {
+async fn a_held_request_is_checked_after_its_release() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
     let (api, token) = (server.api(), server.issue_access_token());
     api.hold();
     let calls: Vec<_> = (0..100)
         .map(|_| tokio::spawn(api.clone().oneshot(call(&token))))
         .collect();
-    api.parked(100).await;
+    api.wait_for_held(100).await;
     assert_eq!(
         (api.received(), api.accepted(), api.rejected()),
         (100, 0, 0)
@@ -103,27 +122,30 @@ async fn held_requests_see_what_happens_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_is_parked_no_more() {
+async fn a_dropped_request_is_no_longer_held() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
     let api = server.api();
     api.hold();
-    let leaving = tokio::spawn(api.clone().oneshot(call("at-none")));
-    api.parked(1).await;
-    leaving.abort();
-    assert!(leaving.await.is_err());
-    let two = tokio::time::timeout(Duration::from_millis(1), api.parked(1));
+    let dropped = tokio::spawn(api.clone().oneshot(call("at-none")));
+    api.wait_for_held(1).await;
+    dropped.abort();
+    assert!(dropped.await.is_err());
+    let two = tokio::time::timeout(Duration::from_millis(1), api.wait_for_held(1));
     assert!(two.await.is_err());
 }
 
 #[tokio::test]
-async fn the_hook_comes_before_the_look_at_the_token() {
+async fn the_hook_runs_before_the_token_check() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    let hooked = server.clone();
+    let hook_server = server.clone();
     let paths = Arc::new(Mutex::new(Vec::new()));
-    let noted = paths.clone();
+    let hook_paths = paths.clone();
     let api = server.api().on_request(move |request| {
-        hooked.revoke_access_tokens();
-        noted.lock().unwrap().push(request.uri.path().to_owned());
+        hook_server.revoke_access_tokens();
+        hook_paths
+            .lock()
+            .unwrap()
+            .push(request.uri.path().to_owned());
     });
     let token = server.issue_access_token();
     assert_eq!(call_status(&api, &token).await, 401);
@@ -131,18 +153,18 @@ async fn the_hook_comes_before_the_look_at_the_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_api_takes_its_time() {
+async fn the_delay_comes_before_the_token_check() {
     let server = AuthorizationServer::new(Dialect::Rfc6749).access_lifetime(Duration::from_secs(5));
     let api = server.api().delay(Duration::from_secs(5));
     let token = server.issue_access_token();
-    let begun = Instant::now();
-    // the token expires while it thinks
+    let start = Instant::now();
+    // The token expires during the delay.
     assert_eq!(call_status(&api, &token).await, 401);
-    assert_eq!(begun.elapsed(), Duration::from_secs(5));
+    assert_eq!(start.elapsed(), Duration::from_secs(5));
 }
 
 #[tokio::test]
-async fn an_early_rejection_leaves_the_rest_of_the_body_unread() {
+async fn an_early_rejection_does_not_read_the_rest_of_the_body() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
     let api = server.api().reject_early(1_000);
     let upload = |token: &str| {
@@ -166,7 +188,7 @@ async fn an_early_rejection_leaves_the_rest_of_the_body_unread() {
     assert_eq!(text(response).await, "x".repeat(10_000));
 }
 
-/// A body of the frames that an iterator makes.
+/// A body of the frames of an iterator.
 struct Frames<I>(I);
 
 impl<I> Body for Frames<I>
@@ -182,7 +204,7 @@ where
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_breaks_the_answer() {
+async fn an_error_of_the_request_body_is_an_error_of_the_service() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
     let broken = || {
         let cut = Err(std::io::Error::other("cut"));
@@ -212,7 +234,7 @@ async fn debug_shows_no_secret() {
     send(&server, refresh(Dialect::Winbooks, &token)).await;
     let api = server.api();
     call_status(&api, &token).await;
-    let shown = format!(
+    let debug = format!(
         "{server:?} {api:?} {:?} {:?}",
         server.requests(),
         api.requests()
@@ -223,12 +245,12 @@ async fn debug_shows_no_secret() {
         &basic(AuthorizationServer::EMAIL)[6..],
         "Bearer ",
     ] {
-        assert!(!shown.contains(secret), "{shown}");
+        assert!(!debug.contains(secret), "{debug}");
     }
 }
 
 #[test]
-fn servers_are_made_outside_a_runtime_and_shared_between_threads() {
+fn servers_work_without_a_runtime_and_on_many_threads() {
     fn shared<T: Clone + Send + Sync + 'static>(_: &T) {}
     let server = AuthorizationServer::new(Dialect::Rfc6749);
     shared(&server);

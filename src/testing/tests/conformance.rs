@@ -1,4 +1,4 @@
-//! Whether the suite finds what is wrong with a store.
+//! Tests that the suite finds each flaw of a store.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -21,30 +21,30 @@ use crate::{
     testing::{sample_session, store_conformance},
 };
 
-/// What is wrong with a store.
+/// The flaw of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flaw {
     None,
     NotEmpty,
-    AnythingReplacesNothing,
-    EachHandleHasItsOwn,
+    AnySaveReplacesNothing,
+    EachHandleHasItsOwnSession,
     LoadWaitsForTheLease,
     StaleSavesSucceed,
     StaleSavesFailAfterSaving,
     StaleSavesAreStoreErrors,
-    NewerVersionsAreSaved,
+    OnlyOlderVersionsAreStale,
     RepeatedSavesFail,
-    VersionsMustFollow,
+    VersionsMustBeConsecutive,
     LongSessionsAreCut,
     LeasesAreShared,
     WaitingFails,
-    ReleaseIsForgotten,
-    DropIsForgotten,
-    LeavingTheQueueIsForgotten,
-    DroppedSavesComeLate,
+    ReleaseDoesNothing,
+    DropDoesNotRelease,
+    DroppedWaitsKeepTheLease,
+    DroppedSavesTakeEffectLater,
 }
 
-/// A store over a mutex, with one flaw; `permits` are its leases.
+/// A store over a mutex, with one flaw. The `permits` are its leases.
 struct Store {
     flaw: Flaw,
     stored: Arc<Mutex<Option<StoredSession>>>,
@@ -66,7 +66,7 @@ impl TokenStore for Store {
 
     async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
         if self.flaw == Flaw::LoadWaitsForTheLease && self.permits.available_permits() == 0 {
-            return Err(TokenError::new(TokenErrorKind::Timeout, "somebody saves"));
+            return Err(TokenError::new(TokenErrorKind::Timeout, "a lease is held"));
         }
         Ok(self.stored.lock().unwrap().clone())
     }
@@ -75,7 +75,7 @@ impl TokenStore for Store {
         if self.flaw == Flaw::WaitingFails && self.permits.available_permits() == 0 {
             return Err(TokenError::new(
                 TokenErrorKind::Store,
-                "somebody else has it",
+                "another lease is held",
             ));
         }
         let permits = Arc::clone(&self.permits);
@@ -84,14 +84,14 @@ impl TokenStore for Store {
             yield_now().await;
             permit
         });
-        let permit = if self.flaw == Flaw::LeavingTheQueueIsForgotten {
-            // What the task holds is released by nobody if this future is dropped.
+        let permit = if self.flaw == Flaw::DroppedWaitsKeepTheLease {
+            // If this future is dropped, the permit of the task is never released.
             let (give, get) = tokio::sync::oneshot::channel();
             tokio::spawn(async move { give.send(taken.await.unwrap()).map_err(std::mem::forget) });
             get.await.unwrap()
         } else {
-            let waiting = ended_with_its_waiter(taken);
-            waiting.await
+            let permit = abort_on_drop(taken);
+            permit.await
         };
         let shared = self.flaw == Flaw::LeasesAreShared;
         Ok(Lease {
@@ -102,21 +102,21 @@ impl TokenStore for Store {
     }
 }
 
-/// Ends the task with whoever waits for it.
-async fn ended_with_its_waiter<T>(task: JoinHandle<T>) -> T {
-    struct Ended(tokio::task::AbortHandle);
-    impl Drop for Ended {
+/// Waits for the task, and aborts it if this future is dropped.
+async fn abort_on_drop<T>(task: JoinHandle<T>) -> T {
+    struct AbortOnDrop(tokio::task::AbortHandle);
+    impl Drop for AbortOnDrop {
         fn drop(&mut self) {
             self.0.abort();
         }
     }
-    let _ended = Ended(task.abort_handle());
+    let _abort = AbortOnDrop(task.abort_handle());
     task.await.unwrap()
 }
 
 impl StoreLease for Lease {
     async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
-        if self.flaw == Flaw::DroppedSavesComeLate {
+        if self.flaw == Flaw::DroppedSavesTakeEffectLater {
             let (stored, late) = (Arc::clone(&self.stored), session.clone());
             let task = tokio::spawn(async move {
                 sleep(Duration::from_millis(20)).await;
@@ -130,7 +130,7 @@ impl StoreLease for Lease {
     }
 
     async fn release(mut self) {
-        if self.flaw == Flaw::ReleaseIsForgotten {
+        if self.flaw == Flaw::ReleaseDoesNothing {
             std::mem::forget(self.permit.take());
         }
         self.permit.take();
@@ -149,9 +149,9 @@ impl Lease {
             return Ok(());
         }
         let stale = match self.flaw {
-            Flaw::AnythingReplacesNothing if version == 0 => false,
+            Flaw::AnySaveReplacesNothing if version == 0 => false,
             Flaw::StaleSavesSucceed => false,
-            Flaw::NewerVersionsAreSaved => session.version() <= version,
+            Flaw::OnlyOlderVersionsAreStale => session.version() <= version,
             _ => version != replaces,
         };
         if stale && self.flaw == Flaw::StaleSavesFailAfterSaving {
@@ -163,7 +163,8 @@ impl Lease {
                 "another version is stored",
             ));
         }
-        if stale || self.flaw == Flaw::VersionsMustFollow && session.version() != version + 1 {
+        if stale || self.flaw == Flaw::VersionsMustBeConsecutive && session.version() != version + 1
+        {
             return Err(lost());
         }
         let written = serde_json::to_string(session).unwrap().len();
@@ -178,21 +179,21 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.flaw == Flaw::DropIsForgotten {
+        if self.flaw == Flaw::DropDoesNotRelease {
             std::mem::forget(self.permit.take());
         }
     }
 }
 
-/// What the suite says about a store with `flaw`; nothing if it is content. Who waits for ever is told of, too.
-async fn verdict(flaw: Flaw) -> Option<String> {
+/// What the suite reports about a store with `flaw`, if anything. A suite that never ends is reported, too.
+async fn report(flaw: Flaw) -> Option<String> {
     let session = (flaw == Flaw::NotEmpty).then(|| sample_session(1, "left"));
     let stored = Arc::new(Mutex::new(session));
     let permits = Arc::new(Semaphore::new(1));
     let handles = AtomicUsize::new(0);
     let suite = store_conformance(|| {
         handles.fetch_add(1, Ordering::SeqCst);
-        let own = flaw == Flaw::EachHandleHasItsOwn;
+        let own = flaw == Flaw::EachHandleHasItsOwnSession;
         Store {
             flaw,
             stored: if own {
@@ -204,21 +205,21 @@ async fn verdict(flaw: Flaw) -> Option<String> {
         }
     });
     let limited = tokio::time::timeout(Duration::from_secs(600), suite);
-    match caught(limited).await {
+    match catch_panic(limited).await {
         Err(panic) => Some(panic),
-        Ok(Err(_)) => Some("the suite waits for ever".into()),
+        Ok(Err(_)) => Some("the suite never ends".into()),
         Ok(Ok(())) => {
             assert!(
                 handles.into_inner() > 10,
-                "the suite uses more than one handle"
+                "the suite must use more than one handle"
             );
             None
         }
     }
 }
 
-/// The message of the panic that polling `future` ends in, if it does.
-async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
+/// Runs `future`, and returns the message if it panics.
+async fn catch_panic<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let mut future = Box::pin(future);
     std::future::poll_fn(move |cx| {
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
@@ -235,42 +236,54 @@ async fn caught<T>(future: impl Future<Output = T>) -> Result<T, String> {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_without_a_flaw_passes() {
-    assert_eq!(verdict(Flaw::None).await, None);
+    assert_eq!(report(Flaw::None).await, None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_flaw_of_a_store_is_found_and_its_clause_named() {
+async fn each_flaw_is_found_and_the_message_names_the_clause() {
     let cases = [
-        (Flaw::NotEmpty, "load gives nothing if nothing was saved"),
-        (Flaw::AnythingReplacesNothing, "0 stands for nothing"),
-        (Flaw::EachHandleHasItsOwn, "load gives what was saved last"),
+        (Flaw::NotEmpty, "load returns nothing if nothing was saved"),
+        (
+            Flaw::AnySaveReplacesNothing,
+            "an empty store has version 0 and no other",
+        ),
+        (
+            Flaw::EachHandleHasItsOwnSession,
+            "load returns what was saved last",
+        ),
         (Flaw::LoadWaitsForTheLease, "load failed"),
         (
             Flaw::StaleSavesSucceed,
-            "is to fail with LeaseLost, and succeeded",
+            "must fail with LeaseLost, but succeeded",
         ),
-        (Flaw::StaleSavesFailAfterSaving, "it has stored something"),
+        (
+            Flaw::StaleSavesFailAfterSaving,
+            "the failed save has stored something",
+        ),
         (
             Flaw::StaleSavesAreStoreErrors,
-            "is to fail with LeaseLost, not",
+            "must fail with LeaseLost, but failed with",
         ),
-        (Flaw::NewerVersionsAreSaved, "is to fail with LeaseLost"),
+        (Flaw::OnlyOlderVersionsAreStale, "must fail with LeaseLost"),
         (
             Flaw::RepeatedSavesFail,
-            "saving what is stored already succeeds",
+            "saving what is already stored succeeds",
         ),
-        (Flaw::VersionsMustFollow, "becomes the stored one"),
-        (Flaw::LongSessionsAreCut, "load gives a session whole"),
-        (Flaw::LeasesAreShared, "a lease is waited for"),
+        (Flaw::VersionsMustBeConsecutive, "becomes the stored one"),
+        (Flaw::LongSessionsAreCut, "load returns the whole session"),
+        (
+            Flaw::LeasesAreShared,
+            "lease waits until no other lease is held",
+        ),
         (Flaw::WaitingFails, "waiting for a lease failed"),
-        (Flaw::ReleaseIsForgotten, "waits for ever"),
-        (Flaw::DropIsForgotten, "waits for ever"),
-        (Flaw::LeavingTheQueueIsForgotten, "waits for ever"),
-        (Flaw::DroppedSavesComeLate, "a save that is dropped"),
+        (Flaw::ReleaseDoesNothing, "the suite never ends"),
+        (Flaw::DropDoesNotRelease, "the suite never ends"),
+        (Flaw::DroppedWaitsKeepTheLease, "the suite never ends"),
+        (Flaw::DroppedSavesTakeEffectLater, "a dropped save"),
     ];
-    for (flaw, told) in cases {
-        let verdict = verdict(flaw).await;
-        let verdict = verdict.unwrap_or_else(|| panic!("{flaw:?} was not found"));
-        assert!(verdict.contains(told), "{flaw:?}: {verdict}");
+    for (flaw, expected) in cases {
+        let report = report(flaw).await;
+        let report = report.unwrap_or_else(|| panic!("{flaw:?} was not found"));
+        assert!(report.contains(expected), "{flaw:?}: {report}");
     }
 }

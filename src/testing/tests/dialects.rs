@@ -1,21 +1,21 @@
 use super::*;
 
 #[tokio::test]
-async fn each_dialect_takes_its_own_refresh_and_no_other() {
-    for spoken in DIALECTS {
-        for asked in DIALECTS {
-            let server = AuthorizationServer::new(asked);
+async fn each_dialect_accepts_only_its_own_refresh_request() {
+    for sent in DIALECTS {
+        for expected in DIALECTS {
+            let server = AuthorizationServer::new(expected);
             let token = server.issue_refresh_token();
-            let status = status(&server, refresh(spoken, &token)).await;
-            assert_eq!(status == 200, spoken == asked, "{spoken:?} at {asked:?}");
-            assert_eq!(server.refreshes(), usize::from(spoken == asked));
-            assert_eq!(server.rejected(), usize::from(spoken != asked));
+            let status = status(&server, refresh(sent, &token)).await;
+            assert_eq!(status == 200, sent == expected, "{sent:?} at {expected:?}");
+            assert_eq!(server.refreshes(), usize::from(sent == expected));
+            assert_eq!(server.rejected(), usize::from(sent != expected));
         }
     }
 }
 
 #[tokio::test]
-async fn winbooks_answers_as_its_page_shows() {
+async fn winbooks_responds_as_documented() {
     let server = AuthorizationServer::new(Dialect::Winbooks);
     let first = answer(&server, exchange(&server.issue_exchange_token())).await;
     let keys: Vec<_> = first.as_object().unwrap().keys().collect();
@@ -40,7 +40,7 @@ async fn winbooks_answers_as_its_page_shows() {
 }
 
 #[tokio::test]
-async fn two_ba_answers_a_number_and_a_new_refresh_token() {
+async fn two_ba_responds_with_a_number_and_a_new_refresh_token() {
     let server = AuthorizationServer::new(Dialect::TwoBa);
     let token = server.issue_refresh_token();
     let answer = answer(&server, refresh(Dialect::TwoBa, &token)).await;
@@ -49,36 +49,38 @@ async fn two_ba_answers_a_number_and_a_new_refresh_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn xoxoday_tells_ends_in_milliseconds_of_the_epoch() {
+async fn xoxoday_responds_with_expiry_times_in_milliseconds_since_the_epoch() {
     let clock = Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000));
     let server = AuthorizationServer::new(Dialect::Xoxoday)
         .clock(clock)
         .access_lifetime(Duration::from_secs(10))
         .refresh_lifetime(Duration::from_secs(20));
-    let ask = |token: String| refresh(Dialect::Xoxoday, &token);
+    let request = |token: String| refresh(Dialect::Xoxoday, &token);
 
-    let numbers = answer(&server, ask(server.issue_refresh_token())).await;
+    let numbers = answer(&server, request(server.issue_refresh_token())).await;
     assert_eq!(numbers["access_token_expiry"], 1_010_000);
     assert_eq!(numbers["refresh_token_expiry"], 1_020_000);
     assert_eq!(numbers["expires_in"], "10");
 
-    let server = server.expiry(Printed::Text).expires_in(Printed::Absent);
-    let strings = answer(&server, ask(server.issue_refresh_token())).await;
+    let server = server
+        .expiry_format(NumberFormat::String)
+        .expires_in_format(NumberFormat::Omitted);
+    let strings = answer(&server, request(server.issue_refresh_token())).await;
     assert_eq!(strings["access_token_expiry"], "1010000");
     assert_eq!(strings.get("expires_in"), None);
 
-    let server = server.expiry(Printed::Absent);
-    let absent = answer(&server, ask(server.issue_refresh_token())).await;
+    let server = server.expiry_format(NumberFormat::Omitted);
+    let absent = answer(&server, request(server.issue_refresh_token())).await;
     assert_eq!(absent.get("access_token_expiry"), None);
 }
 
 #[tokio::test]
-async fn the_standard_takes_three_grants_and_both_ways_to_say_who_one_is() {
+async fn the_standard_accepts_three_grants_and_two_client_authentications() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
     let code = server.issue_exchange_token();
     let exchange = form(&[("grant_type", "exchange_token"), ("code", &code)]);
-    let ask = with_authorization(post("/token", FORM, exchange), &encoded_basic());
-    assert_eq!(status(&server, ask).await, 200);
+    let request = with_authorization(post("/token", FORM, exchange), &encoded_basic());
+    assert_eq!(status(&server, request).await, 200);
 
     let credentials = form(&[
         ("grant_type", "client_credentials"),
@@ -95,28 +97,28 @@ async fn the_standard_takes_three_grants_and_both_ways_to_say_who_one_is() {
 }
 
 #[tokio::test]
-async fn what_is_asked_wrongly_is_rejected_properly() {
-    type Spoil = fn(&str) -> Ask;
-    let cases: &[(&str, Dialect, u16, Spoil)] = &[
+async fn each_kind_of_wrong_request_gets_its_own_status() {
+    type Change = fn(&str) -> TokenRequest;
+    let cases: &[(&str, Dialect, u16, Change)] = &[
         ("another path", Dialect::TwoBa, 404, |token| {
-            let mut ask = refresh(Dialect::TwoBa, token);
-            *ask.uri_mut() = Uri::from_static("/oauth/token");
-            ask
+            let mut request = refresh(Dialect::TwoBa, token);
+            *request.uri_mut() = Uri::from_static("/oauth/token");
+            request
         }),
         ("GET", Dialect::TwoBa, 405, |token| {
-            let mut ask = refresh(Dialect::TwoBa, token);
-            *ask.method_mut() = http::Method::GET;
-            ask
+            let mut request = refresh(Dialect::TwoBa, token);
+            *request.method_mut() = http::Method::GET;
+            request
         }),
         ("parameters in the URI", Dialect::TwoBa, 400, |token| {
-            let mut ask = refresh(Dialect::TwoBa, token);
-            *ask.uri_mut() = Uri::from_static("/OAuth/Token?client_id=x");
-            ask
+            let mut request = refresh(Dialect::TwoBa, token);
+            *request.uri_mut() = Uri::from_static("/OAuth/Token?client_id=x");
+            request
         }),
         ("no content type", Dialect::Rfc6749, 415, |token| {
-            let mut ask = refresh(Dialect::Rfc6749, token);
-            ask.headers_mut().remove(header::CONTENT_TYPE);
-            ask
+            let mut request = refresh(Dialect::Rfc6749, token);
+            request.headers_mut().remove(header::CONTENT_TYPE);
+            request
         }),
         ("a form for JSON", Dialect::Xoxoday, 415, |_| {
             post("/chef/v1/oauth/token/user", FORM, String::new())
@@ -129,14 +131,14 @@ async fn what_is_asked_wrongly_is_rejected_properly() {
             post("/chef/v1/oauth/token/company", JSON, body)
         }),
         ("no Accept", Dialect::Winbooks, 406, |token| {
-            let mut ask = refresh(Dialect::Winbooks, token);
-            ask.headers_mut().remove(header::ACCEPT);
-            ask
+            let mut request = refresh(Dialect::Winbooks, token);
+            request.headers_mut().remove(header::ACCEPT);
+            request
         }),
         ("no credentials", Dialect::Winbooks, 401, |token| {
-            let mut ask = refresh(Dialect::Winbooks, token);
-            ask.headers_mut().remove(header::AUTHORIZATION);
-            ask
+            let mut request = refresh(Dialect::Winbooks, token);
+            request.headers_mut().remove(header::AUTHORIZATION);
+            request
         }),
         (
             "a colon after the e-mail",
@@ -158,7 +160,7 @@ async fn what_is_asked_wrongly_is_rejected_properly() {
             with_authorization(refresh(Dialect::Rfc6749, token), &raw)
         }),
         (
-            "credentials given in two ways",
+            "credentials sent in two ways",
             Dialect::Rfc6749,
             400,
             |_| {
@@ -167,7 +169,7 @@ async fn what_is_asked_wrongly_is_rejected_properly() {
             },
         ),
         (
-            "Basic where the body is asked",
+            "Basic where the body is required",
             Dialect::TwoBa,
             400,
             |token| with_authorization(refresh(Dialect::TwoBa, token), &encoded_basic()),
@@ -179,24 +181,24 @@ async fn what_is_asked_wrongly_is_rejected_properly() {
             post("/OAuth/Token", FORM, body)
         }),
         ("an unknown grant", Dialect::Rfc6749, 400, |_| {
-            let ask = post("/token", FORM, form(&[("grant_type", "password")]));
-            with_authorization(ask, &encoded_basic())
+            let request = post("/token", FORM, form(&[("grant_type", "password")]));
+            with_authorization(request, &encoded_basic())
         }),
         ("no token", Dialect::Rfc6749, 400, |_| {
             refresh(Dialect::Rfc6749, "")
         }),
     ];
-    for (what, dialect, expected, spoil) in cases {
+    for (what, dialect, expected, change) in cases {
         let server = AuthorizationServer::new(*dialect);
         let token = server.issue_refresh_token();
-        assert_eq!(status(&server, spoil(&token)).await, *expected, "{what}");
+        assert_eq!(status(&server, change(&token)).await, *expected, "{what}");
         assert_eq!((server.rejected(), server.refreshes()), (1, 0), "{what}");
         assert_eq!(status(&server, refresh(*dialect, &token)).await, 200);
     }
 }
 
 #[tokio::test]
-async fn a_form_must_be_encoded_and_each_parameter_in_its_place() {
+async fn a_form_must_be_encoded_and_have_only_the_parameters_of_its_grant() {
     let server = AuthorizationServer::new(Dialect::Winbooks);
     let token = server.issue_refresh_token();
     let good = form(&[("grant_type", "refresh_token"), ("code", &token)]);
@@ -205,36 +207,40 @@ async fn a_form_must_be_encoded_and_each_parameter_in_its_place() {
             "unencoded",
             format!("grant_type=refresh_token&code={token}"),
         ),
-        ("doubled", format!("{good}&code=x")),
-        ("in the wrong place", format!("{good}&refresh_token=x")),
+        ("repeated", format!("{good}&code=x")),
+        ("of another grant", format!("{good}&refresh_token=x")),
         ("half an escape", format!("{good}&x=%2")),
         ("no value", format!("{good}&x")),
     ] {
-        let ask = refresh(Dialect::Winbooks, &token).map(|_| Full::from(body));
-        let answer = answer(&server, ask).await;
+        let request = refresh(Dialect::Winbooks, &token).map(|_| Full::from(body));
+        let answer = answer(&server, request).await;
         assert_eq!(answer["error"], "invalid_request", "{what}");
     }
     assert_eq!(server.refreshes(), 0);
 }
 
 #[tokio::test]
-async fn other_clients_can_be_expected() {
+async fn the_expected_client_can_be_changed() {
     let server = AuthorizationServer::new(Dialect::Rfc6749)
         .client("an id", "a secret")
         .raw_basic(true)
-        .prefix("/wow/v2/");
+        .path_prefix("/wow/v2/");
     assert_eq!(server.token_path(), "/wow/v2/token");
     let body = || form(&[("grant_type", "client_credentials")]);
-    let ask = |path, who: &str| with_authorization(post(path, FORM, body()), &basic(who));
+    let request =
+        |path, credentials: &str| with_authorization(post(path, FORM, body()), &basic(credentials));
     assert_eq!(
-        status(&server, ask("/wow/v2/token", "an id:a secret")).await,
+        status(&server, request("/wow/v2/token", "an id:a secret")).await,
         200
     );
     assert_eq!(
-        status(&server, ask("/wow/v2/token", "an+id:a+secret")).await,
+        status(&server, request("/wow/v2/token", "an+id:a+secret")).await,
         401
     );
-    assert_eq!(status(&server, ask("/token", "an id:a secret")).await, 404);
+    assert_eq!(
+        status(&server, request("/token", "an id:a secret")).await,
+        404
+    );
 
     let server = AuthorizationServer::new(Dialect::TwoBa).public_client("app");
     for (secret, expected) in [("", 200), ("x", 401)] {
@@ -253,7 +259,7 @@ async fn other_clients_can_be_expected() {
 }
 
 #[tokio::test]
-async fn each_dialect_has_its_words_for_a_dead_refresh_token() {
+async fn each_dialect_has_its_own_error_for_an_invalid_refresh_token() {
     for dialect in DIALECTS {
         let server = AuthorizationServer::new(dialect);
         let token = server.issue_refresh_token();
@@ -276,27 +282,27 @@ async fn each_dialect_has_its_words_for_a_dead_refresh_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refreshing_too_often_is_told_in_both_of_xoxodays_shapes() {
+async fn xoxoday_reports_too_many_refreshes_in_two_forms() {
     let minute = Duration::from_secs(60);
-    for (penalty, told) in [
+    for (penalty, expected) in [
         (None, "{\nmessage:'auth.request_limit_exceeded'\n}"),
         (
             Some(minute),
             r#"{"errors":[{"message":"auth.request_limit_exceeded","penaltySeconds":60}]}"#,
         ),
     ] {
-        let server = AuthorizationServer::new(Dialect::Xoxoday).limit(1, minute, penalty);
+        let server = AuthorizationServer::new(Dialect::Xoxoday).refresh_limit(1, minute, penalty);
         let token = server.issue_refresh_token();
-        let (token, access) = turn(&server, Dialect::Xoxoday, &token).await;
+        let (token, access) = refresh_tokens(&server, Dialect::Xoxoday, &token).await;
         let rejected = send(&server, refresh(Dialect::Xoxoday, &token)).await;
         assert_eq!(rejected.status(), 429);
-        assert_eq!(text(rejected).await, told);
+        assert_eq!(text(rejected).await, expected);
         assert!(!server.is_live(&access));
         tokio::time::advance(minute).await;
-        turn(&server, Dialect::Xoxoday, &token).await;
+        refresh_tokens(&server, Dialect::Xoxoday, &token).await;
     }
 
-    let server = AuthorizationServer::new(Dialect::TwoBa).limit(0, minute, None);
+    let server = AuthorizationServer::new(Dialect::TwoBa).refresh_limit(0, minute, None);
     let token = server.issue_refresh_token();
     let rejected = send(&server, refresh(Dialect::TwoBa, &token)).await;
     assert_eq!(rejected.headers()[header::RETRY_AFTER], "60");

@@ -4,7 +4,7 @@ async fn faulty(
     fault: Fault,
 ) -> (
     AuthorizationServer,
-    Result<Response<ReplyBody>, tower::BoxError>,
+    Result<Response<ResponseBody>, tower::BoxError>,
 ) {
     let server = AuthorizationServer::new(Dialect::TwoBa);
     let token = server.issue_refresh_token();
@@ -17,7 +17,7 @@ async fn faulty(
 }
 
 #[tokio::test(start_paused = true)]
-async fn faults_in_the_servers_place_change_nothing() {
+async fn faults_that_replace_the_response_change_no_token() {
     let elsewhere = Uri::from_static("https://evil.example/token");
     let cases = [
         (Fault::Status(StatusCode::OK), 200, "", ""),
@@ -53,15 +53,15 @@ async fn faults_in_the_servers_place_change_nothing() {
         ),
     ];
     for (fault, status, name, value) in cases {
-        let shown = format!("{fault:?}");
+        let debug = format!("{fault:?}");
         let (server, reply) = faulty(fault).await;
         let response = reply.unwrap();
-        assert_eq!(response.status(), status, "{shown}");
+        assert_eq!(response.status(), status, "{debug}");
         let header = response.headers().get(name);
         assert_eq!(
             header.map_or("", |it| it.to_str().unwrap()),
             value,
-            "{shown}"
+            "{debug}"
         );
         assert_eq!((server.token_requests(), server.refreshes()), (1, 0));
     }
@@ -72,7 +72,7 @@ async fn faults_in_the_servers_place_change_nothing() {
 }
 
 #[tokio::test]
-async fn a_reply_dropped_after_the_commit_leaves_the_refresh_token_spent() {
+async fn a_reply_dropped_after_the_commit_uses_up_the_refresh_token() {
     let (server, reply) = faulty(Fault::DropReplyAfterCommit).await;
     let error = reply.unwrap_err();
     assert_eq!(
@@ -86,27 +86,27 @@ async fn a_reply_dropped_after_the_commit_leaves_the_refresh_token_spent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delayed_reply_is_late_and_the_work_is_not() {
+async fn a_delayed_reply_is_late_but_the_request_is_processed_at_once() {
     let server = AuthorizationServer::new(Dialect::TwoBa);
     let token = server.issue_refresh_token();
     server.fault(Fault::Delay(Duration::from_secs(10)));
-    let begun = Instant::now();
+    let start = Instant::now();
     let reply = tokio::spawn(server.clone().oneshot(refresh(Dialect::TwoBa, &token)));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(server.refreshes(), 1);
     assert_eq!(reply.await.unwrap().unwrap().status(), 200);
-    assert_eq!(begun.elapsed(), Duration::from_secs(10));
+    assert_eq!(start.elapsed(), Duration::from_secs(10));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_never_answers_never_does() {
+async fn never_answers_means_never() {
     let hour = Duration::from_secs(3_600);
     let reply = tokio::time::timeout(hour, faulty(Fault::NeverAnswers)).await;
     assert!(reply.is_err());
 }
 
 #[tokio::test]
-async fn a_huge_body_is_as_long_as_ordered_and_unannounced() {
+async fn a_huge_body_has_the_given_length_and_does_not_announce_it() {
     let (_, reply) = faulty(Fault::HugeBody(100_000)).await;
     let body = reply.unwrap().into_body();
     assert_eq!(body.size_hint().exact(), None);
@@ -118,15 +118,15 @@ async fn a_huge_body_is_as_long_as_ordered_and_unannounced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_body_trickles_for_ever() {
+async fn a_slow_body_never_ends() {
     let (_, reply) = faulty(Fault::SlowBody(Duration::from_secs(5))).await;
     let mut body = reply.unwrap().into_body();
-    let begun = Instant::now();
+    let start = Instant::now();
     for _ in 0..3 {
         let frame = body.frame().await.unwrap().unwrap();
         assert_eq!(frame.into_data().unwrap().len(), 1);
     }
-    assert_eq!(begun.elapsed(), Duration::from_secs(15));
+    assert_eq!(start.elapsed(), Duration::from_secs(15));
 
     let (_, reply) = faulty(Fault::SlowBody(Duration::MAX)).await;
     let mut body = reply.unwrap().into_body();
@@ -135,14 +135,14 @@ async fn a_slow_body_trickles_for_ever() {
 }
 
 #[tokio::test]
-async fn tokens_come_expired_again_or_not_at_all() {
+async fn a_fault_can_expire_repeat_or_omit_the_access_token() {
     let server = AuthorizationServer::new(Dialect::TwoBa);
     let token = server.issue_refresh_token();
-    let (token, good) = turn(&server, Dialect::TwoBa, &token).await;
+    let (token, first) = refresh_tokens(&server, Dialect::TwoBa, &token).await;
 
     server.fault(Fault::SameToken);
-    let (token, same) = turn(&server, Dialect::TwoBa, &token).await;
-    assert_eq!(same, good);
+    let (token, same) = refresh_tokens(&server, Dialect::TwoBa, &token).await;
+    assert_eq!(same, first);
 
     server.fault(Fault::AlreadyExpired);
     let expired = answer(&server, refresh(Dialect::TwoBa, &token)).await;
@@ -157,16 +157,16 @@ async fn tokens_come_expired_again_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn faults_come_in_their_order_and_then_the_standing_one() {
+async fn queued_faults_come_first_in_their_order_and_then_the_permanent_one() {
     let server = AuthorizationServer::new(Dialect::TwoBa);
     server.fault_always(Fault::Status(StatusCode::SERVICE_UNAVAILABLE));
     server.fault(Fault::Status(StatusCode::IM_A_TEAPOT));
     server.fault_next(2, &Fault::Status(StatusCode::BAD_GATEWAY));
-    let ask = || refresh(Dialect::TwoBa, "rt-none");
+    let request = || refresh(Dialect::TwoBa, "rt-none");
     for expected in [418, 502, 502, 503, 503] {
-        assert_eq!(status(&server, ask()).await, expected);
+        assert_eq!(status(&server, request()).await, expected);
     }
     server.fault_always(None);
-    assert_eq!(status(&server, ask()).await, 400);
+    assert_eq!(status(&server, request()).await, 400);
     assert_eq!((server.token_requests(), server.rejected()), (6, 1));
 }

@@ -4,21 +4,21 @@ fn client() -> Client<HttpConnector, Full<Bytes>> {
     Client::builder(TokioExecutor::new()).build_http()
 }
 
-fn at(site: &Served, mut request: Ask) -> Ask {
-    let uri = format!("{}{}", site.url(), request.uri().path());
+fn at(running: &Served, mut request: TokenRequest) -> TokenRequest {
+    let uri = format!("{}{}", running.url(), request.uri().path());
     *request.uri_mut() = uri.parse().unwrap();
     request
 }
 
 #[tokio::test]
-async fn both_are_served_over_real_connections() {
+async fn both_servers_work_over_real_connections() {
     let server = AuthorizationServer::new(Dialect::Winbooks);
     let (tokens, api) = (server.clone(), server.api());
     let (tokens, things) = (serve(tokens).await.unwrap(), serve(api).await.unwrap());
     let client = client();
 
-    let ask = at(&tokens, exchange(&server.issue_exchange_token()));
-    let response = client.request(ask).await.unwrap();
+    let request = at(&tokens, exchange(&server.issue_exchange_token()));
+    let response = client.request(request).await.unwrap();
     assert_eq!(response.headers().get_all(header::DATE).iter().count(), 1);
     let answer: Value = serde_json::from_str(&text(response).await).unwrap();
 
@@ -35,28 +35,32 @@ async fn both_are_served_over_real_connections() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_service_is_a_broken_connection() {
+async fn an_error_of_the_service_closes_the_connection() {
     let server = AuthorizationServer::new(Dialect::TwoBa);
-    let site = serve(server.clone()).await.unwrap();
+    let running = serve(server.clone()).await.unwrap();
     let token = server.issue_refresh_token();
     server.fault(Fault::DropReplyAfterCommit);
-    let ask = || at(&site, refresh(Dialect::TwoBa, &token));
-    assert!(client().request(ask()).await.is_err());
+    let request = || at(&running, refresh(Dialect::TwoBa, &token));
+    assert!(client().request(request()).await.is_err());
     assert_eq!(server.refreshes(), 1);
-    assert_eq!(client().request(ask()).await.unwrap().status(), 400);
-    assert_eq!(site.connections(), 2);
+    assert_eq!(client().request(request()).await.unwrap().status(), 400);
+    assert_eq!(running.connections(), 2);
 }
 
 #[tokio::test]
-async fn http_2_is_understood_without_tls() {
+async fn http_2_works_without_tls() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    let site = serve(server.api().rejection(Rejection::Grpc))
-        .await
-        .unwrap();
+    let running = serve(
+        server
+            .api()
+            .rejection_response(RejectionResponse::GrpcUnauthenticated),
+    )
+    .await
+    .unwrap();
     let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new())
         .http2_only(true)
         .build_http();
-    let request = at(&site, call(&server.issue_access_token()));
+    let request = at(&running, call(&server.issue_access_token()));
     let response = client.request(request).await.unwrap();
     assert_eq!(response.version(), http::Version::HTTP_2);
     let body = response.into_body().collect().await.unwrap();
@@ -64,15 +68,15 @@ async fn http_2_is_understood_without_tls() {
 }
 
 #[tokio::test]
-async fn what_is_dropped_is_served_no_more() {
+async fn dropping_the_handle_stops_the_server() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
     let api = server.api();
-    let site = serve(api.clone()).await.unwrap();
+    let running = serve(api.clone()).await.unwrap();
     api.hold();
-    let waiting = tokio::spawn(client().request(at(&site, call("at-none"))));
-    api.parked(1).await;
-    let addr = site.addr();
-    drop(site);
+    let waiting = tokio::spawn(client().request(at(&running, call("at-none"))));
+    api.wait_for_held(1).await;
+    let addr = running.addr();
+    drop(running);
     assert!(waiting.await.unwrap().is_err());
     assert!(tokio::net::TcpStream::connect(addr).await.is_err());
 }

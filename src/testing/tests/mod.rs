@@ -1,4 +1,4 @@
-//! How to ask the servers, for the tests beside.
+//! Requests to the servers, for the tests in this folder.
 
 mod api;
 mod conformance;
@@ -65,9 +65,9 @@ fn encoded_basic() -> String {
     basic(&format!("{}:{}", encode(ID), encode(SECRET)))
 }
 
-type Ask = Request<Full<Bytes>>;
+type TokenRequest = Request<Full<Bytes>>;
 
-fn post(path: &str, content_type: &str, body: String) -> Ask {
+fn post(path: &str, content_type: &str, body: String) -> TokenRequest {
     Request::post(path)
         .header(header::CONTENT_TYPE, content_type)
         .header(header::ACCEPT, JSON)
@@ -75,24 +75,24 @@ fn post(path: &str, content_type: &str, body: String) -> Ask {
         .unwrap()
 }
 
-fn with_authorization(mut ask: Ask, value: &str) -> Ask {
+fn with_authorization(mut request: TokenRequest, value: &str) -> TokenRequest {
     let value = value.parse().unwrap();
-    ask.headers_mut().insert(header::AUTHORIZATION, value);
-    ask
+    request.headers_mut().insert(header::AUTHORIZATION, value);
+    request
 }
 
-/// A refresh as the dialect wants it.
-fn refresh(dialect: Dialect, token: &str) -> Ask {
+/// A refresh request in the dialect's format.
+fn refresh(dialect: Dialect, token: &str) -> TokenRequest {
     let grant = ("grant_type", "refresh_token");
     let (id, secret) = (("client_id", ID), ("client_secret", SECRET));
     match dialect {
         Dialect::Rfc6749 => {
-            let ask = post("/token", FORM, form(&[grant, ("refresh_token", token)]));
-            with_authorization(ask, &encoded_basic())
+            let request = post("/token", FORM, form(&[grant, ("refresh_token", token)]));
+            with_authorization(request, &encoded_basic())
         }
         Dialect::Winbooks => {
-            let ask = post("/OAuth20/Token", FORM, form(&[grant, ("code", token)]));
-            with_authorization(ask, &basic(AuthorizationServer::EMAIL))
+            let request = post("/OAuth20/Token", FORM, form(&[grant, ("code", token)]));
+            with_authorization(request, &basic(AuthorizationServer::EMAIL))
         }
         Dialect::TwoBa => {
             let body = form(&[grant, ("refresh_token", token), id, secret]);
@@ -105,18 +105,18 @@ fn refresh(dialect: Dialect, token: &str) -> Ask {
     }
 }
 
-fn exchange(code: &str) -> Ask {
+fn exchange(code: &str) -> TokenRequest {
     let body = form(&[("grant_type", "exchange_token"), ("code", code)]);
-    let ask = post("/OAuth20/Token", FORM, body);
-    with_authorization(ask, &basic(AuthorizationServer::EMAIL))
+    let request = post("/OAuth20/Token", FORM, body);
+    with_authorization(request, &basic(AuthorizationServer::EMAIL))
 }
 
-async fn send(server: &AuthorizationServer, ask: Ask) -> Response<ReplyBody> {
-    server.clone().oneshot(ask).await.unwrap()
+async fn send(server: &AuthorizationServer, request: TokenRequest) -> Response<ResponseBody> {
+    server.clone().oneshot(request).await.unwrap()
 }
 
-async fn status(server: &AuthorizationServer, ask: Ask) -> u16 {
-    send(server, ask).await.status().as_u16()
+async fn status(server: &AuthorizationServer, request: TokenRequest) -> u16 {
+    send(server, request).await.status().as_u16()
 }
 
 async fn text<B: Body<Error: std::fmt::Debug>>(response: Response<B>) -> String {
@@ -124,12 +124,16 @@ async fn text<B: Body<Error: std::fmt::Debug>>(response: Response<B>) -> String 
     String::from_utf8(body.into()).unwrap()
 }
 
-async fn answer(server: &AuthorizationServer, ask: Ask) -> Value {
-    serde_json::from_str(&text(send(server, ask).await).await).unwrap()
+async fn answer(server: &AuthorizationServer, request: TokenRequest) -> Value {
+    serde_json::from_str(&text(send(server, request).await).await).unwrap()
 }
 
-/// Refreshes, and gives the new refresh and access tokens.
-async fn turn(server: &AuthorizationServer, dialect: Dialect, token: &str) -> (String, String) {
+/// Refreshes and returns the new refresh token and access token.
+async fn refresh_tokens(
+    server: &AuthorizationServer,
+    dialect: Dialect,
+    token: &str,
+) -> (String, String) {
     let answer = answer(server, refresh(dialect, token)).await;
     let text = |name: &str| answer[name].as_str().unwrap().to_owned();
     (text("refresh_token"), text("access_token"))

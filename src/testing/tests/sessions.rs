@@ -1,13 +1,13 @@
 use super::*;
 
 #[tokio::test]
-async fn a_rotated_refresh_token_is_spent_and_its_successor_is_not() {
+async fn a_rotated_refresh_token_is_rejected_and_its_successor_is_accepted() {
     for dialect in [Dialect::TwoBa, Dialect::Xoxoday] {
         let server = AuthorizationServer::new(dialect);
         let first = server.issue_refresh_token();
-        let (second, _) = turn(&server, dialect, &first).await;
+        let (second, _) = refresh_tokens(&server, dialect, &first).await;
         assert_eq!(status(&server, refresh(dialect, &first)).await, 400);
-        turn(&server, dialect, &second).await;
+        refresh_tokens(&server, dialect, &second).await;
         assert_eq!((server.refreshes(), server.rejected()), (2, 1));
         assert_eq!((server.reuse_detected(), server.live_sessions()), (0, 1));
     }
@@ -18,7 +18,7 @@ async fn reuse_ends_the_whole_session_and_no_other() {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
     let other = server.issue_refresh_token();
     let first = server.issue_refresh_token();
-    let (second, access) = turn(&server, Dialect::Rfc6749, &first).await;
+    let (second, access) = refresh_tokens(&server, Dialect::Rfc6749, &first).await;
     assert_eq!(
         status(&server, refresh(Dialect::Rfc6749, &first)).await,
         400
@@ -29,16 +29,16 @@ async fn reuse_ends_the_whole_session_and_no_other() {
     );
     assert!(!server.is_live(&access));
     assert_eq!((server.reuse_detected(), server.live_sessions()), (1, 1));
-    turn(&server, Dialect::Rfc6749, &other).await;
+    refresh_tokens(&server, Dialect::Rfc6749, &other).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn within_its_grace_a_replaced_refresh_token_still_works() {
+async fn a_replaced_refresh_token_still_works_during_its_grace() {
     let server = AuthorizationServer::new(Dialect::Rfc6749).grace(Duration::from_secs(30));
     let first = server.issue_refresh_token();
-    turn(&server, Dialect::Rfc6749, &first).await;
+    refresh_tokens(&server, Dialect::Rfc6749, &first).await;
     tokio::time::advance(Duration::from_secs(29)).await;
-    turn(&server, Dialect::Rfc6749, &first).await;
+    refresh_tokens(&server, Dialect::Rfc6749, &first).await;
     assert_eq!(server.live_sessions(), 1);
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(
@@ -62,7 +62,7 @@ async fn an_exchange_token_works_once_or_always() {
 }
 
 #[tokio::test]
-async fn without_refresh_tokens_in_the_answers_nothing_rotates() {
+async fn without_refresh_tokens_in_responses_nothing_rotates() {
     let server = AuthorizationServer::new(Dialect::TwoBa).give_refresh_token(false);
     let token = server.issue_refresh_token();
     for _ in 0..2 {
@@ -72,25 +72,25 @@ async fn without_refresh_tokens_in_the_answers_nothing_rotates() {
 }
 
 #[tokio::test]
-async fn a_refresh_can_end_the_older_access_tokens() {
+async fn a_refresh_can_revoke_the_older_access_tokens() {
     for dialect in DIALECTS {
         let server = AuthorizationServer::new(dialect);
         let token = server.issue_refresh_token();
-        let (token, first) = turn(&server, dialect, &token).await;
-        let (_, second) = turn(&server, dialect, &token).await;
+        let (token, first) = refresh_tokens(&server, dialect, &token).await;
+        let (_, second) = refresh_tokens(&server, dialect, &token).await;
         assert_eq!(server.is_live(&first), dialect != Dialect::Xoxoday);
         assert!(server.is_live(&second));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_expire_by_the_clock_the_server_was_given() {
+async fn tokens_expire_by_the_clock_of_the_server() {
     let clock = Clock::simulated(SystemTime::UNIX_EPOCH);
     let server = AuthorizationServer::new(Dialect::TwoBa)
         .clock(clock.clone())
         .refresh_lifetime(Duration::from_secs(3_600));
     let token = server.issue_refresh_token();
-    let (token, access) = turn(&server, Dialect::TwoBa, &token).await;
+    let (token, access) = refresh_tokens(&server, Dialect::TwoBa, &token).await;
 
     tokio::time::advance(Duration::from_secs(899)).await;
     assert!(server.is_live(&access));
@@ -98,13 +98,13 @@ async fn tokens_expire_by_the_clock_the_server_was_given() {
     assert!(!server.is_live(&access));
     assert_eq!(server.live_sessions(), 1);
 
-    clock.step(3_600); // the machine slept
+    clock.step(3_600); // The machine was suspended.
     assert_eq!(server.live_sessions(), 0);
     assert_eq!(status(&server, refresh(Dialect::TwoBa, &token)).await, 400);
 }
 
 #[tokio::test]
-async fn a_lifetime_without_end_is_no_overflow() {
+async fn an_unlimited_lifetime_does_not_overflow() {
     let server = AuthorizationServer::new(Dialect::Xoxoday)
         .access_lifetime(Duration::MAX)
         .refresh_lifetime(Duration::MAX)
@@ -113,20 +113,20 @@ async fn a_lifetime_without_end_is_no_overflow() {
     let answer = answer(&server, refresh(Dialect::Xoxoday, &token)).await;
     assert_eq!(answer["expires_in"], u64::MAX.to_string());
     assert_eq!(answer.get("access_token_expiry"), None);
-    turn(&server, Dialect::Xoxoday, &token).await;
+    refresh_tokens(&server, Dialect::Xoxoday, &token).await;
 }
 
 #[tokio::test]
-async fn what_a_test_ends_is_ended_and_the_rest_is_not() {
+async fn revoking_and_expiring_affects_only_the_named_tokens() {
     let server = AuthorizationServer::new(Dialect::TwoBa);
     let token = server.issue_refresh_token();
-    let (token, first) = turn(&server, Dialect::TwoBa, &token).await;
+    let (token, first) = refresh_tokens(&server, Dialect::TwoBa, &token).await;
     server.expire_access_tokens();
     assert!(!server.is_live(&first));
-    let (token, second) = turn(&server, Dialect::TwoBa, &token).await;
+    let (token, second) = refresh_tokens(&server, Dialect::TwoBa, &token).await;
     server.revoke_access_tokens();
     assert!(!server.is_live(&second));
-    let (_, third) = turn(&server, Dialect::TwoBa, &token).await;
+    let (_, third) = refresh_tokens(&server, Dialect::TwoBa, &token).await;
     let other = server.issue_access_token();
     assert!(server.revoke_session(&third));
     assert!(!server.revoke_session(&third) && !server.revoke_session("at-none"));
@@ -135,7 +135,7 @@ async fn what_a_test_ends_is_ended_and_the_rest_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_date_tells_the_servers_clock_with_its_skew() {
+async fn the_date_header_follows_the_clock_and_its_skew() {
     let clock = Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(86_400));
     let server = AuthorizationServer::new(Dialect::TwoBa).clock(clock);
     let date = async |server: &AuthorizationServer| {
@@ -147,7 +147,7 @@ async fn the_date_tells_the_servers_clock_with_its_skew() {
     assert_eq!(date(&server).await, at("Fri, 02 Jan 1970 00:00:00 GMT"));
     let server = server.skew(-3_600);
     assert_eq!(date(&server).await, at("Thu, 01 Jan 1970 23:00:00 GMT"));
-    // before what a `Date` can tell
+    // Before the first time that a `Date` header can represent.
     let server = server.skew(-100_000);
     assert_eq!(date(&server).await, None);
     let server = server.skew(0).date(false);

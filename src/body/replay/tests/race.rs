@@ -1,4 +1,4 @@
-//! Takeovers by handles on other threads, thousands of them.
+//! Thousands of takeovers by handles on other threads.
 
 use std::{
     sync::{
@@ -21,7 +21,7 @@ impl Wake for Unpark {
     }
 }
 
-/// What a handle yields, driven by its wake-ups only; a wake-up that is lost is a failure.
+/// Everything that a handle yields. It is polled only after wake-ups, so a lost wake-up fails the test.
 fn drive(mut body: ReplayBody<Script>) -> Result<Vec<u8>, BoxError> {
     let unpark = Arc::new(Unpark(thread::current(), AtomicBool::new(false)));
     let waker = Waker::from(Arc::clone(&unpark));
@@ -35,7 +35,7 @@ fn drive(mut body: ReplayBody<Script>) -> Result<Vec<u8>, BoxError> {
             Poll::Pending => {
                 let deadline = Instant::now() + Duration::from_secs(5);
                 while !unpark.1.swap(false, Ordering::Acquire) {
-                    assert!(Instant::now() < deadline, "nobody woke the handle");
+                    assert!(Instant::now() < deadline, "a wake-up was lost");
                     thread::park_timeout(Duration::from_millis(100));
                 }
             }
@@ -44,7 +44,7 @@ fn drive(mut body: ReplayBody<Script>) -> Result<Vec<u8>, BoxError> {
 }
 
 #[test]
-fn of_racing_handles_one_sends_everything_and_the_others_say_why_not() {
+fn one_of_several_racing_handles_sends_everything_and_the_others_fail_with_the_reason() {
     const HANDLES: usize = 3;
 
     for seed in 0..3_000 {

@@ -1,4 +1,4 @@
-//! What each server answers, in its own words.
+//! The responses of the token endpoint, in each dialect.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,15 +7,15 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 
 use super::{
-    body::ReplyBody,
+    body::ResponseBody,
     dialect::{Dialect, Rejected},
     faults,
-    rules::{Dead, Issued},
-    settings::{Printed, Settings},
+    rules::{Invalid, Issued},
+    settings::{NumberFormat, Settings},
 };
 
-/// The tokens.
-pub(super) fn issued(settings: &Settings, issued: &Issued) -> Response<ReplyBody> {
+/// The response with the tokens.
+pub(super) fn issued(settings: &Settings, issued: &Issued) -> Response<ResponseBody> {
     let dialect = settings.dialect;
     let mut answer = Map::new();
     let mut put = |name: &str, value: Option<Value>| {
@@ -35,15 +35,15 @@ pub(super) fn issued(settings: &Settings, issued: &Issued) -> Response<ReplyBody
     );
     put(
         "expires_in",
-        settings.expires_in.print(issued.lifetime.as_secs()),
+        settings.expires_in.format(issued.lifetime.as_secs()),
     );
     if dialect == Dialect::Winbooks {
         put("scope", Some(Value::Null));
     }
     if dialect == Dialect::Xoxoday {
-        let print = |at: Option<SystemTime>| settings.expiry.print(epoch_ms(at?)?);
-        put("access_token_expiry", print(issued.access_expires));
-        put("refresh_token_expiry", print(issued.refresh_expires));
+        let format = |at: Option<SystemTime>| settings.expiry.format(epoch_ms(at?)?);
+        put("access_token_expiry", format(issued.access_expires));
+        put("refresh_token_expiry", format(issued.refresh_expires));
     }
     let mut response = object(StatusCode::OK, &Value::Object(answer));
     // RFC 6749 §5.1
@@ -53,9 +53,9 @@ pub(super) fn issued(settings: &Settings, issued: &Issued) -> Response<ReplyBody
     response
 }
 
-/// The rejection.
-pub(super) fn rejected(settings: &Settings, rejected: &Rejected) -> Response<ReplyBody> {
-    let bare = |status| faults::with_status(status, ReplyBody::empty());
+/// The response to a rejected request.
+pub(super) fn rejected(settings: &Settings, rejected: &Rejected) -> Response<ResponseBody> {
+    let bare = |status| faults::with_status(status, ResponseBody::empty());
     match rejected {
         Rejected::NoSuchPath => bare(StatusCode::NOT_FOUND),
         Rejected::NotPost => {
@@ -85,9 +85,9 @@ pub(super) fn rejected(settings: &Settings, rejected: &Rejected) -> Response<Rep
             }
             response
         }
-        Rejected::Dead(Dead::Limited) => limited(settings),
-        Rejected::Dead(dead) => match (settings.dialect, dead) {
-            (Dialect::Xoxoday, Dead::Revoked) => object(StatusCode::OK, &token_error()),
+        Rejected::Invalid(Invalid::Limited) => limited(settings),
+        Rejected::Invalid(invalid) => match (settings.dialect, invalid) {
+            (Dialect::Xoxoday, Invalid::Revoked) => object(StatusCode::OK, &token_error()),
             (Dialect::Xoxoday, _) => object(
                 StatusCode::BAD_REQUEST,
                 &json!({ "error": "invalid_token", "error_description": "invalid/expired token" }),
@@ -100,16 +100,16 @@ pub(super) fn rejected(settings: &Settings, rejected: &Rejected) -> Response<Rep
     }
 }
 
-/// What Xoxoday says of a token that an administrator's new password ended.
+/// Xoxoday's answer for a token that was revoked because an administrator changed the password.
 pub(super) fn token_error() -> Value {
     json!({ "success": 0, "error_message_id": "auth.token_error" })
 }
 
-pub(super) fn object(status: StatusCode, value: &Value) -> Response<ReplyBody> {
+pub(super) fn object(status: StatusCode, value: &Value) -> Response<ResponseBody> {
     faults::json(status, Bytes::from(value.to_string()).into())
 }
 
-fn limited(settings: &Settings) -> Response<ReplyBody> {
+fn limited(settings: &Settings) -> Response<ResponseBody> {
     let limit = settings.rules.limit.as_ref();
     let penalty = limit.and_then(|limit| limit.penalty);
     if settings.dialect != Dialect::Xoxoday {
@@ -120,7 +120,7 @@ fn limited(settings: &Settings) -> Response<ReplyBody> {
     }
     let message = "auth.request_limit_exceeded";
     let body = match penalty {
-        // As the vendor prints it, which is no JSON.
+        // This is what the vendor documents. It is not valid JSON.
         None => format!("{{\nmessage:'{message}'\n}}"),
         Some(wait) => {
             json!({ "errors": [{ "message": message, "penaltySeconds": wait.as_secs() }] })
@@ -135,12 +135,12 @@ fn epoch_ms(at: SystemTime) -> Option<u64> {
     since.as_millis().try_into().ok()
 }
 
-impl Printed {
-    fn print(self, number: u64) -> Option<Value> {
+impl NumberFormat {
+    fn format(self, number: u64) -> Option<Value> {
         match self {
             Self::Number => Some(number.into()),
-            Self::Text => Some(number.to_string().into()),
-            Self::Absent => None,
+            Self::String => Some(number.to_string().into()),
+            Self::Omitted => None,
         }
     }
 }

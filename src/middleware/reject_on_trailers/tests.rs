@@ -1,12 +1,13 @@
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
 use http_body_util::{BodyExt, Full};
 use tower::{ServiceExt, service_fn};
+use tower_layer::Layer;
 
 use super::*;
 use crate::{Token, TokenCache, TokenContext, source_fn};
 
-/// A cache whose source numbers its tokens.
+/// A cache whose source numbers its tokens, and the header of the first one.
 async fn numbered() -> (TokenCache, HeaderValue) {
     let count = std::sync::atomic::AtomicUsize::new(0);
     let cache = TokenCache::new(source_fn(move |_: TokenContext| {
@@ -17,7 +18,7 @@ async fn numbered() -> (TokenCache, HeaderValue) {
     (cache, first)
 }
 
-/// A call that was sent with `sent` and got these trailers; reads its answer to the end.
+/// Makes a call with the token `sent`. The response has this content type, a message, and `status` in its trailers.
 async fn call(
     cache: &TokenCache,
     sent: Option<&HeaderValue>,
@@ -46,7 +47,7 @@ async fn call(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejection_in_the_trailers_gives_the_next_call_a_new_token() {
+async fn after_a_rejection_in_the_trailers_the_next_call_has_a_new_token() {
     let (cache, first) = numbered().await;
     call(&cache, Some(&first), "application/grpc+proto", "16").await;
     assert_eq!(cache.status().rejected, 1);
@@ -54,7 +55,7 @@ async fn a_rejection_in_the_trailers_gives_the_next_call_a_new_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_rejection_of_an_old_token_does_not_touch_the_new_one() {
+async fn a_late_rejection_of_an_old_token_does_not_affect_the_new_one() {
     let (cache, first) = numbered().await;
     cache.refresh().await.unwrap();
     for _ in 0..3 {
@@ -66,7 +67,7 @@ async fn a_late_rejection_of_an_old_token_does_not_touch_the_new_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_else_rejects_a_token() {
+async fn only_status_16_of_grpc_with_the_current_token_rejects_it() {
     let (cache, first) = numbered().await;
     let foreign = HeaderValue::from_static("Bearer another");
     for (sent, content_type, status) in [
@@ -83,7 +84,7 @@ async fn nothing_else_rejects_a_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn streams_that_deliver_and_then_lose_their_token_go_on_getting_new_ones() {
+async fn a_rejection_after_messages_does_not_slow_down_refreshes() {
     let (cache, mut sent) = numbered().await;
     for number in 2..20 {
         call(&cache, Some(&sent), "application/grpc", "16").await;

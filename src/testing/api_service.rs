@@ -1,4 +1,4 @@
-//! What a [`ProtectedApi`] does with a request.
+//! The service of [`ProtectedApi`]: what it does with a request.
 
 use std::{
     task::{Context, Poll},
@@ -12,40 +12,40 @@ use tower::{BoxError, Service};
 
 use super::{
     api::{Hook, ProtectedApi, State},
-    body::{Reply, ReplyBody, ReplyFuture, Upload},
+    body::{ResponseBody, ResponseFuture, ResponseResult, Upload},
     recorded::RecordedRequest,
-    rejection::Rejection,
-    rules::Dead,
+    rejection_response::RejectionResponse,
+    rules::Invalid,
 };
 
 impl ProtectedApi {
-    async fn answer<B>(self, request: Request<B>) -> Reply
+    async fn handle<B>(self, request: Request<B>) -> ResponseResult
     where
         B: Body,
         B::Error: Into<BoxError>,
     {
         let (head, body) = request.into_parts();
-        let (look_after, delay, hook) = self.lock().arrive(&head.headers);
+        let (check_after, delay, hook) = self.lock().record(&head.headers);
         let mut upload = Upload::new(body);
-        upload.read(look_after.unwrap_or(usize::MAX)).await?;
+        upload.read(check_after.unwrap_or(usize::MAX)).await?;
         let request = RecordedRequest::new(head, &upload.data);
         if let Some(hook) = hook {
             hook(&request);
         }
         self.lock().log.push(request.clone());
-        self.shared.gate.pass().await;
+        self.shared.pause.pass().await;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        if let Err(why) = self.look_at(&request.headers) {
+        if let Err(why) = self.check_token(&request.headers) {
             return Ok(self.reject(why));
         }
         upload.read(usize::MAX).await?;
         Ok(self.accept(&request, upload.data.into(), upload.trailers))
     }
 
-    /// What is wrong with the token, if anything; `None` inside if there is no token.
-    fn look_at(&self, headers: &HeaderMap) -> Result<(), Option<Dead>> {
+    /// Checks the token. The error is `None` if there is no token.
+    fn check_token(&self, headers: &HeaderMap) -> Result<(), Option<Invalid>> {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let token = match (values.next(), values.next()) {
             (Some(value), None) => value
@@ -54,26 +54,26 @@ impl ProtectedApi {
                 .and_then(|it| it.strip_prefix("Bearer ")),
             _ => None,
         };
-        // Asked before the lock is taken: two locks are never held at once.
-        let verdict = match token {
+        // Checked before the lock is taken: two locks are never held at once.
+        let checked = match token {
             Some(token) => self.shared.server.check(token).map_err(Some),
             None => Err(None),
         };
         let mut state = self.lock();
         if state.reject_next > 0 {
             state.reject_next -= 1;
-            return Err(Some(Dead::Revoked));
+            return Err(Some(Invalid::Revoked));
         }
         if state.reject_all {
-            return Err(Some(Dead::Revoked));
+            return Err(Some(Invalid::Revoked));
         }
-        verdict
+        checked
     }
 
-    fn reject(&self, why: Option<Dead>) -> Response<ReplyBody> {
+    fn reject(&self, why: Option<Invalid>) -> Response<ResponseBody> {
         let mut state = self.lock();
         state.rejected += 1;
-        state.rejection.answer(why)
+        state.rejection_response.response(why)
     }
 
     fn accept(
@@ -81,26 +81,26 @@ impl ProtectedApi {
         request: &RecordedRequest,
         body: Bytes,
         mut trailers: Option<HeaderMap>,
-    ) -> Response<ReplyBody> {
+    ) -> Response<ResponseBody> {
         let mut state = self.lock();
         state.accepted += 1;
-        if state.rejection == Rejection::Grpc {
+        if state.rejection_response == RejectionResponse::GrpcUnauthenticated {
             let ok = HeaderValue::from_static("0");
             trailers.get_or_insert_default().insert("grpc-status", ok);
         }
         drop(state);
-        echo(request, ReplyBody::with_trailers(body, trailers))
+        echo(request, ResponseBody::with_trailers(body, trailers))
     }
 }
 
 impl State {
-    fn arrive(&mut self, headers: &HeaderMap) -> (Option<usize>, Duration, Option<Hook>) {
+    fn record(&mut self, headers: &HeaderMap) -> (Option<usize>, Duration, Option<Hook>) {
         self.received += 1;
         if let Some(id) = headers.get("x-request-id") {
             let id = String::from_utf8_lossy(id.as_bytes()).into_owned();
-            *self.seen.entry(id).or_default() += 1;
+            *self.attempts.entry(id).or_default() += 1;
         }
-        (self.look_after, self.delay, self.hook.clone())
+        (self.check_after, self.delay, self.hook.clone())
     }
 }
 
@@ -110,25 +110,25 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<ReplyBody>;
+    type Response = Response<ResponseBody>;
     type Error = BoxError;
-    type Future = ReplyFuture;
+    type Future = ResponseFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> ReplyFuture {
-        ReplyFuture::new(self.clone().answer(request))
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        ResponseFuture::new(self.clone().handle(request))
     }
 }
 
-/// The way of saying yes: with what was sent.
-fn echo(request: &RecordedRequest, body: ReplyBody) -> Response<ReplyBody> {
+/// The response to an accepted request, which echoes it.
+fn echo(request: &RecordedRequest, body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     let mut echo = |name, value: &str| {
-        // Methods and URIs are made of what headers can carry.
+        // Methods and URIs only contain characters that header values allow.
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }

@@ -6,18 +6,25 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http_body::{Frame, SizeHint};
+use http::{HeaderMap, Request, Response, header};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tower::{ServiceExt, service_fn};
+use tower_layer::Layer;
 
 use super::*;
+use crate::{
+    body::PeekBody,
+    challenge::{ResponseHead, Verdict},
+};
 
-/// A body that gives these frames, or an error, and then ends or hangs.
+/// A body that yields these frames, or an error, and then ends or hangs.
 #[derive(Default)]
 struct Script {
     frames: VecDeque<Result<Frame<Bytes>, &'static str>>,
@@ -78,16 +85,16 @@ impl Body for Script {
     }
 }
 
-fn says_bad(_: ResponseHead<'_>, beginning: &[u8]) -> Option<Verdict> {
+fn reject_bad(_: ResponseHead<'_>, beginning: &[u8]) -> Option<Verdict> {
     (beginning == b"bad").then_some(Verdict::Rejected)
 }
 
 fn layer() -> InspectBodyLayer {
-    InspectBodyLayer::new(says_bad)
+    InspectBodyLayer::new(reject_bad)
 }
 
-/// What comes of a response to a request with a token.
-async fn through<P>(
+/// Sends a request with a token through the layer to a service that returns `response`.
+async fn respond<P>(
     layer: InspectBodyLayer<P>,
     response: Response<Script>,
 ) -> Response<PeekBody<Script>>
@@ -111,10 +118,10 @@ fn verdict<B>(response: &Response<B>) -> Option<Verdict> {
 }
 
 #[tokio::test]
-async fn the_verdict_travels_with_the_response_and_the_body_is_whole() {
+async fn the_verdict_is_in_the_extensions_and_the_body_is_whole() {
     let trailers = HeaderMap::from_iter([(header::ETAG, header::HeaderValue::from_static("x"))]);
     let script = Script::data(&["b", "", "ad"]).then(Ok(Frame::trailers(trailers.clone())));
-    let response = through(
+    let response = respond(
         layer(),
         Response::builder()
             .status(202)
@@ -133,7 +140,7 @@ async fn the_verdict_travels_with_the_response_and_the_body_is_whole() {
 
 #[tokio::test]
 async fn a_body_that_says_nothing_leaves_no_verdict() {
-    let response = through(layer(), Response::new(Script::data(&["good"]))).await;
+    let response = respond(layer(), Response::new(Script::data(&["good"]))).await;
     assert_eq!(verdict(&response), None);
     assert_eq!(
         response.into_body().collect().await.unwrap().to_bytes(),
@@ -142,8 +149,8 @@ async fn a_body_that_says_nothing_leaves_no_verdict() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_body_stays_where_it_was() {
-    let response = through(
+async fn an_error_of_the_body_keeps_its_position() {
+    let response = respond(
         layer(),
         Response::new(Script::data(&["bad"]).then(Err("cut"))),
     )
@@ -158,7 +165,7 @@ async fn an_error_of_the_body_stays_where_it_was() {
 }
 
 #[tokio::test]
-async fn only_what_could_tell_is_looked_at() {
+async fn only_json_and_untyped_bodies_are_inspected() {
     let types = [
         (None, true),
         (Some("application/json"), true),
@@ -185,7 +192,7 @@ async fn only_what_could_tell_is_looked_at() {
             response.headers_mut().insert(header::CONTENT_TYPE, value);
         }
         let polled = response.body().polled.clone();
-        let response = through(layer(), response).await;
+        let response = respond(layer(), response).await;
         assert_eq!(verdict(&response).is_some(), wanted, "{content_type:?}");
         assert_eq!(
             polled.load(Ordering::SeqCst) > 0,
@@ -200,11 +207,11 @@ async fn only_what_could_tell_is_looked_at() {
 }
 
 #[tokio::test]
-async fn what_else_is_looked_at_is_for_the_user_to_say() {
+async fn only_if_selects_other_responses() {
     let html = Response::builder()
         .header("content-type", "text/html")
         .body(Script::data(&["bad"]));
-    let response = through(
+    let response = respond(
         layer().only_if(|head| head.headers["content-type"] == "text/html"),
         html.unwrap(),
     )
@@ -213,28 +220,28 @@ async fn what_else_is_looked_at_is_for_the_user_to_say() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_announced_as_longer_is_not_looked_at() {
-    for (announced, looked_at) in [(4096, true), (4097, false)] {
+async fn a_body_that_is_announced_as_longer_is_not_inspected() {
+    for (announced, inspected) in [(4096, true), (4097, false)] {
         let script = Script::data(&["bad"]).announcing(announced);
         let polled = script.polled.clone();
-        let response = through(layer(), Response::new(script)).await;
-        assert_eq!(verdict(&response).is_some(), looked_at, "{announced}");
-        assert_eq!(polled.load(Ordering::SeqCst) > 0, looked_at, "{announced}");
+        let response = respond(layer(), Response::new(script)).await;
+        assert_eq!(verdict(&response).is_some(), inspected, "{announced}");
+        assert_eq!(polled.load(Ordering::SeqCst) > 0, inspected, "{announced}");
     }
 }
 
 #[tokio::test]
-async fn no_more_than_the_limit_is_read_or_shown() {
+async fn no_more_than_the_limit_is_read_and_inspected() {
     let long: &'static str = "bad".repeat(10_000).leak();
     let script = Script::data(&["b", "ad", long, long]);
     let polled = script.polled.clone();
-    let response = through(layer().limit(3), Response::new(script)).await;
+    let response = respond(layer().limit(3), Response::new(script)).await;
     assert_eq!(verdict(&response), Some(Verdict::Rejected));
     assert_eq!(polled.load(Ordering::SeqCst), 2);
     let whole = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(whole, format!("bad{long}{long}"));
 
-    let response = through(layer().limit(3), Response::new(Script::data(&["badly"]))).await;
+    let response = respond(layer().limit(3), Response::new(Script::data(&["badly"]))).await;
     assert_eq!(
         verdict(&response),
         Some(Verdict::Rejected),
@@ -243,36 +250,36 @@ async fn no_more_than_the_limit_is_read_or_shown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_body_is_held_back_no_longer_than_patience_lasts() {
+async fn a_slow_body_is_held_back_no_longer_than_the_timeout() {
     let start = Instant::now();
-    let response = through(layer(), Response::new(Script::data(&["bad"]).hanging())).await;
+    let response = respond(layer(), Response::new(Script::data(&["bad"]).hanging())).await;
     assert_eq!(start.elapsed(), Duration::from_secs(1));
     assert_eq!(
         verdict(&response),
         Some(Verdict::Rejected),
-        "by what there was"
+        "decided by what had arrived"
     );
 
     let start = Instant::now();
-    let patient = layer().patience(Duration::from_secs(7));
-    let response = through(patient, Response::new(Script::default().hanging())).await;
+    let layer = layer().timeout(Duration::from_secs(7));
+    let response = respond(layer, Response::new(Script::default().hanging())).await;
     assert_eq!(start.elapsed(), Duration::from_secs(7));
     assert_eq!(verdict(&response), None);
 }
 
 #[test]
-fn a_body_that_is_there_needs_no_timer() {
+fn a_body_that_is_ready_needs_no_timer() {
     // Without a runtime a timer would panic.
-    let response = through(layer(), Response::new(Script::data(&["b", "ad"])));
+    let response = respond(layer(), Response::new(Script::data(&["b", "ad"])));
     let mut response = tokio_test::task::spawn(response);
     let Poll::Ready(response) = response.poll() else {
-        panic!("there is nothing to wait for");
+        panic!("the body is ready, so the response must be");
     };
     assert_eq!(verdict(&response), Some(Verdict::Rejected));
 }
 
 #[tokio::test]
-async fn answers_to_requests_without_a_token_are_not_looked_at() {
+async fn responses_to_requests_without_a_token_are_not_inspected() {
     let service = layer().layer(service_fn(|_: Request<()>| async {
         Ok::<_, Infallible>(Response::new(Script::data(&["bad"])))
     }));
@@ -285,7 +292,7 @@ async fn answers_to_requests_without_a_token_are_not_looked_at() {
 }
 
 #[test]
-fn an_error_of_the_service_passes() {
+fn an_error_of_the_service_is_passed_on() {
     let service = layer().layer(service_fn(|_: Request<()>| async {
         Err::<Response<Script>, _>("down")
     }));
@@ -294,8 +301,8 @@ fn an_error_of_the_service_passes() {
 }
 
 #[tokio::test]
-async fn nobody_is_asked_about_an_empty_body() {
-    let asked = InspectBodyLayer::new(|_: ResponseHead<'_>, _: &[u8]| Some(Verdict::Rejected));
-    let response = through(asked, Response::new(Script::default())).await;
+async fn an_empty_body_is_not_inspected() {
+    let layer = InspectBodyLayer::new(|_: ResponseHead<'_>, _: &[u8]| Some(Verdict::Rejected));
+    let response = respond(layer, Response::new(Script::default())).await;
     assert_eq!(verdict(&response), None);
 }

@@ -1,0 +1,300 @@
+//! [`Sessions`]: the sessions and tokens of an authorization server, as a pure state machine that takes the time as input.
+//!
+//! A session holds all tokens that came from one login. Reuse detection and logout end the session with all its tokens.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, SystemTime},
+};
+
+use super::rules::{Invalid, Issued, Limit, Rules};
+
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    issued: u64,
+    all: Vec<Session>,
+    access: HashMap<String, Access>,
+    refresh: HashMap<String, Refresh>,
+    /// The exchange tokens, and whether each was used.
+    exchange: HashMap<String, bool>,
+    last_access: Option<String>,
+    /// The session of the client itself, for client credentials.
+    client: Option<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    revoked: bool,
+    refreshed: VecDeque<SystemTime>,
+}
+
+#[derive(Debug)]
+struct Access {
+    session: usize,
+    expires: Option<SystemTime>,
+    revoked: bool,
+}
+
+#[derive(Debug)]
+struct Refresh {
+    session: usize,
+    expires: Option<SystemTime>,
+    replaced: Option<SystemTime>,
+}
+
+/// Returns `None`, which means never, if the clock cannot represent the end.
+fn end(now: SystemTime, lifetime: Duration) -> Option<SystemTime> {
+    now.checked_add(lifetime)
+}
+
+fn is_past(end: Option<SystemTime>, now: SystemTime) -> bool {
+    end.is_some_and(|end| end <= now)
+}
+
+impl Sessions {
+    /// Begins a session and returns its refresh token.
+    pub(super) fn begin_session(&mut self, rules: &Rules, now: SystemTime) -> String {
+        let session = self.add_session();
+        self.issue_refresh(session, rules, now)
+    }
+
+    /// Begins a session that has no refresh token, and returns its access token.
+    pub(super) fn begin_session_without_refresh_token(
+        &mut self,
+        rules: &Rules,
+        now: SystemTime,
+    ) -> String {
+        let session = self.add_session();
+        self.issue_access(session, rules, now)
+    }
+
+    pub(super) fn issue_exchange_token(&mut self) -> String {
+        let token = self.new_token("et");
+        self.exchange.insert(token.clone(), false);
+        token
+    }
+
+    pub(super) fn exchange(
+        &mut self,
+        code: &str,
+        rules: &Rules,
+        now: SystemTime,
+    ) -> Result<Issued, Invalid> {
+        let used = self.exchange.get_mut(code).ok_or(Invalid::Unknown)?;
+        if *used && rules.exchange_once {
+            return Err(Invalid::Spent);
+        }
+        *used = true;
+        let session = self.add_session();
+        let access = self.issue_access(session, rules, now);
+        let refresh = rules
+            .give_refresh_token
+            .then(|| self.issue_refresh(session, rules, now));
+        Ok(self.issued(access, refresh, now))
+    }
+
+    pub(super) fn client_credentials(&mut self, rules: &Rules, now: SystemTime) -> Issued {
+        let session = match self.client {
+            Some(session) if !self.all[session].revoked => session,
+            _ => *self.client.insert(self.all.len()),
+        };
+        if session == self.all.len() {
+            self.add_session();
+        }
+        let access = self.issue_access(session, rules, now);
+        self.issued(access, None, now)
+    }
+
+    pub(super) fn refresh(
+        &mut self,
+        token: &str,
+        rules: &Rules,
+        now: SystemTime,
+    ) -> Result<Issued, Invalid> {
+        let known = self.refresh.get(token).ok_or(Invalid::Unknown)?;
+        let (session, replaced) = (known.session, known.replaced);
+        if self.all[session].revoked {
+            return Err(Invalid::Revoked);
+        }
+        if is_past(known.expires, now) {
+            return Err(Invalid::Expired);
+        }
+        if replaced.is_some_and(|at| is_past(end(at, rules.grace), now)) {
+            if !rules.detect_reuse {
+                return Err(Invalid::Spent);
+            }
+            self.all[session].revoked = true;
+            return Err(Invalid::Reused);
+        }
+        if let Some(limit) = &rules.limit
+            && self.all[session].exceeds(limit, now)
+        {
+            self.revoke_access_of(session);
+            return Err(Invalid::Limited);
+        }
+        if rules.one_access_token && !rules.repeat_access {
+            self.revoke_access_of(session);
+        }
+        let access = self.issue_access(session, rules, now);
+        let refresh = if !rules.give_refresh_token {
+            // Rotation without a new refresh token would end the session, so the old one stays valid.
+            None
+        } else if rules.rotate {
+            if let Some(old) = self.refresh.get_mut(token) {
+                old.replaced.get_or_insert(now);
+            }
+            Some(self.issue_refresh(session, rules, now))
+        } else {
+            Some(token.to_owned())
+        };
+        Ok(self.issued(access, refresh, now))
+    }
+
+    pub(super) fn check(&self, token: &str, now: SystemTime) -> Result<(), Invalid> {
+        let known = self.access.get(token).ok_or(Invalid::Unknown)?;
+        if known.revoked || self.all[known.session].revoked {
+            Err(Invalid::Revoked)
+        } else if is_past(known.expires, now) {
+            Err(Invalid::Expired)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn revoke_access(&mut self) {
+        self.access
+            .values_mut()
+            .for_each(|token| token.revoked = true);
+    }
+
+    pub(super) fn expire_access(&mut self, now: SystemTime) {
+        self.access
+            .values_mut()
+            .filter(|token| !is_past(token.expires, now))
+            .for_each(|token| token.expires = Some(now));
+    }
+
+    pub(super) fn revoke_session_of(&mut self, token: &str) -> bool {
+        let by_refresh = self.refresh.get(token).map(|token| token.session);
+        let by_access = || self.access.get(token).map(|token| token.session);
+        let Some(session) = by_refresh.or_else(by_access) else {
+            return false;
+        };
+        !std::mem::replace(&mut self.all[session].revoked, true)
+    }
+
+    pub(super) fn revoke_sessions(&mut self) {
+        self.all
+            .iter_mut()
+            .for_each(|session| session.revoked = true);
+    }
+
+    pub(super) fn revoke_exchange(&mut self) {
+        self.exchange.clear();
+    }
+
+    /// How many sessions have a valid access token or refresh token.
+    pub(super) fn live(&self, rules: &Rules, now: SystemTime) -> usize {
+        let mut live = vec![false; self.all.len()];
+        for token in self.access.values() {
+            live[token.session] |= !token.revoked && !is_past(token.expires, now);
+        }
+        for token in self.refresh.values() {
+            let spent = token
+                .replaced
+                .is_some_and(|at| is_past(end(at, rules.grace), now));
+            live[token.session] |= !spent && !is_past(token.expires, now);
+        }
+        live.iter()
+            .zip(&self.all)
+            .filter(|(live, session)| **live && !session.revoked)
+            .count()
+    }
+
+    fn add_session(&mut self) -> usize {
+        self.all.push(Session::default());
+        self.all.len() - 1
+    }
+
+    fn revoke_access_of(&mut self, session: usize) {
+        self.access
+            .values_mut()
+            .filter(|token| token.session == session)
+            .for_each(|token| token.revoked = true);
+    }
+
+    fn issue_access(&mut self, session: usize, rules: &Rules, now: SystemTime) -> String {
+        if let Some(last) = &self.last_access
+            && rules.repeat_access
+        {
+            return last.clone();
+        }
+        let token = self.new_token("at");
+        let access = Access {
+            session,
+            expires: end(now, rules.access_lifetime),
+            revoked: false,
+        };
+        self.access.insert(token.clone(), access);
+        self.last_access = Some(token.clone());
+        token
+    }
+
+    fn issue_refresh(&mut self, session: usize, rules: &Rules, now: SystemTime) -> String {
+        let token = self.new_token("rt");
+        let refresh = Refresh {
+            session,
+            expires: rules
+                .refresh_lifetime
+                .and_then(|lifetime| end(now, lifetime)),
+            replaced: None,
+        };
+        self.refresh.insert(token.clone(), refresh);
+        token
+    }
+
+    fn issued(&self, access: String, refresh: Option<String>, now: SystemTime) -> Issued {
+        let access_expires = self.access.get(&access).and_then(|token| token.expires);
+        let refresh_expires = refresh
+            .as_ref()
+            .and_then(|token| self.refresh.get(token)?.expires);
+        Issued {
+            lifetime: access_expires.map_or(Duration::MAX, |end| {
+                end.duration_since(now).unwrap_or_default()
+            }),
+            access: Some(access),
+            access_expires,
+            refresh,
+            refresh_expires,
+        }
+    }
+
+    /// A new token value, the same in every run. Tokens that are sent in bodies contain characters that must be encoded.
+    fn new_token(&mut self, prefix: &str) -> String {
+        self.issued += 1;
+        let n = self.issued;
+        let filler = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        match prefix {
+            "at" => format!("at-{n}.{filler:016x}"),
+            _ => format!("{prefix}-{n}+{filler:016x}/=="),
+        }
+    }
+}
+
+impl Session {
+    /// Counts a refresh. Returns true if it exceeds the limit.
+    fn exceeds(&mut self, limit: &Limit, now: SystemTime) -> bool {
+        while self
+            .refreshed
+            .front()
+            .is_some_and(|at| is_past(end(*at, limit.per), now))
+        {
+            self.refreshed.pop_front();
+        }
+        if self.refreshed.len() >= limit.refreshes {
+            return true;
+        }
+        self.refreshed.push_back(now);
+        false
+    }
+}
