@@ -29,9 +29,9 @@ use tower::{
     BoxError, Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimit, service_fn,
 };
 use tower_bearer::{
-    AddTokenLayer, BearerAuthLayer, ClientAuth, OAuthClient, Origins, RefreshOnReject,
-    RefreshTokenSource, ReplayBody, Token, TokenCache, TokenError, TokenErrorKind, TokenSource,
-    source_fn,
+    AddToken, AddTokenLayer, BearerAuth, BearerAuthLayer, BoxTokenSource, ClientAuth, OAuthClient,
+    Origins, RefreshOnReject, RefreshTokenSource, ReplayBody, Schedule, Token, TokenCache,
+    TokenError, TokenErrorKind, TokenRejected, TokenSource, WithoutToken, source_fn,
     testing::{AuthorizationServer, Dialect, Fault, ProtectedApi, ResponseBody, ResponseFuture},
 };
 use tower_test::mock;
@@ -541,6 +541,48 @@ async fn the_callers_own_authorization_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_opts_out_is_sent_without_a_token() {
+    let (server, api) = standard();
+    let cache = TokenCache::new(source(&server));
+    let replaying = BearerAuth::new(api.clone(), cache.clone());
+    let adding = AddToken::new(api.clone(), cache.clone());
+    let health = || {
+        let mut request = get(API);
+        request.extensions_mut().insert(WithoutToken);
+        request
+    };
+    assert_eq!(status(&replaying, health()).await, 401);
+    assert_eq!(status(&adding, health()).await, 401);
+    // The rejection says nothing about a token: nothing is refreshed, and nothing is sent again.
+    assert_eq!((api.received(), server.token_requests()), (2, 0));
+    let sent = api.requests();
+    assert!(
+        sent.iter()
+            .all(|request| !request.headers.contains_key(AUTHORIZATION))
+    );
+
+    assert_eq!(status(&replaying, get(API)).await, 200);
+    assert_eq!(status(&adding, get(API)).await, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_origins_of_a_cache_are_those_of_its_source_or_builder() {
+    let only = || Origins::only([API]).unwrap();
+    let elsewhere: http::Uri = "https://elsewhere.example/".parse().unwrap();
+    let of_builder = TokenCache::builder(numbered()).origins(only()).build();
+    assert!(TokenCache::new(numbered()).origins().allows(&elsewhere));
+    assert!(!of_builder.origins().allows(&elsewhere));
+
+    let (_, api) = standard();
+    let client = BearerAuthLayer::from(of_builder).layer(api.clone());
+    assert_eq!(
+        status(&client, get("https://elsewhere.example/")).await,
+        401
+    );
+    assert!(!api.requests()[0].headers.contains_key(AUTHORIZATION));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_to_another_origin_is_sent_without_a_token() {
     let (server, api) = standard();
     let layer = BearerAuthLayer::new(source(&server)).origins(Origins::only([API]).unwrap());
@@ -612,6 +654,42 @@ async fn add_token_alone_never_replays() {
     // But the rejection was reported to the cache.
     assert_eq!(status(&client, order("next", "")).await, 200);
     assert_eq!((server.refreshes(), api.received()), (2, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn add_token_marks_a_rejected_response_and_no_other() {
+    let (server, api) = standard();
+    let client = AddTokenLayer::new(source(&server)).layer(api.clone());
+    let accepted = send(&client, get(API)).await.unwrap();
+    assert!(accepted.extensions().get::<TokenRejected>().is_none());
+    server.revoke_access_tokens();
+    let rejected = send(&client, get(API)).await.unwrap();
+    let mark = rejected.extensions().get::<TokenRejected>();
+    assert!(!format!("{:?}", mark.unwrap()).contains("access"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_boxed_source_keeps_its_origins_and_its_schedule() {
+    let (server, api) = standard();
+    let source = source(&server)
+        .origins(Origins::only([API]).unwrap())
+        .schedule(Schedule::default().min_interval(Duration::from_secs(9)));
+    let boxed: BoxTokenSource = source.boxed();
+    let sources: Vec<BoxTokenSource> = vec![boxed.clone(), numbered().boxed()];
+    assert_eq!(
+        boxed.schedule(),
+        Schedule::default().min_interval(Duration::from_secs(9))
+    );
+    assert!(
+        !boxed
+            .origins()
+            .allows(&"https://elsewhere.example/".parse().unwrap())
+    );
+    for source in sources {
+        TokenCache::new(source).token().await.unwrap();
+    }
+    let client = BearerAuthLayer::new(boxed).layer(api);
+    assert_eq!(status(&client, get(API)).await, 200);
 }
 
 #[tokio::test(start_paused = true)]
