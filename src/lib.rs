@@ -128,7 +128,6 @@ pub use self::{
     body::{PEEK_LIMIT, Peek, PeekBody, REPLAY_LIMIT, ReplayBody, ReplayError},
     cache::{CacheStatus, TokenCache, TokenCacheBuilder, TokenState},
     challenge::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict},
-    clock::Clock,
     error::{TokenError, TokenErrorKind},
     middleware::{
         AddToken, AddTokenFuture, AddTokenLayer, BearerAuth, BearerAuthFuture, BearerAuthLayer,

@@ -8,10 +8,10 @@ use std::{
 use proptest::prelude::*;
 use tokio::{task::JoinSet, time::sleep};
 use tower_bearer::{
-    ClientAuth, Clock, ExchangeTokenSource, MemoryLease, MemoryStore, OAuthClient,
+    ClientAuth, ExchangeTokenSource, MemoryLease, MemoryStore, OAuthClient,
     RefreshTokenSource, Schedule, StoreLease, StoredSession, Token, TokenCache, TokenContext,
     TokenError, TokenErrorKind, TokenSource, TokenStore,
-    testing::{AuthorizationServer, Dialect, Fault},
+    testing::{AuthorizationServer, Dialect, Fault, SimulatedClock},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -373,7 +373,7 @@ mod sharing {
     async fn a_dead_session_is_not_asked_for_again_until_the_store_has_another() {
         let server = server();
         let store = MemoryStore::new();
-        let clock = Clock::simulated(SystemTime::now());
+        let clock = SimulatedClock::new(SystemTime::now());
         let cache = TokenCache::builder(refresh(&server).store(store.clone()))
             .clock(clock)
             .build();
@@ -646,7 +646,7 @@ mod clocks {
                 .body_format(BodyFormat::Json);
             let source = RefreshTokenSource::new(endpoint, server.issue_refresh_token());
             let cache = TokenCache::builder(source)
-                .clock(Clock::simulated(SystemTime::now()))
+                .clock(SimulatedClock::new(SystemTime::now()))
                 .schedule(Schedule::default())
                 .build();
             let token = cache.token().await.unwrap();

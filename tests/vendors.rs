@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use support::{assert_hides, get, reason, rejection, status, two_tokens};
 use tower::Layer;
 use tower_bearer::{
-    BearerAuthLayer, BodyFormat, Clock, ExchangeTokenSource, MemoryStore, Origins,
+    BearerAuthLayer, BodyFormat, ExchangeTokenSource, MemoryStore, Origins,
     RefreshTokenSource, ReplayBody, Schedule, TokenCache, TokenContext, TokenError, TokenErrorKind,
     TokenSource,
     provider::{TwoBa, Winbooks, Xoxoday},
-    testing::{AuthorizationServer, Dialect, Fault, RecordedRequest},
+    testing::{AuthorizationServer, Dialect, Fault, RecordedRequest, SimulatedClock},
 };
 use url::form_urlencoded;
 
@@ -142,7 +142,7 @@ async fn the_answer_that_winbooks_prints_is_understood() {
     let sample = r#"{"access_token":"gAAAAAA5-ybbpTLnRm6_r8lt1k6-Bs","scope":null,"token_type":"bearer","expires_in":"900",
         "refresh_token":"TGe0!IAAAAE8fYMG6jWY0rbV5Kwz4ApGm-EWAQk"}"#;
     server.fault_next(2, &Fault::raw(StatusCode::OK, JSON, sample));
-    let clock = Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+    let clock = SimulatedClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
     let source = winbooks_session(&server)
         .build_with(server.clone())
         .unwrap();
@@ -415,7 +415,7 @@ async fn the_lifetime_that_xoxoday_writes_as_a_string_is_understood() {
     let source = Xoxoday::new(ID, SECRET, "r")
         .build_with(server.clone())
         .unwrap();
-    let clock = Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+    let clock = SimulatedClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
     let cache = TokenCache::builder(source).clock(clock.clone()).build();
     cache.token().await.unwrap();
     let days_15 = Duration::from_secs(15 * 86_400);
@@ -426,7 +426,7 @@ async fn the_lifetime_that_xoxoday_writes_as_a_string_is_understood() {
 async fn xoxoday_is_renewed_every_week_without_any_traffic() {
     let server = xoxoday();
     let source = Xoxoday::new(ID, SECRET, server.issue_refresh_token());
-    let clock = Clock::simulated(SystemTime::now());
+    let clock = SimulatedClock::new(SystemTime::now());
     let source = source.build_with(server.clone()).unwrap();
     let cache = TokenCache::builder(source).clock(clock).seed(7).build();
     cache.token().await.unwrap();

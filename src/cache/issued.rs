@@ -15,7 +15,7 @@ use super::{sharded_header::Spread, wait::Wait};
 use crate::{
     clock::Clock,
     error::{TokenError, TokenErrorKind},
-    freshness::{Deadlines, Freshness, Moment},
+    freshness::{Deadline, Deadlines, Freshness},
     token::Token,
 };
 
@@ -74,7 +74,7 @@ impl Issued {
     }
 
     /// The same token, to be served on and renewed at `due`.
-    pub(super) fn due_at(&self, due: Moment, rejected: bool) -> Self {
+    pub(super) fn due_at(&self, due: Deadline, rejected: bool) -> Self {
         Self {
             token: self.token.clone(),
             headers: self.headers.clone(),

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     clock::Now,
     error::TokenError,
-    freshness::{Deadlines, Freshness, Moment},
+    freshness::{Deadline, Deadlines, Freshness},
     token::Token,
 };
 
@@ -121,7 +121,7 @@ impl Shared {
         let now = self.now();
         let hold = control.gate.hold_left(now.mono, self.floor());
         let wait = hold.max(control.gate.opens_in(now.mono, self.floor()));
-        let due = Moment::in_(wait, now);
+        let due = Deadline::after(wait, now);
         self.current
             .store(Some(Arc::new(issued.due_at(due, rejected))));
     }

@@ -25,12 +25,12 @@ use crate::{
 };
 
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     pub(super) schedule: Schedule,
     pub(super) max_wait: Duration,
     pub(super) refresh_timeout: Duration,
-    pub(super) clock: Clock,
-    pub(super) seed: Option<u64>,
+    pub(crate) clock: Clock,
+    pub(crate) seed: Option<u64>,
 }
 
 impl Settings {
@@ -39,7 +39,7 @@ impl Settings {
             schedule,
             max_wait: Duration::from_secs(30),
             refresh_timeout: Duration::from_secs(120),
-            clock: Clock::system(),
+            clock: Clock::System,
             seed: None,
         }
     }

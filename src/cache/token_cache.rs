@@ -28,7 +28,7 @@ use super::{
     status::CacheStatus,
 };
 use crate::{
-    clock::Clock, error::TokenError, origins::Origins, schedule::Schedule, token::Token,
+    error::TokenError, origins::Origins, schedule::Schedule, token::Token,
     token_source::TokenSource,
 };
 
@@ -229,7 +229,7 @@ impl fmt::Debug for TokenCache {
 #[must_use]
 pub struct TokenCacheBuilder {
     source: Arc<dyn refresh_task::DynSource>,
-    settings: Settings,
+    pub(crate) settings: Settings,
     origins: Origins,
 }
 
@@ -254,18 +254,6 @@ impl TokenCacheBuilder {
     /// rotated refresh token. Default: 2 minutes.
     pub fn refresh_timeout(mut self, limit: Duration) -> Self {
         self.settings.refresh_timeout = limit;
-        self
-    }
-
-    /// Where the time comes from. Default: the system.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.settings.clock = clock;
-        self
-    }
-
-    /// Makes jitter and backoff a function of `seed`, for tests. Default: random.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.settings.seed = Some(seed);
         self
     }
 

@@ -160,7 +160,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Clock, Token, TokenCache, TokenContext,
+        Token, TokenCache, TokenContext,
         cache::{CacheStatus, Lookup},
         source_fn,
     };
@@ -178,7 +178,7 @@ mod tests {
                 Token::new(format!("token-{call}"))
             }
         });
-        let clock = Clock::simulated(std::time::UNIX_EPOCH);
+        let clock = crate::testing::SimulatedClock::new(std::time::UNIX_EPOCH);
         (TokenCache::builder(source).clock(clock).build(), gate)
     }
 

@@ -228,7 +228,7 @@ impl OAuthClient {
         parameters: &[(&str, &str)],
     ) -> Result<Token, TokenError> {
         let response = self
-            .request(&Clock::system(), grant_type, parameters)
+            .request(&Clock::System, grant_type, parameters)
             .await?;
         response.token
     }

@@ -49,6 +49,7 @@ mod answers;
 mod api;
 mod body;
 mod calls;
+mod clock;
 mod conformance;
 mod control;
 mod dialect;
@@ -63,6 +64,7 @@ mod server;
 mod settings;
 
 pub use api::ProtectedApi;
+pub use clock::SimulatedClock;
 pub use body::{ReplyBody, ReplyFuture};
 pub use conformance::{sample_session, store_conformance};
 pub use dialect::Dialect;

@@ -85,7 +85,7 @@ async fn a_refresh_can_end_the_older_access_tokens() {
 
 #[tokio::test(start_paused = true)]
 async fn tokens_expire_by_the_clock_the_server_was_given() {
-    let clock = Clock::simulated(SystemTime::UNIX_EPOCH);
+    let clock = SimulatedClock::new(SystemTime::UNIX_EPOCH);
     let server = AuthorizationServer::new(Dialect::TwoBa)
         .clock(clock.clone())
         .refresh_lifetime(Duration::from_secs(3_600));
@@ -136,7 +136,7 @@ async fn what_a_test_ends_is_ended_and_the_rest_is_not() {
 
 #[tokio::test(start_paused = true)]
 async fn the_date_tells_the_servers_clock_with_its_skew() {
-    let clock = Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(86_400));
+    let clock = SimulatedClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(86_400));
     let server = AuthorizationServer::new(Dialect::TwoBa).clock(clock);
     let date = async |server: &AuthorizationServer| {
         let response = send(server, refresh(Dialect::TwoBa, "rt-none")).await;
