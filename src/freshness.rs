@@ -83,7 +83,9 @@ impl Deadlines {
             lifetime,
         }) = expires
         else {
-            let due = schedule.jittered_max_age(random).map(|age| Deadline::after(age, now));
+            let due = schedule
+                .jittered_max_age(random)
+                .map(|age| Deadline::after(age, now));
             return Self::of(due, None);
         };
         let end = Deadline { mono, wall };
@@ -181,7 +183,8 @@ mod tests {
             (1, 0.0, 0.69, 0.7, 0.89, 0.9),
             (2, 1.0, 1.71, 1.72, 1.79, 1.8),
         ] {
-            let deadlines = Deadlines::new(Some(expires_after(now, lifetime)), &schedule, random, now);
+            let deadlines =
+                Deadlines::new(Some(expires_after(now, lifetime)), &schedule, random, now);
             for (at, expected) in [
                 (fresh, Freshness::Fresh),
                 (due, Freshness::Due),
@@ -203,7 +206,8 @@ mod tests {
             .max_age(Duration::from_secs(7 * 86_400))
             .jitter(0.0);
         for (days, due) in [(15, 7.0), (30, 7.0), (10, 5.0), (2, 1.0)] {
-            let deadlines = Deadlines::new(Some(expires_after(now, days * 86_400)), &schedule, 0.0, now);
+            let deadlines =
+                Deadlines::new(Some(expires_after(now, days * 86_400)), &schedule, 0.0, now);
             let before = deadlines.freshness(later(now, due * day - 10.0));
             let then = deadlines.freshness(later(now, due * day));
             assert_eq!(
@@ -231,7 +235,12 @@ mod tests {
     #[test]
     fn a_token_expires_when_either_clock_says_so() {
         let now = start();
-        let deadlines = Deadlines::new(Some(expires_after(now, 900)), &Schedule::default(), 0.5, now);
+        let deadlines = Deadlines::new(
+            Some(expires_after(now, 900)),
+            &Schedule::default(),
+            0.5,
+            now,
+        );
         let suspended = Now {
             wall: later(now, 3_600.0).wall,
             ..now

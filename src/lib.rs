@@ -41,7 +41,7 @@
 //! | a long-lived token or assertion to exchange | [`ExchangeTokenSource`] |
 //! | something else that yields tokens | [`source_fn`], or [`TokenSource`] for a type of your own |
 //! | more than one use for the same session | a [`TokenCache`], and layers [from](BearerAuthLayer::from) it |
-//! | a refresh token that rotates | a [`store`], so that a restart doesn't lose it |
+//! | a refresh token that rotates | a durable [`TokenStore`], so that a restart doesn't lose it |
 //! | tests to write | the servers of the module `testing`, with the feature of that name |
 //!
 //! # The way of a request
@@ -83,7 +83,7 @@
 //! What no client can promise: a server that takes each refresh token once may answer, and the answer may be lost on the
 //! way. Then the session is lost with it, unless the server grants some grace. The same refresh token is sent again at once,
 //! since that is the only chance; if it fails, the error says that a rotation was interrupted, and when. The documentation
-//! of [`store`] has all the windows in which a session can be lost, and what you can do about them.
+//! of [`TokenStore`] has all the windows in which a session can be lost, and what you can do about them.
 //!
 //! # Features
 //!
@@ -139,7 +139,10 @@ pub use self::{
     origins::Origins,
     schedule::Schedule,
     source::{ExchangeTokenSource, RefreshTokenSource},
-    store::{Identity, MemoryLease, MemoryStore, StoreLease, StoredSession, TokenStore},
+    store::{
+        BoxStoreLease, BoxTokenStore, Identity, MemoryLease, MemoryStore, StoreLease,
+        StoredSession, TokenStore,
+    },
     token::Token,
     token_source::{SourceFn, TokenContext, TokenSource, source_fn},
 };

@@ -125,7 +125,8 @@ impl Token {
         let value = ZeroizedBytes(SecretBox::new(Box::new(value.into_boxed_slice())));
         let mut header =
             HeaderValue::from_maybe_shared(Bytes::from_owner(value)).map_err(|error| {
-                TokenError::new(TokenErrorKind::InvalidToken, "no header may carry it").with_source(error)
+                TokenError::new(TokenErrorKind::InvalidToken, "no header may carry it")
+                    .with_source(error)
             })?;
         header.set_sensitive(true);
         Ok(Self {

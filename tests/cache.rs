@@ -18,9 +18,8 @@ use tokio::{
     time::{Instant, advance, sleep},
 };
 use tower_bearer::{
-    Schedule, Token, TokenCache, TokenCacheBuilder, TokenContext, TokenError,
-    TokenErrorKind, TokenSource, TokenState,
-    testing::SimulatedClock,
+    Schedule, Token, TokenCache, TokenCacheBuilder, TokenContext, TokenError, TokenErrorKind,
+    TokenSource, TokenState, testing::SimulatedClock,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -288,10 +287,7 @@ mod runtimes {
     /// Where time can't be paused nothing is left that would have to be waited for.
     fn real_time(source: &Numbered) -> TokenCache {
         let schedule = Schedule::default().min_interval(Duration::ZERO);
-        source
-            .cache_on_system_time()
-            .schedule(schedule)
-            .build()
+        source.cache_on_system_time().schedule(schedule).build()
     }
 
     fn runtime() -> Runtime {

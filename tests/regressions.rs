@@ -19,9 +19,9 @@ use tokio::{
 };
 use tower::ServiceExt;
 use tower_bearer::{
-    ClientAuth, ExchangeTokenSource, MemoryLease, MemoryStore, OAuthClient,
-    RefreshTokenSource, Schedule, StoreLease, StoredSession, Token, TokenCache, TokenContext,
-    TokenError, TokenErrorKind, TokenSource, TokenStore, source_fn,
+    ClientAuth, ExchangeTokenSource, MemoryLease, MemoryStore, OAuthClient, RefreshTokenSource,
+    Schedule, StoreLease, StoredSession, Token, TokenCache, TokenContext, TokenError,
+    TokenErrorKind, TokenSource, TokenStore, source_fn,
     testing::{AuthorizationServer, Dialect, Fault, SimulatedClock},
 };
 const SECOND: Duration = Duration::from_secs(1);

@@ -8,9 +8,9 @@ use std::{
 use proptest::prelude::*;
 use tokio::{task::JoinSet, time::sleep};
 use tower_bearer::{
-    ClientAuth, ExchangeTokenSource, MemoryLease, MemoryStore, OAuthClient,
-    RefreshTokenSource, Schedule, StoreLease, StoredSession, Token, TokenCache, TokenContext,
-    TokenError, TokenErrorKind, TokenSource, TokenStore,
+    ClientAuth, ExchangeTokenSource, MemoryLease, MemoryStore, OAuthClient, RefreshTokenSource,
+    Schedule, StoreLease, StoredSession, Token, TokenCache, TokenContext, TokenError,
+    TokenErrorKind, TokenSource, TokenStore,
     testing::{AuthorizationServer, Dialect, Fault, SimulatedClock},
 };
 

@@ -13,9 +13,8 @@ use serde_json::{Value, json};
 use support::{assert_hides, get, reason, rejection, status, two_tokens};
 use tower::Layer;
 use tower_bearer::{
-    BearerAuthLayer, BodyFormat, ExchangeTokenSource, MemoryStore, Origins,
-    RefreshTokenSource, ReplayBody, Schedule, TokenCache, TokenContext, TokenError, TokenErrorKind,
-    TokenSource,
+    BearerAuthLayer, BodyFormat, ExchangeTokenSource, MemoryStore, Origins, RefreshTokenSource,
+    ReplayBody, Schedule, TokenCache, TokenContext, TokenError, TokenErrorKind, TokenSource,
     provider::{TwoBa, Winbooks, Xoxoday},
     testing::{AuthorizationServer, Dialect, Fault, RecordedRequest, SimulatedClock},
 };
@@ -152,7 +151,7 @@ async fn the_answer_that_winbooks_prints_is_understood() {
     assert_eq!(token.header(), "Bearer gAAAAAA5-ybbpTLnRm6_r8lt1k6-Bs");
     assert_eq!(token.scope(), None);
     let lifetime = Duration::from_secs(900);
-    assert_eq!(cache.status().expires_at, Some(clock.wall() + lifetime));
+    assert_eq!(cache.status().expires_at, Some(clock.now() + lifetime));
 
     tokio::time::advance(lifetime).await;
     cache.token().await.unwrap();
@@ -419,7 +418,7 @@ async fn the_lifetime_that_xoxoday_writes_as_a_string_is_understood() {
     let cache = TokenCache::builder(source).clock(clock.clone()).build();
     cache.token().await.unwrap();
     let days_15 = Duration::from_secs(15 * 86_400);
-    assert_eq!(cache.status().expires_at, Some(clock.wall() + days_15));
+    assert_eq!(cache.status().expires_at, Some(clock.now() + days_15));
 }
 
 #[tokio::test(start_paused = true)]

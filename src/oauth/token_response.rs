@@ -271,10 +271,22 @@ fn scope(fields: &Map<String, Value>) -> Option<String> {
 /// The members that stay with the token. Others are its secret, belong to the session, or are times of expiry.
 fn details(fields: &Map<String, Value>) -> TokenDetails {
     let is_interpreted = |name: &str| {
-        let own = ["access_token", "refresh_token", "token_type", "scope", "id_token"];
-        [&own[..], RELATIVE, ABSOLUTE, REFRESH_RELATIVE, REFRESH_ABSOLUTE]
-            .iter()
-            .any(|names| names.contains(&name))
+        let own = [
+            "access_token",
+            "refresh_token",
+            "token_type",
+            "scope",
+            "id_token",
+        ];
+        [
+            &own[..],
+            RELATIVE,
+            ABSOLUTE,
+            REFRESH_RELATIVE,
+            REFRESH_ABSOLUTE,
+        ]
+        .iter()
+        .any(|names| names.contains(&name))
     };
     let mut details = TokenDetails {
         token_type: non_empty(fields, "token_type").map(|it| it.trim().into()),

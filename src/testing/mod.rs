@@ -64,8 +64,8 @@ mod server;
 mod settings;
 
 pub use api::ProtectedApi;
-pub use clock::SimulatedClock;
 pub use body::{ReplyBody, ReplyFuture};
+pub use clock::SimulatedClock;
 pub use conformance::{sample_session, store_conformance};
 pub use dialect::Dialect;
 pub use faults::Fault;
