@@ -1,6 +1,7 @@
 //! [`Token`]: an access token, ready to be sent.
 
 mod details;
+mod expiry;
 
 use std::{
     fmt,
@@ -12,11 +13,13 @@ use bytes::Bytes;
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretBox};
 use serde_json::Value;
-use tokio::time::Instant;
 
-pub(crate) use self::details::{ExtraMembers, TokenDetails};
+pub(crate) use self::{
+    details::{ExtraMembers, TokenDetails},
+    expiry::{Expires, Expiry},
+};
 use crate::{
-    clock::{MAX_DURATION, Now},
+    clock::Now,
     error::{TokenError, TokenErrorKind},
 };
 
@@ -55,32 +58,6 @@ struct Inner {
     /// Boxed, so that a token without details stays small.
     details: Option<Box<TokenDetails>>,
     warning: Option<TokenError>,
-}
-
-/// When a token expires, as far as its source knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Expiry {
-    /// The token is used until it is rejected.
-    Unknown,
-    /// A lifetime that counts from when the source was called.
-    In(Duration),
-    /// A wall-clock time.
-    At(SystemTime),
-    /// A lifetime that counts from before the source sent its request.
-    Counted { from: Now, lifetime: Duration },
-    /// A wall-clock time that another process has stored, with the lifetime that the token had then.
-    Stored {
-        at: SystemTime,
-        lifetime: Option<Duration>,
-    },
-}
-
-/// When a token expires on both clocks, and its lifetime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Expires {
-    pub(crate) mono: Instant,
-    pub(crate) wall: SystemTime,
-    pub(crate) lifetime: Duration,
 }
 
 /// The bytes of a header value, zeroised when dropped.
@@ -174,7 +151,7 @@ impl Token {
         self.edit_details(|details| details.scope = Some(scope.into()))
     }
 
-    /// Sets the ID token (OpenID Connect Core §2).
+    /// Sets the ID token (`OpenID` Connect Core §2).
     #[must_use]
     pub fn with_id_token(self, id_token: impl Into<String>) -> Self {
         self.edit_details(|details| details.id_token = Some(id_token.into().into()))
@@ -232,7 +209,7 @@ impl Token {
         self.details()?.scope.as_deref()
     }
 
-    /// The ID token of an OpenID Connect login (OpenID Connect Core §3.1.3.3).
+    /// The ID token of an `OpenID` Connect login (`OpenID` Connect Core §3.1.3.3).
     ///
     /// This crate does not verify it. It identifies a person: keep it out of logs, errors and `Debug`.
     pub fn id_token(&self) -> Option<&str> {
@@ -266,30 +243,7 @@ impl Token {
 
     /// When the token expires on both clocks, if its source was called at `asked` and returned at `now`.
     pub(crate) fn expires(&self, asked: Now, now: Now) -> Option<Expires> {
-        let count = |from: Now, lifetime: Duration| {
-            let lifetime = lifetime.min(MAX_DURATION);
-            Expires {
-                mono: from.mono + lifetime,
-                wall: from.wall + lifetime,
-                lifetime,
-            }
-        };
-        let until = |at: SystemTime, lifetime: Option<Duration>| {
-            let left = at.duration_since(now.wall).unwrap_or_default();
-            let left = left.min(MAX_DURATION);
-            Expires {
-                mono: now.mono + left,
-                wall: at,
-                lifetime: lifetime.unwrap_or(left).clamp(left, MAX_DURATION),
-            }
-        };
-        match self.inner.expiry {
-            Expiry::Unknown => None,
-            Expiry::In(lifetime) => Some(count(asked, lifetime)),
-            Expiry::Counted { from, lifetime } => Some(count(from, lifetime)),
-            Expiry::At(at) => Some(until(at, None)),
-            Expiry::Stored { at, lifetime } => Some(until(at, lifetime)),
-        }
+        self.inner.expiry.resolve(asked, now)
     }
 }
 
@@ -309,13 +263,6 @@ impl fmt::Debug for Token {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn now() -> Now {
-        Now {
-            mono: Instant::now(),
-            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
-        }
-    }
 
     #[test]
     fn a_secret_that_no_header_may_carry_is_rejected() {
@@ -355,45 +302,6 @@ mod tests {
         let shown = format!("{token:?} {token:#?}");
         assert!(!shown.contains("s3cr3t"), "{shown}");
         assert!(shown.contains("read"));
-    }
-
-    #[test]
-    fn a_lifetime_counts_from_when_the_source_was_called() {
-        let asked = now();
-        let later = Now {
-            mono: asked.mono + Duration::from_secs(7),
-            wall: asked.wall + Duration::from_secs(7),
-        };
-        let token = Token::new("a").unwrap().expires_in(Duration::from_secs(60));
-        let expires = token.expires(asked, later).unwrap();
-        assert_eq!(expires.mono, asked.mono + Duration::from_secs(60));
-        assert_eq!(expires.wall, asked.wall + Duration::from_secs(60));
-        assert_eq!(expires.lifetime, Duration::from_secs(60));
-    }
-
-    #[test]
-    fn a_time_in_the_past_means_that_the_token_expires_now() {
-        let now = now();
-        let token = Token::new("a").unwrap().expires_at(SystemTime::UNIX_EPOCH);
-        let expires = token.expires(now, now).unwrap();
-        assert_eq!(expires.mono, now.mono);
-        assert_eq!(expires.lifetime, Duration::ZERO);
-    }
-
-    #[test]
-    fn huge_lifetimes_are_limited_and_do_not_overflow() {
-        let now = now();
-        let token = Token::new("a").unwrap().expires_in(Duration::MAX);
-        assert_eq!(token.expires(now, now).unwrap().lifetime, MAX_DURATION);
-        let far = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX as u64 / 2);
-        let token = Token::new("a").unwrap().expires_at(far);
-        assert_eq!(token.expires(now, now).unwrap().lifetime, MAX_DURATION);
-    }
-
-    #[test]
-    fn a_token_of_unknown_lifetime_does_not_expire() {
-        let now = now();
-        assert_eq!(Token::new("a").unwrap().expires(now, now), None);
     }
 
     #[test]

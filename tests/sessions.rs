@@ -393,6 +393,62 @@ mod sharing {
     }
 }
 
+mod import {
+    use tower_bearer::Identity;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_imported_session_is_adopted_by_a_source_of_its_identity() {
+        let server = server();
+        let store = MemoryStore::new();
+        let imported = first(&refresh(&server)).await.with_extra("tenant", "eu");
+        let session = StoredSession::new(Identity::new("refresh", "the configured one"))
+            .with_access_token(&imported)
+            .with_refresh_token(server.issue_refresh_token());
+        let mut lease = store.lease().await.unwrap();
+        lease.save(0, &session).await.unwrap();
+        lease.release().await;
+        let requests = server.token_requests();
+
+        let source =
+            RefreshTokenSource::new(endpoint(&server), "the configured one").store(store.clone());
+        let token = first(&source).await;
+        assert_eq!(token.expose_secret(), imported.expose_secret());
+        assert_eq!(token.extra("tenant").unwrap(), "eu");
+        assert_eq!(server.token_requests(), requests);
+
+        // The imported refresh token is sent, and not the configured one, which the server does not know.
+        let refreshed = next(&source, &token).await.unwrap();
+        assert!(server.is_live(refreshed.expose_secret()));
+        assert_eq!(server.token_requests(), requests + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_of_the_old_identity_adopts_an_imported_session_that_replaces_its_own() {
+        let server = server();
+        let store = MemoryStore::new();
+        let source = refresh(&server).store(store.clone());
+        let token = first(&source).await;
+
+        let login = server.issue_refresh_token();
+        let imported = first(&refresh(&server)).await;
+        let mut lease = store.lease().await.unwrap();
+        let stored = store.load().await.unwrap().unwrap();
+        let session = StoredSession::new(Identity::new("refresh", &login))
+            .with_access_token(&imported)
+            .with_refresh_token(login)
+            .replacing(&stored);
+        lease.save(stored.version(), &session).await.unwrap();
+        lease.release().await;
+
+        let requests = server.token_requests();
+        let adopted = next(&source, &token).await.unwrap();
+        assert_eq!(adopted.expose_secret(), imported.expose_secret());
+        assert_eq!(server.token_requests(), requests);
+    }
+}
+
 mod durability {
     use super::*;
 

@@ -1,6 +1,8 @@
 //! [`StoredSession`]: what is stored.
 
+mod access;
 mod encoding;
+mod import;
 
 #[cfg(test)]
 mod tests;
@@ -10,17 +12,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
+use secrecy::{SecretString, zeroize::Zeroizing};
 use serde::{Deserialize, Serialize};
 
 #[cfg(any(feature = "file-store", feature = "redis-store"))]
 pub(super) use self::encoding::FORMAT;
-use self::encoding::{Format, Secret, millis};
-use super::Identity;
-use crate::{
-    clock::Clock,
-    token::{Expiry, ExtraMembers, Token, TokenDetails},
+use self::{
+    access::Access,
+    encoding::{Format, Secret, millis},
 };
+use super::Identity;
+use crate::token::Token;
 
 /// How many identities of earlier credentials a session keeps.
 const MAX_FORMER_IDENTITIES: usize = 8;
@@ -98,24 +100,6 @@ pub struct StoredSession {
     refreshing_since: Option<SystemTime>,
 }
 
-/// An access token and what came with it.
-#[derive(Clone, Serialize, Deserialize)]
-struct Access {
-    token: Secret,
-    #[serde(default, with = "millis")]
-    expires_at: Option<SystemTime>,
-    #[serde(default)]
-    lifetime_secs: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    token_type: Option<Box<str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    scope: Option<Box<str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    id_token: Option<Secret>,
-    #[serde(default, skip_serializing_if = "ExtraMembers::is_empty")]
-    extra: ExtraMembers,
-}
-
 /// What a token response contains of a session.
 pub(crate) struct NewTokens {
     /// `None` if the access token of the response cannot be used.
@@ -124,108 +108,6 @@ pub(crate) struct NewTokens {
     pub(crate) lifetime: Option<Duration>,
     pub(crate) refresh_token: Option<SecretString>,
     pub(crate) refresh_expires_at: Option<SystemTime>,
-}
-
-impl Access {
-    fn new(token: &Token, expires_at: Option<SystemTime>, lifetime: Option<Duration>) -> Self {
-        let TokenDetails {
-            token_type,
-            scope,
-            id_token,
-            extra,
-        } = token.details().cloned().unwrap_or_default();
-        Self {
-            token: Secret(token.expose_secret().into()),
-            expires_at,
-            lifetime_secs: lifetime.map(|lifetime| lifetime.as_secs()),
-            token_type,
-            scope,
-            id_token: id_token.map(Secret),
-            extra,
-        }
-    }
-
-    fn token(&self) -> Option<Token> {
-        let token = Token::new(self.token.0.expose_secret()).ok()?;
-        let token = token.with_details(TokenDetails {
-            token_type: self.token_type.clone(),
-            scope: self.scope.clone(),
-            id_token: self.id_token.clone().map(|secret| secret.0),
-            extra: self.extra.clone(),
-        });
-        Some(match self.expires_at {
-            None => token,
-            Some(at) => token.expiry(Expiry::Stored {
-                at,
-                lifetime: self.lifetime_secs.map(Duration::from_secs),
-            }),
-        })
-    }
-}
-
-/// Making a session to import.
-impl StoredSession {
-    /// Makes a session without tokens, to be imported into an empty store.
-    ///
-    /// A source adopts it if `identity` is the source's own: then the configured credential is the one that the session
-    /// began with. A source of another identity takes its credential for a new login, and begins a session of its own.
-    ///
-    /// The session has version 1. See [`TokenStore`](crate::TokenStore) for how to save it.
-    #[must_use]
-    pub fn new(identity: Identity) -> Self {
-        Self {
-            version: 1,
-            generation: 1,
-            ..Self::begin(identity, None)
-        }
-    }
-
-    /// Sets the access token, with its expiry and the other members of its response.
-    ///
-    /// A relative lifetime ([`Token::expires_in`]) counts from now.
-    #[must_use]
-    pub fn with_access_token(self, token: &Token) -> Self {
-        let now = Clock::System.now();
-        let expires = token.expires(now, now);
-        let access = Access::new(
-            token,
-            expires.map(|expires| expires.wall),
-            expires.map(|expires| expires.lifetime),
-        );
-        Self {
-            access: Some(access),
-            ..self
-        }
-    }
-
-    /// Sets the refresh token.
-    #[must_use]
-    pub fn with_refresh_token(self, refresh_token: impl Into<String>) -> Self {
-        self.with_secret_refresh_token(refresh_token.into().into())
-    }
-
-    /// Sets when the refresh token expires. It is used in errors only: the token is sent anyway.
-    #[must_use]
-    pub fn with_refresh_expires_at(self, refresh_expires_at: SystemTime) -> Self {
-        Self {
-            refresh_expires_at: Some(refresh_expires_at),
-            ..self
-        }
-    }
-
-    /// Makes the session newer than `stored`, which it is to replace in a store.
-    ///
-    /// Save it with the version of `stored` as `replaces`. Sources that are configured with the credential of `stored`
-    /// adopt it as well.
-    #[must_use]
-    pub fn replacing(self, stored: &Self) -> Self {
-        Self {
-            version: stored.version + 1,
-            generation: stored.generation + 1,
-            former_identities: stored.former_identities_before(&self.identity),
-            ..self
-        }
-    }
 }
 
 impl StoredSession {
@@ -361,7 +243,7 @@ impl fmt::Debug for StoredSession {
         f.debug_struct("StoredSession")
             .field("version", &self.version)
             .field("has_access_token", &access.is_some())
-            .field("expires_at", &access.and_then(|access| access.expires_at))
+            .field("expires_at", &access.and_then(Access::expires_at))
             .field("has_refresh_token", &self.refresh_token.is_some())
             .field("refresh_expires_at", &self.refresh_expires_at)
             .field("refreshing_since", &self.refreshing_since)
