@@ -56,7 +56,7 @@ async fn main() -> ExitCode {
         }
         let file = given.find("session").unwrap_or("two_ba.session.json");
         println!("The refresh token given is good once; what replaces it is kept in {file}.");
-        let source = two_ba.store(FileStore::new(file)).build()?;
+        let source = two_ba.store(FileStore::new(file)?).build()?;
         support::call(source, given.find("url")).await
     })
     .await

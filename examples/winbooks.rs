@@ -50,7 +50,7 @@ async fn main() -> ExitCode {
         );
         let file = given.find("session").unwrap_or("winbooks.session.json");
         println!("The refresh token that the exchange brings is kept in {file}.");
-        let source = winbooks.store(FileStore::new(file)).build()?;
+        let source = winbooks.store(FileStore::new(file)?).build()?;
         support::call(source, given.find("url")).await
     })
     .await

@@ -66,7 +66,7 @@ async fn main() -> ExitCode {
         }
         let file = given.find("session").unwrap_or("xoxoday.session.json");
         println!("The refresh token given is good once; what replaces it is kept in {file}.");
-        let source = xoxoday.store(FileStore::new(file)).build()?;
+        let source = xoxoday.store(FileStore::new(file)?).build()?;
         support::call(source, given.find("url")).await
     })
     .await

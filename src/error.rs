@@ -1,25 +1,29 @@
 //! [`TokenError`]: why there is no token.
 
+mod kind;
+
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use tower::BoxError;
 
+pub use self::kind::TokenErrorKind;
+
 /// Why there is no token.
 ///
-/// One failed refresh answers everybody who waited for it, so the error is cheap to clone. It never holds a secret, nor
-/// the text of a foreign answer: only its status, content type, size, and the error code of RFC 6749 §5.2 where the
-/// server gave one.
+/// Cloning is cheap, because all callers that wait for one refresh get its error. It never holds a secret or the text of a
+/// server's response: of a response it holds the status, the content type, the size, and the error code (RFC 6749 §5.2) if
+/// there is one.
 ///
-/// The services of this crate fail with [`tower::BoxError`], as everywhere in Tower; look for a `TokenError` in it by
+/// The services of this crate fail with [`tower::BoxError`], like other Tower middleware. Find a `TokenError` in it with
 /// `downcast_ref`.
 ///
-/// # To others
+/// # In responses of your own
 ///
-/// Whoever hands the failure on says it in words of his own; [`is_transient`](TokenError::is_transient) is what it turns
-/// on. To gRPC it is `UNAVAILABLE` if it is transient, else `UNAUTHENTICATED`; a gateway says 503 or 502, for the token
-/// is no business of its callers. tonic makes `UNKNOWN` of what it doesn't know, so a stack of its wants a `map_err`: the
-/// README has the six lines.
+/// [`is_transient`](TokenError::is_transient) decides what to tell your callers. A gRPC server answers `UNAVAILABLE` if the
+/// error is transient, and `UNAUTHENTICATED` if it is not. An HTTP gateway answers 503 or 502: its callers know nothing of
+/// the token. tonic turns errors that it does not know into `UNKNOWN`, so a tonic stack needs a `map_err`, which the README
+/// shows.
 ///
 /// # Examples
 ///
@@ -42,7 +46,7 @@ pub struct TokenError {
 struct Inner {
     kind: TokenErrorKind,
     message: Cow<'static, str>,
-    /// What came, as far as it can be told.
+    /// Where the response came from, its content type and its size.
     answer: Option<Box<str>>,
     status: Option<StatusCode>,
     oauth_code: Option<Box<str>>,
@@ -50,80 +54,10 @@ struct Inner {
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// What kind of failure a [`TokenError`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum TokenErrorKind {
-    /// The token endpoint could not be reached, or the connection broke.
-    Transport,
-    /// The token endpoint, a store or a lease took longer than it was given.
-    Timeout,
-    /// The token endpoint answered with a server error.
-    Server,
-    /// The token endpoint asks to be called less often.
-    RateLimited,
-    /// The answer of the token endpoint could not be understood.
-    InvalidResponse,
-    /// The token endpoint does not accept the client's identification (`invalid_client`, RFC 6749 §5.2).
-    InvalidClient,
-    /// The token endpoint rejects the request for another reason that repeating it cannot mend.
-    InvalidRequest,
-    /// The refresh or exchange token is no longer good: a person must log in again or bring a new one.
-    ReauthRequired,
-    /// A token that no header may carry, or an empty one.
-    InvalidToken,
-    /// The API rejects tokens as soon as they are issued.
-    Rejected,
-    /// A rejected request was not sent again: its body or its method does not allow it, or the budget is used up.
-    NotReplayed,
-    /// The session could not be loaded from or saved to its store.
-    Store,
-    /// Another process saved the session while this one believed to hold the lease.
-    LeaseLost,
-    /// A token would have left over plain http.
-    InsecureOrigin,
-    /// The task that was getting the token ended before it was done: its runtime shut down, or the source panicked.
-    Interrupted,
-    /// The configuration cannot work: a malformed URL, a missing value, no Tokio runtime.
-    Config,
-    /// A [`TokenSource`](crate::TokenSource) of the user's own failed.
-    Source,
-}
-
-impl TokenErrorKind {
-    fn describe(self) -> &'static str {
-        match self {
-            Self::Transport => "the token endpoint was not reached",
-            Self::Timeout => "no token in time",
-            Self::Server => "the token endpoint failed",
-            Self::RateLimited => "too many token requests",
-            Self::InvalidResponse => "the token endpoint's answer was not understood",
-            Self::InvalidClient => "the token endpoint does not know this client",
-            Self::InvalidRequest => "the token endpoint rejected the request",
-            Self::ReauthRequired => "a person must authorize again",
-            Self::InvalidToken => "not a usable token",
-            Self::Rejected => "the API rejects tokens as soon as they are issued",
-            Self::NotReplayed => "the rejected request was not sent again",
-            Self::Store => "the session store failed",
-            Self::LeaseLost => "the session was saved by another process",
-            Self::InsecureOrigin => "a token may not leave over an insecure connection",
-            Self::Interrupted => "getting a token was interrupted",
-            Self::Config => "not configured",
-            Self::Source => "the token source failed",
-        }
-    }
-}
-
-impl fmt::Display for TokenErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.describe())
-    }
-}
-
 impl TokenError {
-    /// An error of `kind`; `message` says what was tried, what came, and what to do.
+    /// Makes an error of `kind`. `message` says what was tried, what came, and what to do.
     ///
-    /// The message reaches logs: it must hold no secret and no text of a foreign answer.
+    /// The message reaches logs. It must not hold a secret or the text of a server's response.
     #[must_use]
     pub fn new(kind: TokenErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -139,27 +73,55 @@ impl TokenError {
         }
     }
 
+    /// Wraps an error of your own source, for `map_err` in [`source_fn`](crate::source_fn).
+    ///
+    /// The error is of kind [`Source`](TokenErrorKind::Source), so it is transient. [`Error::source`] returns `error`, and
+    /// `Display` does not show its text.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_bearer::{Token, TokenCache, TokenError, TokenErrorKind, source_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let source = source_fn(|_cx| async {
+    ///     let secret = tokio::fs::read_to_string("/run/secrets/missing-token")
+    ///         .await
+    ///         .map_err(TokenError::other)?; // from `std::io::Error`
+    ///     Token::new(secret.trim())
+    /// });
+    ///
+    /// let error = TokenCache::new(source).token().await.unwrap_err();
+    /// assert_eq!(error.kind(), TokenErrorKind::Source);
+    /// assert!(std::error::Error::source(&error).is_some());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn other(error: impl Into<BoxError>) -> Self {
+        let message = "it returned an error of its own, see the cause";
+        Self::new(TokenErrorKind::Source, message).with_source(error)
+    }
+
     fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         change(Arc::make_mut(&mut self.inner));
         self
     }
 
-    /// With the error that caused it, which [`Error::source`] then gives.
+    /// Adds the error that caused this one. [`Error::source`] returns it.
     #[must_use]
     pub fn with_source(self, source: impl Into<BoxError>) -> Self {
         self.edit(|inner| inner.source = Some(Arc::from(source.into())))
     }
 
-    /// With the HTTP status of the answer.
+    /// Adds the HTTP status of the response.
     #[must_use]
     pub fn with_status(self, status: StatusCode) -> Self {
         self.edit(|inner| inner.status = Some(status))
     }
 
-    /// With the server's error code (RFC 6749 §5.2).
+    /// Adds the server's error code (RFC 6749 §5.2).
     ///
-    /// A code is a short identifier; what has other characters than letters, digits, `_`, `-` and `.`, or more than 64
-    /// of them, is foreign text and left out.
+    /// A code has letters, digits, `_`, `-` and `.`, and at most 64 of them. Anything else is not a code, and is left out.
     #[must_use]
     pub fn with_oauth_code(self, code: &str) -> Self {
         let identifier = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
@@ -169,7 +131,7 @@ impl TokenError {
         self.edit(|inner| inner.oauth_code = Some(code.into()))
     }
 
-    /// With the time the server asked to be left alone.
+    /// Adds how long the server asks to wait before the next request.
     #[must_use]
     pub fn with_retry_after(self, retry_after: Duration) -> Self {
         self.edit(|inner| inner.retry_after = Some(retry_after))
@@ -180,60 +142,48 @@ impl TokenError {
         self.inner.kind
     }
 
-    /// Whether another attempt, later, may succeed without anyone changing anything.
+    /// Whether a later attempt may succeed although nothing is changed by a person.
     ///
-    /// Transient failures are retried with backoff; others are remembered, and answered at once until something new
-    /// comes.
+    /// The cache retries after a transient error, with backoff. It keeps any other error and returns it at once, without
+    /// another token request, until the source reports a change ([`has_changed`](crate::TokenSource::has_changed)) or the
+    /// cache is [reset](crate::TokenCache::reset).
+    ///
+    /// It depends on the [kind](TokenError::kind) alone. Not transient are
+    /// [`InvalidClient`](TokenErrorKind::InvalidClient), [`InvalidRequest`](TokenErrorKind::InvalidRequest),
+    /// [`ReauthRequired`](TokenErrorKind::ReauthRequired), [`InvalidToken`](TokenErrorKind::InvalidToken),
+    /// [`InsecureOrigin`](TokenErrorKind::InsecureOrigin) and [`Config`](TokenErrorKind::Config).
     pub fn is_transient(&self) -> bool {
-        match self.inner.kind {
-            TokenErrorKind::Transport
-            | TokenErrorKind::Timeout
-            | TokenErrorKind::Server
-            | TokenErrorKind::RateLimited
-            | TokenErrorKind::InvalidResponse
-            | TokenErrorKind::Rejected
-            | TokenErrorKind::NotReplayed
-            | TokenErrorKind::Store
-            | TokenErrorKind::LeaseLost
-            | TokenErrorKind::Interrupted
-            | TokenErrorKind::Source => true,
-            TokenErrorKind::InvalidClient
-            | TokenErrorKind::InvalidRequest
-            | TokenErrorKind::ReauthRequired
-            | TokenErrorKind::InvalidToken
-            | TokenErrorKind::InsecureOrigin
-            | TokenErrorKind::Config => false,
-        }
+        self.inner.kind.is_transient()
     }
 
-    /// How long the server asked to be left alone, by `Retry-After` or in the vendor's own way.
+    /// How long the server asks to wait before the next request, in `Retry-After` or in the vendor's own way.
     pub fn retry_after(&self) -> Option<Duration> {
         self.inner.retry_after
     }
 
-    /// The HTTP status of the answer, if there was one.
+    /// The HTTP status of the response, if there was one.
     pub fn status(&self) -> Option<StatusCode> {
         self.inner.status
     }
 
-    /// The server's error code, if it gave one: `invalid_grant` and the like (RFC 6749 §5.2), or the vendor's own.
+    /// The server's error code, if there was one: `invalid_grant` for example (RFC 6749 §5.2), or one of the vendor's own.
     pub fn oauth_code(&self) -> Option<&str> {
         self.inner.oauth_code.as_deref()
     }
 
-    /// With what is to be told of the answer: where it came from, its content type and size.
+    /// Adds a description of the response: where it came from, its content type and its size.
     #[must_use]
     pub(crate) fn with_answer(self, answer: String) -> Self {
         self.edit(|inner| inner.answer = Some(answer.into()))
     }
 
-    /// The same failure, with what to do about it in the words of one who knows the vendor.
+    /// Replaces the message by what a person must do, in the terms of the vendor.
     #[must_use]
     pub(crate) fn with_reauth_hint(self, reauth_hint: String) -> Self {
         self.edit(|inner| inner.message = reauth_hint.into())
     }
 
-    /// The same failure, with more to be said about it.
+    /// Appends to the message.
     #[must_use]
     pub(crate) fn with_more(self, more: &str) -> Self {
         self.edit(|inner| inner.message = format!("{}; {more}", inner.message).into())
@@ -253,13 +203,13 @@ impl fmt::Display for TokenError {
             .inner
             .status
             .map(|status| format!("HTTP {}", status.as_u16()));
-        let told = [answer.as_deref(), status.as_deref(), self.oauth_code()];
-        let mut before = " (";
-        for told in told.into_iter().flatten() {
-            write!(f, "{before}{told}")?;
-            before = ", ";
+        let response = [answer.as_deref(), status.as_deref(), self.oauth_code()];
+        let mut separator = " (";
+        for part in response.into_iter().flatten() {
+            write!(f, "{separator}{part}")?;
+            separator = ", ";
         }
-        f.write_str(if before == ", " { ")" } else { "" })
+        f.write_str(if separator == ", " { ")" } else { "" })
     }
 }
 
@@ -288,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn display_tells_this_level_and_source_the_next() {
+    fn display_shows_this_level_and_source_returns_the_next() {
         let error = TokenError::new(
             TokenErrorKind::Transport,
             "POST to https://a.example failed",
@@ -302,18 +252,18 @@ mod tests {
     }
 
     #[test]
-    fn status_and_code_stand_at_the_end() {
+    fn display_ends_with_the_status_and_the_code() {
         let error = TokenError::new(TokenErrorKind::ReauthRequired, "log in again")
             .with_status(StatusCode::BAD_REQUEST)
             .with_oauth_code("invalid_grant");
         assert_eq!(
             error.to_string(),
-            "a person must authorize again: log in again (HTTP 400, invalid_grant)"
+            "a new login is required: log in again (HTTP 400, invalid_grant)"
         );
     }
 
     #[test]
-    fn foreign_text_is_no_code() {
+    fn a_text_that_is_not_a_code_is_left_out() {
         for text in [
             "",
             "two words",
@@ -328,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn editing_a_clone_leaves_the_original() {
+    fn editing_a_clone_leaves_the_original_unchanged() {
         let original = TokenError::new(TokenErrorKind::Server, "down");
         let edited = original.clone().with_retry_after(Duration::from_secs(1));
         assert_eq!(original.retry_after(), None);

@@ -137,7 +137,6 @@ pub use self::{
     body::{PEEK_LIMIT, Peek, PeekBody, REPLAY_LIMIT, ReplayBody, ReplayError},
     cache::{CacheStatus, TokenCache, TokenCacheBuilder, TokenState},
     challenge::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict},
-    clock::Clock,
     error::{TokenError, TokenErrorKind},
     middleware::{
         AddToken, AddTokenFuture, AddTokenLayer, BearerAuth, BearerAuthFuture, BearerAuthLayer,
@@ -149,7 +148,10 @@ pub use self::{
     origins::Origins,
     schedule::Schedule,
     source::{ExchangeTokenSource, RefreshTokenSource},
-    store::{Identity, MemoryLease, MemoryStore, StoreLease, StoredSession, TokenStore},
+    store::{
+        BoxStoreLease, BoxTokenStore, Identity, MemoryLease, MemoryStore, StoreLease,
+        StoredSession, TokenStore,
+    },
     token::Token,
     token_source::{BoxTokenSource, SourceFn, TokenContext, TokenSource, source_fn},
 };

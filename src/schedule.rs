@@ -1,23 +1,26 @@
-//! [`Schedule`]: when a token is renewed.
+//! [`Schedule`]: when a token is refreshed.
 
 use std::time::Duration;
 
-use crate::clock::AGES;
+use crate::clock::MAX_DURATION;
 
-/// Tokens of short life would never be usable under a fixed margin: it is never more than this part of the lifetime.
-const MARGIN_PART: u32 = 10;
+/// The expiry margin is never more than this part of the lifetime, or a short-lived token would never be usable.
+const MAX_MARGIN_DIVISOR: u32 = 10;
 
-/// When a token is renewed, and how soon again.
+/// The jitter of [`Schedule::max_age`] is this part of the jitter of [`Schedule::refresh_ahead`].
+const MAX_AGE_JITTER_DIVISOR: f64 = 10.0;
+
+/// When a token is refreshed, and how long to wait between attempts.
 ///
-/// Three thresholds that are easily mixed up stay apart:
+/// It sets three separate thresholds:
 ///
-/// - *due*: from here on it is renewed behind the callers' backs, who go on with the current one
-///   ([`refresh_ahead`](Schedule::refresh_ahead), [`max_age`](Schedule::max_age));
-/// - *unusable*: from here on callers wait for a new one ([`expiry_margin`](Schedule::expiry_margin));
-/// - *attempt floor*: how soon after one attempt the next may start, whatever the reason
-///   ([`min_interval`](Schedule::min_interval)).
+/// | Threshold | From then on | Set by | Default |
+/// |---|---|---|---|
+/// | *due* | the token is refreshed in the background, and requests still use it | [`refresh_ahead`](Schedule::refresh_ahead), [`max_age`](Schedule::max_age) | the last fifth of its lifetime, at most 5 minutes |
+/// | *unusable* | callers wait for a new token | [`expiry_margin`](Schedule::expiry_margin) | 5 seconds before its end |
+/// | *attempt interval* | another attempt may start | [`min_interval`](Schedule::min_interval) | 1 second after the last one started |
 ///
-/// A token of unknown lifetime is used until it is rejected, or for as long as `max_age` says.
+/// A token of unknown lifetime is used until it is rejected, or until it is as old as `max_age`.
 ///
 /// # Examples
 ///
@@ -25,7 +28,7 @@ const MARGIN_PART: u32 = 10;
 /// use std::time::Duration;
 /// use tower_bearer::Schedule;
 ///
-/// // A refresh token that dies of idleness after 30 days, access tokens of 15 days:
+/// // The refresh token expires after 30 days without use, and access tokens live for 15 days.
 /// let schedule = Schedule::default()
 ///     .max_age(Duration::from_secs(7 * 86_400))
 ///     .background_refresh(true);
@@ -34,11 +37,11 @@ const MARGIN_PART: u32 = 10;
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct Schedule {
-    pub(crate) ahead_part: f64,
-    pub(crate) ahead_at_most: Duration,
-    pub(crate) after: Option<Duration>,
-    pub(crate) margin: Duration,
-    pub(crate) jitter: f64,
+    refresh_ahead_fraction: f64,
+    refresh_ahead_max: Duration,
+    max_age: Option<Duration>,
+    expiry_margin: Duration,
+    jitter: f64,
     pub(crate) min_interval: Duration,
     pub(crate) background_refresh: bool,
 }
@@ -46,10 +49,10 @@ pub struct Schedule {
 impl Default for Schedule {
     fn default() -> Self {
         Self {
-            ahead_part: 0.2,
-            ahead_at_most: Duration::from_secs(300),
-            after: None,
-            margin: Duration::from_secs(5),
+            refresh_ahead_fraction: 0.2,
+            refresh_ahead_max: Duration::from_secs(300),
+            max_age: None,
+            expiry_margin: Duration::from_secs(5),
             jitter: 0.8,
             min_interval: Duration::from_secs(1),
             background_refresh: false,
@@ -58,83 +61,89 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// How long before it becomes unusable a token is due: `part` of its lifetime (from 0 to 1), but `at_most` so long.
+    /// How long before it becomes unusable a token is due: `fraction` of its lifetime (from 0 to 1), at most `max`.
     ///
-    /// Default: the last fifth, at most 5 minutes. A `part` of 0 renews nothing ahead of need.
-    pub fn refresh_ahead(mut self, part: f64, at_most: Duration) -> Self {
-        self.ahead_part = unit(part);
-        self.ahead_at_most = at_most;
+    /// Default: a fraction of 0.2, at most 5 minutes. With a fraction of 0, no token is refreshed before it is unusable.
+    pub fn refresh_ahead(mut self, fraction: f64, max: Duration) -> Self {
+        self.refresh_ahead_fraction = clamp_fraction(fraction);
+        self.refresh_ahead_max = max;
         self
     }
 
-    /// A token is also due when it is this old, however long it would live.
+    /// The age at which a token is due, even if it lives longer.
     ///
-    /// Default: no such limit.
+    /// Default: none.
     pub fn max_age(mut self, age: Duration) -> Self {
-        self.after = Some(age.min(AGES));
+        self.max_age = Some(age.min(MAX_DURATION));
         self
     }
 
-    /// How long before its end a token is no longer sent, for the sake of requests on their way and clocks that differ.
+    /// How long before its end a token is no longer sent.
     ///
-    /// Default: 5 seconds. It is never more than a tenth of the token's lifetime.
-    pub fn expiry_margin(mut self, before_end: Duration) -> Self {
-        self.margin = before_end;
+    /// The margin allows for the time that a request travels, and for clocks that differ. It is never more than a tenth of
+    /// the token's lifetime. Default: 5 seconds.
+    pub fn expiry_margin(mut self, margin: Duration) -> Self {
+        self.expiry_margin = margin;
         self
     }
 
-    /// The random part (from 0 to 1) of the window of [`refresh_ahead`](Schedule::refresh_ahead), so that a thousand
-    /// replicas do not refresh in the same second; ages of [`max_age`](Schedule::max_age) are shortened by
-    /// up to a tenth of it.
+    /// The random part (from 0 to 1) of the time that [`refresh_ahead`](Schedule::refresh_ahead) sets.
     ///
-    /// Default: 0.8, so a window of 5 minutes opens anywhere from 5 minutes to 1 minute before the token is unusable.
-    pub fn jitter(mut self, part: f64) -> Self {
-        self.jitter = unit(part);
+    /// It keeps many processes from refreshing in the same second. [`max_age`](Schedule::max_age) is shortened by up to a
+    /// tenth of this part.
+    ///
+    /// Default: 0.8. So a token that is refreshed 5 minutes ahead is due at a random time between 5 minutes and 1 minute
+    /// before it becomes unusable.
+    pub fn jitter(mut self, fraction: f64) -> Self {
+        self.jitter = clamp_fraction(fraction);
         self
     }
 
-    /// How soon after the start of one attempt the next may start, also if the server rejects what it has just issued,
-    /// or issues tokens that are already expired. Who needs a token sooner waits; but whose token is rejected so early that
-    /// the wait would exceed [`max_wait`](crate::TokenCacheBuilder::max_wait) gets the server's own answer at once.
+    /// How long after the start of one attempt the next one may start.
+    ///
+    /// It also limits the attempts when the server rejects the tokens that it has just issued, or issues tokens that have
+    /// already expired. Callers that need a token sooner wait. If a rejection comes so early that the wait would exceed
+    /// [`max_wait`](crate::TokenCacheBuilder::max_wait), the caller gets the server's own response at once.
     ///
     /// Default: 1 second.
     pub fn min_interval(mut self, interval: Duration) -> Self {
-        self.min_interval = interval.min(AGES);
+        self.min_interval = interval.min(MAX_DURATION);
         self
     }
 
-    /// Whether tokens are renewed without any traffic, until the last handle of the cache is dropped.
+    /// Whether due tokens are refreshed when there are no requests, until the last handle of the cache is dropped.
     ///
-    /// It begins when the cache is built inside a Tokio runtime, else with the first request. Default: off, but on in
-    /// the presets of vendors whose refresh tokens die of idleness.
+    /// It starts when the cache is built inside a Tokio runtime, otherwise with the first request. Default: no. The
+    /// presets of vendors whose refresh tokens expire without use turn it on.
     pub fn background_refresh(mut self, on: bool) -> Self {
         self.background_refresh = on;
         self
     }
 
     /// How long before its end a token of `lifetime` is no longer sent.
-    pub(crate) fn margin_of(&self, lifetime: Duration) -> Duration {
-        self.margin.min(lifetime / MARGIN_PART)
+    pub(crate) fn expiry_margin_of(&self, lifetime: Duration) -> Duration {
+        self.expiry_margin.min(lifetime / MAX_MARGIN_DIVISOR)
     }
 
-    /// How long before it is unusable a token of `lifetime` is due; `random` is from 0 to 1.
-    pub(crate) fn ahead_of(&self, lifetime: Duration, random: f64) -> Duration {
-        let window = lifetime.mul_f64(self.ahead_part).min(self.ahead_at_most);
-        window.mul_f64(1.0 - self.jitter * random)
+    /// How long before it is unusable a token of `lifetime` is due. `random` is from 0 to 1.
+    pub(crate) fn refresh_ahead_of(&self, lifetime: Duration, random: f64) -> Duration {
+        let ahead = lifetime.mul_f64(self.refresh_ahead_fraction);
+        ahead
+            .min(self.refresh_ahead_max)
+            .mul_f64(1.0 - self.jitter * random)
     }
 
-    /// The age at which a token is due; `random` is from 0 to 1.
-    pub(crate) fn age_due(&self, random: f64) -> Option<Duration> {
-        self.after
-            .map(|age| age.mul_f64(1.0 - self.jitter * random / 10.0))
+    /// The age at which a token is due. `random` is from 0 to 1.
+    pub(crate) fn jittered_max_age(&self, random: f64) -> Option<Duration> {
+        let age = self.max_age?;
+        Some(age.mul_f64(1.0 - self.jitter * random / MAX_AGE_JITTER_DIVISOR))
     }
 }
 
-/// What is no number counts as nothing.
-fn unit(part: f64) -> f64 {
-    if part.is_nan() {
+fn clamp_fraction(fraction: f64) -> f64 {
+    if fraction.is_nan() {
         0.0
     } else {
-        part.clamp(0.0, 1.0)
+        fraction.clamp(0.0, 1.0)
     }
 }

@@ -1,5 +1,8 @@
 //! [`Token`]: an access token, ready to be sent.
 
+mod details;
+mod expiry;
+
 use std::{
     fmt,
     sync::Arc,
@@ -9,19 +12,26 @@ use std::{
 use bytes::Bytes;
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretBox};
-use tokio::time::Instant;
+use serde_json::Value;
 
+pub(crate) use self::{
+    details::{ExtraMembers, TokenDetails},
+    expiry::{Expires, Expiry},
+};
 use crate::{
-    clock::{AGES, Now},
+    clock::Now,
     error::{TokenError, TokenErrorKind},
 };
 
 const PREFIX: &str = "Bearer ";
 
-/// An access token, ready to be sent: its header value is built once, and marked sensitive.
+/// An access token with its `Authorization` header value, which is built once and marked sensitive.
 ///
-/// Cheap to clone. `Debug` shows no secret; the bytes are zeroised when the last clone of the token and of its header
-/// value is gone.
+/// Cloning is cheap. `Debug` shows no secret. The bytes of the token are zeroised when the last clone of the token and of
+/// its header value is dropped.
+///
+/// A token that came from a token endpoint also has the other members of the response: [`token_type`](Token::token_type),
+/// [`scope`](Token::scope), [`id_token`](Token::id_token) and [`extra`](Token::extra).
 ///
 /// # Examples
 ///
@@ -45,37 +55,12 @@ pub struct Token {
 struct Inner {
     header: HeaderValue,
     expiry: Expiry,
-    scope: Option<Box<str>>,
+    /// Boxed, so that a token without details stays small.
+    details: Option<Box<TokenDetails>>,
     warning: Option<TokenError>,
 }
 
-/// When a token ends, as far as its source knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Expiry {
-    /// Used until rejected.
-    Unknown,
-    /// Counted from when the source was asked.
-    In(Duration),
-    /// At a wall-clock time, of which the source knows no more.
-    At(SystemTime),
-    /// Counted by the source itself, from before it sent its request.
-    Counted { from: Now, lifetime: Duration },
-    /// As another process counted it: its end by the wall clock, and how long it was to live.
-    Stored {
-        at: SystemTime,
-        lifetime: Option<Duration>,
-    },
-}
-
-/// The end of a token by both clocks, and how long it lives in all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Expires {
-    pub(crate) mono: Instant,
-    pub(crate) wall: SystemTime,
-    pub(crate) lifetime: Duration,
-}
-
-/// The bytes of a header value; wiped when dropped.
+/// The bytes of a header value, zeroised when dropped.
 struct ZeroizedBytes(SecretBox<Box<[u8]>>);
 
 impl AsRef<[u8]> for ZeroizedBytes {
@@ -85,13 +70,14 @@ impl AsRef<[u8]> for ZeroizedBytes {
 }
 
 impl Token {
-    /// A token that lives until it is rejected, unless [`expires_in`](Token::expires_in) or
-    /// [`expires_at`](Token::expires_at) say more.
+    /// Makes a token of unknown lifetime, which is used until it is rejected.
+    ///
+    /// Set its lifetime with [`expires_in`](Token::expires_in) or [`expires_at`](Token::expires_at).
     ///
     /// # Errors
     ///
-    /// [`InvalidToken`](TokenErrorKind::InvalidToken) if `secret` is empty or holds what RFC 6750 §2.1 keeps out of a
-    /// header: spaces, control characters, anything that isn't visible ASCII.
+    /// [`InvalidToken`](TokenErrorKind::InvalidToken) if `secret` is empty, or has a character that is not visible ASCII: no
+    /// header may carry it (RFC 6750 §2.1).
     pub fn new(secret: impl AsRef<str>) -> Result<Self, TokenError> {
         let secret = secret.as_ref();
         if secret.is_empty() {
@@ -104,8 +90,8 @@ impl Token {
             return Err(TokenError::new(
                 TokenErrorKind::InvalidToken,
                 format!(
-                    "the access token of {} bytes has one at offset {at} that no header may carry; \
-                     was it cut, quoted or read with its line break?",
+                    "the access token of {} bytes has a character at offset {at} that no header may carry; \
+                     does it have quotes around it, or a line break at its end?",
                     secret.len()
                 ),
             ));
@@ -116,14 +102,15 @@ impl Token {
         let value = ZeroizedBytes(SecretBox::new(Box::new(value.into_boxed_slice())));
         let mut header =
             HeaderValue::from_maybe_shared(Bytes::from_owner(value)).map_err(|error| {
-                TokenError::new(TokenErrorKind::InvalidToken, "no header value").with_source(error)
+                TokenError::new(TokenErrorKind::InvalidToken, "no header may carry it")
+                    .with_source(error)
             })?;
         header.set_sensitive(true);
         Ok(Self {
             inner: Arc::new(Inner {
                 header,
                 expiry: Expiry::Unknown,
-                scope: None,
+                details: None,
                 warning: None,
             }),
         })
@@ -134,29 +121,58 @@ impl Token {
         self
     }
 
-    /// The token ends this long after its source was asked for it. Zero is an end, not "for ever".
+    fn edit_details(self, change: impl FnOnce(&mut TokenDetails)) -> Self {
+        self.edit(|inner| change(inner.details.get_or_insert_default()))
+    }
+
+    /// Sets the lifetime, which counts from when the source was called for the token.
+    ///
+    /// A lifetime of zero means that the token has expired already.
     #[must_use]
     pub fn expires_in(self, lifetime: Duration) -> Self {
         self.expiry(Expiry::In(lifetime))
     }
 
-    /// The token ends at this time of the wall clock.
+    /// Sets the wall-clock time at which the token expires.
     #[must_use]
     pub fn expires_at(self, end: SystemTime) -> Self {
         self.expiry(Expiry::At(end))
     }
 
-    /// The scope that was granted (RFC 6749 §3.3), as the server wrote it.
+    /// Sets the type of the token (RFC 6749 §7.1). The header says `Bearer` whatever the type is.
+    #[must_use]
+    pub fn with_token_type(self, token_type: impl Into<Box<str>>) -> Self {
+        self.edit_details(|details| details.token_type = Some(token_type.into()))
+    }
+
+    /// Sets the granted scope (RFC 6749 §3.3).
     #[must_use]
     pub fn with_scope(self, scope: impl Into<Box<str>>) -> Self {
-        self.edit(|inner| inner.scope = Some(scope.into()))
+        self.edit_details(|details| details.scope = Some(scope.into()))
+    }
+
+    /// Sets the ID token (`OpenID` Connect Core §2).
+    #[must_use]
+    pub fn with_id_token(self, id_token: impl Into<String>) -> Self {
+        self.edit_details(|details| details.id_token = Some(id_token.into().into()))
+    }
+
+    /// Adds a member of the token response that this crate does not interpret.
+    #[must_use]
+    pub fn with_extra(self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.edit_details(|details| details.extra.insert(name.into(), value.into()))
+    }
+
+    pub(crate) fn with_details(self, details: TokenDetails) -> Self {
+        let details = (!details.is_empty()).then(|| Box::new(details));
+        self.edit(|inner| inner.details = details)
     }
 
     pub(crate) fn expiry(self, expiry: Expiry) -> Self {
         self.edit(|inner| inner.expiry = expiry)
     }
 
-    /// Something went wrong beside the token, and must be told without withholding it.
+    /// Adds an error that must be reported although the token is usable: its session could not be saved.
     pub(crate) fn with_warning(self, warning: TokenError) -> Self {
         self.edit(|inner| inner.warning = Some(warning))
     }
@@ -167,64 +183,79 @@ impl Token {
 
     /// The value of the `Authorization` header, `Bearer` and the token (RFC 6750 §2.1), marked sensitive.
     ///
-    /// Cloning it costs a reference count.
+    /// Cloning the value increments a reference count.
     #[inline]
     pub fn header(&self) -> &HeaderValue {
         &self.inner.header
     }
 
-    /// The token itself. Whoever reads it must keep it out of logs, errors and `Debug`.
+    /// The token without `Bearer`. Keep it out of logs, errors and `Debug`.
     pub fn expose_secret(&self) -> &str {
-        // What was put in is ASCII, checked by `new`.
+        // `new` has checked that the value is ASCII.
         std::str::from_utf8(&self.inner.header.as_bytes()[PREFIX.len()..]).unwrap_or_default()
     }
 
-    /// The scope that was granted, if the server told (RFC 6749 §5.1).
-    pub fn scope(&self) -> Option<&str> {
-        self.inner.scope.as_deref()
+    pub(crate) fn details(&self) -> Option<&TokenDetails> {
+        self.inner.details.as_deref()
     }
 
-    /// Whether `other` is the same secret.
+    /// The type of the token as the server wrote it, such as `Bearer` (RFC 6749 §5.1).
+    pub fn token_type(&self) -> Option<&str> {
+        self.details()?.token_type.as_deref()
+    }
+
+    /// The granted scope, if the server named it (RFC 6749 §5.1).
+    pub fn scope(&self) -> Option<&str> {
+        self.details()?.scope.as_deref()
+    }
+
+    /// The ID token of an `OpenID` Connect login (`OpenID` Connect Core §3.1.3.3).
+    ///
+    /// This crate does not verify it. It identifies a person: keep it out of logs, errors and `Debug`.
+    pub fn id_token(&self) -> Option<&str> {
+        let id_token = self.details()?.id_token.as_ref()?;
+        Some(id_token.expose_secret())
+    }
+
+    /// A member of the token response that this crate does not interpret, such as a tenant or an instance URL.
+    ///
+    /// It may be a secret. Refresh tokens and times of expiry are not among these members.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_bearer::Token;
+    ///
+    /// let token = Token::new("abc")?.with_extra("instance_url", "https://eu4.example.com");
+    ///
+    /// assert_eq!(token.extra("instance_url").unwrap(), "https://eu4.example.com");
+    /// # Ok::<(), tower_bearer::TokenError>(())
+    /// ```
+    pub fn extra(&self, name: &str) -> Option<&Value> {
+        self.details()?.extra.get(name)
+    }
+
+    /// Whether both tokens are the same secret.
     #[inline]
     pub(crate) fn same_secret(&self, other: &Token) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner) || self.inner.header == other.inner.header
     }
 
-    /// When the token ends by both clocks, if its source was asked at `asked`, and tells at `now`.
+    /// When the token expires on both clocks, if its source was called at `asked` and returned at `now`.
     pub(crate) fn expires(&self, asked: Now, now: Now) -> Option<Expires> {
-        let count = |from: Now, lifetime: Duration| {
-            let lifetime = lifetime.min(AGES);
-            Expires {
-                mono: from.mono + lifetime,
-                wall: from.wall + lifetime,
-                lifetime,
-            }
-        };
-        let until = |at: SystemTime, lifetime: Option<Duration>| {
-            let left = at.duration_since(now.wall).unwrap_or_default();
-            let left = left.min(AGES);
-            Expires {
-                mono: now.mono + left,
-                wall: at,
-                lifetime: lifetime.unwrap_or(left).clamp(left, AGES),
-            }
-        };
-        match self.inner.expiry {
-            Expiry::Unknown => None,
-            Expiry::In(lifetime) => Some(count(asked, lifetime)),
-            Expiry::Counted { from, lifetime } => Some(count(from, lifetime)),
-            Expiry::At(at) => Some(until(at, None)),
-            Expiry::Stored { at, lifetime } => Some(until(at, lifetime)),
-        }
+        self.inner.expiry.resolve(asked, now)
     }
 }
 
 impl fmt::Debug for Token {
-    /// Tells when the token ends and what it is for, never the token.
+    /// Shows when the token expires and its scope, and no secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let extra = self.details().map_or(0, |details| details.extra.len());
         f.debug_struct("Token")
             .field("expiry", &self.inner.expiry)
-            .field("scope", &self.inner.scope)
+            .field("scope", &self.scope())
+            .field("has_id_token", &self.id_token().is_some())
+            .field("extra_members", &extra)
             .finish_non_exhaustive()
     }
 }
@@ -233,15 +264,8 @@ impl fmt::Debug for Token {
 mod tests {
     use super::*;
 
-    fn now() -> Now {
-        Now {
-            mono: Instant::now(),
-            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
-        }
-    }
-
     #[test]
-    fn what_no_header_may_carry_is_no_token() {
+    fn a_secret_that_no_header_may_carry_is_rejected() {
         for bad in [
             "",
             " ",
@@ -260,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_is_sensitive_and_so_are_its_clones() {
+    fn the_header_and_its_clones_are_sensitive() {
         let token = Token::new("abc+/=.~_-").unwrap();
         assert_eq!(token.header(), "Bearer abc+/=.~_-");
         assert!(token.header().clone().is_sensitive());
@@ -269,54 +293,38 @@ mod tests {
     }
 
     #[test]
-    fn debug_holds_no_secret() {
-        let token = Token::new("s3cr3t-value").unwrap().with_scope("read");
+    fn debug_shows_no_secret() {
+        let token = Token::new("s3cr3t-value")
+            .unwrap()
+            .with_scope("read")
+            .with_id_token("s3cr3t-id")
+            .with_extra("s3cr3t-name", "s3cr3t-extra");
         let shown = format!("{token:?} {token:#?}");
         assert!(!shown.contains("s3cr3t"), "{shown}");
         assert!(shown.contains("read"));
     }
 
     #[test]
-    fn relative_lifetimes_count_from_before_the_source_was_asked() {
-        let asked = now();
-        let later = Now {
-            mono: asked.mono + Duration::from_secs(7),
-            wall: asked.wall + Duration::from_secs(7),
-        };
-        let token = Token::new("a").unwrap().expires_in(Duration::from_secs(60));
-        let expires = token.expires(asked, later).unwrap();
-        assert_eq!(expires.mono, asked.mono + Duration::from_secs(60));
-        assert_eq!(expires.wall, asked.wall + Duration::from_secs(60));
-        assert_eq!(expires.lifetime, Duration::from_secs(60));
+    fn a_token_has_the_details_that_were_set() {
+        let token = Token::new("a")
+            .unwrap()
+            .with_token_type("bearer")
+            .with_scope("read write")
+            .with_id_token("ey.ey.sig")
+            .with_extra("tenant", 7)
+            .with_extra("tenant", "eu");
+        assert_eq!(token.token_type(), Some("bearer"));
+        assert_eq!(token.scope(), Some("read write"));
+        assert_eq!(token.id_token(), Some("ey.ey.sig"));
+        assert_eq!(token.extra("tenant").unwrap(), "eu");
+        assert!(token.extra("region").is_none());
+        let plain = Token::new("a").unwrap();
+        assert_eq!((plain.token_type(), plain.id_token()), (None, None));
+        assert!(plain.extra("tenant").is_none());
     }
 
     #[test]
-    fn an_end_in_the_past_is_an_end_now() {
-        let now = now();
-        let token = Token::new("a").unwrap().expires_at(SystemTime::UNIX_EPOCH);
-        let expires = token.expires(now, now).unwrap();
-        assert_eq!(expires.mono, now.mono);
-        assert_eq!(expires.lifetime, Duration::ZERO);
-    }
-
-    #[test]
-    fn huge_lifetimes_are_clamped_not_overflowed() {
-        let now = now();
-        let token = Token::new("a").unwrap().expires_in(Duration::MAX);
-        assert_eq!(token.expires(now, now).unwrap().lifetime, AGES);
-        let far = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX as u64 / 2);
-        let token = Token::new("a").unwrap().expires_at(far);
-        assert_eq!(token.expires(now, now).unwrap().lifetime, AGES);
-    }
-
-    #[test]
-    fn an_unknown_end_is_no_end() {
-        let now = now();
-        assert_eq!(Token::new("a").unwrap().expires(now, now), None);
-    }
-
-    #[test]
-    fn editing_a_clone_leaves_the_original() {
+    fn editing_a_clone_leaves_the_original_unchanged() {
         let original = Token::new("a").unwrap();
         let edited = original.clone().with_scope("x");
         assert_eq!(original.scope(), None);

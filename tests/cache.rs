@@ -18,8 +18,8 @@ use tokio::{
     time::{Instant, advance, sleep},
 };
 use tower_bearer::{
-    Clock, Schedule, Token, TokenCache, TokenCacheBuilder, TokenContext, TokenError,
-    TokenErrorKind, TokenSource, TokenState,
+    Schedule, Token, TokenCache, TokenCacheBuilder, TokenContext, TokenError, TokenErrorKind,
+    TokenSource, TokenState, testing::SimulatedClock,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -72,7 +72,11 @@ impl Numbered {
     }
 
     fn cache(&self) -> TokenCacheBuilder {
-        TokenCache::builder(self.clone()).clock(clock()).seed(7)
+        self.cache_on_system_time().clock(clock())
+    }
+
+    fn cache_on_system_time(&self) -> TokenCacheBuilder {
+        TokenCache::builder(self.clone()).seed(7)
     }
 }
 
@@ -115,8 +119,8 @@ impl TokenSource for Numbered {
     }
 }
 
-fn clock() -> Clock {
-    Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
+fn clock() -> SimulatedClock {
+    SimulatedClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
 }
 
 fn server_error() -> TokenError {
@@ -286,11 +290,7 @@ mod runtimes {
     /// A cache for tests in real time: without any wait between refreshes.
     fn real_time(source: &Numbered) -> TokenCache {
         let schedule = Schedule::default().min_interval(Duration::ZERO);
-        source
-            .cache()
-            .clock(Clock::system())
-            .schedule(schedule)
-            .build()
+        source.cache_on_system_time().schedule(schedule).build()
     }
 
     fn runtime() -> Runtime {
@@ -299,7 +299,7 @@ mod runtimes {
 
     #[test]
     fn without_a_runtime_the_error_says_so() {
-        let cache = Numbered::living(900).cache().clock(Clock::system()).build();
+        let cache = Numbered::living(900).cache_on_system_time().build();
         let mut caller = pin!(cache.token());
         let Poll::Ready(Err(error)) = poll_once(caller.as_mut()) else {
             panic!("neither a token nor an error")
@@ -853,7 +853,7 @@ mod throttling {
 mod clocks {
     use super::*;
 
-    async fn with_clock(lifetime: u64) -> (Numbered, TokenCache, Clock) {
+    async fn with_clock(lifetime: u64) -> (Numbered, TokenCache, SimulatedClock) {
         let (source, clock) = (Numbered::living(lifetime), clock());
         let cache = source.cache().clock(clock.clone()).build();
         cache.token().await.unwrap();
@@ -984,7 +984,7 @@ mod background_refresh_task {
     #[test]
     fn background_refresh_of_a_cache_built_without_a_runtime_starts_with_its_first_use() {
         let source = background_source(1);
-        let cache = source.cache().clock(Clock::system()).build();
+        let cache = source.cache_on_system_time().build();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)

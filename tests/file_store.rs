@@ -1,4 +1,4 @@
-//! What the file store does with files as they are found on disks, and with other processes.
+//! The file store with files of all kinds, and with other processes.
 
 #![cfg(feature = "file-store")]
 
@@ -23,14 +23,14 @@ fn folder() -> (TempDir, PathBuf) {
 }
 
 async fn save_first(path: &Path) {
-    let mut lease = FileStore::new(path).lease().await.unwrap();
+    let mut lease = FileStore::new(path).unwrap().lease().await.unwrap();
     lease.save(0, &sample_session(1, "first")).await.unwrap();
 }
 
-/// Loads, and saves over whatever is there; both must fail with the same words, and leave the file as it was.
+/// The error of loading. Saving must fail with the same error, and the file must stay as it is.
 async fn rejection(path: &Path) -> String {
     let before = fs::read(path).ok();
-    let store = FileStore::new(path);
+    let store = FileStore::new(path).unwrap();
     let error = store.load().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Store, "{error}");
     let mut lease = store.lease().await.unwrap();
@@ -43,20 +43,20 @@ async fn rejection(path: &Path) -> String {
 }
 
 #[tokio::test]
-async fn handles_of_one_path_keep_the_contract() {
+async fn stores_of_one_path_conform() {
     let (_folder, path) = folder();
-    store_conformance(|| FileStore::new(&path)).await;
+    store_conformance(|| FileStore::new(&path).unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn clones_on_many_threads_keep_the_contract() {
+async fn clones_on_several_threads_conform() {
     let (_folder, path) = folder();
-    let store = FileStore::new(&path);
+    let store = FileStore::new(&path).unwrap();
     store_conformance(|| store.clone()).await;
 }
 
 #[tokio::test]
-async fn only_the_session_and_its_lock_stay_behind() {
+async fn a_save_leaves_only_the_session_and_its_lock_file() {
     let (folder, path) = folder();
     save_first(&path).await;
     let mut names: Vec<_> = fs::read_dir(folder.path())
@@ -67,25 +67,28 @@ async fn only_the_session_and_its_lock_stay_behind() {
     assert_eq!(names, ["session.json", "session.json.lock"]);
     let json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     assert_eq!(json["format"], 1);
-    assert_eq!(json["session"]["version"], 1);
+    assert_eq!(json["version"], 1);
 }
 
 #[tokio::test]
-async fn what_is_no_session_is_told_and_never_overwritten() {
+async fn a_file_that_is_not_a_session_is_an_error_and_never_overwritten() {
     let (_folder, path) = folder();
     save_first(&path).await;
     let session = fs::read(&path).unwrap();
     let cases: [(&[u8], &str); 4] = [
         (b"", "is empty"),
         (&session[..session.len() / 2], "ends in the middle"),
-        (b"{\"refresh_token\":\"s3cret\"}", "something else"),
-        (b"{\"format\":2,\"session\":{}}", "format 2"),
+        (
+            b"{\"refresh_token\":\"s3cret\"}",
+            "not a session of this crate",
+        ),
+        (b"{\"format\":2,\"version\":1}", "format 2"),
     ];
-    for (content, told) in cases {
+    for (content, expected) in cases {
         fs::write(&path, content).unwrap();
         let error = rejection(&path).await;
         assert!(
-            error.contains(told) && error.contains("session.json"),
+            error.contains(expected) && error.contains("session.json"),
             "{error}"
         );
         assert!(!error.contains("s3cret"), "{error}");
@@ -93,7 +96,7 @@ async fn what_is_no_session_is_told_and_never_overwritten() {
 }
 
 #[tokio::test]
-async fn removing_a_rejected_file_begins_anew() {
+async fn a_session_can_be_saved_after_a_rejected_file_was_removed() {
     let (_folder, path) = folder();
     save_first(&path).await;
     fs::write(&path, b"").unwrap();
@@ -102,27 +105,18 @@ async fn removing_a_rejected_file_begins_anew() {
     save_first(&path).await;
 }
 
-#[tokio::test]
-async fn a_path_that_names_no_file_is_a_mistake_of_configuration() {
+#[test]
+fn a_path_without_a_file_name_is_an_error_of_the_configuration() {
     for path in ["", "/", "..", "folder/"] {
-        let store = FileStore::new(path);
-        assert_eq!(
-            store.load().await.unwrap_err().kind(),
-            TokenErrorKind::Config,
-            "{path:?}"
-        );
-        assert_eq!(
-            store.lease().await.unwrap_err().kind(),
-            TokenErrorKind::Config,
-            "{path:?}"
-        );
+        let error = FileStore::new(path).unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Config, "{path:?}");
     }
 }
 
 #[tokio::test]
-async fn a_folder_that_is_missing_holds_nothing_and_gives_no_lease() {
+async fn a_missing_folder_has_no_session_and_gives_no_lease() {
     let (folder, _) = folder();
-    let store = FileStore::new(folder.path().join("missing/session.json"));
+    let store = FileStore::new(folder.path().join("missing/session.json")).unwrap();
     assert!(store.load().await.unwrap().is_none());
     let error = store.lease().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Store);
@@ -133,20 +127,22 @@ async fn a_folder_that_is_missing_holds_nothing_and_gives_no_lease() {
 }
 
 #[tokio::test]
-async fn a_relative_path_stays_where_it_was_when_the_store_was_made() {
-    let store = FileStore::new("session.json");
-    let told = format!("{store:?}");
+async fn a_relative_path_starts_at_the_folder_that_was_current_when_the_store_was_made() {
+    let store = FileStore::new("session.json").unwrap();
+    let shown = format!("{store:?}");
     assert!(
-        told.contains(env::current_dir().unwrap().to_str().unwrap()),
-        "{told}"
+        shown.contains(env::current_dir().unwrap().to_str().unwrap()),
+        "{shown}"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_waited_for_no_longer_than_was_said() {
+async fn waiting_for_a_lease_ends_after_the_lease_timeout() {
     let (_folder, path) = folder();
-    let _held = FileStore::new(&path).lease().await.unwrap();
-    let waiting = FileStore::new(&path).lease_timeout(Duration::from_secs(7));
+    let _held = FileStore::new(&path).unwrap().lease().await.unwrap();
+    let waiting = FileStore::new(&path)
+        .unwrap()
+        .lease_timeout(Duration::from_secs(7));
     let error = waiting.lease().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Timeout);
     assert!(error.is_transient());
@@ -154,12 +150,12 @@ async fn a_lease_is_waited_for_no_longer_than_was_said() {
 }
 
 #[tokio::test]
-async fn a_lock_file_that_was_removed_costs_its_holder_the_lease_and_nobody_the_session() {
+async fn removing_the_lock_file_costs_its_holder_the_lease_and_loses_no_session() {
     let (_folder, path) = folder();
     save_first(&path).await;
-    let mut first = FileStore::new(&path).lease().await.unwrap();
+    let mut first = FileStore::new(&path).unwrap().lease().await.unwrap();
     fs::remove_file(path.with_file_name("session.json.lock")).unwrap();
-    let mut second = FileStore::new(&path).lease().await.unwrap();
+    let mut second = FileStore::new(&path).unwrap().lease().await.unwrap();
 
     let saved = first.save(1, &sample_session(2, "first")).await;
     assert_eq!(saved.unwrap_err().kind(), TokenErrorKind::LeaseLost);
@@ -186,7 +182,7 @@ mod unix {
     }
 
     #[tokio::test]
-    async fn files_are_made_for_their_owner_only() {
+    async fn files_are_created_for_their_owner_only() {
         let (_folder, path) = folder();
         save_first(&path).await;
         assert_eq!(mode(&path), 0o600);
@@ -194,7 +190,7 @@ mod unix {
     }
 
     #[tokio::test]
-    async fn a_session_that_others_can_use_is_rejected_until_it_is_private() {
+    async fn a_session_that_other_users_can_use_is_rejected_until_its_mode_is_600() {
         let (_folder, path) = folder();
         save_first(&path).await;
         for mode in [0o640, 0o604, 0o620, 0o602, 0o666] {
@@ -205,6 +201,7 @@ mod unix {
         set_mode(&path, 0o600);
         assert_eq!(
             FileStore::new(&path)
+                .unwrap()
                 .load()
                 .await
                 .unwrap()
@@ -215,16 +212,16 @@ mod unix {
     }
 
     #[tokio::test]
-    async fn a_lock_that_others_could_hold_is_rejected() {
+    async fn a_lock_file_that_other_users_could_lock_is_rejected() {
         let (_folder, path) = folder();
         save_first(&path).await;
         set_mode(&path.with_file_name("session.json.lock"), 0o644);
-        let error = FileStore::new(&path).lease().await.unwrap_err();
+        let error = FileStore::new(&path).unwrap().lease().await.unwrap_err();
         assert!(error.to_string().contains("chmod 600"), "{error}");
     }
 
     #[tokio::test]
-    async fn links_are_rejected_wherever_they_lead() {
+    async fn symbolic_links_are_rejected_whatever_they_point_to() {
         let (folder, path) = folder();
         let elsewhere = folder.path().join("elsewhere.json");
         save_first(&elsewhere).await;
@@ -239,13 +236,13 @@ mod unix {
         let lock = path.with_file_name("session.json.lock");
         fs::remove_file(&lock).unwrap();
         symlink(folder.path().join("planted"), &lock).unwrap();
-        let error = FileStore::new(&path).lease().await.unwrap_err();
+        let error = FileStore::new(&path).unwrap().lease().await.unwrap_err();
         assert!(error.to_string().contains("symbolic link"), "{error}");
         assert!(!folder.path().join("planted").exists());
     }
 
     #[tokio::test]
-    async fn a_link_in_the_place_of_the_draft_is_removed_and_not_followed() {
+    async fn a_symbolic_link_at_the_path_of_the_temporary_file_is_removed_and_not_followed() {
         let (folder, path) = folder();
         let victim = folder.path().join("victim");
         fs::write(&victim, "untouched").unwrap();
@@ -254,6 +251,7 @@ mod unix {
         assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
         assert_eq!(
             FileStore::new(&path)
+                .unwrap()
                 .load()
                 .await
                 .unwrap()
@@ -264,17 +262,17 @@ mod unix {
     }
 
     #[tokio::test]
-    async fn a_pipe_or_a_folder_in_the_place_of_the_session_is_rejected_at_once() {
+    async fn a_pipe_or_a_folder_at_the_path_of_the_session_is_rejected_at_once() {
         let (_folder, path) = folder();
         let made = Command::new("mkfifo").arg("-m600").arg(&path).status();
         if made.is_ok_and(|status| status.success()) {
-            let error = FileStore::new(&path).load().await.unwrap_err();
-            assert!(error.to_string().contains("no regular file"), "{error}");
+            let error = FileStore::new(&path).unwrap().load().await.unwrap_err();
+            assert!(error.to_string().contains("not a regular file"), "{error}");
             fs::remove_file(&path).unwrap();
         }
         fs::create_dir(&path).unwrap();
-        let error = FileStore::new(&path).load().await.unwrap_err();
-        assert!(error.to_string().contains("no regular file"), "{error}");
+        let error = FileStore::new(&path).unwrap().load().await.unwrap_err();
+        assert!(error.to_string().contains("not a regular file"), "{error}");
     }
 
     #[tokio::test]
@@ -290,8 +288,8 @@ mod unix {
         assert!(error.contains("belongs to user 12345"), "{error}");
     }
 
-    /// Runs `role` as a user whom permissions bind; root is bound by none.
-    fn as_nobody(role: &str, path: &Path) -> Option<String> {
+    /// Runs `role` as a user without the privileges of root, which ignores permissions.
+    fn run_unprivileged(role: &str, path: &Path) -> Option<String> {
         use std::os::unix::process::CommandExt;
 
         let mut command = child(role, path);
@@ -303,46 +301,49 @@ mod unix {
             }
         }
         match command.output() {
-            Ok(output) => Some(said(&output.stdout)),
+            Ok(output) => Some(child_output(&output.stdout)),
             Err(error) => {
-                eprintln!("skipped: an unprivileged user can't run this program: {error}");
+                eprintln!("skipped: an unprivileged user cannot run this program: {error}");
                 None
             }
         }
     }
 
     #[tokio::test]
-    async fn a_folder_that_may_not_be_written_keeps_the_old_session_and_says_why() {
+    async fn a_save_into_a_read_only_folder_is_an_error_and_keeps_the_old_session() {
         let (folder, path) = folder();
         save_first(&path).await;
         set_mode(folder.path(), 0o500);
-        let said = as_nobody("save", &path);
+        let output = run_unprivileged("save", &path);
         set_mode(folder.path(), 0o700);
-        if let Some(said) = said {
-            assert!(said.contains("version 1, then Store"), "{said}");
-            assert!(said.contains("this process may not"), "{said}");
+        if let Some(output) = output {
+            assert!(output.contains("version 1, then Store"), "{output}");
+            assert!(
+                output.contains("this process has no permission"),
+                "{output}"
+            );
         }
     }
 
     #[tokio::test]
-    async fn a_session_that_may_no_longer_be_read_is_not_taken_for_none() {
+    async fn a_session_without_read_permission_is_an_error() {
         let (_folder, path) = folder();
         save_first(&path).await;
         set_mode(&path, 0o000);
-        if let Some(said) = as_nobody("load", &path) {
+        if let Some(output) = run_unprivileged("load", &path) {
             assert!(
-                said.contains("Store") && said.contains("this process may not"),
-                "{said}"
+                output.contains("Store") && output.contains("this process has no permission"),
+                "{output}"
             );
         }
     }
 }
 
-// Other processes are this program again: what it is to do is in its environment.
+// The other processes are this program, which finds its role in the environment.
 
 const ROLE: &str = "TOWER_BEARER_TEST_ROLE";
 const PATH: &str = "TOWER_BEARER_TEST_PATH";
-const SAYS: &str = "child says: ";
+const OUTPUT_PREFIX: &str = "child says: ";
 
 fn child(role: &str, path: &Path) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
@@ -360,31 +361,34 @@ fn child(role: &str, path: &Path) -> Command {
     command
 }
 
-fn said(output: &[u8]) -> String {
+fn child_output(output: &[u8]) -> String {
     let output = String::from_utf8_lossy(output);
-    let said: Vec<_> = output
+    let lines: Vec<_> = output
         .lines()
-        .filter_map(|line| Some(line.split_once(SAYS)?.1))
+        .filter_map(|line| Some(line.split_once(OUTPUT_PREFIX)?.1))
         .collect();
-    said.join("\n")
+    lines.join("\n")
 }
 
-/// Not a test of its own: what the tests below start.
+/// Not a test: the process that the tests below start.
 #[tokio::test]
 async fn the_other_process() {
     let Ok(role) = env::var(ROLE) else { return };
-    let store = FileStore::new(env::var(PATH).unwrap());
-    let told = |error: TokenError| format!("{:?}: {error}", error.kind());
+    let store = FileStore::new(env::var(PATH).unwrap()).unwrap();
+    let describe = |error: TokenError| format!("{:?}: {error}", error.kind());
     match role.as_str() {
         "hold" => {
             let _lease = store.lease().await.unwrap();
-            println!("{SAYS}held");
-            // Until it is killed, or whoever started it is gone.
+            println!("{OUTPUT_PREFIX}held");
+            // Waits until it is killed, or until the test that started it has ended.
             std::io::stdin().lock().lines().next();
         }
         "load" => {
             let loaded = store.load().await;
-            println!("{SAYS}{}", loaded.map_or_else(told, |_| "loaded".into()));
+            println!(
+                "{OUTPUT_PREFIX}{}",
+                loaded.map_or_else(describe, |_| "loaded".into())
+            );
         }
         "save" => {
             let loaded = store.load().await.unwrap().unwrap().version();
@@ -394,8 +398,8 @@ async fn the_other_process() {
                     .save(loaded, &sample_session(loaded + 1, "child"))
                     .await
             };
-            let saved = saved.await.map_or_else(told, |()| "saved".into());
-            println!("{SAYS}version {loaded}, then {saved}");
+            let saved = saved.await.map_or_else(describe, |()| "saved".into());
+            println!("{OUTPUT_PREFIX}version {loaded}, then {saved}");
         }
         "count" => {
             for _ in 0..25 {
@@ -414,9 +418,9 @@ async fn the_other_process() {
     }
 }
 
-struct Killed(Child);
+struct KillOnDrop(Child);
 
-impl Drop for Killed {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         self.0.kill().ok();
         self.0.wait().ok();
@@ -424,13 +428,15 @@ impl Drop for Killed {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_of_another_process_is_waited_for_and_ends_when_it_is_killed() {
+async fn the_lease_of_another_process_ends_when_it_is_killed() {
     let (_folder, path) = folder();
-    let mut other = Killed(child("hold", &path).spawn().unwrap());
+    let mut other = KillOnDrop(child("hold", &path).spawn().unwrap());
     let output = BufReader::new(other.0.stdout.take().unwrap());
     assert!(output.lines().any(|line| line.unwrap().contains("held")));
 
-    let store = FileStore::new(&path).lease_timeout(Duration::from_secs(5));
+    let store = FileStore::new(&path)
+        .unwrap()
+        .lease_timeout(Duration::from_secs(5));
     assert_eq!(
         store.lease().await.unwrap_err().kind(),
         TokenErrorKind::Timeout
@@ -441,14 +447,19 @@ async fn a_lease_of_another_process_is_waited_for_and_ends_when_it_is_killed() {
 }
 
 #[tokio::test]
-async fn no_turn_of_many_processes_is_lost() {
+async fn several_processes_lose_no_save() {
     let (_folder, path) = folder();
     let mut others: Vec<_> = (0..4)
-        .map(|_| Killed(child("count", &path).stdout(Stdio::null()).spawn().unwrap()))
+        .map(|_| KillOnDrop(child("count", &path).stdout(Stdio::null()).spawn().unwrap()))
         .collect();
     for other in &mut others {
         assert!(other.0.wait().unwrap().success());
     }
-    let session = FileStore::new(&path).load().await.unwrap().unwrap();
+    let session = FileStore::new(&path)
+        .unwrap()
+        .load()
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(session.version(), 100);
 }

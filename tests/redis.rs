@@ -1,4 +1,4 @@
-//! The Redis store against a real server, which these tests start and end.
+//! The Redis store with a real server, which each test starts and ends.
 
 #![cfg(feature = "redis-store")]
 
@@ -14,14 +14,14 @@ use tower_bearer::{
     testing::{sample_session, store_conformance},
 };
 
-/// Longer than anything here takes, unless it hangs.
+/// Longer than everything here takes, unless it hangs.
 const LONG: Duration = Duration::from_secs(60);
 
 impl Server {
-    /// Another handle to the session, over a connection of its own.
+    /// A store with a connection of its own.
     fn store(&self) -> RedisStore {
         let url = format!("redis://127.0.0.1:{}", self.port);
-        // Leases that outlast the waiting: one that is left behind makes a test fail.
+        // The lease lasts longer than the wait, so that a lease that is left behind fails the test.
         RedisStore::new(&url, "test")
             .unwrap()
             .lease_timeout(Duration::from_secs(20))
@@ -32,7 +32,7 @@ impl Server {
 const SESSION: &str = "tower-bearer:{test}:session";
 const LEASE: &str = "tower-bearer:{test}:lease";
 
-/// All that an error shows, to whoever looks.
+/// Everything that an error shows.
 fn shown(error: &TokenError) -> String {
     let source = error.source().map(ToString::to_string);
     format!("{error} {error:?} {source:?}")
@@ -54,14 +54,14 @@ async fn version(store: &RedisStore) -> u64 {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn connections_of_many_hosts_keep_the_contract() {
+async fn stores_with_separate_connections_conform() {
     let server = Server::start(&[]).await;
     store_conformance(|| server.store()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn clones_on_many_threads_keep_the_contract() {
+async fn clones_on_several_threads_conform() {
     let server = Server::start(&[]).await;
     let store = server.store();
     store_conformance(|| store.clone()).await;
@@ -69,7 +69,7 @@ async fn clones_on_many_threads_keep_the_contract() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn the_keys_are_as_documented_and_differ_by_name_and_prefix() {
+async fn the_keys_are_as_documented_and_depend_on_name_and_prefix() {
     let server = Server::start(&[]).await;
     let store = server.store();
     save_first(&store).await;
@@ -80,13 +80,17 @@ async fn the_keys_are_as_documented_and_differ_by_name_and_prefix() {
         "{keys:?}"
     );
     let stored: String = server.raw(&["GET", SESSION]).await;
-    assert!(stored.starts_with("{\"format\":1,\"session\":{"));
+    assert!(stored.starts_with("{\"format\":1,\"version\":1,"));
     let ttl: i64 = server.raw(&["PTTL", SESSION]).await;
     assert_eq!(ttl, -1);
 
-    let other = store.clone().key_prefix("other");
-    assert_eq!(version(&other).await, 0);
-    other.lease().await.unwrap().release().await;
+    for other in [
+        store.clone().key_prefix("other"),
+        store.session("other").unwrap(),
+    ] {
+        assert_eq!(version(&other).await, 0);
+        other.lease().await.unwrap().release().await;
+    }
     lease.release().await;
     let left: bool = server.raw(&["EXISTS", LEASE]).await;
     assert!(!left);
@@ -94,12 +98,12 @@ async fn the_keys_are_as_documented_and_differ_by_name_and_prefix() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn a_session_ends_when_it_was_told_to() {
+async fn a_session_is_deleted_after_its_time_to_live() {
     let server = Server::start(&[]).await;
     save_first(&server.store().session_ttl(Duration::from_secs(500))).await;
     let ttl: i64 = server.raw(&["PTTL", SESSION]).await;
     assert!((1..=500_000).contains(&ttl), "{ttl}");
-    // A store without that wish keeps what it saves.
+    // A store without this setting saves without a time to live.
     let store = server.store();
     let mut lease = store.lease().await.unwrap();
     lease.save(1, &sample_session(2, "kept")).await.unwrap();
@@ -109,7 +113,7 @@ async fn a_session_ends_when_it_was_told_to() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn an_outage_is_told_at_each_call_and_over_when_the_server_is_back() {
+async fn an_outage_is_an_error_of_each_call_until_the_server_is_back() {
     let mut server = Server::start(&[]).await;
     let store = server.store();
     save_first(&store).await;
@@ -137,7 +141,7 @@ async fn an_outage_is_told_at_each_call_and_over_when_the_server_is_back() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn a_restart_that_nobody_saw_fails_nothing() {
+async fn a_restart_between_two_calls_fails_neither() {
     let mut server = Server::start(&[]).await;
     let store = server.store();
     save_first(&store).await;
@@ -155,7 +159,7 @@ async fn a_restart_that_nobody_saw_fails_nothing() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn a_server_that_does_not_answer_is_given_up_and_later_found_again() {
+async fn a_command_ends_after_its_time_limit_and_a_later_one_succeeds() {
     let server = Server::start(&[]).await;
     let store = server.store().command_timeout(Duration::from_millis(200));
     save_first(&store).await;
@@ -170,7 +174,7 @@ async fn a_server_that_does_not_answer_is_given_up_and_later_found_again() {
     timeout(LONG, back).await.unwrap();
 }
 
-/// Forwards connections to `server`, until told to let those that there are hang: neither answered nor closed.
+/// Forwards connections to `server`. When `hang` is notified, the existing ones hang: neither answered nor closed.
 async fn proxy(server: u16, hang: Arc<Notify>) -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -207,7 +211,7 @@ async fn a_connection_that_hangs_is_not_used_again() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn an_empty_server_in_place_of_the_old_one_makes_saves_fail_and_a_new_session_possible() {
+async fn a_server_that_lost_its_data_rejects_saves_and_accepts_a_new_session() {
     let server = Server::start(&[]).await;
     let store = server.store();
     save_first(&store).await;
@@ -217,7 +221,7 @@ async fn an_empty_server_in_place_of_the_old_one_makes_saves_fail_and_a_new_sess
     assert_eq!(saved.unwrap_err().kind(), TokenErrorKind::LeaseLost);
     assert_eq!(version(&store).await, 0);
 
-    // What a process has in memory is stored again under the next lease.
+    // The session that a process has in memory is saved again under the next lease.
     let mut next = server.store().lease().await.unwrap();
     next.save(0, &sample_session(3, "from memory"))
         .await
@@ -225,7 +229,7 @@ async fn an_empty_server_in_place_of_the_old_one_makes_saves_fail_and_a_new_sess
     assert_eq!(version(&store).await, 3);
 }
 
-/// Takes the lease away from its holder, as its expiry does while he sleeps.
+/// Deletes the lease, which is what its expiry does while its holder is suspended.
 async fn expire(server: &Server) {
     let expired: bool = server.raw(&["DEL", LEASE]).await;
     assert!(expired);
@@ -233,22 +237,22 @@ async fn expire(server: &Server) {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn who_slept_past_his_lease_changes_nothing_that_others_saved() {
+async fn a_holder_whose_lease_expired_does_not_overwrite_a_newer_session() {
     let server = Server::start(&[]).await;
-    let (sleeper, other) = (server.store(), server.store());
-    save_first(&sleeper).await;
-    let mut slept = sleeper.lease().await.unwrap();
+    let (first, other) = (server.store(), server.store());
+    save_first(&first).await;
+    let mut expired = first.lease().await.unwrap();
     expire(&server).await;
     let mut lease = other.lease().await.unwrap();
     lease.save(1, &sample_session(2, "other")).await.unwrap();
     let before: String = server.raw(&["GET", SESSION]).await;
 
-    let saved = slept.save(1, &sample_session(2, "slept")).await;
+    let saved = expired.save(1, &sample_session(2, "first")).await;
     assert_eq!(saved.unwrap_err().kind(), TokenErrorKind::LeaseLost);
     let after: String = server.raw(&["GET", SESSION]).await;
     assert_eq!(after, before);
-    // Nor does he give back what isn't his.
-    slept.release().await;
+    // And it does not release the lease of the other.
+    expired.release().await;
     let held: bool = server.raw(&["EXISTS", LEASE]).await;
     assert!(held);
     lease.save(2, &sample_session(3, "other")).await.unwrap();
@@ -256,16 +260,16 @@ async fn who_slept_past_his_lease_changes_nothing_that_others_saved() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn who_slept_past_his_lease_saves_what_nobody_else_has_renewed() {
+async fn a_holder_whose_lease_expired_can_save_if_no_other_has_saved() {
     let server = Server::start(&[]).await;
-    let (sleeper, other) = (server.store(), server.store());
-    save_first(&sleeper).await;
-    let mut slept = sleeper.lease().await.unwrap();
+    let (first, other) = (server.store(), server.store());
+    save_first(&first).await;
+    let mut expired = first.lease().await.unwrap();
     expire(&server).await;
     let mut lease = other.lease().await.unwrap();
 
-    slept.save(1, &sample_session(2, "slept")).await.unwrap();
-    // The next holder learns it before he spends a refresh token.
+    expired.save(1, &sample_session(2, "first")).await.unwrap();
+    // The next holder gets the error before it has sent a refresh token.
     let marked = lease.save(1, &sample_session(2, "other")).await;
     assert_eq!(marked.unwrap_err().kind(), TokenErrorKind::LeaseLost);
     assert_eq!(version(&other).await, 2);
@@ -273,20 +277,20 @@ async fn who_slept_past_his_lease_saves_what_nobody_else_has_renewed() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn of_two_who_save_at_once_over_the_same_version_one_comes_too_late() {
+async fn of_two_saves_over_the_same_version_at_once_one_fails() {
     let server = Server::start(&[]).await;
-    let (sleeper, other) = (server.store(), server.store());
-    save_first(&sleeper).await;
-    let mut slept = sleeper.lease().await.unwrap();
+    let (first, other) = (server.store(), server.store());
+    save_first(&first).await;
+    let mut expired = first.lease().await.unwrap();
     expire(&server).await;
     let mut lease = other.lease().await.unwrap();
     for version in 1..50 {
-        let ours = sample_session(version + 1, "slept");
+        let ours = sample_session(version + 1, "first");
         let theirs = sample_session(version + 1, "other");
-        let (a, b) = tokio::join!(slept.save(version, &ours), lease.save(version, &theirs));
+        let (a, b) = tokio::join!(expired.save(version, &ours), lease.save(version, &theirs));
         let stored: String = server.raw(&["GET", SESSION]).await;
         let (winner, late) = if a.is_ok() {
-            ("slept", b)
+            ("first", b)
         } else {
             ("other", a)
         };
@@ -297,11 +301,11 @@ async fn of_two_who_save_at_once_over_the_same_version_one_comes_too_late() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn a_lease_is_renewed_as_long_as_it_is_held() {
+async fn a_lease_is_extended_while_it_is_held() {
     let server = Server::start(&[]).await;
     let holder = server.store().lease_duration(Duration::from_millis(1500));
     let lease = holder.lease().await.unwrap();
-    // Its time to live grows again, which only a renewal does.
+    // Only an extension makes its time to live grow.
     let grows = async {
         let mut before = i64::MAX;
         loop {
@@ -320,11 +324,11 @@ async fn a_lease_is_renewed_as_long_as_it_is_held() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn the_lease_of_a_holder_who_died_ends_by_itself() {
+async fn the_lease_of_a_dead_process_ends_by_itself() {
     let server = Server::start(&[]).await;
     let store = server.store();
     let (died, alive) = std::sync::mpsc::channel();
-    // Its runtime ends with it, and with that its renewals; a killed process gives nothing back either.
+    // Without its runtime, the lease is neither extended nor released, as after a killed process.
     let dying = store.clone().lease_duration(Duration::from_millis(300));
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -341,7 +345,7 @@ async fn the_lease_of_a_holder_who_died_ends_by_itself() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn a_lease_that_could_not_be_given_back_ends_by_itself() {
+async fn a_lease_that_could_not_be_released_ends_by_itself() {
     let mut server = Server::start(&[]).await;
     let holder = server.store().lease_duration(Duration::from_secs(2));
     let lease = holder.lease().await.unwrap();
@@ -353,7 +357,7 @@ async fn a_lease_that_could_not_be_given_back_ends_by_itself() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn a_store_outlives_the_runtime_it_first_connected_in() {
+async fn a_store_works_after_the_runtime_that_it_connected_in_has_ended() {
     let server = Server::start(&[]).await;
     let store = server.store();
     let first = store.clone();
@@ -370,22 +374,22 @@ async fn a_store_outlives_the_runtime_it_first_connected_in() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn what_is_no_session_is_told_and_never_overwritten() {
+async fn a_value_that_is_not_a_session_is_an_error_and_never_overwritten() {
     let server = Server::start(&[]).await;
     let store = server.store();
     let cases = [
         ("", "is empty"),
-        ("{\"refresh_token\":\"s3cret\"}", "something else"),
-        ("{\"format\":2,\"session\":{}}", "format 2"),
         (
-            "{\"format\":1,\"session\":{\"version\":1,",
-            "ends in the middle",
+            "{\"refresh_token\":\"s3cret\"}",
+            "not a session of this crate",
         ),
+        ("{\"format\":2,\"version\":1}", "format 2"),
+        ("{\"format\":1,\"version\":1,", "ends in the middle"),
     ];
-    for (content, told) in cases {
+    for (content, expected) in cases {
         let _: () = server.raw(&["SET", SESSION, content]).await;
         let error = store.load().await.unwrap_err();
-        assert!(error.to_string().contains(told), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
         assert!(!shown(&error).contains("s3cret"), "{error:?}");
         let mut lease = store.lease().await.unwrap();
         let saved = lease.save(0, &sample_session(1, "over")).await;
@@ -398,14 +402,14 @@ async fn what_is_no_session_is_told_and_never_overwritten() {
     let _: () = server.raw(&["SADD", SESSION, "s3cret"]).await;
     let error = store.load().await.unwrap_err();
     assert!(
-        error.to_string().contains("something else than a string"),
+        error.to_string().contains("a value that is not a string"),
         "{error}"
     );
 }
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn a_wrong_password_is_told_without_showing_any() {
+async fn the_error_of_a_wrong_password_shows_no_password() {
     let server = Server::start(&["--requirepass", "right-pa55"]).await;
     let store = |password: &str| {
         let url = format!("redis://{password}127.0.0.1:{}", server.port);
@@ -417,7 +421,7 @@ async fn a_wrong_password_is_told_without_showing_any() {
         assert!(
             error
                 .to_string()
-                .contains("rejects the user or the password"),
+                .contains("rejected the user or the password"),
             "{error}"
         );
         assert!(!shown(&error).contains("pa55"), "{error:?}");
@@ -427,8 +431,8 @@ async fn a_wrong_password_is_told_without_showing_any() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn a_server_that_quotes_the_session_it_rejects_is_not_quoted() {
-    // Without EVAL, Redis answers with the beginning of the arguments.
+async fn an_error_of_the_server_that_quotes_the_command_is_not_shown() {
+    // Without EVAL, the error of Redis quotes the first arguments.
     let server = Server::start(&["--rename-command", "EVAL", ""]).await;
     let store = server.store();
     let error = store.lease().await.unwrap_err();
@@ -438,7 +442,7 @@ async fn a_server_that_quotes_the_session_it_rejects_is_not_quoted() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn a_user_needs_no_more_rights_than_documented() {
+async fn a_user_with_the_documented_permissions_is_enough() {
     let user = "user app on >pa55 ~tower-bearer:* +get +set +del +pexpire +eval";
     let server = Server::start(&[]).await;
     let mut command = vec!["ACL", "SETUSER"];
@@ -454,14 +458,16 @@ async fn a_user_needs_no_more_rights_than_documented() {
 
     let error = store.key_prefix("elsewhere").load().await.unwrap_err();
     assert!(
-        error.to_string().contains("does not allow its user"),
+        error
+            .to_string()
+            .contains("rejected the command: its user needs"),
         "{error}"
     );
 }
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
-async fn a_server_that_is_full_keeps_the_old_session() {
+async fn a_save_without_memory_is_an_error_and_keeps_the_old_session() {
     let server = Server::start(&["--maxmemory-policy", "noeviction"]).await;
     let store = server.store();
     save_first(&store).await;
@@ -475,5 +481,52 @@ async fn a_server_that_is_full_keeps_the_old_session() {
     assert!(error.to_string().contains("no memory left"), "{error}");
     assert_eq!(version(&store).await, 1);
     let _: () = server.raw(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    lease.save(1, &sample_session(2, "second")).await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn stores_of_several_sessions_share_one_connection() {
+    let server = Server::start(&[]).await;
+    let store = server.store();
+    let other = store.session("other").unwrap();
+    save_first(&store).await;
+    save_first(&other).await;
+    let clients: String = server.raw(&["CLIENT", "LIST"]).await;
+    // One is that of the question.
+    assert_eq!(clients.lines().count(), 2, "{clients}");
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn a_login_that_was_rejected_is_tried_again_at_the_next_call() {
+    let server = Server::start(&["--requirepass", "old-pa55"]).await;
+    let url = format!("redis://:new-pa55@127.0.0.1:{}", server.port);
+    let store = RedisStore::new(&url, "test").unwrap();
+    store.load().await.unwrap_err();
+    let admin =
+        redis::Client::open(format!("redis://:old-pa55@127.0.0.1:{}", server.port)).unwrap();
+    let mut admin = admin.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd("CONFIG")
+        .arg(&["SET", "requirepass", "new-pa55"])
+        .exec_async(&mut admin)
+        .await
+        .unwrap();
+    assert_eq!(version(&store).await, 0);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+async fn the_error_of_a_replica_asks_for_the_primary_until_it_is_promoted() {
+    let server = Server::start(&[]).await;
+    let store = server.store();
+    save_first(&store).await;
+    let mut lease = store.lease().await.unwrap();
+    let _: () = server.raw(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    let saved = lease.save(1, &sample_session(2, "second")).await;
+    let error = saved.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store);
+    assert!(error.to_string().contains("is a replica"), "{error}");
+    let _: () = server.raw(&["REPLICAOF", "NO", "ONE"]).await;
     lease.save(1, &sample_session(2, "second")).await.unwrap();
 }

@@ -19,14 +19,14 @@ use tokio::{
 };
 use tower::ServiceExt;
 use tower_bearer::{
-    ClientAuth, Clock, ExchangeTokenSource, MemoryLease, MemoryStore, OAuthClient,
-    RefreshTokenSource, Schedule, StoreLease, StoredSession, Token, TokenCache, TokenContext,
-    TokenError, TokenErrorKind, TokenSource, TokenStore, source_fn,
-    testing::{AuthorizationServer, Dialect, Fault},
+    ClientAuth, ExchangeTokenSource, MemoryLease, MemoryStore, OAuthClient, RefreshTokenSource,
+    Schedule, StoreLease, StoredSession, Token, TokenCache, TokenContext, TokenError,
+    TokenErrorKind, TokenSource, TokenStore, source_fn,
+    testing::{AuthorizationServer, Dialect, Fault, SimulatedClock},
 };
 const SECOND: Duration = Duration::from_secs(1);
-fn clock() -> Clock {
-    Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
+fn clock() -> SimulatedClock {
+    SimulatedClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000))
 }
 fn server_error() -> TokenError {
     TokenError::new(TokenErrorKind::Server, "down")
@@ -292,7 +292,7 @@ mod session {
     #[tokio::test(start_paused = true)]
     async fn a_clock_before_1970_causes_no_panic() {
         let server = server().detect_reuse(true);
-        let clk = Clock::simulated(SystemTime::UNIX_EPOCH - Duration::from_secs(10_000));
+        let clk = SimulatedClock::new(SystemTime::UNIX_EPOCH - Duration::from_secs(10_000));
         let cache = TokenCache::builder(RefreshTokenSource::new(
             endpoint(&server),
             server.issue_refresh_token(),
@@ -318,7 +318,7 @@ mod cache {
         .clock(clk.clone())
         .build();
         cache.token().await.unwrap();
-        let end = clk.wall() + Duration::from_secs(900);
+        let end = clk.now() + Duration::from_secs(900);
         advance(Duration::from_secs(600)).await;
         assert_eq!(cache.status().expires_at, Some(end));
     }
@@ -912,7 +912,7 @@ async fn after_a_new_login_the_old_final_error_is_forgotten() {
         RefreshTokenSource::new(endpoint(&server), server.issue_refresh_token())
             .store(store.clone()),
     )
-    .clock(Clock::simulated(SystemTime::now()))
+    .clock(SimulatedClock::new(SystemTime::now()))
     .build();
     server.revoke_sessions();
     cache.token().await.unwrap_err();

@@ -8,10 +8,10 @@ use std::{
 use proptest::prelude::*;
 use tokio::{task::JoinSet, time::sleep};
 use tower_bearer::{
-    ClientAuth, Clock, ExchangeTokenSource, MemoryLease, MemoryStore, OAuthClient,
-    RefreshTokenSource, Schedule, StoreLease, StoredSession, Token, TokenCache, TokenContext,
-    TokenError, TokenErrorKind, TokenSource, TokenStore,
-    testing::{AuthorizationServer, Dialect, Fault},
+    ClientAuth, ExchangeTokenSource, MemoryLease, MemoryStore, OAuthClient, RefreshTokenSource,
+    Schedule, StoreLease, StoredSession, Token, TokenCache, TokenContext, TokenError,
+    TokenErrorKind, TokenSource, TokenStore,
+    testing::{AuthorizationServer, Dialect, Fault, SimulatedClock},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -373,7 +373,7 @@ mod shared_stores {
     async fn a_dead_session_is_not_requested_again_until_the_store_has_another() {
         let server = server();
         let store = MemoryStore::new();
-        let clock = Clock::simulated(SystemTime::now());
+        let clock = SimulatedClock::new(SystemTime::now());
         let cache = TokenCache::builder(refresh(&server).store(store.clone()))
             .clock(clock)
             .build();
@@ -390,6 +390,62 @@ mod shared_stores {
         sleep(SECOND).await;
         let token = cache.token().await.unwrap();
         assert!(server.is_live(token.expose_secret()));
+    }
+}
+
+mod import {
+    use tower_bearer::Identity;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_imported_session_is_adopted_by_a_source_of_its_identity() {
+        let server = server();
+        let store = MemoryStore::new();
+        let imported = first(&refresh(&server)).await.with_extra("tenant", "eu");
+        let session = StoredSession::new(Identity::new("refresh", "the configured one"))
+            .with_access_token(&imported)
+            .with_refresh_token(server.issue_refresh_token());
+        let mut lease = store.lease().await.unwrap();
+        lease.save(0, &session).await.unwrap();
+        lease.release().await;
+        let requests = server.token_requests();
+
+        let source =
+            RefreshTokenSource::new(endpoint(&server), "the configured one").store(store.clone());
+        let token = first(&source).await;
+        assert_eq!(token.expose_secret(), imported.expose_secret());
+        assert_eq!(token.extra("tenant").unwrap(), "eu");
+        assert_eq!(server.token_requests(), requests);
+
+        // The imported refresh token is sent, and not the configured one, which the server does not know.
+        let refreshed = next(&source, &token).await.unwrap();
+        assert!(server.is_live(refreshed.expose_secret()));
+        assert_eq!(server.token_requests(), requests + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_of_the_old_identity_adopts_an_imported_session_that_replaces_its_own() {
+        let server = server();
+        let store = MemoryStore::new();
+        let source = refresh(&server).store(store.clone());
+        let token = first(&source).await;
+
+        let login = server.issue_refresh_token();
+        let imported = first(&refresh(&server)).await;
+        let mut lease = store.lease().await.unwrap();
+        let stored = store.load().await.unwrap().unwrap();
+        let session = StoredSession::new(Identity::new("refresh", &login))
+            .with_access_token(&imported)
+            .with_refresh_token(login)
+            .replacing(&stored);
+        lease.save(stored.version(), &session).await.unwrap();
+        lease.release().await;
+
+        let requests = server.token_requests();
+        let adopted = next(&source, &token).await.unwrap();
+        assert_eq!(adopted.expose_secret(), imported.expose_secret());
+        assert_eq!(server.token_requests(), requests);
     }
 }
 
@@ -647,7 +703,7 @@ mod clocks {
                 .body_format(BodyFormat::Json);
             let source = RefreshTokenSource::new(endpoint, server.issue_refresh_token());
             let cache = TokenCache::builder(source)
-                .clock(Clock::simulated(SystemTime::now()))
+                .clock(SimulatedClock::new(SystemTime::now()))
                 .schedule(Schedule::default())
                 .build();
             let token = cache.token().await.unwrap();

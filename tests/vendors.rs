@@ -13,11 +13,10 @@ use serde_json::{Value, json};
 use support::{assert_hides, first_error, get, reason, status, two_tokens};
 use tower::Layer;
 use tower_bearer::{
-    BearerAuthLayer, BodyFormat, Clock, ExchangeTokenSource, MemoryStore, Origins,
-    RefreshTokenSource, ReplayBody, Schedule, TokenCache, TokenContext, TokenError, TokenErrorKind,
-    TokenSource,
+    BearerAuthLayer, BodyFormat, ExchangeTokenSource, MemoryStore, Origins, RefreshTokenSource,
+    ReplayBody, Schedule, TokenCache, TokenContext, TokenError, TokenErrorKind, TokenSource,
     provider::{TwoBa, Winbooks, Xoxoday},
-    testing::{AuthorizationServer, Dialect, Fault, RecordedRequest},
+    testing::{AuthorizationServer, Dialect, Fault, RecordedRequest, SimulatedClock},
 };
 use url::form_urlencoded;
 
@@ -142,7 +141,7 @@ async fn the_documented_response_of_winbooks_is_parsed() {
     let sample = r#"{"access_token":"gAAAAAA5-ybbpTLnRm6_r8lt1k6-Bs","scope":null,"token_type":"bearer","expires_in":"900",
         "refresh_token":"TGe0!IAAAAE8fYMG6jWY0rbV5Kwz4ApGm-EWAQk"}"#;
     server.fault_next(2, &Fault::raw(StatusCode::OK, JSON, sample));
-    let clock = Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+    let clock = SimulatedClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
     let source = winbooks_session(&server)
         .build_with(server.clone())
         .unwrap();
@@ -152,7 +151,7 @@ async fn the_documented_response_of_winbooks_is_parsed() {
     assert_eq!(token.header(), "Bearer gAAAAAA5-ybbpTLnRm6_r8lt1k6-Bs");
     assert_eq!(token.scope(), None);
     let lifetime = Duration::from_secs(900);
-    assert_eq!(cache.status().expires_at, Some(clock.wall() + lifetime));
+    assert_eq!(cache.status().expires_at, Some(clock.now() + lifetime));
 
     tokio::time::advance(lifetime).await;
     cache.token().await.unwrap();
@@ -415,18 +414,18 @@ async fn a_lifetime_of_xoxoday_in_a_string_is_parsed() {
     let source = Xoxoday::new(ID, SECRET, "r")
         .build_with(server.clone())
         .unwrap();
-    let clock = Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+    let clock = SimulatedClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
     let cache = TokenCache::builder(source).clock(clock.clone()).build();
     cache.token().await.unwrap();
     let days_15 = Duration::from_secs(15 * 86_400);
-    assert_eq!(cache.status().expires_at, Some(clock.wall() + days_15));
+    assert_eq!(cache.status().expires_at, Some(clock.now() + days_15));
 }
 
 #[tokio::test(start_paused = true)]
 async fn xoxoday_is_refreshed_every_week_without_traffic() {
     let server = xoxoday();
     let source = Xoxoday::new(ID, SECRET, server.issue_refresh_token());
-    let clock = Clock::simulated(SystemTime::now());
+    let clock = SimulatedClock::new(SystemTime::now());
     let source = source.build_with(server.clone()).unwrap();
     let cache = TokenCache::builder(source).clock(clock).seed(7).build();
     cache.token().await.unwrap();

@@ -32,7 +32,7 @@ use crate::{
 #[must_use]
 pub struct TokenCacheBuilder {
     source: BoxTokenSource,
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 impl TokenCacheBuilder {
@@ -43,7 +43,7 @@ impl TokenCacheBuilder {
                 origins: source.origins(),
                 max_wait: Duration::from_secs(30),
                 refresh_timeout: Duration::from_secs(120),
-                clock: Clock::system(),
+                clock: Clock::System,
                 seed: None,
             },
             source: source.boxed(),
@@ -76,18 +76,6 @@ impl TokenCacheBuilder {
     /// can lose a rotated refresh token. Default: 2 minutes.
     pub fn refresh_timeout(mut self, limit: Duration) -> Self {
         self.settings.refresh_timeout = limit;
-        self
-    }
-
-    /// Where the time comes from. Default: the system.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.settings.clock = clock;
-        self
-    }
-
-    /// Makes jitter and backoff a function of `seed`, for tests. Default: random.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.settings.seed = Some(seed);
         self
     }
 

@@ -18,7 +18,7 @@ use http::HeaderValue;
 use crate::{
     clock::Clock,
     error::{TokenError, TokenErrorKind},
-    freshness::{Deadlines, Freshness, Moment},
+    freshness::{Deadline, Deadlines, Freshness},
     token::Token,
 };
 
@@ -77,7 +77,7 @@ impl Issued {
     }
 
     /// The same token with a refresh that is due at `due`.
-    pub(super) fn due_at(&self, due: Moment, rejected: bool) -> Self {
+    pub(super) fn due_at(&self, due: Deadline, rejected: bool) -> Self {
         Self {
             deadlines: self.deadlines.due_at(due),
             rejected,

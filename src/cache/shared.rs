@@ -27,13 +27,13 @@ use crate::{
 };
 
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     pub(super) schedule: Schedule,
     pub(super) origins: Origins,
     pub(super) max_wait: Duration,
     pub(super) refresh_timeout: Duration,
-    pub(super) clock: Clock,
-    pub(super) seed: Option<u64>,
+    pub(crate) clock: Clock,
+    pub(crate) seed: Option<u64>,
 }
 
 pub(super) struct Shared {

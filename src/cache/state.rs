@@ -40,7 +40,7 @@ use super::{
 use crate::{
     clock::{self, Now},
     error::{TokenError, TokenErrorKind},
-    freshness::{Deadlines, Freshness, Moment},
+    freshness::{Deadline, Deadlines, Freshness},
     token::Token,
     token_source::TokenContext,
 };
@@ -443,7 +443,7 @@ impl State {
             .throttle
             .delay_after_rejection(now, min_interval)
             .max(self.throttle.opens_in(now, min_interval));
-        let due = Moment::in_(wait, event.now);
+        let due = Deadline::after(wait, event.now);
         self.set_token(CurrentToken::InUse(Arc::new(issued.due_at(due, rejected))));
     }
 

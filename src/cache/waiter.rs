@@ -160,9 +160,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        Clock, Token, TokenCache, TokenContext,
+        Token, TokenCache, TokenContext,
         cache::{CacheStatus, Lookup},
         source_fn,
+        testing::SimulatedClock,
     };
 
     /// A cache whose source answers once for each permit of the semaphore.
@@ -178,7 +179,7 @@ mod tests {
                 Token::new(format!("token-{call}"))
             }
         });
-        let clock = Clock::simulated(std::time::UNIX_EPOCH);
+        let clock = SimulatedClock::new(std::time::UNIX_EPOCH);
         (TokenCache::builder(source).clock(clock).build(), permits)
     }
 

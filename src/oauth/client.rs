@@ -227,9 +227,7 @@ impl OAuthClient {
         grant_type: &str,
         parameters: &[(&str, &str)],
     ) -> Result<Token, TokenError> {
-        let response = self
-            .request(&Clock::system(), grant_type, parameters)
-            .await?;
+        let response = self.request(&Clock::System, grant_type, parameters).await?;
         response.token
     }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clock::Now,
     error::{TokenError, TokenErrorKind},
-    token::{Expiry, Token},
+    token::{Expiry, Token, TokenDetails},
 };
 
 const RELATIVE: &[&str] = &["expires_in", "expires"];
@@ -148,10 +148,7 @@ impl Answer {
             let from = times.sent;
             token = token.expiry(Expiry::Counted { from, lifetime });
         }
-        if let Some(scope) = scope(fields) {
-            token = token.with_scope(scope);
-        }
-        Ok(token)
+        Ok(token.with_details(details(fields)))
     }
 
     /// The fields of a JSON object or of a form. The shape tells them apart: content types are often wrong.
@@ -269,6 +266,40 @@ fn scope(fields: &Map<String, Value>) -> Option<String> {
         _ => return None,
     };
     (!scope.is_empty()).then_some(scope)
+}
+
+/// The members that stay with the token. Others are its secret, belong to the session, or are times of expiry.
+fn details(fields: &Map<String, Value>) -> TokenDetails {
+    let is_interpreted = |name: &str| {
+        let own = [
+            "access_token",
+            "refresh_token",
+            "token_type",
+            "scope",
+            "id_token",
+        ];
+        [
+            &own[..],
+            RELATIVE,
+            ABSOLUTE,
+            REFRESH_RELATIVE,
+            REFRESH_ABSOLUTE,
+        ]
+        .iter()
+        .any(|names| names.contains(&name))
+    };
+    let mut details = TokenDetails {
+        token_type: non_empty(fields, "token_type").map(|it| it.trim().into()),
+        scope: scope(fields).map(Into::into),
+        id_token: non_empty(fields, "id_token").map(Into::into),
+        ..TokenDetails::default()
+    };
+    for (name, value) in fields {
+        if !is_interpreted(name) {
+            details.extra.insert(name.clone(), value.clone());
+        }
+    }
+    details
 }
 
 #[cfg(test)]

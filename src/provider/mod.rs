@@ -13,10 +13,8 @@ mod two_ba;
 mod winbooks;
 mod xoxoday;
 
-use std::sync::Arc;
-
 pub use self::{two_ba::TwoBa, winbooks::Winbooks, xoxoday::Xoxoday};
-use crate::{origins::Origins, schedule::Schedule, store::DynStore};
+use crate::{origins::Origins, schedule::Schedule, store::BoxTokenStore};
 
 /// What every preset lets its user say.
 #[derive(Clone, Default)]
@@ -24,7 +22,7 @@ struct Said {
     token_url: Option<String>,
     origins: Option<Origins>,
     schedule: Option<Schedule>,
-    store: Option<Arc<dyn DynStore>>,
+    store: Option<BoxTokenStore>,
 }
 
 /// What every preset lets its user say, in the same words; `$source` is what it builds.
@@ -33,7 +31,7 @@ macro_rules! preset {
         impl $preset {
             /// Where the session is kept. Default: in memory.
             pub fn store(mut self, store: impl crate::TokenStore) -> Self {
-                self.said.store = Some(std::sync::Arc::new(store));
+                self.said.store = Some(crate::TokenStore::boxed(store));
                 self
             }
 

@@ -113,7 +113,7 @@ impl TwoBa {
                 "2BA no longer takes the refresh token: the user must log in at 2BA again",
             );
         Ok(match self.said.store {
-            Some(store) => source.shared_store(store),
+            Some(store) => source.store(store),
             None => source,
         })
     }

@@ -105,7 +105,7 @@ impl Winbooks {
             source = source.schedule(schedule);
         }
         Ok(match self.said.store {
-            Some(store) => source.shared_store(store),
+            Some(store) => source.store(store),
             None => source,
         })
     }

@@ -172,7 +172,7 @@ impl Xoxoday {
             .schedule(self.said.schedule.unwrap_or_else(Self::default_schedule))
             .reauth_hint("Xoxoday no longer takes the refresh token: a new one must be generated in its dashboard");
         Ok(match self.said.store {
-            Some(store) => source.shared_store(store),
+            Some(store) => source.store(store),
             None => source,
         })
     }

@@ -18,7 +18,7 @@ use crate::{
     oauth::OAuthClient,
     origins::Origins,
     schedule::Schedule,
-    store::{DynStore, Identity, MemoryStore, StoredSession},
+    store::{BoxTokenStore, Identity, MemoryStore, StoreLease, StoredSession, TokenStore},
     token::Token,
     token_source::TokenContext,
 };
@@ -34,7 +34,7 @@ pub(super) struct SessionSource {
     pub(super) refresh_endpoint: Option<OAuthClient>,
     seed: Seed,
     identity: Identity,
-    store: Arc<dyn DynStore>,
+    store: BoxTokenStore,
     pub(super) origins: Origins,
     pub(super) schedule: Schedule,
     /// What a person must do when the session has ended, in the vendor's terms.
@@ -58,7 +58,7 @@ impl SessionSource {
             refresh_endpoint: None,
             identity: seed.identity(),
             seed,
-            store: Arc::new(MemoryStore::new()),
+            store: MemoryStore::new().boxed(),
             origins: Origins::any_https(),
             schedule: Schedule::default(),
             reauth_hint: None,
@@ -67,7 +67,7 @@ impl SessionSource {
     }
 
     /// Another store is another session: what is known of the last one doesn't count there.
-    pub(super) fn store(&mut self, store: Arc<dyn DynStore>) {
+    pub(super) fn store(&mut self, store: BoxTokenStore) {
         self.store = store;
         self.known = Arc::default();
     }
@@ -107,7 +107,7 @@ impl SessionSource {
         // From here on a refresh token may be spent: whoever gives up waiting must not take its successor along.
         let (source, request) = (self.clone(), request.clone());
         let turn = tokio::spawn(async move {
-            let outcome = source.renew(&mut *lease, &request).await;
+            let outcome = source.renew(&mut lease, &request).await;
             lease.release().await;
             outcome
         });
@@ -203,15 +203,8 @@ macro_rules! session_source {
     ($source:ident) => {
         impl $source {
             /// Where the session is kept. Default: a [`MemoryStore`](crate::MemoryStore) of its own.
-            pub fn store(self, store: impl crate::TokenStore) -> Self {
-                self.shared_store(std::sync::Arc::new(store))
-            }
-
-            pub(crate) fn shared_store(
-                mut self,
-                store: std::sync::Arc<dyn crate::store::DynStore>,
-            ) -> Self {
-                self.session.store(store);
+            pub fn store(mut self, store: impl crate::TokenStore) -> Self {
+                self.session.store(crate::TokenStore::boxed(store));
                 self
             }
 

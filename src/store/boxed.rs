@@ -1,18 +1,99 @@
-//! Stores whose type is erased, so that sources can be named without it.
+//! [`BoxTokenStore`]: a store whose type is chosen at run time.
 
-use std::{future::Future, pin::Pin};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use super::{StoreLease, StoredSession, TokenStore};
 use crate::error::TokenError;
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-pub(crate) trait DynStore: Send + Sync {
-    fn load(&self) -> BoxFuture<'_, Result<Option<StoredSession>, TokenError>>;
-    fn lease(&self) -> BoxFuture<'_, Result<Box<dyn DynLease>, TokenError>>;
+/// A [`TokenStore`] of any type, for a store that is chosen at run time. Made by [`TokenStore::boxed`].
+///
+/// Clones are the same store.
+///
+/// # Examples
+///
+/// ```
+/// use tower_bearer::{BoxTokenStore, MemoryStore, TokenError, TokenStore};
+///
+/// /// `SESSION_STORE` is a path, a URL of Redis, or not set.
+/// fn configured(store: Option<&str>) -> Result<BoxTokenStore, TokenError> {
+///     Ok(match store {
+/// #       #[cfg(feature = "redis-store")]
+///         Some(url) if url.starts_with("redis://") => {
+///             tower_bearer::RedisStore::new(url, "winbooks")?.boxed()
+///         }
+/// #       #[cfg(feature = "file-store")]
+///         Some(path) => tower_bearer::FileStore::new(path)?.boxed(),
+/// #       #[cfg(not(feature = "file-store"))]
+/// #       Some(_) => unreachable!(),
+///         None => MemoryStore::new().boxed(),
+///     })
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), TokenError> {
+/// let store = configured(std::env::var("SESSION_STORE").ok().as_deref())?;
+/// assert!(store.load().await?.is_none());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct BoxTokenStore(Arc<dyn ErasedStore>);
+
+impl BoxTokenStore {
+    pub(super) fn new(store: impl TokenStore) -> Self {
+        Self(Arc::new(store))
+    }
 }
 
-pub(crate) trait DynLease: Send + Sync {
+impl TokenStore for BoxTokenStore {
+    type Lease = BoxStoreLease;
+
+    async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
+        self.0.load().await
+    }
+
+    async fn lease(&self) -> Result<BoxStoreLease, TokenError> {
+        self.0.lease().await.map(BoxStoreLease)
+    }
+
+    fn boxed(self) -> BoxTokenStore {
+        self
+    }
+}
+
+/// The lease of a [`BoxTokenStore`].
+pub struct BoxStoreLease(Box<dyn ErasedLease>);
+
+impl StoreLease for BoxStoreLease {
+    async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
+        self.0.save(replaces, session).await
+    }
+
+    async fn release(self) {
+        self.0.release().await;
+    }
+}
+
+impl fmt::Debug for BoxTokenStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoxTokenStore").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for BoxStoreLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoxStoreLease").finish_non_exhaustive()
+    }
+}
+
+/// [`TokenStore`] with boxed futures, so that it can be a trait object.
+trait ErasedStore: Send + Sync {
+    fn load(&self) -> BoxFuture<'_, Result<Option<StoredSession>, TokenError>>;
+    fn lease(&self) -> BoxFuture<'_, Result<Box<dyn ErasedLease>, TokenError>>;
+}
+
+/// [`StoreLease`] with boxed futures.
+trait ErasedLease: Send + Sync {
     fn save<'a>(
         &'a mut self,
         replaces: u64,
@@ -21,20 +102,20 @@ pub(crate) trait DynLease: Send + Sync {
     fn release(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 
-impl<T: TokenStore> DynStore for T {
+impl<T: TokenStore> ErasedStore for T {
     fn load(&self) -> BoxFuture<'_, Result<Option<StoredSession>, TokenError>> {
         Box::pin(TokenStore::load(self))
     }
 
-    fn lease(&self) -> BoxFuture<'_, Result<Box<dyn DynLease>, TokenError>> {
+    fn lease(&self) -> BoxFuture<'_, Result<Box<dyn ErasedLease>, TokenError>> {
         Box::pin(async {
-            let lease: Box<dyn DynLease> = Box::new(TokenStore::lease(self).await?);
+            let lease: Box<dyn ErasedLease> = Box::new(TokenStore::lease(self).await?);
             Ok(lease)
         })
     }
 }
 
-impl<T: StoreLease> DynLease for T {
+impl<T: StoreLease> ErasedLease for T {
     fn save<'a>(
         &'a mut self,
         replaces: u64,
@@ -45,5 +126,16 @@ impl<T: StoreLease> DynLease for T {
 
     fn release(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(StoreLease::release(*self))
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use crate::{MemoryStore, TokenStore, testing::store_conformance};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_boxed_store_conforms() {
+        let store = MemoryStore::new().boxed();
+        store_conformance(|| store.clone()).await;
     }
 }

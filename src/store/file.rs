@@ -1,7 +1,7 @@
 //! [`FileStore`]: a session in a file, for the processes of one machine.
 
-mod disk;
-mod paths;
+mod file_system;
+mod session_files;
 
 #[cfg(test)]
 mod tests;
@@ -14,43 +14,44 @@ use std::{
 };
 
 use self::{
-    disk::{Disk, Os},
-    paths::{Lock, Place},
+    file_system::{FileSystem, OsFileSystem},
+    session_files::{FileLock, SessionFiles},
 };
 use super::{
     StoreLease, StoredSession, TokenStore, format,
-    lease_wait::{self, LEASE_TIMEOUT, Pauses, Turn, Turns},
+    lease_wait::{self, LEASE_TIMEOUT, LeaseQueue, PollInterval, QueuePermit},
 };
 use crate::error::{TokenError, TokenErrorKind};
 
-/// How often a lock is asked for: at first, and when others hold it for long.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// How often the lock is tried: at first, and when it is held for long.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(2);
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Keeps a session in a file, which the processes of one machine share.
 ///
-/// Beside the session `<path>` lie `<path>.lock`, on which the lease is a lock of the operating system, and, while a save
-/// runs or after a process was killed in one, `<path>.tmp`, which the next save removes. The lock file stays: removing it
-/// while processes run is noticed, but can cost one of them a refresh. What is stored is JSON, `{"format":1,"session":{…}}`.
+/// The session is JSON in the file `<path>`, see [`StoredSession`]. Next to it is `<path>.lock`, on which the operating
+/// system holds a lock while a lease is held. A save writes `<path>.tmp`. If a process is killed during a save, that file
+/// stays, and the next save removes it. Do not remove the lock file while processes run: it is noticed, but it can cost one
+/// of them a refresh.
 ///
-/// - **Durable.** A save writes `<path>.tmp`, syncs it, renames it to `<path>` and syncs the folder. A crash or a power cut
-///   at any instant leaves the old session or the new one. So does a caller who drops the save: it runs to its end, and
-///   only then is the lease free.
-/// - **Private.** Files are created with mode 0600. A file that others than its owner may read or write, that belongs to
-///   another user, or that is a symbolic link, is rejected. The folder must be one in which only trusted users may write;
-///   links on the way to it are followed.
-/// - **Careful.** A file that is empty, torn, foreign or of a newer format is an error that says which. It is never
-///   overwritten; remove it yourself to begin anew.
-/// - **Polite.** All file work runs on Tokio's blocking threads. The lease is asked for, at growing intervals of 2 to
-///   100 ms, so that a wait can be bounded and dropped; a dropped one leaves nothing locked. The kernel ends the lease of
-///   a process that dies.
+/// - **Durability.** A save writes `<path>.tmp`, syncs it, renames it to `<path>` and syncs the folder. A crash or a power
+///   cut at any time leaves the old session or the new one. If the caller drops the save, it still runs to its end, and the
+///   lease ends after it.
+/// - **Permissions.** Files are created with mode 0600. A file is rejected if others than its owner may read or write it, if
+///   it belongs to another user, or if it is a symbolic link. Only trusted users may have write access to the folder.
+///   Symbolic links on the path to the folder are followed.
+/// - **Other content.** A file that is empty, incomplete, not a session or of a newer format is an error that says which. It
+///   is never overwritten. Remove it to begin a new session.
+/// - **Waiting.** All file access runs on Tokio's blocking threads. The lock is tried at growing intervals of 2 to 100 ms, so
+///   that waiting has a time limit and can be dropped, which leaves no lock behind. The kernel releases the lock of a
+///   process that dies.
 ///
-/// Clones, and stores of the same path in this or other processes, share the session. Locks work on local file systems,
-/// and on network ones that support them (NFS 4 does); where there are none, [`lease`](TokenStore::lease) says so. For
-/// processes on many hosts, `RedisStore` is the better choice.
+/// Clones, and stores of the same path in this or other processes, share the session. Locks work on local file systems, and
+/// on network file systems that support them, such as NFS 4. Where they do not work, [`lease`](TokenStore::lease) returns an
+/// error that says so. For processes on several hosts, use `RedisStore`.
 ///
-/// Where the operating system is no Unix, files have the permissions that their folder gives them, nobody's are checked,
-/// and the folder isn't synced.
+/// On systems other than Unix, files get the permissions of their folder, permissions and owners are not checked, and the
+/// folder is not synced.
 ///
 /// # Examples
 ///
@@ -61,38 +62,38 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("session.json");
-/// let store = FileStore::new(path).lease_timeout(Duration::from_secs(10));
+/// let store = FileStore::new(path)?.lease_timeout(Duration::from_secs(10));
 /// assert!(store.load().await?.is_none());
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct FileStore {
-    /// A path that can't be one is told when it is used, so that building a source stays one line.
-    place: Result<Arc<Place>, TokenError>,
-    disk: Arc<dyn Disk>,
-    turns: Turns,
+    files: Arc<SessionFiles>,
+    file_system: Arc<dyn FileSystem>,
+    queue: LeaseQueue,
     lease_timeout: Duration,
 }
 
 impl FileStore {
-    /// A store in the file `path`, which need not exist yet; its folder must.
+    /// Makes a store in the file `path`. The file need not exist yet, but its folder must, when the store is used.
     ///
-    /// A relative path is understood from the folder that is current now. Nothing is read or written yet; a `path` without
-    /// a file name makes [`load`](TokenStore::load) and [`lease`](TokenStore::lease) fail with
-    /// [`Config`](TokenErrorKind::Config).
-    #[must_use]
-    pub fn new(path: impl AsRef<Path>) -> Self {
-        Self {
-            place: Place::new(path.as_ref()).map(Arc::new),
-            disk: Arc::new(Os),
-            turns: Turns::default(),
+    /// A relative path starts at the current folder of this call. Nothing is read or written yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](TokenErrorKind::Config) if `path` has no file name.
+    pub fn new(path: impl AsRef<Path>) -> Result<Self, TokenError> {
+        Ok(Self {
+            files: Arc::new(SessionFiles::new(path.as_ref())?),
+            file_system: Arc::new(OsFileSystem),
+            queue: LeaseQueue::default(),
             lease_timeout: LEASE_TIMEOUT,
-        }
+        })
     }
 
-    /// How long to wait for others who hold the lease (default: 65 s).
+    /// Sets how long to wait for a lease that others hold. Default: 65 seconds.
     ///
-    /// It should be longer than a refresh takes at worst: the time limit of the token endpoint, twice.
+    /// Set it longer than the slowest refresh, which takes twice the time limit of the token endpoint.
     #[must_use]
     pub fn lease_timeout(self, lease_timeout: Duration) -> Self {
         Self {
@@ -102,33 +103,32 @@ impl FileStore {
     }
 
     #[cfg(test)]
-    fn on(self, disk: Arc<dyn Disk>) -> Self {
-        Self { disk, ..self }
+    fn on(self, file_system: Arc<dyn FileSystem>) -> Self {
+        Self {
+            file_system,
+            ..self
+        }
     }
 
-    fn place(&self) -> Result<Arc<Place>, TokenError> {
-        self.place.clone()
-    }
-
-    async fn hold(&self, place: Arc<Place>) -> Result<FileLease, TokenError> {
-        let turn = self.turns.next().await;
-        let mut pauses = Pauses::new(SHORTEST_PAUSE, LONGEST_PAUSE);
+    async fn wait_for_lease(&self) -> Result<FileLease, TokenError> {
+        let permit = self.queue.acquire().await;
+        let mut interval = PollInterval::new(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL);
         loop {
-            let (disk, at) = (Arc::clone(&self.disk), Arc::clone(&place));
-            // Who stops waiting drops what this returns, and a dropped lock is released.
-            let lock = blocking(move || at.try_lock(&*disk)).await?;
+            let (file_system, files) = (Arc::clone(&self.file_system), Arc::clone(&self.files));
+            // If the caller stops waiting, the result is dropped, and a dropped lock is released.
+            let lock = blocking(move || files.try_lock(&*file_system)).await?;
             if let Some(lock) = lock {
                 return Ok(FileLease {
-                    disk: Arc::clone(&self.disk),
+                    file_system: Arc::clone(&self.file_system),
                     held: Arc::new(Held {
-                        place,
+                        files: Arc::clone(&self.files),
                         lock,
                         saving: Mutex::new(()),
-                        _turn: turn,
+                        _permit: permit,
                     }),
                 });
             }
-            pauses.pause().await;
+            interval.wait().await;
         }
     }
 }
@@ -137,66 +137,64 @@ impl TokenStore for FileStore {
     type Lease = FileLease;
 
     async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
-        let (disk, place) = (Arc::clone(&self.disk), self.place()?);
+        let (file_system, files) = (Arc::clone(&self.file_system), Arc::clone(&self.files));
         blocking(move || {
-            let stored = place.read(&*disk)?;
+            let stored = files.read(&*file_system)?;
             stored
-                .map(|bytes| format::decode(&bytes, &place))
+                .map(|bytes| format::decode(&bytes, &*files))
                 .transpose()
         })
         .await
     }
 
     async fn lease(&self) -> Result<FileLease, TokenError> {
-        let place = self.place()?;
-        let what = format!("on {place}");
-        lease_wait::within(self.lease_timeout, &what, self.hold(place)).await
+        let location = format!("on {}", self.files);
+        lease_wait::with_timeout(self.lease_timeout, &location, self.wait_for_lease()).await
     }
 }
 
 /// The lease of a [`FileStore`].
 pub struct FileLease {
-    disk: Arc<dyn Disk>,
+    file_system: Arc<dyn FileSystem>,
     held: Arc<Held>,
 }
 
-/// What is locked, until the lease and the last save under it are gone.
+/// The lock. It is shared with a running save, so that it is released when both the lease and the save are gone.
 struct Held {
-    place: Arc<Place>,
-    lock: Lock,
-    /// A save whose caller left still runs: the next one waits for its end.
+    files: Arc<SessionFiles>,
+    lock: FileLock,
+    /// A save runs to its end although its caller dropped it. The next save waits for it here.
     saving: Mutex<()>,
-    _turn: Turn,
+    _permit: QueuePermit,
 }
 
 impl StoreLease for FileLease {
     async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
         let new = format::encode(session)?;
-        let (disk, held) = (Arc::clone(&self.disk), Arc::clone(&self.held));
+        let (file_system, held) = (Arc::clone(&self.file_system), Arc::clone(&self.held));
         blocking(move || {
-            let _alone = held.saving.lock().unwrap_or_else(PoisonError::into_inner);
-            held.place.save(&*disk, &held.lock, replaces, &new)
+            let _saving = held.saving.lock().unwrap_or_else(PoisonError::into_inner);
+            held.files.save(&*file_system, &held.lock, replaces, &new)
         })
         .await
     }
 }
 
-/// Runs `work` where it may block. It runs to its end even if nobody waits for it any more.
+/// Runs `work` on a thread where it may block. It runs to its end even if the future is dropped.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, TokenError> + Send + 'static,
 ) -> Result<T, TokenError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| {
-        let message = "the thread that used the file was ended, with its runtime or by a panic";
+    let result = tokio::task::spawn_blocking(work).await;
+    result.unwrap_or_else(|error| {
+        let message = "the thread that used the file panicked, or ended with its runtime";
         Err(TokenError::new(TokenErrorKind::Store, message).with_source(error))
     })
 }
 
 impl fmt::Debug for FileStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = self.place.as_ref().map(ToString::to_string);
         f.debug_struct("FileStore")
-            .field("path", &place)
+            .field("path", &self.files.to_string())
             .field("lease_timeout", &self.lease_timeout)
             .finish_non_exhaustive()
     }
@@ -205,7 +203,7 @@ impl fmt::Debug for FileStore {
 impl fmt::Debug for FileLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileLease")
-            .field("path", &self.held.place.to_string())
+            .field("path", &self.held.files.to_string())
             .finish_non_exhaustive()
     }
 }

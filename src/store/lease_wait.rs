@@ -1,71 +1,62 @@
-//! How a lease is waited for that others hold: by asking again, since neither a file nor a key calls back.
+//! How a store waits for a lease that is held elsewhere: it asks again, at growing intervals.
 //!
-//! A blocking wait for a lock would be simpler, but can be neither bounded nor cancelled: each caller who gave up would
-//! leave a thread behind that takes the lock one day. Within one process nobody asks in vain: the handles of a store
-//! queue for one turn, and only its owner asks.
+//! Neither a file nor a key of Redis notifies those that wait. A blocking wait for a lock can be neither limited nor
+//! cancelled: each caller that stops waiting would leave a thread behind that takes the lock later. Within one process,
+//! the clones of a store wait in a queue, and only the first of the queue asks.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::error::{TokenError, TokenErrorKind};
 
-/// How long a lease is waited for, unless a store is told otherwise: longer than a token endpoint has for an answer, twice.
+/// The default limit of waiting for a lease: more than twice the time limit of a token request.
 pub(super) const LEASE_TIMEOUT: Duration = Duration::from_secs(65);
 
-/// The queue of those in this process who want the lease.
+/// The queue of the callers in this process that want the lease.
 #[derive(Clone, Default)]
-pub(super) struct Turns(Arc<Mutex<()>>);
+pub(super) struct LeaseQueue(Arc<Mutex<()>>);
 
-/// The right to ask for the lease, and to hold it.
-pub(super) type Turn = OwnedMutexGuard<()>;
+/// The first position in a [`LeaseQueue`]. Its owner may ask for the lease and hold it.
+pub(super) type QueuePermit = OwnedMutexGuard<()>;
 
-impl Turns {
-    pub(super) async fn next(&self) -> Turn {
+impl LeaseQueue {
+    pub(super) async fn acquire(&self) -> QueuePermit {
         Arc::clone(&self.0).lock_owned().await
     }
 }
 
-/// Pauses that begin short, since most refreshes take a fraction of a second, and double up to a limit.
+/// The interval between two attempts to get a lease. It begins short, because most refreshes take a fraction of a second,
+/// and doubles up to a limit.
 ///
-/// Their length is random, from half to the whole, so that processes which began together don't go on together.
-pub(super) struct Pauses {
+/// Each wait is a random time from half the interval to all of it, so that processes which start together spread out.
+pub(super) struct PollInterval {
     next: Duration,
-    longest: Duration,
+    max: Duration,
 }
 
-impl Pauses {
-    pub(super) fn new(first: Duration, longest: Duration) -> Self {
-        Self {
-            next: first,
-            longest,
-        }
+impl PollInterval {
+    pub(super) fn new(min: Duration, max: Duration) -> Self {
+        Self { next: min, max }
     }
 
-    pub(super) async fn pause(&mut self) {
-        let pause = self.next.mul_f64(0.5 + fastrand::f64() / 2.0);
-        self.next = (self.next * 2).min(self.longest);
-        tokio::time::sleep(pause).await;
+    pub(super) async fn wait(&mut self) {
+        let wait = self.next.mul_f64(0.5 + fastrand::f64() / 2.0);
+        self.next = (self.next * 2).min(self.max);
+        tokio::time::sleep(wait).await;
     }
 }
 
-/// Waits for a lease no longer than `limit`.
-pub(super) async fn within<L>(
+/// Waits for `lease`, at most for `limit`. `location` is named in the error.
+pub(super) async fn with_timeout<L>(
     limit: Duration,
-    what: &str,
+    location: &str,
     lease: impl Future<Output = Result<L, TokenError>>,
 ) -> Result<L, TokenError> {
     tokio::time::timeout(limit, lease).await.unwrap_or_else(|_| {
         let message = format!(
-            "the lease {what} was not to be had within {limit:?}: somebody else is refreshing, or stuck at it"
+            "the lease {location} was not free within {limit:?}: another process is refreshing, or hangs while it holds the lease"
         );
         Err(TokenError::new(TokenErrorKind::Timeout, message))
     })
-}
-
-/// A save came too late.
-pub(super) fn lost(replaces: u64, stored: u64) -> TokenError {
-    let message =
-        format!("version {replaces} was to be replaced, but by now version {stored} is stored");
-    TokenError::new(TokenErrorKind::LeaseLost, message)
 }

@@ -1,4 +1,4 @@
-//! [`MemoryStore`]: a session that lives as long as the process.
+//! [`MemoryStore`]: a session in memory.
 
 use std::{
     fmt,
@@ -7,15 +7,15 @@ use std::{
 
 use tokio::sync::{Mutex as LeaseMutex, OwnedMutexGuard};
 
-use super::{StoreLease, StoredSession, TokenStore};
-use crate::error::{TokenError, TokenErrorKind};
+use super::{StoreLease, StoredSession, TokenStore, version_mismatch};
+use crate::error::TokenError;
 
-/// Keeps a session in memory; clones keep the same one.
+/// Keeps a session in memory, as long as the process runs. The default of the sources.
 ///
-/// The default of the sources. A lease is waited for as long as it is held: nobody but this process can hold it.
+/// Clones are the same store. A caller waits for a lease without a time limit, because only this process can hold it.
 ///
-/// With a server that rotates refresh tokens, the one that a process was configured with is worth nothing after its
-/// first refresh: then a restart needs a durable store.
+/// If the server rotates refresh tokens, the configured refresh token is no longer valid after the first refresh. Then a
+/// restart needs a durable store, such as `FileStore` or `RedisStore`.
 ///
 /// # Examples
 ///
@@ -33,7 +33,7 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Makes an empty store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -74,9 +74,9 @@ impl StoreLease for MemoryLease {
         {
             return Ok(());
         }
-        if stored.as_ref().map_or(0, StoredSession::version) != replaces {
-            let message = "another session was saved meanwhile";
-            return Err(TokenError::new(TokenErrorKind::LeaseLost, message));
+        let version = stored.as_ref().map_or(0, StoredSession::version);
+        if version != replaces {
+            return Err(version_mismatch(replaces, version));
         }
         *stored = Some(session.clone());
         Ok(())
@@ -101,13 +101,13 @@ mod tests {
     use crate::testing::store_conformance;
 
     #[tokio::test(start_paused = true)]
-    async fn clones_keep_the_contract() {
+    async fn clones_conform() {
         let store = MemoryStore::new();
         store_conformance(|| store.clone()).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn clones_on_many_threads_keep_the_contract() {
+    async fn clones_on_several_threads_conform() {
         let store = MemoryStore::new();
         store_conformance(|| store.clone()).await;
     }

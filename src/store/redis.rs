@@ -1,27 +1,28 @@
-//! [`RedisStore`]: a session in Redis, for processes on many hosts.
+//! [`RedisStore`]: a session in Redis, for processes on several hosts.
 
 mod connection;
 mod lease;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use ::redis::Client;
+use ::redis::{Client, Cmd, FromRedisValue};
 
-use self::connection::Link;
+use self::connection::Connection;
 pub use self::lease::RedisLease;
 use super::{
     StoredSession, TokenStore,
     format::{self, Encoded},
-    lease_wait::{self, LEASE_TIMEOUT, Pauses, Turns},
+    lease_wait::{self, LEASE_TIMEOUT, LeaseQueue, PollInterval},
+    version_mismatch,
 };
 use crate::error::{TokenError, TokenErrorKind};
 
-/// How often a key is asked for: at first, and when others hold it for long.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// How often the lease is tried: at first, and when it is held for long.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Writes ARGV[2] where ARGV[1] (or, if that is empty, nothing) is stored; succeeds too if it is there already.
-const SWAP: &str = "\
+/// Stores ARGV[2] if ARGV[1] is stored, or nothing is and ARGV[1] is empty. Succeeds as well if ARGV[2] is stored already.
+const COMPARE_AND_SET: &str = "\
 local stored = redis.call('GET', KEYS[1])
 if stored == ARGV[2] then return 1 end
 if (stored or '') ~= ARGV[1] then return 0 end
@@ -32,74 +33,82 @@ else
 end
 return 1";
 
-/// Keeps a session in Redis (or what speaks its protocol, like Valkey), which processes on many hosts share.
+/// Keeps a session in Redis (or a server of the same protocol, such as Valkey), which processes on several hosts share.
 ///
-/// The session named `vendor` is the string `tower-bearer:{vendor}:session`, JSON as `{"format":1,"session":{…}}`; its
-/// lease is `tower-bearer:{vendor}:lease`. The braces make a hash tag: in a cluster both are on one node. The store speaks
-/// to the one server that it was given the address of.
+/// The session named `vendor` is the string `tower-bearer:{vendor}:session`, JSON as [`StoredSession`] describes it. Its lease
+/// is the key `tower-bearer:{vendor}:lease`. The braces are a hash tag, so that both are on one node of a cluster. The store
+/// talks to the one server whose address it has.
 ///
-/// - **The lease** is `SET … NX PX` with a random owner. A task renews it while it is held, it is given back when it is
-///   dropped, and it ends by itself [some time](RedisStore::lease_duration) after its holder has died.
-/// - **A save** replaces exactly what it was to replace, or nothing, whoever believes to hold the lease: a script compares
-///   what is stored. So a process that slept for longer than its lease learns that it came too late, and if nobody renewed
-///   the session meanwhile, what it got is not lost.
-/// - **An outage** is an error of kind [`Store`](TokenErrorKind::Store), after at most the
-///   [time limit](RedisStore::command_timeout) of a command. The next call connects anew.
-/// - **Durable** is a session as far as Redis is configured to be: with `appendfsync everysec`, a crash of its host can
-///   lose the last second, and a failover what the replica had not got yet. Use `appendonly yes`, and no `maxmemory-policy`
-///   that evicts keys without a time to live.
-/// - **Private:** who can read the keys has the session. An ACL user needs `GET`, `SET`, `DEL`, `PEXPIRE` and `EVAL` on
-///   `tower-bearer:*`. Errors hold neither passwords nor what is stored.
+/// - **Connection.** Clones of a store, and the stores that [`session`](RedisStore::session) returns, share one connection. It
+///   is made when it is first used, and made again when it is broken.
+/// - **Lease.** It is a `SET … NX PX` with a random owner. A task extends it while it is held. Dropping the lease releases it,
+///   and it ends by itself [some time](RedisStore::lease_duration) after its process has died.
+/// - **Save.** A script compares what is stored, and replaces it only if it is the version that is to be replaced, whether or
+///   not the lease is still held. So a process that was suspended for longer than its lease gets an error if another one has
+///   saved. If no other one has, its tokens are not lost.
+/// - **Outage.** A call fails with an error of kind [`Store`](TokenErrorKind::Store), at the latest after the
+///   [time limit](RedisStore::command_timeout) of a command. The next call connects again.
+/// - **Durability.** It is that of the Redis server. With `appendfsync everysec`, a crash of its host can lose the last
+///   second. A failover can lose what the replica had not received yet. Use `appendonly yes`, and a `maxmemory-policy` that
+///   does not evict keys without a time to live.
+/// - **Access.** Everyone who can read the keys has the session. An ACL user needs `GET`, `SET`, `DEL`, `PEXPIRE` and `EVAL` on
+///   `tower-bearer:*`. Errors contain neither passwords nor what is stored.
 ///
 /// # TLS
 ///
-/// `rediss://` addresses need a TLS feature of the crate `redis`, which your own Cargo.toml chooses; without it they are an
+/// `rediss://` URLs need a TLS feature of the crate `redis`, which you enable in your own Cargo.toml. Without it, they are an
 /// error of kind [`Config`](TokenErrorKind::Config):
 ///
 /// ```toml
 /// redis = { version = "1", default-features = false, features = ["tokio-rustls-comp"] }
-/// rustls = "0.23" # whose crypto provider it uses: call `CryptoProvider::install_default`
+/// rustls = "0.23" # its crypto provider: call `CryptoProvider::install_default`
 /// ```
 ///
-/// For certificates of your own, build a `redis::Client` and hand it to [`with_client`](RedisStore::with_client).
+/// For certificates of your own, pass a `redis::Client` to [`with_client`](RedisStore::with_client).
 ///
 /// # Examples
+///
+/// Two sessions over one connection:
 ///
 /// ```no_run
 /// use tower_bearer::{RedisStore, TokenStore};
 ///
 /// # async fn run() -> Result<(), tower_bearer::TokenError> {
-/// let store = RedisStore::new("redis://:password@redis.internal:6379/0", "winbooks")?
+/// let winbooks = RedisStore::new("redis://:password@redis.internal:6379/0", "winbooks")?
 ///     .key_prefix("invoicing");
-/// let session = store.load().await?;
-/// # let _ = session; Ok(()) }
+/// let two_ba = winbooks.session("2ba")?;
+///
+/// let sessions = (winbooks.load().await?, two_ba.load().await?);
+/// # let _ = sessions; Ok(()) }
 /// ```
 #[derive(Clone)]
 pub struct RedisStore {
-    link: Arc<Link>,
+    connection: Arc<Connection>,
     prefix: String,
     name: String,
-    turns: Turns,
+    queue: LeaseQueue,
+    command_timeout: Duration,
     lease_timeout: Duration,
     lease_duration: Duration,
     session_ttl: Option<Duration>,
 }
 
 impl RedisStore {
-    /// A store for the session `name`, in the Redis at `url`: `redis://[user][:password@]host[:port][/database]`,
-    /// `rediss://…` or `redis+unix:///path`. Connects when it is first used.
+    /// Makes a store for the session `name`, in the Redis at `url`. It connects when it is first used.
+    ///
+    /// The URL is `redis://[user][:password@]host[:port][/database]`, `rediss://…` or `redis+unix:///path`.
     ///
     /// # Errors
     ///
-    /// [`Config`](TokenErrorKind::Config) if the URL can't be understood or needs a feature of the crate `redis` that isn't
-    /// there, or if `name` is empty or has braces. The error doesn't show the URL.
+    /// [`Config`](TokenErrorKind::Config) if the URL is malformed or needs a feature of the crate `redis` that is not enabled,
+    /// or if `name` is empty or has braces. The error does not show the URL.
     pub fn new(url: &str, name: impl Into<String>) -> Result<Self, TokenError> {
         let client = Client::open(url).map_err(|error| {
             let message = match error.kind() {
                 ::redis::ErrorKind::InvalidClientConfig if url.starts_with("rediss:") => {
-                    "the address of Redis can't be used; `rediss://` needs a TLS feature of the crate `redis`"
+                    "the URL of Redis cannot be used: `rediss://` needs a TLS feature of the crate `redis`"
                 }
-                _ => "the address of Redis can't be used; it is to be like redis://:password@host:6379/0",
+                _ => "the URL of Redis cannot be used: write it as redis://:password@host:6379/0",
             };
             // The library's own message may quote the URL, and with it the password.
             TokenError::new(TokenErrorKind::Config, message)
@@ -107,46 +116,54 @@ impl RedisStore {
         Self::with_client(client, name)
     }
 
-    /// A store for the session `name`, in the Redis of `client`, which may bring certificates and settings of your own.
+    /// Makes a store for the session `name`, in the Redis of `client`, which can have certificates and settings of your own.
     ///
-    /// This ties your code to the version 1 of the crate `redis` that this crate uses.
+    /// `Client` is from version 1 of the crate `redis`.
     ///
     /// # Errors
     ///
     /// [`Config`](TokenErrorKind::Config) if `name` is empty or has braces.
     pub fn with_client(client: Client, name: impl Into<String>) -> Result<Self, TokenError> {
-        let name = name.into();
-        if name.is_empty() || name.contains(['{', '}']) {
-            let message =
-                format!("{name:?} can't name a session in Redis: it is empty or has braces");
-            return Err(TokenError::new(TokenErrorKind::Config, message));
-        }
         Ok(Self {
-            link: Arc::new(Link::new(client)),
+            connection: Arc::new(Connection::new(client)),
             prefix: "tower-bearer".into(),
-            name,
-            turns: Turns::default(),
+            name: checked_name(name.into())?,
+            queue: LeaseQueue::default(),
+            command_timeout: Duration::from_secs(5),
             lease_timeout: LEASE_TIMEOUT,
             lease_duration: Duration::from_secs(15),
             session_ttl: None,
         })
     }
 
-    /// What all keys begin with (default: `tower-bearer`), for applications that share a database.
+    /// Makes a store for another session, with the connection and the settings of this one.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](TokenErrorKind::Config) if `name` is empty or has braces.
+    pub fn session(&self, name: impl Into<String>) -> Result<Self, TokenError> {
+        Ok(Self {
+            name: checked_name(name.into())?,
+            queue: LeaseQueue::default(),
+            ..self.clone()
+        })
+    }
+
+    /// Sets the beginning of all keys, for applications that share a database. Default: `tower-bearer`.
     #[must_use]
     pub fn key_prefix(self, prefix: impl Into<String>) -> Self {
         Self {
             prefix: prefix.into(),
-            // Another session, for which nobody queues yet.
-            turns: Turns::default(),
+            // The lease of another key has another queue.
+            queue: LeaseQueue::default(),
             ..self
         }
     }
 
-    /// How long to wait for others who hold the lease (default: 65 s).
+    /// Sets how long to wait for a lease that others hold. Default: 65 seconds.
     ///
-    /// It should be longer than a refresh takes at worst: the time limit of the token endpoint, twice; and longer than
-    /// [`lease_duration`](RedisStore::lease_duration), so that waiting outlasts a holder who died.
+    /// Set it longer than the slowest refresh, which takes twice the time limit of the token endpoint, and longer than
+    /// [`lease_duration`](RedisStore::lease_duration), so that it outlasts the lease of a process that died.
     #[must_use]
     pub fn lease_timeout(self, lease_timeout: Duration) -> Self {
         Self {
@@ -155,9 +172,9 @@ impl RedisStore {
         }
     }
 
-    /// How long a lease outlives a holder who died (default: 15 s, at least 10 ms).
+    /// Sets how long the lease of a process that died lasts. Default: 15 seconds; at least 10 ms.
     ///
-    /// A holder who is alive renews it three times as often.
+    /// A running process extends its lease three times in this time.
     #[must_use]
     pub fn lease_duration(self, lease_duration: Duration) -> Self {
         Self {
@@ -166,9 +183,9 @@ impl RedisStore {
         }
     }
 
-    /// After how long without a save Redis forgets the session (default: never; at least 1 ms).
+    /// Sets how long after its last save Redis deletes the session. Default: never; at least 1 ms.
     ///
-    /// It must be longer than the refresh token lives.
+    /// Set it longer than the lifetime of the refresh token.
     #[must_use]
     pub fn session_ttl(self, session_ttl: Duration) -> Self {
         Self {
@@ -177,28 +194,32 @@ impl RedisStore {
         }
     }
 
-    /// How long one command may take, with connecting where that is needed (default: 5 s).
+    /// Sets the time limit of one command, including connecting if that is needed. Default: 5 seconds.
     #[must_use]
     pub fn command_timeout(self, command_timeout: Duration) -> Self {
         Self {
-            link: Arc::new(self.link.limited(command_timeout)),
+            command_timeout,
             ..self
         }
     }
 
-    fn key(&self, what: &str) -> String {
-        format!("{}:{{{}}}:{what}", self.prefix, self.name)
+    fn key(&self, suffix: &str) -> String {
+        format!("{}:{{{}}}:{suffix}", self.prefix, self.name)
     }
 
-    /// How errors call what is stored.
-    fn place(&self) -> String {
-        format!("{} in {}", self.key("session"), self.link)
+    /// Where the session is stored, for errors.
+    fn location(&self) -> String {
+        format!("{} in {}", self.key("session"), self.connection)
+    }
+
+    async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, TokenError> {
+        self.connection.run(command, self.command_timeout).await
     }
 
     async fn read(&self) -> Result<Option<Encoded>, TokenError> {
         let mut get = ::redis::cmd("GET");
         get.arg(self.key("session"));
-        let stored: Option<Vec<u8>> = self.link.run(&get).await?;
+        let stored: Option<Vec<u8>> = self.run(&get).await?;
         Ok(stored.map(Encoded::new))
     }
 
@@ -210,37 +231,37 @@ impl RedisStore {
             return Ok(());
         }
         let stored = stored.as_ref().map(|stored| stored.as_slice());
-        let version = format::version(stored, &self.place())?;
+        let version = format::version(stored, &self.location())?;
         if version != replaces {
-            return Err(lease_wait::lost(replaces, version));
+            return Err(version_mismatch(replaces, version));
         }
         let ttl = self.session_ttl.map(millis);
-        let mut swap = ::redis::cmd("EVAL");
-        swap.arg(SWAP)
+        let mut compare_and_set = ::redis::cmd("EVAL");
+        compare_and_set
+            .arg(COMPARE_AND_SET)
             .arg(1)
             .arg(self.key("session"))
             .arg(stored.unwrap_or_default())
             .arg(new.as_slice())
             .arg(ttl.map_or(String::new(), |ttl| ttl.to_string()));
-        // Whether the lease is still ours isn't asked. If it isn't, but nobody has saved, then what is at hand may be the
-        // only refresh token that is still good, and whoever holds the lease now finds his own save rejected, before he
-        // has spent anything, and loads it. Rejecting would lose it, and gain nothing.
-        if self.link.run::<bool>(&swap).await? {
+        // It does not matter whether the lease is still held. If it is lost and no other process has saved, this session may
+        // have the only refresh token that is still valid. The new holder's own save then fails before it has sent a refresh
+        // token, and it loads this session.
+        if self.run::<bool>(&compare_and_set).await? {
             return Ok(());
         }
-        let message = "the session was replaced while it was being saved";
+        let message = "another session was saved at the same time";
         Err(TokenError::new(TokenErrorKind::LeaseLost, message))
     }
 
-    async fn hold(&self) -> Result<RedisLease, TokenError> {
-        let turn = self.turns.next().await;
-        let mut pauses = Pauses::new(SHORTEST_PAUSE, LONGEST_PAUSE);
+    async fn wait_for_lease(&self) -> Result<RedisLease, TokenError> {
+        let permit = self.queue.acquire().await;
+        let mut interval = PollInterval::new(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL);
         loop {
-            let lease = RedisLease::attempt(self.clone()).await?;
-            if let Some(lease) = lease {
-                return Ok(lease.in_turn(turn));
+            if let Some(lease) = RedisLease::try_acquire(self.clone()).await? {
+                return Ok(lease.with_permit(permit));
             }
-            pauses.pause().await;
+            interval.wait().await;
         }
     }
 }
@@ -250,27 +271,38 @@ impl TokenStore for RedisStore {
 
     async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
         let stored = self.read().await?;
-        let decode = |bytes: Encoded| format::decode(&bytes, &self.place());
+        let decode = |bytes: Encoded| format::decode(&bytes, &self.location());
         stored.map(decode).transpose()
     }
 
     async fn lease(&self) -> Result<RedisLease, TokenError> {
-        let what = format!("{} in {}", self.key("lease"), self.link);
-        lease_wait::within(self.lease_timeout, &what, self.hold()).await
+        let location = format!("{} in {}", self.key("lease"), self.connection);
+        lease_wait::with_timeout(self.lease_timeout, &location, self.wait_for_lease()).await
     }
 }
 
+/// A name between braces is a hash tag, which braces in the name would break.
+fn checked_name(name: String) -> Result<String, TokenError> {
+    if name.is_empty() || name.contains(['{', '}']) {
+        let message =
+            format!("{name:?} cannot be the name of a session in Redis: it is empty or has braces");
+        return Err(TokenError::new(TokenErrorKind::Config, message));
+    }
+    Ok(name)
+}
+
 fn millis(duration: Duration) -> u64 {
-    // Redis adds it to the time of day, in 63 bits: a hundred million years are as good as for ever.
+    // Redis adds it to the current time, in 63 bits.
     u64::try_from(duration.as_millis()).map_or(1 << 61, |ms| ms.min(1 << 61))
 }
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the client, which knows the password.
+        // The client is left out, because it has the password.
         f.debug_struct("RedisStore")
-            .field("address", &self.link.to_string())
+            .field("address", &self.connection.to_string())
             .field("session", &self.key("session"))
+            .field("command_timeout", &self.command_timeout)
             .field("lease_timeout", &self.lease_timeout)
             .field("lease_duration", &self.lease_duration)
             .field("session_ttl", &self.session_ttl)
@@ -292,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_cannot_be_used_is_told_without_its_password() {
+    fn the_error_of_a_malformed_url_does_not_show_the_password() {
         let urls = [
             "",
             "hunter2",
@@ -316,6 +348,22 @@ mod tests {
         for name in ["", "a{b", "a}b"] {
             let error = RedisStore::new("redis://localhost", name).unwrap_err();
             assert_eq!(error.kind(), TokenErrorKind::Config, "{name}");
+            let store = RedisStore::new("redis://localhost", "vendor").unwrap();
+            let error = store.session(name).unwrap_err();
+            assert_eq!(error.kind(), TokenErrorKind::Config, "{name}");
         }
+    }
+
+    #[test]
+    fn stores_of_several_sessions_share_the_connection_and_the_settings() {
+        let store = RedisStore::new("redis://localhost:1/0", "vendor")
+            .unwrap()
+            .key_prefix("mine")
+            .command_timeout(Duration::from_secs(1));
+        let other = store.session("other").unwrap();
+        assert!(Arc::ptr_eq(&store.connection, &other.connection));
+        assert_eq!(other.command_timeout, Duration::from_secs(1));
+        assert_eq!(other.key("session"), "mine:{other}:session");
+        assert_eq!(store.key("session"), "mine:{vendor}:session");
     }
 }

@@ -1,58 +1,108 @@
 //! [`StoredSession`]: what is stored.
 
+mod access;
+mod encoding;
+mod import;
+
+#[cfg(test)]
+mod tests;
+
 use std::{
     fmt,
     time::{Duration, SystemTime},
 };
 
-use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use secrecy::{SecretString, zeroize::Zeroizing};
+use serde::{Deserialize, Serialize};
 
+#[cfg(any(feature = "file-store", feature = "redis-store"))]
+pub(super) use self::encoding::FORMAT;
+use self::{
+    access::Access,
+    encoding::{Format, Secret, millis},
+};
 use super::Identity;
-use crate::token::{Expiry, Token};
+use crate::token::Token;
 
-/// How many former credentials are remembered.
-const RETIRED: usize = 8;
+/// How many identities of earlier credentials a session keeps.
+const MAX_FORMER_IDENTITIES: usize = 8;
 
-/// A session as a store keeps it: the tokens, when they end, and a version that counts its changes.
+/// A session as a store keeps it: its tokens, their times of expiry, and a version that counts its changes.
 ///
-/// It is opaque, but for its [`version`](StoredSession::version), and serialises with serde: a store of your own writes it as
-/// JSON, for example. What is written holds secrets; `Debug` shows none.
+/// A store reads nothing of it but its [`version`](StoredSession::version), and serialises it with serde in a
+/// self-describing format such as JSON. What is written contains secrets. `Debug` shows none.
+///
+/// # What is written
+///
+/// ```json
+/// {
+///   "format": 1,
+///   "version": 3,
+///   "generation": 2,
+///   "identity": "…",
+///   "former_identities": [],
+///   "access": {
+///     "token": "…",
+///     "expires_at": 1700000900000,
+///     "lifetime_secs": 900,
+///     "token_type": "Bearer",
+///     "scope": "invoices:read",
+///     "id_token": "…",
+///     "extra": { "instance_url": "https://eu4.example.com" }
+///   },
+///   "refresh_token": "…",
+///   "refresh_expires_at": null,
+///   "refreshing_since": null
+/// }
+/// ```
+///
+/// Times are milliseconds since 1970. `generation` counts the token responses, and `identity` is an [`Identity`]. A session
+/// of another `format` is not deserialised: the error of a newer one says to update the crate.
+///
+/// # Examples
+///
+/// A session that another program has begun, to be saved into an empty store:
+///
+/// ```
+/// use tower_bearer::{Identity, StoredSession, Token};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let session = StoredSession::new(Identity::new("refresh", "the-refresh-token"))
+///     .with_refresh_token("a-later-refresh-token")
+///     .with_access_token(&Token::new("abc")?);
+///
+/// assert_eq!(session.version(), 1);
+/// let json = serde_json::to_string(&session)?;
+/// assert!(json.starts_with(r#"{"format":1,"version":1,"#));
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Serialize, Deserialize)]
 pub struct StoredSession {
+    format: Format,
     version: u64,
-    /// Counts the tokens that came, so that the newer of two sessions can be told. Marks leave it as it is.
+    /// Counts the token responses. Of two sessions, the one with the higher generation has the newer tokens.
     #[serde(default)]
     generation: u64,
-    /// Names the credential that the session began with.
-    seed: Identity,
-    /// Names those of the sessions before it. Who is still configured with one of them is late, not new.
+    /// The credential that the session began with.
+    identity: Identity,
+    /// The credentials of the sessions before it. A process that is still configured with one of them has an old
+    /// credential, not a new login.
     #[serde(default)]
-    retired: Vec<Identity>,
+    former_identities: Vec<Identity>,
+    #[serde(default)]
     access: Option<Access>,
     #[serde(default)]
     refresh_token: Option<Secret>,
     #[serde(default, with = "millis")]
     refresh_expires_at: Option<SystemTime>,
-    /// When a refresh began of which nobody knows yet how it ended.
+    /// When a refresh began whose outcome is not known yet.
     #[serde(default, with = "millis")]
     refreshing_since: Option<SystemTime>,
 }
 
-#[derive(Clone, Serialize, Deserialize)]
-struct Access {
-    token: Secret,
-    #[serde(default, with = "millis")]
-    expires_at: Option<SystemTime>,
-    #[serde(default)]
-    lifetime_secs: Option<u64>,
-    #[serde(default)]
-    scope: Option<Box<str>>,
-}
-
-/// What a token endpoint gave.
+/// What a token response contains of a session.
 pub(crate) struct NewTokens {
-    /// None if the one that came can't be used.
+    /// `None` if the access token of the response cannot be used.
     pub(crate) token: Option<Token>,
     pub(crate) expires_at: Option<SystemTime>,
     pub(crate) lifetime: Option<Duration>,
@@ -61,28 +111,25 @@ pub(crate) struct NewTokens {
 }
 
 impl StoredSession {
-    /// Counts what was saved, from 1: what a store compares.
+    /// The number of this change of the session, counted from 1. Stores compare it.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Counts the tokens that came: what tells the newer of two sessions.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// A session that begins with a credential and has nothing yet, in place of `before`.
-    pub(crate) fn begin(seed: Identity, before: Option<&Self>) -> Self {
-        let mut retired = before.map_or_else(Vec::new, |before| {
-            let known = before.retired.iter().chain([&before.seed]);
-            known.filter(|known| **known != seed).cloned().collect()
-        });
-        retired.drain(..retired.len().saturating_sub(RETIRED));
+    /// A session that begins with the credential of `identity`, in place of `before`, and has no tokens yet.
+    pub(crate) fn begin(identity: Identity, before: Option<&Self>) -> Self {
         Self {
+            format: Format,
             version: before.map_or(0, Self::version),
             generation: before.map_or(0, Self::generation),
-            seed,
-            retired,
+            former_identities: before
+                .map(|before| before.former_identities_before(&identity))
+                .unwrap_or_default(),
+            identity,
             access: None,
             refresh_token: None,
             refresh_expires_at: None,
@@ -90,14 +137,23 @@ impl StoredSession {
         }
     }
 
-    /// Whether the session began with `seed`.
-    pub(crate) fn began_with(&self, seed: &Identity) -> bool {
-        self.seed == *seed
+    /// The former identities of a session of `next` that replaces this one.
+    fn former_identities_before(&self, next: &Identity) -> Vec<Identity> {
+        let all = self.former_identities.iter().chain([&self.identity]);
+        let mut former: Vec<_> = all.filter(|former| *former != next).cloned().collect();
+        former.drain(..former.len().saturating_sub(MAX_FORMER_IDENTITIES));
+        former
     }
 
-    /// Whether the session has never heard of `seed`: then it is a new login, and the session is to begin anew.
-    pub(crate) fn is_older_than(&self, seed: &Identity) -> bool {
-        self.seed != *seed && !self.retired.contains(seed)
+    /// Whether the session began with the credential of `identity`.
+    pub(crate) fn began_with(&self, identity: &Identity) -> bool {
+        self.identity == *identity
+    }
+
+    /// Whether neither the session nor one before it began with the credential of `identity`. Then that credential is a
+    /// new login.
+    pub(crate) fn is_older_than(&self, identity: &Identity) -> bool {
+        self.identity != *identity && !self.former_identities.contains(identity)
     }
 
     pub(crate) fn refresh_token(&self) -> Option<&SecretString> {
@@ -112,30 +168,30 @@ impl StoredSession {
         self.refreshing_since
     }
 
-    /// The session from when a refresh has begun until its outcome is known.
+    /// The session while a refresh runs whose outcome is not known yet.
     pub(crate) fn refreshing(&self, since: SystemTime) -> Self {
         Self {
             version: self.version + 1,
-            // The first of several in a row tells since when a rotation may have been lost.
+            // Of several interrupted refreshes, the first tells since when a rotation may have been lost.
             refreshing_since: self.refreshing_since.or(Some(since)),
             ..self.clone()
         }
     }
 
     /// The session with the refresh token that it began with.
-    pub(crate) fn with_refresh_token(self, refresh_token: SecretString) -> Self {
+    pub(crate) fn with_secret_refresh_token(self, refresh_token: SecretString) -> Self {
         Self {
             refresh_token: Some(Secret(refresh_token)),
             ..self
         }
     }
 
-    /// The session with the tokens of `self` and the version of what is stored.
+    /// The session with another version.
     pub(crate) fn at(self, version: u64) -> Self {
         Self { version, ..self }
     }
 
-    /// The session after a refresh that the server has judged, and so did not happen: as it was before.
+    /// The session after a refresh that changed nothing, because the server rejected it.
     pub(crate) fn settled(&self, doubtful_since: Option<SystemTime>) -> Self {
         Self {
             version: self.version + 1,
@@ -144,20 +200,18 @@ impl StoredSession {
         }
     }
 
-    /// The session with what came: a server that gives no refresh token means the old one to be kept (RFC 6749 §6).
+    /// The session after a token response. The old refresh token stays if the response has none (RFC 6749 §6).
     pub(crate) fn merged(&self, new: NewTokens) -> Self {
         let rotated = new.refresh_token.is_some();
         Self {
+            format: Format,
             version: self.version + 1,
             generation: self.generation + 1,
-            seed: self.seed.clone(),
-            retired: self.retired.clone(),
-            access: new.token.map(|token| Access {
-                token: Secret(token.expose_secret().into()),
-                expires_at: new.expires_at,
-                lifetime_secs: new.lifetime.map(|lifetime| lifetime.as_secs()),
-                scope: token.scope().map(Into::into),
-            }),
+            identity: self.identity.clone(),
+            former_identities: self.former_identities.clone(),
+            access: new
+                .token
+                .map(|token| Access::new(&token, new.expires_at, new.lifetime)),
             refresh_token: new
                 .refresh_token
                 .map(Secret)
@@ -171,41 +225,12 @@ impl StoredSession {
         }
     }
 
-    /// The access token, if there is one, whether or not it has ended.
+    /// The access token, if there is one, even if it has expired.
     pub(crate) fn token(&self) -> Option<Token> {
-        let access = self.access.as_ref()?;
-        let mut token = Token::new(access.token.0.expose_secret()).ok()?;
-        if let Some(at) = access.expires_at {
-            let lifetime = access.lifetime_secs.map(Duration::from_secs);
-            token = token.expiry(Expiry::Stored { at, lifetime });
-        }
-        if let Some(scope) = &access.scope {
-            token = token.with_scope(scope.clone());
-        }
-        Some(token)
+        self.access.as_ref()?.token()
     }
-}
 
-/// A session of made-up tokens, for tests of stores.
-#[cfg(any(test, feature = "testing"))]
-pub(crate) fn sample(version: u64, label: &str) -> StoredSession {
-    // Whole milliseconds, as they are written, so that a loaded session says what the saved one said.
-    let expires_at = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
-    let token = Token::new(format!("sample-access-token-{version}"))
-        .unwrap_or_else(|_| unreachable!("a number is visible ASCII"));
-    StoredSession::begin(Identity::new("sample", label), None)
-        .at(version.saturating_sub(1))
-        .merged(NewTokens {
-            token: Some(token.with_scope(label)),
-            expires_at: Some(expires_at),
-            lifetime: Some(Duration::from_secs(900)),
-            refresh_token: Some(format!("sample-refresh-token-{label}-{version}").into()),
-            refresh_expires_at: Some(expires_at),
-        })
-}
-
-impl StoredSession {
-    /// Whether both are written alike, so that saving one over the other changes nothing.
+    /// Whether both sessions are serialised to the same text, so that saving one over the other changes nothing.
     pub(crate) fn is_written_like(&self, other: &Self) -> bool {
         let written = |session| serde_json::to_vec(session).map(Zeroizing::new).ok();
         written(self).is_some_and(|written_self| Some(written_self) == written(other))
@@ -214,13 +239,11 @@ impl StoredSession {
 
 impl fmt::Debug for StoredSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let access = self.access.as_ref();
         f.debug_struct("StoredSession")
             .field("version", &self.version)
-            .field("has_access_token", &self.access.is_some())
-            .field(
-                "expires_at",
-                &self.access.as_ref().and_then(|access| access.expires_at),
-            )
+            .field("has_access_token", &access.is_some())
+            .field("expires_at", &access.and_then(Access::expires_at))
             .field("has_refresh_token", &self.refresh_token.is_some())
             .field("refresh_expires_at", &self.refresh_expires_at)
             .field("refreshing_since", &self.refreshing_since)
@@ -228,138 +251,24 @@ impl fmt::Debug for StoredSession {
     }
 }
 
-/// A secret that is written out, because that is what a store is for.
-#[derive(Clone)]
-struct Secret(SecretString);
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0.expose_secret())
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|secret| Self(secret.into()))
-    }
-}
-
-/// Times as milliseconds since 1970, which every language reads alike.
-#[allow(clippy::ref_option)] // as serde calls it
-mod millis {
-    use super::{Deserialize, Deserializer, Duration, Serializer, SystemTime};
-
-    pub(super) fn serialize<S: Serializer>(
-        time: &Option<SystemTime>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match time {
-            None => serializer.serialize_none(),
-            Some(time) => {
-                let since = time
-                    .duration_since(SystemTime::UNIX_EPOCH)
-                    .unwrap_or_default();
-                serializer.serialize_u64(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-            }
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<SystemTime>, D::Error> {
-        let millis = Option::<u64>::deserialize(deserializer)?;
-        // What no clock can say is a time that never comes.
-        Ok(millis.and_then(|ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms))))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn now() -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
-    }
-
-    fn new_tokens(access: &str, refresh: Option<&str>) -> NewTokens {
-        NewTokens {
-            token: Some(Token::new(access).unwrap()),
-            expires_at: Some(now() + Duration::from_secs(900)),
+/// A session of made-up tokens, for tests of stores.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn sample(version: u64, label: &str) -> StoredSession {
+    // Whole milliseconds, so that a loaded session equals the saved one.
+    let expires_at = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+    let token = Token::new(format!("sample-access-token-{version}"))
+        .unwrap_or_else(|_| unreachable!("a number is visible ASCII"))
+        .with_token_type("Bearer")
+        .with_scope(label)
+        .with_id_token("sample-id-token")
+        .with_extra("region", "eu");
+    StoredSession::begin(Identity::new("sample", label), None)
+        .at(version.saturating_sub(1))
+        .merged(NewTokens {
+            token: Some(token),
+            expires_at: Some(expires_at),
             lifetime: Some(Duration::from_secs(900)),
-            refresh_token: refresh.map(Into::into),
-            refresh_expires_at: None,
-        }
-    }
-
-    fn session() -> StoredSession {
-        let seed = Identity::new("refresh", "rt-0");
-        StoredSession::begin(seed, None).merged(new_tokens("at-1", Some("rt-1")))
-    }
-
-    #[test]
-    fn a_session_survives_its_serialisation() {
-        let session = session().refreshing(now());
-        let json = serde_json::to_string(&session).unwrap();
-        let back: StoredSession = serde_json::from_str(&json).unwrap();
-        assert_eq!(serde_json::to_string(&back).unwrap(), json);
-        assert_eq!(back.version(), 2);
-        assert_eq!(back.refreshing_since(), Some(now()));
-        assert_eq!(back.token().unwrap().expose_secret(), "at-1");
-        assert_eq!(back.refresh_token().unwrap().expose_secret(), "rt-1");
-    }
-
-    #[test]
-    fn debug_shows_no_secret() {
-        let shown = format!("{:?}", session());
-        assert!(
-            !shown.contains("at-1") && !shown.contains("rt-1"),
-            "{shown}"
-        );
-    }
-
-    #[test]
-    fn a_server_that_gives_no_refresh_token_means_the_old_one_to_be_kept() {
-        let session = session().merged(new_tokens("at-2", None));
-        assert_eq!(session.refresh_token().unwrap().expose_secret(), "rt-1");
-        assert_eq!(session.token().unwrap().expose_secret(), "at-2");
-    }
-
-    #[test]
-    fn only_tokens_that_came_make_a_session_newer() {
-        let session = session();
-        let marked = session.refreshing(now());
-        assert_eq!(marked.generation(), session.generation());
-        assert_eq!(marked.settled(None).generation(), session.generation());
-        let seed = Identity::new("refresh", "another");
-        assert_eq!(
-            StoredSession::begin(seed, Some(&session)).generation(),
-            session.generation()
-        );
-        assert!(marked.merged(new_tokens("at-2", None)).generation() > session.generation());
-    }
-
-    #[test]
-    fn a_new_credential_is_told_from_a_late_one() {
-        let of = |name: &str| Identity::new("refresh", name);
-        let mut session = StoredSession::begin(of("0"), None);
-        assert!(session.is_older_than(&of("1")));
-        session = StoredSession::begin(of("1"), Some(&session));
-        assert!(!session.is_older_than(&of("1")) && session.began_with(&of("1")));
-        assert!(!session.is_older_than(&of("0")) && !session.began_with(&of("0")));
-        assert!(session.is_older_than(&of("2")));
-        for n in 2..20 {
-            session = StoredSession::begin(of(&n.to_string()), Some(&session));
-        }
-        assert_eq!(session.retired.len(), RETIRED);
-        assert!(!session.is_older_than(&of("18")));
-    }
-
-    #[test]
-    fn a_identity_tells_credentials_apart_and_contains_none() {
-        let a = Identity::new("refresh", "secret-a");
-        assert_eq!(a, Identity::new("refresh", "secret-a"));
-        assert_ne!(a, Identity::new("refresh", "secret-b"));
-        assert_ne!(a, Identity::new("exchange", "secret-a"));
-        assert!(!format!("{a:?}").contains("secret-a"));
-    }
+            refresh_token: Some(format!("sample-refresh-token-{label}-{version}").into()),
+            refresh_expires_at: Some(expires_at),
+        })
 }

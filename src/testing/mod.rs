@@ -48,6 +48,7 @@
 mod api;
 mod api_service;
 mod body;
+mod clock;
 mod conformance;
 mod control;
 mod dialect;
@@ -64,6 +65,7 @@ mod settings;
 
 pub use api::ProtectedApi;
 pub use body::{ResponseBody, ResponseFuture};
+pub use clock::SimulatedClock;
 pub use conformance::{sample_session, store_conformance};
 pub use dialect::Dialect;
 pub use faults::Fault;

@@ -157,7 +157,7 @@ impl AuthorizationServer {
 
 impl State {
     fn now(&self) -> SystemTime {
-        let wall = self.settings.clock.wall();
+        let wall = self.settings.clock.now();
         let skew = Duration::from_secs(self.settings.skew.unsigned_abs());
         let skewed = if self.settings.skew < 0 {
             wall.checked_sub(skew)

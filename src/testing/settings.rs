@@ -1,13 +1,13 @@
 //! The settings of an [`AuthorizationServer`].
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{
+    clock::SimulatedClock,
     dialect::Dialect,
     rules::{Limit, Rules},
     server::AuthorizationServer,
 };
-use crate::clock::Clock;
 
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -19,7 +19,7 @@ pub(super) struct Settings {
     pub(super) raw_basic: bool,
     pub(super) expires_in: NumberFormat,
     pub(super) expiry: NumberFormat,
-    pub(super) clock: Clock,
+    pub(super) clock: SimulatedClock,
     pub(super) skew: i64,
     pub(super) date: bool,
     pub(super) rules: Rules,
@@ -58,7 +58,7 @@ impl Settings {
             expires_in: dialect.expires_in_format(),
             expiry: NumberFormat::Number,
             // Follows Tokio's time, paused or not.
-            clock: Clock::simulated(Clock::system().wall()),
+            clock: SimulatedClock::new(SystemTime::now()),
             skew: 0,
             date: true,
             rules: dialect.rules(),
@@ -174,7 +174,7 @@ impl AuthorizationServer {
 
     /// The clock by which tokens expire. Default: one that began with the system's time and follows Tokio's since, so
     /// that paused time needs no more.
-    pub fn clock(self, clock: Clock) -> Self {
+    pub fn clock(self, clock: SimulatedClock) -> Self {
         self.set(|it| it.clock = clock)
     }
 

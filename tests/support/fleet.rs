@@ -95,7 +95,7 @@ pub struct Counts {
 impl StoreLocation {
     fn file(&self) -> Option<FileStore> {
         match self {
-            Self::File(path) => Some(FileStore::new(path)),
+            Self::File(path) => Some(FileStore::new(path).unwrap()),
             Self::Redis { .. } => None,
         }
     }

@@ -1,9 +1,9 @@
-//! A `redis-server` that the tests start and end.
+//! A `redis-server` that tests start and end.
 
 #![allow(
     dead_code,
     unreachable_pub,
-    reason = "each test file uses some of it, and none of it is anybody else's"
+    reason = "each test file uses a part of it"
 )]
 
 use std::{
@@ -15,10 +15,10 @@ use std::{
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-/// Longer than anything here takes, unless it hangs.
+/// Longer than everything here takes, unless it hangs.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A `redis-server` on a port of its own, with its data in a folder of its own.
+/// A `redis-server` with a port and a data folder of its own.
 pub struct Server {
     process: Option<Child>,
     folder: TempDir,
@@ -43,7 +43,7 @@ impl Server {
         server
     }
 
-    /// Starts it with the data that it has in its folder.
+    /// Starts the server, or starts it again, with the data in its folder.
     pub async fn restart(&mut self) {
         self.stop();
         let process = Command::new("redis-server")
@@ -70,10 +70,10 @@ impl Server {
         };
         timeout(LONG, up)
             .await
-            .expect("redis-server does not come up");
+            .expect("redis-server did not start in time");
     }
 
-    /// Whether it is there, and has loaded its data; it need not let us in.
+    /// Whether the server has started and loaded its data. It may ask for a password.
     async fn answers(&self) -> bool {
         let client = redis::Client::open(("127.0.0.1", self.port)).unwrap();
         let Ok(mut connection) = client.get_multiplexed_async_connection().await else {
@@ -90,6 +90,7 @@ impl Server {
         }
     }
 
+    /// Sends a command over a connection of its own.
     pub async fn raw<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
         let client = redis::Client::open(("127.0.0.1", self.port)).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();

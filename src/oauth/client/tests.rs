@@ -17,6 +17,7 @@ use http_body_util::BodyExt;
 use tower::service_fn;
 
 use super::*;
+use crate::clock::SimulatedWallClock;
 
 const URL: &str = "https://authorize.example.com/oauth/token?tenant=hunter2";
 const GRANTED: &str = r#"{"access_token":"granted","expires_in":900}"#;
@@ -276,7 +277,7 @@ async fn lifetimes_count_from_when_the_transport_was_ready_and_before_it_was_cal
         }
     }
     let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    let clock = Clock::simulated(start);
+    let clock = Clock::Simulated(Arc::new(SimulatedWallClock::new(start)));
     let endpoint = OAuthClient::with_transport(URL, Slow(None)).unwrap();
     let response = endpoint.request(&clock, "x", &[]).await.unwrap();
     assert_eq!(clock.wall(), start + Duration::from_secs(12));

@@ -593,3 +593,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_other_members_of_a_response_stay_with_the_token() {
+    let response = ok(
+        r#"{"access_token":"a","token_type":" bearer ","expires_in":900,"refresh_token":"r","refresh_expires_in":9,
+            "scope":["read","write"],"id_token":"ey.ey.sig","instance_url":"https://eu4.example","tenant":{"id":7}}"#,
+    );
+    let token = response.token.unwrap();
+    assert_eq!(token.token_type(), Some("bearer"));
+    assert_eq!(token.scope(), Some("read write"));
+    assert_eq!(token.id_token(), Some("ey.ey.sig"));
+    assert_eq!(token.extra("instance_url").unwrap(), "https://eu4.example");
+    assert_eq!(token.extra("tenant").unwrap()["id"], 7);
+    for interpreted in [
+        "access_token",
+        "refresh_token",
+        "expires_in",
+        "refresh_expires_in",
+        "scope",
+        "id_token",
+    ] {
+        assert!(token.extra(interpreted).is_none(), "{interpreted}");
+    }
+}

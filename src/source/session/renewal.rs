@@ -10,7 +10,7 @@ use crate::{
     clock::Clock,
     error::{TokenError, TokenErrorKind},
     oauth::{TokenResponse, never_left},
-    store::{DynLease, NewTokens, StoredSession},
+    store::{BoxStoreLease, NewTokens, StoreLease, StoredSession, TokenStore},
     token::Token,
     token_source::TokenContext,
 };
@@ -23,7 +23,7 @@ impl SessionSource {
     /// Renews the session. The lease is held.
     pub(super) async fn renew(
         &self,
-        lease: &mut dyn DynLease,
+        lease: &mut BoxStoreLease,
         request: &TokenContext,
     ) -> Result<Token, TokenError> {
         // Whoever held the lease before may have renewed it already.
@@ -66,7 +66,7 @@ impl SessionSource {
     /// Says in the store that a refresh has begun. That is also the proof that the lease still holds.
     async fn mark(
         &self,
-        lease: &mut dyn DynLease,
+        lease: &mut BoxStoreLease,
         session: StoredSession,
         replaces: u64,
         request: &TokenContext,
@@ -158,7 +158,7 @@ impl SessionSource {
     /// Saves before anybody sees the token. If that can't be, the session goes on from memory, and the token says so.
     async fn save(
         &self,
-        lease: &mut dyn DynLease,
+        lease: &mut BoxStoreLease,
         turn: Turn,
         answer: Answer,
     ) -> Result<Token, TokenError> {
@@ -168,7 +168,7 @@ impl SessionSource {
             let anew = StoredSession::begin(self.identity.clone(), Some(&turn.session));
             match &self.seed {
                 // If no other refresh token comes, the one it began with stays.
-                Seed::Refresh(first) => anew.with_refresh_token(first.clone()),
+                Seed::Refresh(first) => anew.with_secret_refresh_token(first.clone()),
                 Seed::Exchange(_) => anew,
             }
         } else {
@@ -207,7 +207,7 @@ impl SessionSource {
     /// No new tokens. What the server has judged did not happen; anything else may have, and the mark stays to tell of it.
     async fn give_up(
         &self,
-        lease: &mut dyn DynLease,
+        lease: &mut BoxStoreLease,
         turn: Turn,
         error: TokenError,
         clock: &Clock,

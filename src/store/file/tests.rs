@@ -1,4 +1,4 @@
-//! A disk that fails, a process that dies, and a power cut, at each call of a save.
+//! An error, a killed process and a power cut, at each file operation of a save.
 
 use std::{
     collections::HashMap,
@@ -17,20 +17,21 @@ use tempfile::TempDir;
 use super::*;
 use crate::store::sample;
 
-/// Where a save ends, counted in calls from 0.
+/// A fault at one of the operations of a save, which are counted from 0.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
-    /// One call fails; what comes after it is done.
+    /// One operation fails. Those after it succeed.
     Fails(usize, io::ErrorKind),
-    /// The process dies in a call: half of what is to be written is, nothing else of it, and nothing comes after it.
+    /// The process dies in an operation. A write writes half of its bytes. No operation after it does anything.
     Dies(usize),
 }
 
-/// The calls of the operating system, with a fault at one of them.
+/// The file operations of the operating system, with a fault at one of them.
 ///
-/// It knows what a power cut would take: what was written but not synced, and names in a folder that was not synced.
+/// It records what a power cut would undo: bytes that were written but not synced, and names in a folder that was not
+/// synced.
 #[derive(Default)]
-struct Faulty {
+struct FaultyFileSystem {
     fault: Option<Fault>,
     state: Mutex<State>,
 }
@@ -39,12 +40,12 @@ struct Faulty {
 struct State {
     calls: Vec<&'static str>,
     unsynced: Vec<PathBuf>,
-    /// What stood at a path before it got another file.
+    /// The content of a path before another file was renamed to it.
     replaced: HashMap<PathBuf, Option<Vec<u8>>>,
-    draft: PathBuf,
+    temporary: PathBuf,
 }
 
-impl Faulty {
+impl FaultyFileSystem {
     fn with(fault: Option<Fault>) -> Arc<Self> {
         Arc::new(Self {
             fault,
@@ -67,7 +68,7 @@ impl Faulty {
         self.state.lock().unwrap().calls.clone()
     }
 
-    /// Takes from the disk what a power cut may take.
+    /// Undoes what a power cut may undo.
     fn cut_power(&self) {
         let state = std::mem::take(&mut *self.state.lock().unwrap());
         for path in state.unsynced {
@@ -84,27 +85,27 @@ impl Faulty {
     }
 }
 
-impl Disk for Faulty {
+impl FileSystem for FaultyFileSystem {
     fn open(&self, path: &Path) -> io::Result<File> {
         self.call("open")?;
-        Os.open(path)
+        OsFileSystem.open(path)
     }
 
     fn create(&self, path: &Path) -> io::Result<File> {
         self.call("create")?;
-        self.state.lock().unwrap().draft = path.to_owned();
-        Os.create(path)
+        self.state.lock().unwrap().temporary = path.to_owned();
+        OsFileSystem.create(path)
     }
 
     fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
         let outcome = self.call("write");
         let mut state = self.state.lock().unwrap();
-        let draft = state.draft.clone();
-        state.unsynced.push(draft);
+        let temporary = state.temporary.clone();
+        state.unsynced.push(temporary);
         if outcome.is_err() {
             file.write_all(&bytes[..bytes.len() / 2])?;
         } else {
-            Os.write(file, bytes)?;
+            OsFileSystem.write(file, bytes)?;
         }
         outcome
     }
@@ -112,7 +113,7 @@ impl Disk for Faulty {
     fn sync(&self, file: &File) -> io::Result<()> {
         self.call("sync")?;
         self.state.lock().unwrap().unsynced.clear();
-        Os.sync(file)
+        OsFileSystem.sync(file)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -124,22 +125,22 @@ impl Disk for Faulty {
                 to.clone_into(path);
             }
         }
-        Os.rename(from, to)
+        OsFileSystem.rename(from, to)
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         self.call("sync folder")?;
         self.state.lock().unwrap().replaced.clear();
-        Os.sync_folder(folder)
+        OsFileSystem.sync_folder(folder)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.call("remove")?;
-        Os.remove(path)
+        OsFileSystem.remove(path)
     }
 }
 
-/// All calls of a save that replaces a session.
+/// All operations of a save that replaces a session.
 const CALLS: [&str; 7] = [
     "open",
     "remove",
@@ -150,10 +151,10 @@ const CALLS: [&str; 7] = [
     "sync folder",
 ];
 
-/// A folder with the session of version 1, or with none.
+/// A folder, and a store in it with a session of version 1 or with none.
 async fn folder(with_session: bool) -> (TempDir, FileStore) {
     let folder = tempfile::tempdir().unwrap();
-    let store = FileStore::new(folder.path().join("session.json"));
+    let store = FileStore::new(folder.path().join("session.json")).unwrap();
     if with_session {
         let mut lease = store.lease().await.unwrap();
         lease.save(0, &sample(1, "old")).await.unwrap();
@@ -161,13 +162,19 @@ async fn folder(with_session: bool) -> (TempDir, FileStore) {
     (folder, store)
 }
 
-async fn save(store: &FileStore, disk: &Arc<Faulty>, replaces: u64) -> Result<(), TokenError> {
-    let store = store.clone().on(Arc::clone(disk) as Arc<dyn Disk>);
+async fn save(
+    store: &FileStore,
+    file_system: &Arc<FaultyFileSystem>,
+    replaces: u64,
+) -> Result<(), TokenError> {
+    let store = store
+        .clone()
+        .on(Arc::clone(file_system) as Arc<dyn FileSystem>);
     let mut lease = store.lease().await.unwrap();
     lease.save(replaces, &sample(replaces + 1, "new")).await
 }
 
-/// The version that is loaded, which is an intact session or nothing.
+/// The version of the loaded session, which is whole; 0 if there is none.
 async fn loaded(store: &FileStore) -> u64 {
     let session = store.load().await.unwrap();
     session.map_or(0, |session| session.version())
@@ -176,23 +183,27 @@ async fn loaded(store: &FileStore) -> u64 {
 #[tokio::test]
 async fn a_save_syncs_the_file_before_its_name_changes_and_the_folder_after() {
     let (_folder, store) = folder(true).await;
-    let disk = Faulty::with(None);
-    save(&store, &disk, 1).await.unwrap();
-    assert_eq!(disk.calls(), CALLS);
+    let file_system = FaultyFileSystem::with(None);
+    save(&store, &file_system, 1).await.unwrap();
+    assert_eq!(file_system.calls(), CALLS);
 }
 
 #[tokio::test]
-async fn a_process_that_dies_at_any_call_of_a_save_leaves_the_old_session_or_the_new_one() {
+async fn a_process_that_dies_at_any_operation_of_a_save_leaves_the_old_session_or_the_new_one() {
     for before in [0, 1] {
         for call in 0..CALLS.len() {
             let (_folder, store) = folder(before == 1).await;
-            save(&store, &Faulty::with(Some(Fault::Dies(call))), before)
-                .await
-                .unwrap_err();
+            save(
+                &store,
+                &FaultyFileSystem::with(Some(Fault::Dies(call))),
+                before,
+            )
+            .await
+            .unwrap_err();
             let renamed = call > 5;
             assert_eq!(loaded(&store).await, before + u64::from(renamed), "{call}");
-            // The next process goes on from there, whatever the dead one left lying about.
-            let next = Faulty::with(None);
+            // The next process continues from there, whatever files the dead one has left.
+            let next = FaultyFileSystem::with(None);
             save(&store, &next, before + u64::from(renamed))
                 .await
                 .unwrap();
@@ -201,60 +212,66 @@ async fn a_process_that_dies_at_any_call_of_a_save_leaves_the_old_session_or_the
 }
 
 #[tokio::test]
-async fn a_power_cut_at_any_call_of_a_save_leaves_the_old_session_or_the_new_one() {
+async fn a_power_cut_at_any_operation_of_a_save_leaves_the_old_session_or_the_new_one() {
     for before in [0, 1] {
         for call in 0..CALLS.len() {
             let (_folder, store) = folder(before == 1).await;
-            let disk = Faulty::with(Some(Fault::Dies(call)));
-            save(&store, &disk, before).await.unwrap_err();
-            disk.cut_power();
+            let file_system = FaultyFileSystem::with(Some(Fault::Dies(call)));
+            save(&store, &file_system, before).await.unwrap_err();
+            file_system.cut_power();
             assert_eq!(loaded(&store).await, before, "{call}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_power_cut_after_a_save_takes_nothing() {
+async fn a_power_cut_after_a_save_loses_nothing() {
     for before in [0, 1] {
         let (_folder, store) = folder(before == 1).await;
-        let disk = Faulty::with(None);
-        save(&store, &disk, before).await.unwrap();
-        disk.cut_power();
+        let file_system = FaultyFileSystem::with(None);
+        save(&store, &file_system, before).await.unwrap();
+        file_system.cut_power();
         assert_eq!(loaded(&store).await, before + 1);
     }
 }
 
 #[tokio::test]
-async fn a_power_cut_during_a_rename_that_the_disk_has_done_leaves_an_intact_session() {
-    // The folder may reach the disk by itself, before it is synced: what the name leads to must be there by then.
+async fn a_power_cut_after_the_rename_reached_the_disk_leaves_a_whole_session() {
+    // The folder may be written to the disk before it is synced. The content of the file must be there by then.
     let (_folder, store) = folder(true).await;
-    let disk = Faulty::with(Some(Fault::Dies(6)));
-    save(&store, &disk, 1).await.unwrap_err();
-    disk.state.lock().unwrap().replaced.clear();
-    disk.cut_power();
+    let file_system = FaultyFileSystem::with(Some(Fault::Dies(6)));
+    save(&store, &file_system, 1).await.unwrap_err();
+    file_system.state.lock().unwrap().replaced.clear();
+    file_system.cut_power();
     assert_eq!(loaded(&store).await, 2);
 }
 
 #[tokio::test]
-async fn a_call_that_fails_is_told_and_saving_again_succeeds() {
+async fn the_error_of_an_operation_is_explained_and_saving_again_succeeds() {
     let kinds = [
-        (io::ErrorKind::StorageFull, "no space left"),
-        (io::ErrorKind::PermissionDenied, "this process may not"),
-        (io::ErrorKind::ReadOnlyFilesystem, "can only be read"),
+        (io::ErrorKind::StorageFull, "no space is left"),
+        (
+            io::ErrorKind::PermissionDenied,
+            "this process has no permission",
+        ),
+        (io::ErrorKind::ReadOnlyFilesystem, "is read-only"),
         (io::ErrorKind::Other, "failed"),
     ];
-    for (kind, told) in kinds {
+    for (kind, expected) in kinds {
         for call in 0..CALLS.len() {
             let (folder, store) = folder(true).await;
-            let disk = Faulty::with(Some(Fault::Fails(call, kind)));
-            let store = store.on(disk);
+            let file_system = FaultyFileSystem::with(Some(Fault::Fails(call, kind)));
+            let store = store.on(file_system);
             let mut lease = store.lease().await.unwrap();
             let error = lease.save(1, &sample(2, "new")).await.unwrap_err();
             assert_eq!(error.kind(), TokenErrorKind::Store);
-            assert!(error.to_string().contains(told), "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
             assert!(std::error::Error::source(&error).is_some());
-            let draft = folder.path().join("session.json.tmp");
-            assert!(!draft.exists(), "a draft stayed behind at call {call}");
+            let temporary = folder.path().join("session.json.tmp");
+            assert!(
+                !temporary.exists(),
+                "the temporary file stayed after call {call}"
+            );
             assert!((1..=2).contains(&loaded(&store).await));
 
             lease.save(1, &sample(2, "new")).await.unwrap();
@@ -264,63 +281,67 @@ async fn a_call_that_fails_is_told_and_saving_again_succeeds() {
 }
 
 #[tokio::test]
-async fn a_save_that_is_repeated_after_the_folder_was_not_synced_syncs_it() {
+async fn a_repeated_save_syncs_the_folder_that_was_not_synced() {
     let (_folder, store) = folder(true).await;
-    save(&store, &Faulty::with(Some(Fault::Dies(6))), 1)
+    save(&store, &FaultyFileSystem::with(Some(Fault::Dies(6))), 1)
         .await
         .unwrap_err();
-    let disk = Faulty::with(None);
-    save(&store, &disk, 1).await.unwrap();
-    assert_eq!(disk.calls(), ["open", "sync folder"]);
+    let file_system = FaultyFileSystem::with(None);
+    save(&store, &file_system, 1).await.unwrap();
+    assert_eq!(file_system.calls(), ["open", "sync folder"]);
 }
 
-/// Stands still in a save until it is let go.
-struct Slow {
-    reached: mpsc::SyncSender<()>,
-    go: Mutex<mpsc::Receiver<()>>,
+/// Blocks in each write until the test continues it.
+struct BlockingFileSystem {
+    write_began: mpsc::SyncSender<()>,
+    may_continue: Mutex<mpsc::Receiver<()>>,
     writing: AtomicBool,
 }
 
-impl Disk for Slow {
+impl FileSystem for BlockingFileSystem {
     fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
         assert!(
             !self.writing.swap(true, Ordering::SeqCst),
             "two saves at once"
         );
-        self.reached.send(()).ok();
-        self.go.lock().unwrap().recv().ok();
+        self.write_began.send(()).ok();
+        self.may_continue.lock().unwrap().recv().ok();
         self.writing.store(false, Ordering::SeqCst);
-        Os.write(file, bytes)
+        OsFileSystem.write(file, bytes)
     }
 }
 
-fn slow() -> (Arc<Slow>, mpsc::Receiver<()>, mpsc::Sender<()>) {
-    let (reached, has_reached) = mpsc::sync_channel(8);
-    let (go, goes) = mpsc::channel();
-    let disk = Slow {
-        reached,
-        go: Mutex::new(goes),
+fn blocking_file_system() -> (
+    Arc<BlockingFileSystem>,
+    mpsc::Receiver<()>,
+    mpsc::Sender<()>,
+) {
+    let (write_began, began) = mpsc::sync_channel(8);
+    let (go, may_continue) = mpsc::channel();
+    let file_system = BlockingFileSystem {
+        write_began,
+        may_continue: Mutex::new(may_continue),
         writing: AtomicBool::new(false),
     };
-    (Arc::new(disk), has_reached, go)
+    (Arc::new(file_system), began, go)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_save_whose_caller_left_runs_to_its_end_before_anybody_else_gets_the_lease() {
+async fn a_dropped_save_runs_to_its_end_before_the_next_lease_is_given() {
     let (folder, store) = folder(true).await;
-    let (disk, reached, go) = slow();
-    let slow = store.clone().on(disk);
+    let (file_system, began, go) = blocking_file_system();
+    let blocking = store.clone().on(file_system);
     let caller = tokio::spawn(async move {
-        let mut lease = slow.lease().await.unwrap();
+        let mut lease = blocking.lease().await.unwrap();
         lease.save(1, &sample(2, "new")).await
     });
-    reached.recv().unwrap();
+    began.recv().unwrap();
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
 
-    // Another process, as it were: nothing but the file is shared.
+    // Like another process, this store shares nothing but the file.
     let path = folder.path().join("session.json");
-    let other = FileStore::new(&path);
+    let other = FileStore::new(&path).unwrap();
     let busy = other.clone().lease_timeout(Duration::from_millis(50));
     let error = busy.lease().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Timeout);
@@ -332,10 +353,10 @@ async fn a_save_whose_caller_left_runs_to_its_end_before_anybody_else_gets_the_l
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_save_waits_for_the_one_before_it_whose_caller_left() {
+async fn a_save_waits_for_the_dropped_one_before_it() {
     let (_folder, store) = folder(true).await;
-    let (disk, reached, go) = slow();
-    let mut lease = store.clone().on(disk).lease().await.unwrap();
+    let (file_system, began, go) = blocking_file_system();
+    let mut lease = store.clone().on(file_system).lease().await.unwrap();
     let new = sample(2, "new");
     {
         let mut dropped = Box::pin(lease.save(1, &new));
@@ -344,25 +365,25 @@ async fn a_save_waits_for_the_one_before_it_whose_caller_left() {
             std::task::Poll::Ready(())
         })
         .await;
-        reached.recv().unwrap();
+        began.recv().unwrap();
     }
     let again = tokio::spawn(async move { lease.save(1, &new).await });
-    // It would write, too, if it did not wait.
+    // If it did not wait, it would write as well.
     let watched = Duration::from_millis(50);
-    assert!(reached.recv_timeout(watched).is_err());
+    assert!(began.recv_timeout(watched).is_err());
     go.send(()).unwrap();
     go.send(()).ok();
     again.await.unwrap().unwrap();
     assert_eq!(loaded(&store).await, 2);
 }
 
-/// Somebody removes the lock file just after it was opened, once.
+/// Removes the lock file right after it was opened, once.
 #[derive(Default)]
-struct Tidied(AtomicBool);
+struct RemovesLockFile(AtomicBool);
 
-impl Disk for Tidied {
+impl FileSystem for RemovesLockFile {
     fn open_lock(&self, path: &Path) -> io::Result<File> {
-        let file = Os.open_lock(path)?;
+        let file = OsFileSystem.open_lock(path)?;
         if !self.0.swap(true, Ordering::SeqCst) {
             fs::remove_file(path)?;
         }
@@ -372,34 +393,34 @@ impl Disk for Tidied {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_lock_on_a_file_that_nobody_else_can_find_is_not_taken_for_the_lease() {
+async fn a_lock_on_a_removed_file_is_not_the_lease() {
     let (_folder, store) = folder(true).await;
-    let place = store.place().unwrap();
-    let tidied = Tidied::default();
-    assert!(place.try_lock(&tidied).unwrap().is_none());
-    assert!(place.try_lock(&tidied).unwrap().is_some());
+    let files = &store.files;
+    let removes = RemovesLockFile::default();
+    assert!(files.try_lock(&removes).unwrap().is_none());
+    assert!(files.try_lock(&removes).unwrap().is_some());
 }
 
-/// Somebody puts a link in the place of the draft, just after the old one was removed.
+/// Makes a symbolic link at the path of the temporary file, right after the old one was removed.
 #[cfg(unix)]
-struct Planted(PathBuf);
+struct PlantsLink(PathBuf);
 
 #[cfg(unix)]
-impl Disk for Planted {
+impl FileSystem for PlantsLink {
     fn remove(&self, path: &Path) -> io::Result<()> {
-        Os.remove(path).ok();
+        OsFileSystem.remove(path).ok();
         std::os::unix::fs::symlink(&self.0, path)
     }
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_link_that_is_put_there_in_the_last_moment_is_not_written_through() {
+async fn a_link_that_is_made_right_before_the_write_is_not_followed() {
     let (folder, store) = folder(true).await;
     let victim = folder.path().join("victim");
     fs::write(&victim, "untouched").unwrap();
-    let planted = store.clone().on(Arc::new(Planted(victim.clone())));
-    let mut lease = planted.lease().await.unwrap();
+    let store_with_link = store.clone().on(Arc::new(PlantsLink(victim.clone())));
+    let mut lease = store_with_link.lease().await.unwrap();
     let error = lease.save(1, &sample(2, "new")).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Store);
     assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
@@ -407,19 +428,19 @@ async fn a_link_that_is_put_there_in_the_last_moment_is_not_written_through() {
 }
 
 #[tokio::test]
-async fn the_lock_is_free_as_soon_as_the_lease_is_dropped() {
+async fn the_lock_is_released_when_the_lease_is_dropped() {
     let (_folder, store) = folder(true).await;
     for _ in 0..50 {
         drop(store.lease().await.unwrap());
-        let place = store.place().unwrap();
-        assert!(place.try_lock(&Os).unwrap().is_some());
+        let files = &store.files;
+        assert!(files.try_lock(&OsFileSystem).unwrap().is_some());
     }
 }
 
 #[test]
-fn a_runtime_that_ends_is_an_error_and_leaves_nothing_locked() {
+fn a_runtime_that_ends_leaves_nothing_locked() {
     let folder = tempfile::tempdir().unwrap();
-    let store = FileStore::new(folder.path().join("session.json"));
+    let store = FileStore::new(folder.path().join("session.json")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -427,5 +448,5 @@ fn a_runtime_that_ends_is_an_error_and_leaves_nothing_locked() {
     let lease = runtime.block_on(store.lease()).unwrap();
     drop(runtime);
     drop(lease);
-    assert!(store.place().unwrap().try_lock(&Os).unwrap().is_some());
+    assert!(store.files.try_lock(&OsFileSystem).unwrap().is_some());
 }

@@ -1,159 +1,140 @@
-//! One connection to Redis, made when it is needed, made again when it broke, and never waited for without end.
+//! [`Connection`]: the connection to Redis that the stores of a client share.
 
 use std::{
     fmt,
-    sync::{Mutex as StdMutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult,
-    aio::MultiplexedConnection,
+    Client, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult,
+    aio::{ConnectionManager, ConnectionManagerConfig},
 };
-use tokio::{sync::Mutex, time::timeout};
+use tokio::time::timeout;
 
 use crate::error::{TokenError, TokenErrorKind};
 
-/// The connection that all clones of a store share.
+/// The connection to Redis, which is made when it is first used.
 ///
-/// The crate `redis` has a `ConnectionManager`, which connects again behind the scenes, with a backoff of its own. Here
-/// backoff is the cache's business: a command connects, or fails and tells why.
-pub(super) struct Link {
+/// The crate's `ConnectionManager` multiplexes all commands over one connection, and replaces the connection when it breaks.
+/// Four things remain ours:
+///
+/// - The manager is made by the first command. It needs a Tokio runtime, which a constructor may not have.
+/// - A command that finds the connection broken is sent again, once. The manager reconnects, but fails that command, even if
+///   Redis was restarted long ago.
+/// - After an error that is not a broken connection, the manager is dropped, and the next command makes another. Otherwise
+///   it would keep a connection that hangs, a rejected login, and the connection to a server that has become a replica.
+/// - One time limit covers a command with all of this. The manager has a limit for each connection attempt, and retries with
+///   a backoff of its own: that is off, because the cache does the backoff.
+pub(super) struct Connection {
     client: Client,
-    limit: Duration,
-    live: StdMutex<Option<Live>>,
-    /// Held while connecting, so that only one does.
-    connecting: Mutex<()>,
+    manager: Mutex<Option<(u64, ConnectionManager)>>,
 }
 
-#[derive(Clone)]
-struct Live {
-    connection: MultiplexedConnection,
-    /// Tells this connection from those before it.
-    number: u64,
-}
-
-impl Link {
+impl Connection {
     pub(super) fn new(client: Client) -> Self {
         Self {
             client,
-            limit: Duration::from_secs(5),
-            live: StdMutex::default(),
-            connecting: Mutex::default(),
+            manager: Mutex::default(),
         }
     }
 
-    pub(super) fn limited(&self, limit: Duration) -> Self {
-        Self {
-            limit,
-            ..Self::new(self.client.clone())
-        }
-    }
-
-    /// Sends a command. All commands of the store may be sent twice: what the first has done, the second finds done.
-    pub(super) async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, TokenError> {
+    /// Sends a command, which may be sent twice. All commands of the store have the same effect when repeated.
+    pub(super) async fn run<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+        limit: Duration,
+    ) -> Result<T, TokenError> {
         let mut used = None;
-        match timeout(self.limit, self.attempt(command, &mut used)).await {
+        match timeout(limit, self.send(command, limit, &mut used)).await {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(self.explain(&error)),
+            Ok(Err(error)) => Err(self.describe(&error)),
             Err(_) => {
-                // A connection that doesn't answer may be half dead, and the next one need not be.
-                self.forget(used);
-                let message = format!("{self} did not answer within {:?}", self.limit);
+                self.discard(used);
+                let message = format!("{self} did not answer within {limit:?}");
                 Err(TokenError::new(TokenErrorKind::Store, message))
             }
         }
     }
 
-    async fn attempt<T: FromRedisValue>(
+    /// Sends a command, and sends it again if the connection was broken. `used` is the number of the manager in use.
+    async fn send<T: FromRedisValue>(
         &self,
         command: &Cmd,
+        limit: Duration,
         used: &mut Option<u64>,
     ) -> RedisResult<T> {
-        let idle = self.live();
-        let was_idle = idle.is_some();
-        let mut live = match idle {
-            Some(live) => live,
-            None => self.connect(None).await?,
-        };
-        *used = Some(live.number);
-        let outcome = command.query_async(&mut live.connection).await;
-        let Err(error) = &outcome else {
-            return outcome;
-        };
-        if !is_broken(error) {
-            return outcome;
-        }
-        self.forget(*used);
-        if !was_idle {
-            return outcome;
-        }
-        // It may have broken long ago, when Redis was restarted: that is no reason to fail.
-        live = self.connect(*used).await?;
-        *used = Some(live.number);
-        let outcome = command.query_async(&mut live.connection).await;
-        if outcome.as_ref().is_err_and(is_broken) {
-            self.forget(*used);
-        }
-        outcome
-    }
-
-    fn live(&self) -> Option<Live> {
-        self.live
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn forget(&self, number: Option<u64>) {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        if live.as_ref().map(|live| live.number) == number {
-            *live = None;
+        let first = self.send_once(command, limit, used).await;
+        match &first {
+            // A name may lead to the new primary when it is resolved again.
+            Err(error) if error.is_io_error() || error.code() == Some("READONLY") => {
+                self.send_once(command, limit, used).await
+            }
+            _ => first,
         }
     }
 
-    /// A connection other than `broken`: one that somebody else has made meanwhile, or a new one.
-    async fn connect(&self, broken: Option<u64>) -> RedisResult<Live> {
-        let _alone = self.connecting.lock().await;
-        if let Some(live) = self.live().filter(|live| Some(live.number) != broken) {
-            return Ok(live);
+    async fn send_once<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+        limit: Duration,
+        used: &mut Option<u64>,
+    ) -> RedisResult<T> {
+        let (number, mut manager) = self.manager(limit)?;
+        *used = Some(number);
+        let result = command.query_async(&mut manager).await;
+        if let Err(error) = &result
+            && !error.is_connection_dropped()
+        {
+            self.discard(*used);
         }
-        // `run` limits the time of the whole; the library's own limits would be shorter.
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
+        result
+    }
+
+    /// The manager and its number, which tells it apart from others.
+    fn manager(&self, limit: Duration) -> RedisResult<(u64, ConnectionManager)> {
+        let mut current = self.manager.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(manager) = &*current {
+            return Ok(manager.clone());
+        }
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(0)
+            // Limits the attempts that the manager makes in the background, too.
+            .set_connection_timeout(Some(limit))
             .set_response_timeout(None);
-        let client = &self.client;
-        let live = Live {
-            connection: client
-                .get_multiplexed_async_connection_with_config(&config)
-                .await?,
-            number: fastrand::u64(..),
-        };
-        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(live.clone());
-        Ok(live)
+        let manager = ConnectionManager::new_lazy_with_config(self.client.clone(), config)?;
+        let manager = (fastrand::u64(..), manager);
+        *current = Some(manager.clone());
+        Ok(manager)
     }
 
-    /// Says what happened in our own words: a server may quote the command that it rejects, and with it the session.
-    fn explain(&self, error: &RedisError) -> TokenError {
-        let what = match (error.kind(), error.code()) {
+    /// Drops the manager of this number, unless another has replaced it.
+    fn discard(&self, number: Option<u64>) {
+        let mut current = self.manager.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().map(|(number, _)| *number) == number {
+            *current = None;
+        }
+    }
+
+    /// Describes an error in our own words. A server may quote the command that it rejects, and with it the session.
+    fn describe(&self, error: &RedisError) -> TokenError {
+        let problem = match (error.kind(), error.code()) {
             (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => {
-                "rejects the user or the password that the store was given".into()
+                "rejected the user or the password of the store".into()
             }
             (_, Some("NOPERM")) => {
-                "does not allow its user to do this: the store needs GET, SET, DEL, PEXPIRE and EVAL on its keys"
+                "rejected the command: its user needs GET, SET, DEL, PEXPIRE and EVAL on the keys of the store"
                     .into()
             }
             (_, Some("READONLY")) => "is a replica: give the store the address of the primary".into(),
-            (_, Some("LOADING")) => "is starting, and still loading its data".into(),
+            (_, Some("LOADING")) => "is starting, and still loads its data".into(),
             (_, Some("OOM")) => "has no memory left to save the session".into(),
-            (_, Some("MISCONF")) => {
-                "can't write to its disk, and rejects to save what it would lose".into()
-            }
+            (_, Some("MISCONF")) => "cannot write to its disk, and rejected the save".into(),
             (_, Some("WRONGTYPE")) => {
-                "holds something else than a string at a key of the store: choose another prefix".into()
+                "has a value that is not a string at a key of the store: choose another prefix".into()
             }
             (_, Some("MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN")) => {
-                "is a node of a cluster, and not the one for the keys of this session".into()
+                "is a node of a cluster that does not have the keys of this session: give the store the address of the node that has them".into()
             }
             (_, Some(code)) if is_code(code) => format!("answered with the error {code}"),
             (ErrorKind::Io, _) if error.is_connection_refusal() => {
@@ -164,24 +145,18 @@ impl Link {
                 "was not reached, or closed the connection".into()
             }
             (ErrorKind::Io, _) => "was not reached".into(),
-            _ => format!("was not understood: {}", error.category()),
+            _ => format!("sent an unexpected answer ({})", error.category()),
         };
-        TokenError::new(TokenErrorKind::Store, format!("{self} {what}"))
+        TokenError::new(TokenErrorKind::Store, format!("{self} {problem}"))
     }
 }
 
-/// Whether the connection is of no more use. A replica is one that was the primary a moment ago: its name may lead
-/// elsewhere by now.
-fn is_broken(error: &RedisError) -> bool {
-    error.is_io_error() || error.is_unrecoverable_error() || error.code() == Some("READONLY")
-}
-
-/// The first word of a server's error, if it looks like one: anything else may be a quotation.
+/// Whether the first word of a server's error looks like a code. Anything else may be a quotation.
 fn is_code(code: &str) -> bool {
     (1..=32).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_uppercase())
 }
 
-impl fmt::Display for Link {
+impl fmt::Display for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Redis at {}", self.client.get_connection_info().addr())
     }

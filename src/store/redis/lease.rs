@@ -1,4 +1,4 @@
-//! The lease of a Redis store: a key with an owner, which is renewed while it is held.
+//! [`RedisLease`]: a key with an owner, whose time to live is extended while the lease is held.
 
 use std::fmt;
 
@@ -8,16 +8,16 @@ use tokio::{runtime::Handle, task::AbortHandle, time::sleep};
 use super::{RedisStore, millis};
 use crate::{
     error::TokenError,
-    store::{StoreLease, StoredSession, lease_wait::Turn},
+    store::{StoreLease, StoredSession, lease_wait::QueuePermit},
 };
 
-/// Takes the lease, or finds that it has it already: so the command can be sent again when its answer was lost.
-const TAKE: &str = "\
+/// Takes the lease. Succeeds if this owner has it already, so that the command can be sent again.
+const ACQUIRE: &str = "\
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 if redis.call('GET', KEYS[1]) == ARGV[1] then return 1 end
 return 0";
 
-const RENEW: &str = "\
+const EXTEND: &str = "\
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])";
 
@@ -25,28 +25,29 @@ const RELEASE: &str = "\
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])";
 
-/// How many times a lease is renewed within its duration: two failures in a row don't end it.
-const RENEWALS: u32 = 3;
+/// How many times a lease is extended within its duration, so that it survives two failures in a row.
+const EXTENSIONS: u32 = 3;
 
 /// The lease of a [`RedisStore`].
 pub struct RedisLease {
-    key: Key,
+    key: LeaseKey,
     runtime: Handle,
-    renewal: Option<AbortHandle>,
-    /// Nothing is there to be given back.
-    over: bool,
-    turn: Option<Turn>,
+    extension: Option<AbortHandle>,
+    /// Whether there is nothing left to release.
+    is_released: bool,
+    permit: Option<QueuePermit>,
 }
 
-/// What is needed to keep the lease.
+/// The key of a lease and its owner.
 #[derive(Clone)]
-struct Key {
+struct LeaseKey {
     store: RedisStore,
-    /// Tells this lease from all others, also from earlier ones of the same process.
+    /// Unique for each lease, also within a process.
     owner: String,
 }
 
-impl Key {
+impl LeaseKey {
+    /// Runs one of the scripts above. Returns whether this owner has the lease.
     async fn eval(&self, script: &str) -> Result<bool, TokenError> {
         let mut command = Cmd::new();
         command
@@ -56,72 +57,72 @@ impl Key {
             .arg(self.store.key("lease"))
             .arg(&self.owner)
             .arg(millis(self.store.lease_duration));
-        self.store.link.run(&command).await
+        self.store.run(&command).await
     }
 
-    /// Renews the lease until it is found to be somebody else's, or the task is ended.
-    async fn keep(self) {
+    /// Extends the lease until another owner has it, or until the task is aborted.
+    async fn keep_extending(self) {
         loop {
-            sleep(self.store.lease_duration / RENEWALS).await;
-            match self.eval(RENEW).await {
+            sleep(self.store.lease_duration / EXTENSIONS).await;
+            match self.eval(EXTEND).await {
                 Ok(true) => {}
                 Ok(false) => {
                     let key = self.store.key("lease");
-                    tracing::warn!(key, "a lease ended before its holder was done");
+                    tracing::warn!(key, "lease lost while it was held");
                     return;
                 }
-                Err(error) => tracing::debug!(%error, "a lease was not renewed"),
+                Err(error) => tracing::debug!(%error, "lease not extended"),
             }
         }
     }
 
     async fn release(self) {
         if let Err(error) = self.eval(RELEASE).await {
-            tracing::debug!(%error, "a lease was not given back, and ends by itself");
+            tracing::debug!(%error, "lease not released; it ends after its duration");
         }
     }
 }
 
 impl RedisLease {
-    /// Takes the lease, unless somebody else has it.
-    pub(super) async fn attempt(store: RedisStore) -> Result<Option<Self>, TokenError> {
+    /// Takes the lease, or returns `None` if another owner has it.
+    pub(super) async fn try_acquire(store: RedisStore) -> Result<Option<Self>, TokenError> {
         let owner = format!("{}-{:032x}", std::process::id(), fastrand::u128(..));
+        // It exists before the command is sent: if the answer is lost or this future is dropped, Redis may have given the
+        // lease, and dropping this value releases it.
         let mut lease = Self {
-            key: Key { store, owner },
+            key: LeaseKey { store, owner },
             runtime: Handle::current(),
-            renewal: None,
-            over: false,
-            turn: None,
+            extension: None,
+            is_released: false,
+            permit: None,
         };
-        // If the answer is lost, or nobody waits for it any more, the lease may have been taken: it is there already, so that
-        // dropping it gives it back.
-        if !lease.key.eval(TAKE).await? {
-            lease.over = true;
+        if !lease.key.eval(ACQUIRE).await? {
+            lease.is_released = true;
             return Ok(None);
         }
-        let renewal = lease.runtime.spawn(lease.key.clone().keep());
-        lease.renewal = Some(renewal.abort_handle());
+        let extension = lease.runtime.spawn(lease.key.clone().keep_extending());
+        lease.extension = Some(extension.abort_handle());
         Ok(Some(lease))
     }
 
-    pub(super) fn in_turn(mut self, turn: Turn) -> Self {
-        self.turn = Some(turn);
+    pub(super) fn with_permit(mut self, permit: QueuePermit) -> Self {
+        self.permit = Some(permit);
         self
     }
 
-    /// What gives the lease back; once.
+    /// Returns the future that releases the lease, the first time it is called.
     fn end(&mut self) -> Option<impl Future<Output = ()> + Send + 'static> {
-        if let Some(renewal) = self.renewal.take() {
-            renewal.abort();
+        if let Some(extension) = self.extension.take() {
+            extension.abort();
         }
-        if std::mem::replace(&mut self.over, true) {
+        if std::mem::replace(&mut self.is_released, true) {
             return None;
         }
-        let (key, turn) = (self.key.clone(), self.turn.take());
+        let (key, permit) = (self.key.clone(), self.permit.take());
         Some(async move {
             key.release().await;
-            // The next in this process asks when there is something to be had.
-            drop(turn);
+            // Only now, so that the next of the queue finds the lease released.
+            drop(permit);
         })
     }
 }
@@ -133,7 +134,7 @@ impl StoreLease for RedisLease {
 
     async fn release(mut self) {
         if let Some(end) = self.end() {
-            // In a task, so that it is done also if nobody waits for it.
+            // In a task, so that it runs to its end if this future is dropped.
             self.runtime.spawn(end).await.ok();
         }
     }

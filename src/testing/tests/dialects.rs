@@ -50,7 +50,7 @@ async fn two_ba_responds_with_a_number_and_a_new_refresh_token() {
 
 #[tokio::test(start_paused = true)]
 async fn xoxoday_responds_with_expiry_times_in_milliseconds_since_the_epoch() {
-    let clock = Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000));
+    let clock = SimulatedClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000));
     let server = AuthorizationServer::new(Dialect::Xoxoday)
         .clock(clock)
         .access_lifetime(Duration::from_secs(10))

@@ -29,7 +29,6 @@ use tower::ServiceExt;
 use url::form_urlencoded;
 
 use super::{recorded::FORM, *};
-use crate::clock::Clock;
 
 const ID: &str = AuthorizationServer::CLIENT_ID;
 const SECRET: &str = AuthorizationServer::CLIENT_SECRET;

@@ -85,7 +85,7 @@ async fn a_refresh_can_revoke_the_older_access_tokens() {
 
 #[tokio::test(start_paused = true)]
 async fn tokens_expire_by_the_clock_of_the_server() {
-    let clock = Clock::simulated(SystemTime::UNIX_EPOCH);
+    let clock = SimulatedClock::new(SystemTime::UNIX_EPOCH);
     let server = AuthorizationServer::new(Dialect::TwoBa)
         .clock(clock.clone())
         .refresh_lifetime(Duration::from_secs(3_600));
@@ -136,7 +136,7 @@ async fn revoking_and_expiring_affects_only_the_named_tokens() {
 
 #[tokio::test(start_paused = true)]
 async fn the_date_header_follows_the_clock_and_its_skew() {
-    let clock = Clock::simulated(SystemTime::UNIX_EPOCH + Duration::from_secs(86_400));
+    let clock = SimulatedClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(86_400));
     let server = AuthorizationServer::new(Dialect::TwoBa).clock(clock);
     let date = async |server: &AuthorizationServer| {
         let response = send(server, refresh(Dialect::TwoBa, "rt-none")).await;

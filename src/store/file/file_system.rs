@@ -1,4 +1,4 @@
-//! What the store asks of the operating system, call by call, so that tests can fail or end the process at each.
+//! The file operations of the store, one method each, so that tests can make each of them fail.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -6,30 +6,30 @@ use std::{
     path::Path,
 };
 
-/// A file system. The methods that an implementation leaves out are the operating system's.
-pub(super) trait Disk: Send + Sync + 'static {
-    /// Opens a file to read it, unless it is a symbolic link.
+/// File operations. Those that an implementation does not override are the operating system's.
+pub(super) trait FileSystem: Send + Sync + 'static {
+    /// Opens a file for reading. Fails if it is a symbolic link.
     fn open(&self, path: &Path) -> io::Result<File> {
-        unfollowed(OpenOptions::new().read(true), path)
+        open_without_following(OpenOptions::new().read(true), path)
     }
 
-    /// Opens the file to lock; creates it, for nobody else to open, if it isn't there.
+    /// Opens the lock file. Creates it if it is missing, with access for its owner only.
     fn open_lock(&self, path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        unfollowed(private(&mut options), path)
+        open_without_following(owner_only(&mut options), path)
     }
 
-    /// Creates a file, for nobody else to read, that must not be there yet.
+    /// Creates a file with access for its owner only. Fails if it exists.
     fn create(&self, path: &Path) -> io::Result<File> {
-        private(OpenOptions::new().write(true).create_new(true)).open(path)
+        owner_only(OpenOptions::new().write(true).create_new(true)).open(path)
     }
 
     fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
         file.write_all(bytes)
     }
 
-    /// Returns when the content of the file is on the disk.
+    /// Waits until the content of the file is on the disk.
     fn sync(&self, file: &File) -> io::Result<()> {
         file.sync_all()
     }
@@ -38,13 +38,13 @@ pub(super) trait Disk: Send + Sync + 'static {
         fs::rename(from, to)
     }
 
-    /// Returns when the names in the folder are on the disk.
+    /// Waits until the names in the folder are on the disk.
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         if cfg!(not(unix)) {
             return Ok(());
         }
         match File::open(folder)?.sync_all() {
-            // There are file systems without this call; with them, names are as durable as they make them.
+            // Some file systems do not support this call. With them, names are as durable as they make them.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -53,7 +53,7 @@ pub(super) trait Disk: Send + Sync + 'static {
             {
                 Ok(())
             }
-            done => done,
+            result => result,
         }
     }
 
@@ -62,24 +62,24 @@ pub(super) trait Disk: Send + Sync + 'static {
     }
 }
 
-/// The operating system's.
-pub(super) struct Os;
+/// The file operations of the operating system.
+pub(super) struct OsFileSystem;
 
-impl Disk for Os {}
+impl FileSystem for OsFileSystem {}
 
 #[cfg(unix)]
-fn unfollowed(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+fn open_without_following(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
 
     use rustix::fs::OFlags;
 
-    // Without NONBLOCK, opening a pipe that somebody has put there would wait for its other end for ever.
+    // Without NONBLOCK, opening a pipe would wait until its other end is opened.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits();
     options.custom_flags(flags.cast_signed()).open(path)
 }
 
 #[cfg(not(unix))]
-fn unfollowed(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+fn open_without_following(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
         return Err(io::Error::other("a symbolic link"));
     }
@@ -87,11 +87,11 @@ fn unfollowed(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
 }
 
 #[cfg(unix)]
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+fn owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600)
 }
 
 #[cfg(not(unix))]
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+fn owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }

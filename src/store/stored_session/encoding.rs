@@ -1,0 +1,110 @@
+//! How the parts of a [`StoredSession`](super::StoredSession) are serialised.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, Visitor},
+};
+
+/// The format that is written, and the only one that is read.
+pub(in crate::store) const FORMAT: u64 = 1;
+
+/// The format of a serialised session, checked when it is deserialised.
+#[derive(Clone, Copy)]
+pub(super) struct Format;
+
+impl Serialize for Format {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // As an option, because that is how it is read.
+        serializer.serialize_some(&FORMAT)
+    }
+}
+
+impl<'de> Deserialize<'de> for Format {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // serde gives a missing field to `visit_none`, where the error can say more than "missing field".
+        deserializer.deserialize_option(FormatVisitor)
+    }
+}
+
+struct FormatVisitor;
+
+impl<'de> Visitor<'de> for FormatVisitor {
+    type Value = Format;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the format of a session of tower-bearer")
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Format, D::Error> {
+        match u64::deserialize(deserializer)? {
+            FORMAT => Ok(Format),
+            newer if newer > FORMAT => Err(D::Error::custom(format_args!(
+                "a session of format {newer}, and this version of tower-bearer reads formats up to {FORMAT}: update it"
+            ))),
+            unknown => Err(D::Error::custom(format_args!(
+                "a session of the unknown format {unknown}; this version of tower-bearer reads format {FORMAT}"
+            ))),
+        }
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Format, E> {
+        Err(E::custom(
+            "not a session of tower-bearer: it has no `format`",
+        ))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Format, E> {
+        self.visit_none()
+    }
+}
+
+/// A secret that is serialised, because that is what a store is for.
+#[derive(Clone)]
+pub(super) struct Secret(pub(super) SecretString);
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.expose_secret())
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|secret| Self(secret.into()))
+    }
+}
+
+/// Times as milliseconds since 1970.
+#[allow(clippy::ref_option, reason = "serde passes it so")]
+pub(super) mod millis {
+    use super::{Deserialize, Deserializer, Duration, Serializer, SystemTime};
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        time: &Option<SystemTime>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match time {
+            None => serializer.serialize_none(),
+            Some(time) => {
+                let since = time
+                    .duration_since(SystemTime::UNIX_EPOCH)
+                    .unwrap_or_default();
+                serializer.serialize_u64(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+            }
+        }
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<SystemTime>, D::Error> {
+        let millis = Option::<u64>::deserialize(deserializer)?;
+        // A time that no clock can show never comes.
+        Ok(millis.and_then(|ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms))))
+    }
+}

@@ -1,0 +1,80 @@
+//! What a token response says besides the token and its lifetime.
+
+use secrecy::{SecretString, zeroize::Zeroize};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// The members of a token response that came with an access token.
+#[derive(Clone, Default)]
+pub(crate) struct TokenDetails {
+    pub(crate) token_type: Option<Box<str>>,
+    pub(crate) scope: Option<Box<str>>,
+    pub(crate) id_token: Option<SecretString>,
+    pub(crate) extra: ExtraMembers,
+}
+
+impl TokenDetails {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.token_type.is_none()
+            && self.scope.is_none()
+            && self.id_token.is_none()
+            && self.extra.is_empty()
+    }
+}
+
+/// Members that this crate does not interpret. Their strings are zeroised when dropped: some of them may be secrets.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct ExtraMembers(Map<String, Value>);
+
+impl ExtraMembers {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    pub(crate) fn insert(&mut self, name: String, value: Value) {
+        if let Some(mut replaced) = self.0.insert(name, value) {
+            zeroize(&mut replaced);
+        }
+    }
+}
+
+impl Drop for ExtraMembers {
+    fn drop(&mut self) {
+        self.0.values_mut().for_each(zeroize);
+    }
+}
+
+fn zeroize(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(values) => values.iter_mut().for_each(zeroize),
+        Value::Object(members) => members.values_mut().for_each(zeroize),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn zeroising_reaches_every_string_of_a_value() {
+        let mut value = json!({"a": "one", "b": ["two", {"c": "three"}], "d": 4, "e": null});
+        zeroize(&mut value);
+        assert_eq!(
+            value,
+            json!({"a": "", "b": ["", {"c": ""}], "d": 4, "e": null})
+        );
+    }
+}
