@@ -102,6 +102,9 @@ mod challenge;
 mod clock;
 mod error;
 mod freshness;
+mod grant;
+mod host;
+mod http_url;
 mod middleware;
 mod oauth;
 mod origins;
@@ -114,6 +117,7 @@ mod store;
 pub mod testing;
 mod token;
 mod token_source;
+mod zeroize;
 
 #[cfg(feature = "reqwest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
@@ -130,16 +134,17 @@ pub use self::{
     challenge::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict},
     clock::Clock,
     error::{TokenError, TokenErrorKind},
+    grant::{ExchangeTokenGrant, Grant, GrantContext, RefreshTokenGrant},
     middleware::{
         AddToken, AddTokenFuture, AddTokenLayer, BearerAuth, BearerAuthFuture, BearerAuthLayer,
         Drain, InspectBody, InspectBodyFuture, InspectBodyLayer, InspectFn, RefreshOnReject,
         RejectOnTrailers, RejectOnTrailersBody, RejectOnTrailersFuture, RejectOnTrailersLayer,
         Renewed,
     },
-    oauth::{BodyFormat, ClientAuth, OAuthClient},
+    oauth::{BodyFormat, ClientAuth, OAuthClient, Parameters},
     origins::Origins,
     schedule::Schedule,
-    source::{ExchangeTokenSource, RefreshTokenSource},
+    source::{ExchangeTokenSource, GrantSource, RefreshTokenSource},
     store::{Identity, MemoryLease, MemoryStore, StoreLease, StoredSession, TokenStore},
     token::Token,
     token_source::{SourceFn, TokenContext, TokenSource, source_fn},

@@ -6,14 +6,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use http::HeaderValue;
-use secrecy::{ExposeSecret, SecretBox};
 use tokio::time::Instant;
 
 use crate::{
     clock::{AGES, Now},
     error::{TokenError, TokenErrorKind},
+    zeroize::zeroized,
 };
 
 const PREFIX: &str = "Bearer ";
@@ -75,15 +74,6 @@ pub(crate) struct Expires {
     pub(crate) lifetime: Duration,
 }
 
-/// The bytes of a header value; wiped when dropped.
-struct ZeroizedBytes(SecretBox<Box<[u8]>>);
-
-impl AsRef<[u8]> for ZeroizedBytes {
-    fn as_ref(&self) -> &[u8] {
-        self.0.expose_secret()
-    }
-}
-
 impl Token {
     /// A token that lives until it is rejected, unless [`expires_in`](Token::expires_in) or
     /// [`expires_at`](Token::expires_at) say more.
@@ -113,11 +103,9 @@ impl Token {
         let mut value = Vec::with_capacity(PREFIX.len() + secret.len());
         value.extend_from_slice(PREFIX.as_bytes());
         value.extend_from_slice(secret.as_bytes());
-        let value = ZeroizedBytes(SecretBox::new(Box::new(value.into_boxed_slice())));
-        let mut header =
-            HeaderValue::from_maybe_shared(Bytes::from_owner(value)).map_err(|error| {
-                TokenError::new(TokenErrorKind::InvalidToken, "no header value").with_source(error)
-            })?;
+        let mut header = HeaderValue::from_maybe_shared(zeroized(value)).map_err(|error| {
+            TokenError::new(TokenErrorKind::InvalidToken, "no header value").with_source(error)
+        })?;
         header.set_sensitive(true);
         Ok(Self {
             inner: Arc::new(Inner {

@@ -98,7 +98,7 @@ fn plain_http_is_for_this_machine_only() {
         );
     }
     for host in ["localhost:8080", "127.0.0.1", "[::1]:1"] {
-        OAuthClient::new(format!("http://{host}/token")).expect(host);
+        let _ = OAuthClient::new(format!("http://{host}/token")).expect(host);
         let _ = Origins::only([format!("http://{host}")]).expect(host);
     }
 }

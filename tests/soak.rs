@@ -20,6 +20,7 @@ use std::{
 
 use bytes::Bytes;
 use fleet::{Fleet, LEASE, LONG, Orders, Place};
+use form_urlencoded::byte_serialize;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{Either, Empty};
@@ -34,7 +35,6 @@ use tokio::{
 };
 use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_bearer::testing::{self, AuthorizationServer, Dialect, Fault, Served};
-use url::form_urlencoded::byte_serialize;
 
 /// One test at a time: each keeps a machine busy.
 static TURN: Mutex<()> = Mutex::const_new(());

@@ -20,7 +20,7 @@ use crate::{
     challenge::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict},
     error::{TokenError, TokenErrorKind},
     middleware::retry::Replays,
-    origins::{Origins, Scope},
+    origins::{OriginMatch, Origins},
     token_source::TokenSource,
 };
 
@@ -114,11 +114,11 @@ impl Guard {
     /// Whether the token goes with this request, for who must know before he keeps anything of it. One that has an
     /// `Authorization` of the caller's is none of our business.
     #[inline]
-    pub(crate) fn judge<B>(&self, request: &Request<B>) -> Scope {
+    pub(crate) fn judge<B>(&self, request: &Request<B>) -> OriginMatch {
         if header::is_set(request.headers()) {
-            return Scope::Outside;
+            return OriginMatch::NotAllowed;
         }
-        self.origins.judge(request.uri())
+        self.origins.check(request.uri())
     }
 
     /// Whether this answer rejects the token that was sent. If it shows that the token is good, that is noted.
@@ -187,10 +187,10 @@ impl<S> AddToken<S> {
     pub(crate) fn prepare<B>(
         &self,
         request: &mut Request<B>,
-        scope: Scope,
+        scope: OriginMatch,
     ) -> Result<Option<Sent>, NotYet> {
         let headers = request.headers_mut();
-        if scope == Scope::Inside
+        if scope == OriginMatch::Allowed
             && let Some(sent) = self.guard.cache.read(|issued| authorize(issued, headers))
         {
             return Ok(Some(sent));
@@ -202,12 +202,12 @@ impl<S> AddToken<S> {
     fn prepare_otherwise(
         &self,
         headers: &mut HeaderMap,
-        scope: Scope,
+        scope: OriginMatch,
     ) -> Result<Option<Sent>, NotYet> {
-        if scope == Scope::Outside || header::is_set(headers) {
+        if scope == OriginMatch::NotAllowed || header::is_set(headers) {
             return Ok(None);
         }
-        if scope == Scope::Insecure {
+        if scope == OriginMatch::Insecure {
             let reason = "a request with a token was to go over plain http; use https, or a loopback address";
             let error = TokenError::new(TokenErrorKind::InsecureOrigin, reason);
             return Err(NotYet::Failed(error));
@@ -274,7 +274,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let scope = self.guard.origins.judge(request.uri());
+        let scope = self.guard.origins.check(request.uri());
         let sending = match self.prepare(&mut request, scope) {
             Ok(sent) => Authorizing::sent(self.inner.call(request), sent),
             Err(not_yet) => self.hold(request, not_yet),

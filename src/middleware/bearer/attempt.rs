@@ -13,7 +13,7 @@ use crate::{
     body::ReplayBody,
     cache::{Generation, Issued},
     error::TokenError,
-    origins::Scope,
+    origins::OriginMatch,
 };
 
 /// A request on its way to the service.
@@ -22,7 +22,7 @@ pub(crate) enum Attempt<B> {
     /// As the caller sent it.
     First {
         request: Request<ReplayBody<B>>,
-        scope: Scope,
+        scope: OriginMatch,
     },
     /// From the snapshot that was taken of it.
     Again(Snapshot<B>),
@@ -35,7 +35,7 @@ impl<B> Attempt<B> {
         match self {
             Self::First {
                 request,
-                scope: Scope::Inside,
+                scope: OriginMatch::Allowed,
             } => Some(Self::Again(Snapshot::of(request))),
             _ => None,
         }
@@ -208,7 +208,10 @@ mod tests {
     #[derive(Clone, Debug, PartialEq)]
     struct Marker(u8);
 
-    fn snapshot(request: Request<ReplayBody<String>>, scope: Scope) -> Option<Snapshot<String>> {
+    fn snapshot(
+        request: Request<ReplayBody<String>>,
+        scope: OriginMatch,
+    ) -> Option<Snapshot<String>> {
         match (Attempt::First { request, scope }).snapshot()? {
             Attempt::Again(snapshot) => Some(snapshot),
             Attempt::First { .. } => panic!("a snapshot is not the original"),
@@ -216,7 +219,7 @@ mod tests {
     }
 
     fn again(request: Request<ReplayBody<String>>) -> Request<ReplayBody<String>> {
-        snapshot(request, Scope::Inside).unwrap().restore().0
+        snapshot(request, OriginMatch::Allowed).unwrap().restore().0
     }
 
     #[test]
@@ -274,7 +277,7 @@ mod tests {
     fn what_was_sent_again_is_not_kept_once_more() {
         let snapshot = snapshot(
             Request::new(ReplayBody::new(String::new(), 0)),
-            Scope::Inside,
+            OriginMatch::Allowed,
         )
         .unwrap();
         assert!(Attempt::Again(snapshot).snapshot().is_none());
@@ -282,7 +285,7 @@ mod tests {
 
     #[test]
     fn what_has_no_token_is_not_kept() {
-        for scope in [Scope::Outside, Scope::Insecure] {
+        for scope in [OriginMatch::NotAllowed, OriginMatch::Insecure] {
             assert!(snapshot(Request::new(ReplayBody::new(String::new(), 0)), scope).is_none());
         }
     }

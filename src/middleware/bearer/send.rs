@@ -22,7 +22,7 @@ use crate::{
     error::{TokenError, TokenErrorKind},
     middleware::add_token::{AddToken, Authorizing, Guard},
     middleware::retry::Replays,
-    origins::Scope,
+    origins::OriginMatch,
 };
 
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ impl<S> Renew<S> {
     }
 
     #[inline]
-    pub(super) fn judge<B>(&self, request: &Request<B>) -> Scope {
+    pub(super) fn judge<B>(&self, request: &Request<B>) -> OriginMatch {
         self.authorize.guard().judge(request)
     }
 

@@ -22,7 +22,7 @@ use crate::{
     body::ReplayBody,
     middleware::RefreshOnReject,
     middleware::add_token::{AddToken, Guard},
-    origins::Scope,
+    origins::OriginMatch,
 };
 
 /// Puts a token on each request, and heals those that are rejected for it; made by
@@ -110,7 +110,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let scope = self.retry.get_ref().judge(&request);
         // What has no token of ours is never sent again.
-        let limit = if scope == Scope::Inside {
+        let limit = if scope == OriginMatch::Allowed {
             self.replay_limit
         } else {
             0
