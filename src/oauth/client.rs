@@ -4,8 +4,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response,
-    header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
+    HeaderName, HeaderValue, Request, Response,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
 };
 use http_body_util::Full;
 use secrecy::SecretString;
@@ -14,17 +14,14 @@ use tower_service::Service;
 
 use super::{
     BodyFormat, ClientAuth, EndpointUrl, Parameters, VendorErrors,
-    endpoints::Endpoints,
     send::{Transport, erase},
+    settings::Settings,
 };
 use crate::{
     clock::Clock,
     error::{TokenError, TokenErrorKind},
     token::Token,
 };
-
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-const DEFAULT_MAX_RESPONSE_SIZE: usize = 64 * 1024;
 
 /// A client of an authorization server: the URLs of the server, and how to send requests to them.
 ///
@@ -49,22 +46,6 @@ const DEFAULT_MAX_RESPONSE_SIZE: usize = 64 * 1024;
 #[must_use]
 pub struct OAuthClient {
     pub(super) settings: Arc<Settings>,
-}
-
-#[derive(Clone)]
-pub(super) struct Settings {
-    pub(super) endpoints: Endpoints,
-    pub(super) transport: Transport,
-    pub(super) client_auth: ClientAuth,
-    pub(super) body_format: BodyFormat,
-    pub(super) headers: HeaderMap,
-    /// Sent with every request, unless the grant or the client authentication has a parameter of that name.
-    pub(super) parameters: Vec<(String, SecretString)>,
-    /// The name of the parameter that carries a refresh token, if not the standard one.
-    pub(super) refresh_parameter: Option<String>,
-    pub(super) vendor_errors: &'static VendorErrors,
-    pub(super) timeout: Duration,
-    pub(super) max_response_size: usize,
 }
 
 impl OAuthClient {
@@ -136,21 +117,7 @@ impl OAuthClient {
 
     pub(crate) fn from_parts(token_url: EndpointUrl, transport: Transport) -> Self {
         Self {
-            settings: Arc::new(Settings {
-                endpoints: Endpoints::new(token_url),
-                transport,
-                client_auth: ClientAuth::anonymous(),
-                body_format: BodyFormat::Form,
-                headers: HeaderMap::from_iter([(
-                    ACCEPT,
-                    HeaderValue::from_static("application/json"),
-                )]),
-                parameters: Vec::new(),
-                refresh_parameter: None,
-                vendor_errors: &VendorErrors::NONE,
-                timeout: DEFAULT_TIMEOUT,
-                max_response_size: DEFAULT_MAX_RESPONSE_SIZE,
-            }),
+            settings: Arc::new(Settings::new(token_url, transport)),
         }
     }
 
@@ -284,21 +251,7 @@ impl OAuthClient {
 impl fmt::Debug for OAuthClient {
     /// Names headers and parameters, and shows none of their values.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings = &self.settings;
-        let parameters: Vec<&str> = settings
-            .parameters
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
-        f.debug_struct("OAuthClient")
-            .field("endpoints", &settings.endpoints)
-            .field("client_auth", &settings.client_auth)
-            .field("body_format", &settings.body_format)
-            .field("headers", &settings.headers)
-            .field("parameters", &parameters)
-            .field("timeout", &settings.timeout)
-            .field("max_response_size", &settings.max_response_size)
-            .finish_non_exhaustive()
+        self.settings.fmt(f)
     }
 }
 

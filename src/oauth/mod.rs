@@ -22,6 +22,7 @@ mod endpoints;
 mod error_response;
 mod parameters;
 mod send;
+mod settings;
 mod token_request;
 mod token_response;
 mod values;

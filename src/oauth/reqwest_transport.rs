@@ -248,14 +248,14 @@ mod tests {
         oauth::OAuthClient,
     };
 
-    /// Answers one connection with `answer`. The task returns the request.
-    async fn serve_once(answer: String) -> (String, tokio::task::JoinHandle<String>) {
+    /// Sends `response` to one connection. The task returns the request.
+    async fn serve_once(response: String) -> (String, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!(
             "http://{}/token?key=hunter2",
             listener.local_addr().unwrap()
         );
-        let served = tokio::spawn(async move {
+        let received = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut asked = Vec::new();
             while !asked.ends_with(b"grant_type=x") && !asked.ends_with(b"\r\n\r\n") {
@@ -266,10 +266,10 @@ mod tests {
                     }
                 }
             }
-            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.write_all(response.as_bytes()).await.unwrap();
             String::from_utf8(asked).unwrap()
         });
-        (url, served)
+        (url, received)
     }
 
     fn http(status: &str, body: &str) -> String {
@@ -281,14 +281,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_request_over_a_real_connection_has_a_content_length() {
-        let (url, served) = serve_once(http("200 OK", r#"{"access_token":"real"}"#)).await;
+        let (url, received) = serve_once(http("200 OK", r#"{"access_token":"real"}"#)).await;
         let token = OAuthClient::new(url)
             .unwrap()
             .grant("x", &[])
             .await
             .unwrap();
         assert_eq!(token.header(), "Bearer real");
-        let asked = served.await.unwrap().to_ascii_lowercase();
+        let asked = received.await.unwrap().to_ascii_lowercase();
         assert!(
             asked.starts_with("post /token?key=hunter2 http/1.1\r\n"),
             "{asked}"
@@ -323,10 +323,10 @@ mod tests {
             let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             elsewhere.set_nonblocking(true).unwrap();
             let location = format!("http://{}/", elsewhere.local_addr().unwrap());
-            let answer = http(&format!("{status}\r\nLocation: {location}"), "");
-            let (url, _served) = serve_once(answer).await;
+            let response = http(&format!("{status}\r\nLocation: {location}"), "");
+            let (url, _received) = serve_once(response).await;
             let endpoint = OAuthClient::new(url).unwrap();
-            // Nothing answers there: the timeout ends the test if a redirect is followed.
+            // Nothing responds there: the timeout ends the test if a redirect is followed.
             let endpoint = endpoint.timeout(Duration::from_secs(2));
             let error = endpoint.grant("x", &[]).await.unwrap_err();
             assert_eq!(error.kind(), TokenErrorKind::InvalidResponse, "{status}");
@@ -354,7 +354,7 @@ mod tests {
 
     #[tokio::test]
     async fn any_body_can_be_sent() {
-        let (url, _served) = serve_once(http("200 OK", "hello")).await;
+        let (url, _received) = serve_once(http("200 OK", "hello")).await;
         let transport =
             ReqwestTransport::from(reqwest::Client::builder().no_proxy().build().unwrap());
         let request = Request::get(url)
@@ -369,7 +369,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_is_not_sync_can_be_sent_and_replayed() {
-        let (url, served) = serve_once(http("200 OK", "hello")).await;
+        let (url, received) = serve_once(http("200 OK", "hello")).await;
         let transport =
             ReqwestTransport::from(reqwest::Client::builder().no_proxy().build().unwrap());
         let body = Full::<Bytes>::from("grant_type=x").boxed_unsync();
@@ -377,7 +377,7 @@ mod tests {
             .body(ReplayBody::new(body, REPLAY_LIMIT))
             .unwrap();
         assert_eq!(transport.oneshot(request).await.unwrap().status(), 200);
-        let asked = served.await.unwrap().to_ascii_lowercase();
+        let asked = received.await.unwrap().to_ascii_lowercase();
         assert!(asked.contains("content-length: 12\r\n"), "{asked}");
     }
 

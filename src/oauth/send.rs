@@ -9,7 +9,7 @@ use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
 use tower_service::Service;
 
 use super::{
-    EndpointUrl, OAuthClient, Parameters, TokenResponse, client::Settings,
+    EndpointUrl, OAuthClient, Parameters, TokenResponse, settings::Settings,
     token_response::RawResponse,
 };
 use crate::{

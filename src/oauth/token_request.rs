@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, Request, header::CONTENT_TYPE};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::{Parameters, client::Settings};
+use super::{Parameters, settings::Settings};
 use crate::{error::TokenError, zeroize::zeroized};
 
 /// The body format of token requests.

@@ -11,7 +11,10 @@ use std::{
     time::SystemTime,
 };
 
-use http::{Method, StatusCode, header::LOCATION};
+use http::{
+    Method, StatusCode,
+    header::{ACCEPT, LOCATION},
+};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use tower::service_fn;
@@ -21,18 +24,18 @@ use super::*;
 const URL: &str = "https://authorize.example.com/oauth/token?tenant=hunter2";
 const GRANTED: &str = r#"{"access_token":"granted","expires_in":900}"#;
 
-type Seen = Arc<Mutex<Vec<Request<Bytes>>>>;
+type Recorded = Arc<Mutex<Vec<Request<Bytes>>>>;
 
 /// A server that records requests, and answers each with `status` and `body`.
-fn server(status: StatusCode, body: &'static str) -> (OAuthClient, Seen) {
-    let seen = Seen::default();
-    let noted = seen.clone();
+fn server(status: StatusCode, body: &'static str) -> (OAuthClient, Recorded) {
+    let recorded = Recorded::default();
+    let requests = recorded.clone();
     let service = service_fn(move |request: Request<Full<Bytes>>| {
-        let noted = noted.clone();
+        let requests = requests.clone();
         async move {
             let (head, body_sent) = request.into_parts();
             let body_sent = body_sent.collect().await?.to_bytes();
-            noted
+            requests
                 .lock()
                 .unwrap()
                 .push(Request::from_parts(head, body_sent));
@@ -41,18 +44,18 @@ fn server(status: StatusCode, body: &'static str) -> (OAuthClient, Seen) {
             Ok::<_, Infallible>(response.body(Full::new(Bytes::from(body))).unwrap())
         }
     });
-    (OAuthClient::with_transport(URL, service).unwrap(), seen)
+    (OAuthClient::with_transport(URL, service).unwrap(), recorded)
 }
 
-fn only(seen: &Seen) -> Request<Bytes> {
-    let mut seen = seen.lock().unwrap();
-    assert_eq!(seen.len(), 1);
-    seen.remove(0)
+fn only(recorded: &Recorded) -> Request<Bytes> {
+    let mut recorded = recorded.lock().unwrap();
+    assert_eq!(recorded.len(), 1);
+    recorded.remove(0)
 }
 
 #[tokio::test]
 async fn a_request_carries_the_grant_the_client_and_the_configured_parameters() {
-    let (client, seen) = server(StatusCode::OK, GRANTED);
+    let (client, recorded) = server(StatusCode::OK, GRANTED);
     let token = client
         .client_auth(ClientAuth::client_secret_post("app", "s+/="))
         .parameter("scope", "read")
@@ -68,7 +71,7 @@ async fn a_request_carries_the_grant_the_client_and_the_configured_parameters() 
         .unwrap();
     assert_eq!(token.header(), "Bearer granted");
 
-    let request = only(&seen);
+    let request = only(&recorded);
     assert_eq!(request.method(), Method::POST);
     assert_eq!(request.uri(), URL);
     assert_eq!(
@@ -86,8 +89,8 @@ async fn a_request_carries_the_grant_the_client_and_the_configured_parameters() 
 }
 
 #[tokio::test]
-async fn json_and_basic_go_together() {
-    let (client, seen) = server(StatusCode::OK, GRANTED);
+async fn json_bodies_and_basic_authentication_can_be_combined() {
+    let (client, recorded) = server(StatusCode::OK, GRANTED);
     client
         .client_auth(ClientAuth::basic_user_only("ann@books.example"))
         .body_format(BodyFormat::Json)
@@ -96,7 +99,7 @@ async fn json_and_basic_go_together() {
         .grant("refresh_token", &[("refresh_token", "r\"1")])
         .await
         .unwrap();
-    let request = only(&seen);
+    let request = only(&recorded);
     assert_eq!(
         request.headers()["authorization"],
         "Basic YW5uQGJvb2tzLmV4YW1wbGU="
@@ -112,11 +115,11 @@ async fn json_and_basic_go_together() {
 
 #[tokio::test]
 async fn a_misconfigured_client_sends_nothing() {
-    let (client, seen) = server(StatusCode::OK, GRANTED);
+    let (client, recorded) = server(StatusCode::OK, GRANTED);
     let client = client.client_auth(ClientAuth::client_secret_basic("", "s"));
     let error = client.grant("x", &[]).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Config);
-    assert!(seen.lock().unwrap().is_empty());
+    assert!(recorded.lock().unwrap().is_empty());
 }
 
 #[test]
@@ -143,12 +146,12 @@ fn headers_that_cannot_be_sent_are_rejected_without_their_value() {
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     for status in [301, 302, 303, 307, 308] {
-        let (client, seen) = server(StatusCode::from_u16(status).unwrap(), GRANTED);
+        let (client, recorded) = server(StatusCode::from_u16(status).unwrap(), GRANTED);
         let error = client
             .grant("refresh_token", &[("refresh_token", "hunter2")])
             .await
             .unwrap_err();
-        only(&seen);
+        only(&recorded);
         assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
         assert!(error.to_string().contains("never followed"), "{error}");
         assert!(
@@ -195,7 +198,7 @@ async fn no_error_shows_the_request_or_the_response() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_never_answers_is_given_up_in_time() {
+async fn a_request_without_a_response_times_out() {
     #[derive(Clone)]
     struct NeverReady;
     impl Service<Request<Full<Bytes>>> for NeverReady {
@@ -235,14 +238,14 @@ async fn an_endpoint_that_never_answers_is_given_up_in_time() {
             (client.clone(), 30),
             (client.timeout(Duration::from_secs(3)), 3),
         ] {
-            let begun = tokio::time::Instant::now();
+            let start = tokio::time::Instant::now();
             let error = client.grant("x", &[]).await.unwrap_err();
             assert_eq!(error.kind(), TokenErrorKind::Timeout);
             assert!(
                 error.to_string().contains(&format!("{seconds}s")),
                 "{error}"
             );
-            let took = begun.elapsed();
+            let took = start.elapsed();
             let expected = Duration::from_secs(seconds);
             assert!(
                 took >= expected && took < expected + Duration::from_millis(10),
@@ -318,10 +321,10 @@ async fn a_huge_response_is_read_up_to_the_limit() {
         (Some(0), 0),
         (Some(CHUNK), CHUNK),
     ] {
-        let taken = Arc::new(AtomicUsize::new(0));
-        let noted = taken.clone();
+        let read_bytes = Arc::new(AtomicUsize::new(0));
+        let counter = read_bytes.clone();
         let service = service_fn(move |_: Request<Full<Bytes>>| {
-            let body = Gigabyte(noted.clone());
+            let body = Gigabyte(counter.clone());
             async move { Ok::<_, Infallible>(Response::new(body)) }
         });
         let mut client = OAuthClient::with_transport(URL, service).unwrap();
@@ -336,10 +339,10 @@ async fn a_huge_response_is_read_up_to_the_limit() {
                 .contains(&format!("limit of {read} bytes")),
             "{error}"
         );
-        let taken = taken.load(Ordering::SeqCst);
+        let read_bytes = read_bytes.load(Ordering::SeqCst);
         assert!(
-            taken <= read + CHUNK,
-            "{taken} bytes were taken for a limit of {read}"
+            read_bytes <= read + CHUNK,
+            "{read_bytes} bytes were read for a limit of {read}"
         );
     }
 }
@@ -400,26 +403,26 @@ async fn a_refresh_token_is_sent_under_the_configured_name() {
         (None, "grant_type=refresh_token&refresh_token=r"),
         (Some("code"), "grant_type=refresh_token&code=r"),
     ] {
-        let (mut client, seen) = server(StatusCode::OK, GRANTED);
+        let (mut client, recorded) = server(StatusCode::OK, GRANTED);
         if let Some(name) = name {
             client = client.refresh_parameter(name);
         }
         let parameters = Parameters::refresh_token("r");
         client.request(&Clock::system(), &parameters).await.unwrap();
-        assert_eq!(only(&seen).body(), expected);
+        assert_eq!(only(&recorded).body(), expected);
     }
 }
 
 #[tokio::test]
 async fn refresh_tokens_go_to_the_refresh_url_and_other_grants_to_the_token_url() {
     const REFRESH_URL: &str = "https://authorize.example.com/oauth/refresh?tenant=hunter2";
-    let (client, seen) = server(StatusCode::OK, GRANTED);
+    let (client, recorded) = server(StatusCode::OK, GRANTED);
     let client = client.refresh_url(REFRESH_URL).unwrap();
     client.grant("x", &[]).await.unwrap();
-    assert_eq!(only(&seen).uri(), URL);
+    assert_eq!(only(&recorded).uri(), URL);
     let parameters = Parameters::refresh_token("r");
     client.request(&Clock::system(), &parameters).await.unwrap();
-    assert_eq!(only(&seen).uri(), REFRESH_URL);
+    assert_eq!(only(&recorded).uri(), REFRESH_URL);
     assert!(!format!("{client:?}").contains("hunter2"), "{client:?}");
 }
 
