@@ -129,7 +129,7 @@ fn any_https_is_https_or_the_loopback() {
 }
 
 #[test]
-fn an_origin_is_secure_and_nothing_but_an_origin() {
+fn a_url_with_more_than_an_origin_or_over_plain_http_is_rejected() {
     use TokenErrorKind::{Config, InsecureOrigin};
     for (kind, text) in [
         (InsecureOrigin, "http://api.example.com"),
@@ -176,7 +176,7 @@ fn an_internationalized_origin_must_be_in_punycode() {
 }
 
 #[test]
-fn an_empty_list_is_a_mistake() {
+fn an_empty_list_is_rejected() {
     let error = Origins::only([""; 0]).unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Config);
 }
@@ -233,7 +233,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
     #[test]
-    fn two_urls_have_one_origin_as_browsers_see_it(
+    fn origins_are_equal_if_browsers_say_so(
         schemes in prop::array::uniform2(prop_oneof![3 => Just("https"), 1 => Just("http"), 1 => Just("HTTPS")]),
         authorities in prop::array::uniform2(authority()),
     ) {

@@ -3,13 +3,13 @@
 //! A call for a token runs through these files, in this order:
 //!
 //! ```text
-//!  refresh.rs   load ──► is the stored token usable? adopt it
-//!               lease ─► load again ─► usable by now? adopt it, release
-//!                          │
-//!  attempt.rs              └─► mark ─► POST ─► the same once more if no response comes
-//!                                        │
-//!  outcome.rs                            ├─► merge ─► save ─► publish ──► release
-//!                                        └─► error: keep or clear the mark ─► release
+//! refresh.rs  load ──► is the stored token usable? adopt it
+//!             lease ─► load again ─► usable by now? adopt it, release
+//!                        │
+//! attempt.rs             └─► mark ─► POST ─► once more if no response comes
+//!                                     │
+//! outcome.rs                          ├─► merge ─► save ─► release ─► return
+//!                                     └─► error: keep or clear the mark
 //! ```
 //!
 //! `session_state.rs` has what this process knows of the session, and decides which credential comes next.
