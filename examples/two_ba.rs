@@ -6,6 +6,7 @@ mod support;
 
 use std::process::ExitCode;
 
+use form_urlencoded::byte_serialize;
 use support::{check, local_vendor::LocalVendor, options::Options, show::header};
 use tower::BoxError;
 use tower_bearer::{
@@ -13,7 +14,6 @@ use tower_bearer::{
     provider::TwoBa,
     testing::{AuthorizationServer, Dialect},
 };
-use url::form_urlencoded::byte_serialize;
 
 const OPTIONS: Options = Options {
     name: "two_ba",

@@ -7,6 +7,7 @@ mod support;
 use std::process::ExitCode;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use form_urlencoded::byte_serialize;
 use support::{check, local_vendor::LocalVendor, options::Options, show::header};
 use tower::BoxError;
 use tower_bearer::{
@@ -14,7 +15,6 @@ use tower_bearer::{
     provider::Winbooks,
     testing::{AuthorizationServer, Dialect},
 };
-use url::form_urlencoded::byte_serialize;
 
 const OPTIONS: Options = Options {
     name: "winbooks",

@@ -111,6 +111,9 @@ mod challenge;
 mod clock;
 mod error;
 mod freshness;
+mod grant;
+mod host;
+mod http_url;
 mod middleware;
 mod oauth;
 mod origins;
@@ -123,6 +126,7 @@ mod store;
 pub mod testing;
 mod token;
 mod token_source;
+mod zeroize;
 
 #[cfg(feature = "reqwest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
@@ -138,16 +142,17 @@ pub use self::{
     cache::{CacheStatus, TokenCache, TokenCacheBuilder, TokenState},
     challenge::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict},
     error::{TokenError, TokenErrorKind},
+    grant::{ExchangeTokenGrant, Grant, GrantContext, RefreshTokenGrant},
     middleware::{
         AddToken, AddTokenFuture, AddTokenLayer, BearerAuth, BearerAuthFuture, BearerAuthLayer,
         InspectBody, InspectBodyFuture, InspectBodyLayer, InspectFn, RefreshOnReject,
         RefreshOnRejectFuture, RejectOnTrailers, RejectOnTrailersBody, RejectOnTrailersFuture,
         RejectOnTrailersLayer, TokenRejected, WithoutToken,
     },
-    oauth::{BodyFormat, ClientAuth, OAuthClient},
+    oauth::{BodyFormat, ClientAuth, OAuthClient, Parameters},
     origins::Origins,
     schedule::Schedule,
-    source::{ExchangeTokenSource, RefreshTokenSource},
+    source::{ExchangeTokenSource, GrantSource, RefreshTokenSource},
     store::{
         BoxStoreLease, BoxTokenStore, Identity, MemoryLease, MemoryStore, StoreLease,
         StoredSession, TokenStore,

@@ -1,25 +1,25 @@
 //! [`Origins`]: where a token may go.
 
-use std::{
-    fmt,
-    net::{Ipv4Addr, Ipv6Addr},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use http::{Uri, uri};
-use url::Url;
 
-use crate::error::{TokenError, TokenErrorKind};
+use crate::{
+    error::{TokenError, TokenErrorKind},
+    host::{Host, default_port, split_port},
+    http_url::HttpUrl,
+};
 
-/// Where a token may go: to these origins (RFC 6454 §4), or to any that is secure.
+/// Where a token may go: to a list of origins (RFC 6454 §4), or to any origin over https.
 ///
-/// A request to another origin passes without the token, and whatever is answered there refreshes nothing. A request
-/// without an authority, as gRPC clients make them, goes where the service below is connected to, and gets the token.
+/// A request to another origin is sent without the token, and its response refreshes nothing. A request without an
+/// authority, as gRPC clients make them, goes where the service below is connected to, and gets the token.
 ///
-/// Compared are scheme, host and port; the path never matters. Case doesn't either, nor whether a default port is
-/// written; internationalised names are known by their ASCII form (`xn--…`), which is all an [`http::Uri`] can hold.
-/// `example.com.` with a dot at its end is another host than `example.com`, and `[::ffff:127.0.0.1]` another than
-/// `127.0.0.1`.
+/// Scheme, host and port are compared, never the path. The case of a host does not matter, and a default port may be
+/// written or left out. `example.com.` with a dot at its end is another host than `example.com`, and
+/// `[::ffff:127.0.0.1]` another than `127.0.0.1`.
+///
+/// Write internationalized names in punycode (`xn--...`), the only form that an [`http::Uri`] can hold.
 ///
 /// Clones share one list.
 ///
@@ -28,7 +28,7 @@ use crate::error::{TokenError, TokenErrorKind};
 /// ```
 /// use tower_bearer::Origins;
 ///
-/// let origins = Origins::only(["https://api.example.com", "https://bücher.example:8443"])?;
+/// let origins = Origins::only(["https://api.example.com", "https://xn--bcher-kva.example:8443"])?;
 ///
 /// assert!(origins.allows(&"https://API.example.com:443/v1/orders".parse()?));
 /// assert!(origins.allows(&"https://xn--bcher-kva.example:8443/".parse()?));
@@ -39,44 +39,37 @@ use crate::error::{TokenError, TokenErrorKind};
 #[derive(Clone)]
 #[must_use]
 pub struct Origins {
-    /// `None`: any that is secure.
+    /// `None` allows any origin over https.
     allowed: Option<Arc<[Origin]>>,
 }
 
-/// What a request's URI means for its token.
+/// How the URI of a request matches the allowed origins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OriginMatch {
-    /// The token goes with it.
+    /// The request gets the token.
     Allowed,
-    /// It is none of our business.
+    /// The request is sent without the token.
     NotAllowed,
-    /// The token was meant to go with it, in plain text.
+    /// The request would get the token, but over plain http.
     Insecure,
 }
 
 #[derive(PartialEq, Eq)]
 struct Origin {
-    secure: bool,
+    is_https: bool,
     host: Host<Box<str>>,
     port: u16,
-    /// Host and port as they are most often written, for a comparison without a look inside.
+    /// Host and port in their usual form. Most requests match it byte by byte, without being parsed.
     authority: Box<str>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Host<S> {
-    Name(S),
-    V4(Ipv4Addr),
-    V6(Ipv6Addr),
-}
-
 impl Origins {
-    /// Any host over https, and the loopback (`localhost`, `127.0.0.0/8`, `[::1]`) also over plain http. Plain http to
-    /// another host is an error.
+    /// Any host over https, and this machine (`localhost`, `*.localhost`, `127.0.0.0/8`, `[::1]`) also over plain http.
     ///
-    /// Dangerous where somebody else decides on URLs: a client that sends requests to addresses from its input, or a
-    /// layer outside this one that follows redirects, takes the token to whoever asks. Then use
-    /// [`only`](Origins::only).
+    /// A request over plain http to another host fails.
+    ///
+    /// Dangerous where others choose URLs: if a client sends requests to addresses from its input, or a layer outside
+    /// this one follows redirects, any server can ask for the token. Use [`only`](Origins::only) there.
     ///
     /// # Examples
     ///
@@ -94,12 +87,12 @@ impl Origins {
         Self { allowed: None }
     }
 
-    /// These origins, and no other. Each is a URL without path, query and user: `https://api.example.com`.
+    /// Only these origins. Each is a URL without user, path and query: `https://api.example.com`.
     ///
     /// # Errors
     ///
-    /// [`InsecureOrigin`](TokenErrorKind::InsecureOrigin) for a scheme other than https, but for http to the loopback;
-    /// [`Config`](TokenErrorKind::Config) for what is no origin, and if there is none at all.
+    /// - [`InsecureOrigin`](TokenErrorKind::InsecureOrigin): a scheme other than https, except http to this machine.
+    /// - [`Config`](TokenErrorKind::Config): not an origin, a host outside ASCII, or an empty list.
     ///
     /// # Examples
     ///
@@ -132,7 +125,7 @@ impl Origins {
         })
     }
 
-    /// Whether a request for `uri` gets the token.
+    /// Returns whether a request to `uri` gets the token.
     #[inline]
     pub fn allows(&self, uri: &Uri) -> bool {
         self.check(uri) == OriginMatch::Allowed
@@ -143,37 +136,37 @@ impl Origins {
         if self.allowed.is_none() && uri.scheme_str() == Some("https") {
             return OriginMatch::Allowed;
         }
-        self.look_closer(uri)
+        self.check_authority(uri)
     }
 
-    fn look_closer(&self, uri: &Uri) -> OriginMatch {
+    fn check_authority(&self, uri: &Uri) -> OriginMatch {
         let Some(authority) = uri.authority() else {
             return OriginMatch::Allowed;
         };
-        // An authority without a scheme is a tunnel (`CONNECT`), whose headers are for the proxy.
-        let secure = match uri.scheme() {
+        let is_https = match uri.scheme() {
             Some(scheme) if *scheme == uri::Scheme::HTTPS => true,
             Some(scheme) if *scheme == uri::Scheme::HTTP => false,
+            // An authority without a scheme is a tunnel (`CONNECT`). The proxy reads its headers.
             _ => return OriginMatch::NotAllowed,
         };
-        let inside = match &self.allowed {
-            None if secure => true,
-            None => match split(authority, secure) {
-                Some((host, _)) if host.is_loopback() => true,
-                _ => return OriginMatch::Insecure,
-            },
-            Some(allowed) => {
-                let written = |origin: &Origin| {
-                    origin.secure == secure && *origin.authority == *authority.as_str()
-                };
-                allowed.iter().any(written)
-                    || split(authority, secure).is_some_and(|(host, port)| {
-                        let meant = |origin: &Origin| origin.is(secure, &host, port);
-                        allowed.iter().any(meant)
-                    })
-            }
+        let Some(allowed) = &self.allowed else {
+            return match request_host(authority) {
+                _ if is_https => OriginMatch::Allowed,
+                Some((host, _)) if host.is_loopback() => OriginMatch::Allowed,
+                _ => OriginMatch::Insecure,
+            };
         };
-        if inside {
+        let same_text = |origin: &Origin| {
+            origin.is_https == is_https && *origin.authority == *authority.as_str()
+        };
+        let is_allowed = allowed.iter().any(same_text)
+            || request_host(authority).is_some_and(|(host, port)| {
+                let port = port.unwrap_or(default_port(is_https));
+                allowed
+                    .iter()
+                    .any(|origin| origin.is(is_https, &host, port))
+            });
+        if is_allowed {
             OriginMatch::Allowed
         } else {
             OriginMatch::NotAllowed
@@ -181,100 +174,63 @@ impl Origins {
     }
 }
 
-/// Host and port of an authority, of which neither the user nor a port that is no number may make another.
-fn split(authority: &uri::Authority, secure: bool) -> Option<(Host<&str>, u16)> {
-    let all = authority.as_str();
-    let host_port = all.rsplit_once('@').map_or(all, |(_user, rest)| rest);
-    let (host, port) = if let Some(v6) = host_port.strip_prefix('[') {
-        let (v6, port) = v6.split_once(']')?;
-        (Host::V6(v6.parse().ok()?), port)
-    } else {
-        let end = host_port.find(':').unwrap_or(host_port.len());
-        let (name, port) = host_port.split_at(end);
-        (name.parse().map_or(Host::Name(name), Host::V4), port)
-    };
-    let port = match port.strip_prefix(':').unwrap_or(port) {
-        "" => default_port(secure),
-        digits if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok()?,
-        _ => return None,
-    };
-    Some((host, port))
-}
-
-fn default_port(secure: bool) -> u16 {
-    if secure { 443 } else { 80 }
-}
-
-impl<S: AsRef<str>> Host<S> {
-    fn is_loopback(&self) -> bool {
-        match self {
-            Self::Name(name) => name.as_ref().eq_ignore_ascii_case("localhost"),
-            Self::V4(address) => address.is_loopback(),
-            Self::V6(address) => address.is_loopback(),
-        }
-    }
+/// Host and port of a request. `None` if the authority could be read in two ways: it matches no origin.
+fn request_host(authority: &uri::Authority) -> Option<(Host<&str>, Option<u16>)> {
+    let text = authority.as_str();
+    let host_port = text.rsplit_once('@').map_or(text, |(_user, rest)| rest);
+    split_port(host_port).ok()
 }
 
 impl Origin {
     fn parse(text: &str) -> Result<Self, TokenError> {
-        // Never with the text: it may hold a password.
-        let malformed = |what| TokenError::new(TokenErrorKind::Config, what);
-        let url = Url::parse(text).map_err(|error| {
-            malformed("an origin is not a URL like `https://api.example.com`").with_source(error)
+        // No message repeats the text, which may hold a password.
+        let config = |message: String| TokenError::new(TokenErrorKind::Config, message);
+        let url = HttpUrl::parse(text).map_err(|reason| {
+            config(format!(
+                "an origin is not a URL like `https://api.example.com`: it {reason}"
+            ))
         })?;
-        let host = match url.host() {
-            Some(url::Host::Domain(name)) => Host::Name(Box::from(name)),
-            Some(url::Host::Ipv4(address)) => Host::V4(address),
-            Some(url::Host::Ipv6(address)) => Host::V6(address),
-            None => return Err(malformed("an origin has no host")),
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(malformed("an origin has no user and no password"));
+        if url.has_user {
+            return Err(config("an origin has no user and no password".into()));
         }
-        if url.path() != "/" && !url.path().is_empty() {
-            return Err(malformed(
-                "an origin has no path; the token goes to all paths of it",
+        if !matches!(url.path, "" | "/") {
+            return Err(config(
+                "an origin has no path, because the token goes to all paths of it".into(),
             ));
         }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(malformed("an origin has no query and no fragment"));
+        if url.query.is_some() || url.has_fragment {
+            return Err(config("an origin has no query and no fragment".into()));
         }
-        let secure = match url.scheme() {
+        let is_https = match &*url.scheme {
             "https" => true,
-            "http" if host.is_loopback() => false,
+            "http" if url.host.is_loopback() => false,
             scheme => {
                 return Err(TokenError::new(
                     TokenErrorKind::InsecureOrigin,
                     format!(
-                        "`{scheme}://{}` is neither https nor http to the loopback",
+                        "`{scheme}://{}` is neither https nor http to this machine",
                         url.authority()
                     ),
                 ));
             }
         };
         Ok(Self {
-            secure,
-            host,
-            port: url.port().unwrap_or(default_port(secure)),
+            is_https,
+            port: url.port.unwrap_or(default_port(is_https)),
             authority: url.authority().into(),
+            host: url.host,
         })
     }
 
-    fn is(&self, secure: bool, host: &Host<&str>, port: u16) -> bool {
-        let same_host = match (&self.host, host) {
-            (Host::Name(ours), Host::Name(theirs)) => ours.eq_ignore_ascii_case(theirs),
-            (Host::V4(ours), Host::V4(theirs)) => ours == theirs,
-            (Host::V6(ours), Host::V6(theirs)) => ours == theirs,
-            _ => false,
-        };
-        self.secure == secure && self.port == port && same_host
+    fn is(&self, is_https: bool, host: &Host<&str>, port: u16) -> bool {
+        self.is_https == is_https && self.port == port && self.host.is_same(host)
     }
 }
 
 impl fmt::Debug for Origins {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.allowed {
-            None => f.write_str("Origins(any secure)"),
+            None => f.write_str("Origins(any https)"),
             Some(allowed) => {
                 f.write_str("Origins")?;
                 f.debug_list().entries(allowed.iter()).finish()
@@ -285,7 +241,7 @@ impl fmt::Debug for Origins {
 
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.secure { "https" } else { "http" };
+        let scheme = if self.is_https { "https" } else { "http" };
         write!(f, "{scheme}://{}", self.authority)
     }
 }

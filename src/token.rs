@@ -9,9 +9,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use http::HeaderValue;
-use secrecy::{ExposeSecret, SecretBox};
+use secrecy::ExposeSecret;
 use serde_json::Value;
 
 pub(crate) use self::{
@@ -21,6 +20,7 @@ pub(crate) use self::{
 use crate::{
     clock::Now,
     error::{TokenError, TokenErrorKind},
+    zeroize::zeroized,
 };
 
 const PREFIX: &str = "Bearer ";
@@ -60,15 +60,6 @@ struct Inner {
     warning: Option<TokenError>,
 }
 
-/// The bytes of a header value, zeroised when dropped.
-struct ZeroizedBytes(SecretBox<Box<[u8]>>);
-
-impl AsRef<[u8]> for ZeroizedBytes {
-    fn as_ref(&self) -> &[u8] {
-        self.0.expose_secret()
-    }
-}
-
 impl Token {
     /// Makes a token of unknown lifetime, which is used until it is rejected.
     ///
@@ -99,12 +90,10 @@ impl Token {
         let mut value = Vec::with_capacity(PREFIX.len() + secret.len());
         value.extend_from_slice(PREFIX.as_bytes());
         value.extend_from_slice(secret.as_bytes());
-        let value = ZeroizedBytes(SecretBox::new(Box::new(value.into_boxed_slice())));
-        let mut header =
-            HeaderValue::from_maybe_shared(Bytes::from_owner(value)).map_err(|error| {
-                TokenError::new(TokenErrorKind::InvalidToken, "no header may carry it")
-                    .with_source(error)
-            })?;
+        let mut header = HeaderValue::from_maybe_shared(zeroized(value)).map_err(|error| {
+            TokenError::new(TokenErrorKind::InvalidToken, "no header may carry it")
+                .with_source(error)
+        })?;
         header.set_sensitive(true);
         Ok(Self {
             inner: Arc::new(Inner {

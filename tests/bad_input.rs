@@ -98,8 +98,32 @@ fn plain_http_is_allowed_for_loopback_only() {
         );
     }
     for host in ["localhost:8080", "127.0.0.1", "[::1]:1"] {
-        OAuthClient::new(format!("http://{host}/token")).expect(host);
+        let _ = OAuthClient::new(format!("http://{host}/token")).expect(host);
         let _ = Origins::only([format!("http://{host}")]).expect(host);
+    }
+}
+
+#[test]
+fn a_host_that_could_be_read_in_two_ways_is_rejected_in_every_url() {
+    for (host, wanted) in [
+        ("b\u{fc}cher.example", "punycode (`xn--...`)"),
+        ("127.1", "four decimal numbers"),
+        ("0x7f.1", "four decimal numbers"),
+        ("2130706433", "four decimal numbers"),
+        ("ex%61mple.com", "malformed"),
+    ] {
+        for scheme in ["http", "https"] {
+            let url = format!("{scheme}://{host}");
+            let error = OAuthClient::new(&url).expect_err(&url);
+            assert_error(&error, TokenErrorKind::Config, &[wanted]);
+            let error = Origins::only([&url]).expect_err(&url);
+            assert_error(&error, TokenErrorKind::Config, &[wanted]);
+        }
+    }
+    // In a request over plain http they are not taken for this machine.
+    for host in ["127.1", "0x7f.1", "2130706433"] {
+        let uri = format!("http://{host}/").parse().unwrap();
+        assert!(!Origins::any_https().allows(&uri), "{host}");
     }
 }
 

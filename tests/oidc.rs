@@ -35,7 +35,6 @@ use tower_bearer::{
     ReqwestTransport, Schedule, TokenCache, TokenError, TokenErrorKind,
     testing::{self, Served},
 };
-use url::form_urlencoded;
 
 const CLIENT_ID: &str = "client:1";
 const CLIENT_SECRET: &str = "s3cr+t/=&% and more";

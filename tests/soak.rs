@@ -20,6 +20,7 @@ use std::{
 
 use bytes::Bytes;
 use fleet::{Fleet, LEASE_DURATION, StoreLocation, TIMEOUT, WorkerConfig};
+use form_urlencoded::byte_serialize;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{Either, Empty};
@@ -34,7 +35,6 @@ use tokio::{
 };
 use tower::{BoxError, Service, ServiceExt, service_fn};
 use tower_bearer::testing::{self, AuthorizationServer, Dialect, Fault, Served};
-use url::form_urlencoded::byte_serialize;
 
 /// Only one of these tests runs at a time, because each needs the whole machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());

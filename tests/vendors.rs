@@ -18,7 +18,6 @@ use tower_bearer::{
     provider::{TwoBa, Winbooks, Xoxoday},
     testing::{AuthorizationServer, Dialect, Fault, RecordedRequest, SimulatedClock},
 };
-use url::form_urlencoded;
 
 const ID: &str = AuthorizationServer::CLIENT_ID;
 const SECRET: &str = AuthorizationServer::CLIENT_SECRET;

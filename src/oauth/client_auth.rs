@@ -1,18 +1,19 @@
-//! [`ClientAuth`]: how the client says who it is.
+//! [`ClientAuth`]: how the client authenticates at the token endpoint.
 
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use form_urlencoded::byte_serialize;
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use secrecy::{ExposeSecret, SecretString};
-use url::form_urlencoded::byte_serialize;
 
+use super::Parameters;
 use crate::error::{TokenError, TokenErrorKind};
 
-/// How a client says who it is when it asks for a token (RFC 6749 §2.3).
+/// How the client authenticates at the token endpoint (RFC 6749 §2.3).
 ///
-/// `Debug` names the method, and neither the id nor the secret. What cannot be sent, such as an empty id, is told by
-/// the first request as a [`Config`](TokenErrorKind::Config) error.
+/// `Debug` names the method, and shows neither the id nor the secret. Values that cannot be sent, such as an empty id,
+/// make the first request fail with a [`Config`](TokenErrorKind::Config) error.
 ///
 /// # Examples
 ///
@@ -30,96 +31,98 @@ enum Method {
     #[default]
     Anonymous,
     Basic(String, SecretString),
-    BasicRaw(String, SecretString),
+    BasicUnencoded(String, SecretString),
     Post(String, SecretString),
     None(String),
-    UserOnly(SecretString),
+    BasicUserOnly(SecretString),
 }
 
 impl ClientAuth {
-    /// Nothing is said; the grant itself is proof enough. The default.
+    /// No client authentication and no client id: the grant alone is enough. The default.
     pub fn anonymous() -> Self {
         Self::default()
     }
 
-    /// HTTP Basic, with id and secret form-encoded first, as RFC 6749 §2.3.1 has it.
+    /// HTTP Basic with form-encoded id and secret, as RFC 6749 §2.3.1 requires.
     ///
-    /// Id and secret of letters and digits look the same with [`client_secret_basic_raw`](Self::client_secret_basic_raw); if a server rejects one
-    /// with `+ / = : %` in it, try that.
-    pub fn client_secret_basic(id: impl Into<String>, secret: impl Into<SecretString>) -> Self {
-        Self(Method::Basic(id.into(), secret.into()))
+    /// Many servers expect id and secret without the form-encoding. If one rejects a secret that contains `+ / = : %`,
+    /// try [`client_secret_basic_unencoded`](Self::client_secret_basic_unencoded). For letters and digits both are the
+    /// same.
+    pub fn client_secret_basic(id: impl Into<String>, secret: impl Into<String>) -> Self {
+        Self(Method::Basic(id.into(), secret.into().into()))
     }
 
-    /// HTTP Basic as RFC 7617 has it: id and secret as they are, for the many servers that skip the encoding of
-    /// RFC 6749. The id can have no colon.
-    pub fn client_secret_basic_raw(id: impl Into<String>, secret: impl Into<SecretString>) -> Self {
-        Self(Method::BasicRaw(id.into(), secret.into()))
+    /// HTTP Basic as in RFC 7617, for servers that expect id and secret without the form-encoding of RFC 6749.
+    ///
+    /// The id cannot contain a colon.
+    pub fn client_secret_basic_unencoded(id: impl Into<String>, secret: impl Into<String>) -> Self {
+        Self(Method::BasicUnencoded(id.into(), secret.into().into()))
     }
 
     /// `client_id` and `client_secret` in the body (RFC 6749 §2.3.1).
-    pub fn client_secret_post(id: impl Into<String>, secret: impl Into<SecretString>) -> Self {
-        Self(Method::Post(id.into(), secret.into()))
+    pub fn client_secret_post(id: impl Into<String>, secret: impl Into<String>) -> Self {
+        Self(Method::Post(id.into(), secret.into().into()))
     }
 
-    /// `client_id` alone in the body: a public client, which has no secret (RFC 6749 §3.2.1).
+    /// `client_id` in the body, without a secret: a public client (RFC 6749 §3.2.1, RFC 7591 §2).
     pub fn none(id: impl Into<String>) -> Self {
         Self(Method::None(id.into()))
     }
 
-    /// HTTP Basic of a user name alone, with no colon and no password: Winbooks wants the user's e-mail like that.
-    pub fn basic_user_only(user: impl Into<SecretString>) -> Self {
-        Self(Method::UserOnly(user.into()))
+    /// HTTP Basic with a user name alone: no colon, no password. Winbooks expects the user's e-mail address like that.
+    pub(crate) fn basic_user_only(user: impl Into<String>) -> Self {
+        Self(Method::BasicUserOnly(user.into().into()))
     }
 
     fn name(&self) -> &'static str {
         match self.0 {
             Method::Anonymous => "anonymous",
             Method::Basic(..) => "client_secret_basic",
-            Method::BasicRaw(..) => "client_secret_basic_raw",
+            Method::BasicUnencoded(..) => "client_secret_basic_unencoded",
             Method::Post(..) => "client_secret_post",
             Method::None(_) => "none",
-            Method::UserOnly(_) => "basic_user_only",
+            Method::BasicUserOnly(_) => "basic_user_only",
         }
     }
 
-    /// The parameters that this adds to the body.
-    pub(super) fn parameters(&self) -> Vec<(&str, &str)> {
+    /// Adds the client authentication to the parameters and headers of one token request.
+    #[expect(
+        clippy::unused_async,
+        reason = "methods that sign, read a file or call a key service wait here"
+    )]
+    pub(super) async fn apply(
+        &self,
+        parameters: &mut Parameters,
+        headers: &mut HeaderMap,
+    ) -> Result<(), TokenError> {
+        self.check_id()?;
         match &self.0 {
+            Method::Anonymous => {}
+            Method::Basic(id, secret) => {
+                let (id, secret) = (form_encode(id), form_encode(secret.expose_secret()));
+                insert_basic(headers, format!("{id}:{secret}"))?;
+            }
+            Method::BasicUnencoded(id, secret) => {
+                insert_basic(headers, format!("{id}:{}", secret.expose_secret()))?;
+            }
             Method::Post(id, secret) => {
-                vec![("client_id", id), ("client_secret", secret.expose_secret())]
+                parameters.push("client_id", id.as_str().into());
+                parameters.push("client_secret", secret.clone());
             }
-            Method::None(id) => vec![("client_id", id)],
-            Method::Anonymous | Method::Basic(..) | Method::BasicRaw(..) | Method::UserOnly(_) => {
-                vec![]
-            }
+            Method::None(id) => parameters.push("client_id", id.as_str().into()),
+            Method::BasicUserOnly(user) => insert_basic(headers, user.expose_secret().to_owned())?,
         }
+        Ok(())
     }
 
-    /// Puts the header on, if this is a method with one.
-    pub(super) fn authorize(&self, headers: &mut HeaderMap) -> Result<(), TokenError> {
-        let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
-        let (id, credentials) = match &self.0 {
+    fn check_id(&self) -> Result<(), TokenError> {
+        let id = match &self.0 {
             Method::Anonymous => return Ok(()),
-            Method::Post(id, _) | Method::None(id) => (id.as_str(), None),
-            Method::Basic(id, secret) => {
-                let secret = encode(secret.expose_secret());
-                (id.as_str(), Some(format!("{}:{secret}", encode(id))))
-            }
-            Method::BasicRaw(id, _) if id.contains(':') => {
-                return Err(TokenError::new(
-                    TokenErrorKind::Config,
-                    "the client id has a colon, which raw HTTP Basic cannot carry (RFC 7617 §2); \
-                     use `ClientAuth::client_secret_basic` or `client_secret_post`",
-                ));
-            }
-            Method::BasicRaw(id, secret) => (
-                id.as_str(),
-                Some(format!("{id}:{}", secret.expose_secret())),
-            ),
-            Method::UserOnly(user) => {
-                let user = user.expose_secret();
-                (user, Some(user.to_owned()))
-            }
+            Method::Basic(id, _)
+            | Method::BasicUnencoded(id, _)
+            | Method::Post(id, _)
+            | Method::None(id) => id,
+            Method::BasicUserOnly(user) => user.expose_secret(),
         };
         if id.is_empty() {
             return Err(TokenError::new(
@@ -130,24 +133,37 @@ impl ClientAuth {
                 ),
             ));
         }
-        let Some(credentials) = credentials.map(SecretString::from) else {
-            return Ok(());
-        };
-        let value = SecretString::from(format!(
-            "Basic {}",
-            STANDARD.encode(credentials.expose_secret())
-        ));
-        let mut value = HeaderValue::from_str(value.expose_secret()).map_err(|error| {
-            TokenError::new(
+        if matches!(self.0, Method::BasicUnencoded(..)) && id.contains(':') {
+            return Err(TokenError::new(
                 TokenErrorKind::Config,
-                "the client's identification fits no header",
-            )
-            .with_source(error)
-        })?;
-        value.set_sensitive(true);
-        headers.insert(AUTHORIZATION, value);
+                "the client id contains a colon, which HTTP Basic cannot carry unencoded (RFC 7617 §2); \
+                 use `ClientAuth::client_secret_basic` or `client_secret_post`",
+            ));
+        }
         Ok(())
     }
+}
+
+fn form_encode(text: &str) -> String {
+    byte_serialize(text.as_bytes()).collect()
+}
+
+fn insert_basic(headers: &mut HeaderMap, credentials: String) -> Result<(), TokenError> {
+    let credentials = SecretString::from(credentials);
+    let value = SecretString::from(format!(
+        "Basic {}",
+        STANDARD.encode(credentials.expose_secret())
+    ));
+    let mut value = HeaderValue::from_str(value.expose_secret()).map_err(|error| {
+        TokenError::new(
+            TokenErrorKind::Config,
+            "the client's id and secret do not fit into an `Authorization` header",
+        )
+        .with_source(error)
+    })?;
+    value.set_sensitive(true);
+    headers.insert(AUTHORIZATION, value);
+    Ok(())
 }
 
 impl fmt::Debug for ClientAuth {
@@ -160,66 +176,70 @@ impl fmt::Debug for ClientAuth {
 mod tests {
     use super::*;
 
-    fn header(auth: &ClientAuth) -> Option<HeaderValue> {
-        let mut headers = HeaderMap::new();
-        auth.authorize(&mut headers).unwrap();
-        headers.remove(AUTHORIZATION)
+    async fn applied(auth: &ClientAuth) -> Result<(Parameters, HeaderMap), TokenError> {
+        let (mut parameters, mut headers) = (Parameters::new("x"), HeaderMap::new());
+        auth.apply(&mut parameters, &mut headers).await?;
+        Ok((parameters, headers))
     }
 
-    fn credentials(auth: &ClientAuth) -> String {
-        let header = header(auth).unwrap();
-        assert!(header.is_sensitive());
-        let encoded = header
-            .to_str()
-            .unwrap()
-            .strip_prefix("Basic ")
-            .unwrap()
-            .to_owned();
-        String::from_utf8(STANDARD.decode(encoded).unwrap()).unwrap()
+    /// The decoded `Authorization` header, and the parameters.
+    async fn sent(auth: ClientAuth) -> (Option<String>, Vec<(String, String)>) {
+        let (parameters, headers) = applied(&auth).await.unwrap();
+        let credentials = headers.get(AUTHORIZATION).map(|header| {
+            assert!(header.is_sensitive());
+            let encoded = header.to_str().unwrap().strip_prefix("Basic ").unwrap();
+            String::from_utf8(STANDARD.decode(encoded).unwrap()).unwrap()
+        });
+        let pairs = parameters.pairs().into_iter().skip(1);
+        let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        (credentials, pairs.collect())
     }
 
-    #[test]
-    fn each_method_says_who_the_client_is_in_its_own_way() {
-        assert_eq!(header(&ClientAuth::anonymous()), None);
-        assert_eq!(
-            credentials(&ClientAuth::client_secret_basic("a b:c", "p+/=%ü")),
-            "a+b%3Ac:p%2B%2F%3D%25%C3%BC"
-        );
-        assert_eq!(
-            credentials(&ClientAuth::client_secret_basic_raw("a b", "p+/=:%ü")),
-            "a b:p+/=:%ü"
-        );
-        assert_eq!(
-            credentials(&ClientAuth::client_secret_basic("app", "")),
-            "app:"
-        );
-        assert_eq!(
-            credentials(&ClientAuth::basic_user_only("ann@books.example")),
-            "ann@books.example"
-        );
-
-        let post = ClientAuth::client_secret_post("app", "p+/=");
-        assert_eq!(header(&post), None);
-        assert_eq!(
-            post.parameters(),
-            [("client_id", "app"), ("client_secret", "p+/=")]
-        );
-        let public = ClientAuth::none("app");
-        assert_eq!(header(&public), None);
-        assert_eq!(public.parameters(), [("client_id", "app")]);
+    #[tokio::test]
+    async fn each_method_authenticates_in_its_own_way() {
+        for (auth, credentials) in [
+            (
+                ClientAuth::client_secret_basic("a b:c", "p+/=%ü"),
+                "a+b%3Ac:p%2B%2F%3D%25%C3%BC",
+            ),
+            (
+                ClientAuth::client_secret_basic_unencoded("a b", "p+/=:%ü"),
+                "a b:p+/=:%ü",
+            ),
+            (ClientAuth::client_secret_basic("app", ""), "app:"),
+            (
+                ClientAuth::basic_user_only("ann@books.example"),
+                "ann@books.example",
+            ),
+        ] {
+            assert_eq!(sent(auth).await, (Some(credentials.to_owned()), vec![]));
+        }
+        for (auth, expected) in [
+            (ClientAuth::anonymous(), &[][..]),
+            (
+                ClientAuth::client_secret_post("app", "p+/="),
+                &[("client_id", "app"), ("client_secret", "p+/=")],
+            ),
+            (ClientAuth::none("app"), &[("client_id", "app")]),
+        ] {
+            let (credentials, pairs) = sent(auth).await;
+            assert_eq!(credentials, None);
+            let expected = expected.iter().map(|(a, b)| ((*a).into(), (*b).into()));
+            assert_eq!(pairs, expected.collect::<Vec<(String, String)>>());
+        }
     }
 
-    #[test]
-    fn who_has_no_name_is_told_so() {
+    #[tokio::test]
+    async fn an_id_that_cannot_be_sent_is_a_configuration_error() {
         for auth in [
             ClientAuth::client_secret_basic("", "hunter2"),
-            ClientAuth::client_secret_basic_raw("", "hunter2"),
-            ClientAuth::client_secret_basic_raw("a:b", "hunter2"),
+            ClientAuth::client_secret_basic_unencoded("", "hunter2"),
+            ClientAuth::client_secret_basic_unencoded("a:b", "hunter2"),
             ClientAuth::client_secret_post("", "hunter2"),
             ClientAuth::none(""),
             ClientAuth::basic_user_only(""),
         ] {
-            let error = auth.authorize(&mut HeaderMap::new()).unwrap_err();
+            let error = applied(&auth).await.unwrap_err();
             assert_eq!(error.kind(), TokenErrorKind::Config, "{auth:?}");
             assert!(!format!("{error}{error:?}").contains("hunter2"));
         }
@@ -229,7 +249,7 @@ mod tests {
     fn debug_shows_neither_id_nor_secret() {
         for auth in [
             ClientAuth::client_secret_basic("hunter1", "hunter2"),
-            ClientAuth::client_secret_basic_raw("hunter1", "hunter2"),
+            ClientAuth::client_secret_basic_unencoded("hunter1", "hunter2"),
             ClientAuth::client_secret_post("hunter1", "hunter2"),
             ClientAuth::none("hunter1"),
             ClientAuth::basic_user_only("hunter1"),

@@ -1,107 +1,141 @@
-//! Where secrets may be posted.
+//! [`EndpointUrl`]: a URL that secrets may be posted to.
 
-use url::{Host, Url};
+use std::fmt;
 
-use crate::error::{TokenError, TokenErrorKind};
+use http::Uri;
+
+use crate::{
+    error::{TokenError, TokenErrorKind},
+    http_url::HttpUrl,
+};
 
 const WANTED: &str = "wanted: an absolute URL such as https://authorize.example.com/oauth/token";
 
-/// The address of a token endpoint, if secrets may be posted there.
+/// A URL that secrets may be posted to: https, or http to this machine.
 ///
-/// No message repeats the text: it may be a secret pasted into the wrong place.
-pub(crate) fn parse(text: &str) -> Result<Url, TokenError> {
-    let text = text.trim();
-    let reject = |why: &str| {
-        TokenError::new(
-            TokenErrorKind::Config,
-            format!("the token endpoint's URL {why}; {WANTED}"),
-        )
-    };
-    // The URL standard reads these leniently: `https:///token` would post the secrets to a host called "token".
-    if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
-        return Err(reject(
-            "has white space, a control character or a backslash",
-        ));
-    }
-    match text.split_once("://") {
-        None => return Err(reject("has no scheme")),
-        Some((_, rest)) if rest.starts_with('/') => return Err(reject("has no host")),
-        Some(_) => {}
-    }
-    let url = Url::parse(text).map_err(|error| reject(&format!("is malformed: {error}")))?;
-    if !matches!(url.scheme(), "https" | "http") {
-        return Err(reject("has a scheme other than https"));
-    }
-    let Some(host) = url.host() else {
-        return Err(reject("has no host"));
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(reject(
-            "has a user name or password; say who the client is by `client_auth`",
-        ));
-    }
-    if url.fragment().is_some() {
-        return Err(reject(
-            "has a fragment, which no server sees (RFC 6749 §3.2)",
-        ));
-    }
-    if url.scheme() == "http" && !is_loopback(&host) {
-        return Err(TokenError::new(
-            TokenErrorKind::InsecureOrigin,
-            format!(
-                "the token endpoint at http://{host} would get its secrets in clear; use https"
-            ),
-        ));
-    }
-    Ok(url)
+/// `Display` and `Debug` leave out the query, which may hold a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct EndpointUrl {
+    uri: Uri,
 }
 
-fn is_loopback(host: &Host<&str>) -> bool {
-    match host {
-        Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
-        Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => address.is_loopback(),
+impl EndpointUrl {
+    /// Parses `text`. No error repeats it: it may be a secret pasted into the wrong field.
+    pub(crate) fn parse(text: &str) -> Result<Self, TokenError> {
+        let url = HttpUrl::parse(text).map_err(reject)?;
+        Self::new(&url, url.path)
+    }
+
+    /// `path` below `base`. The path of `base` is kept, with or without a slash at its end.
+    pub(crate) fn join(base: &str, path: &str) -> Result<Self, TokenError> {
+        let url = HttpUrl::parse(base).map_err(reject)?;
+        if url.query.is_some() {
+            return Err(TokenError::new(
+                TokenErrorKind::Config,
+                "the base URL of the token endpoint has a query; wanted: scheme, host and path only",
+            ));
+        }
+        let joined: String = [url.path, path]
+            .iter()
+            .flat_map(|path| path.split('/'))
+            .filter(|segment| !segment.is_empty())
+            .flat_map(|segment| ["/", segment])
+            .collect();
+        Self::new(&url, &joined)
+    }
+
+    fn new(url: &HttpUrl<'_>, path: &str) -> Result<Self, TokenError> {
+        if !matches!(&*url.scheme, "https" | "http") {
+            return Err(reject("has a scheme other than https"));
+        }
+        if url.has_user {
+            return Err(reject(
+                "has a user name or password; identify the client by `client_auth`",
+            ));
+        }
+        if url.has_fragment {
+            return Err(reject(
+                "has a fragment, which is never sent to a server (RFC 6749 §3.2)",
+            ));
+        }
+        if url.scheme == "http" && !url.host.is_loopback() {
+            return Err(TokenError::new(
+                TokenErrorKind::InsecureOrigin,
+                format!(
+                    "the token endpoint at http://{} would receive the secrets unencrypted; use https",
+                    url.host
+                ),
+            ));
+        }
+        let path = if path.is_empty() { "/" } else { path };
+        let query = url.query.map_or(String::new(), |query| format!("?{query}"));
+        if !path.is_ascii() || !query.is_ascii() {
+            return Err(reject(
+                "has characters outside ASCII in its path or query; percent-encode them",
+            ));
+        }
+        format!("{}://{}{path}{query}", url.scheme, url.authority())
+            .parse()
+            .map(|uri| Self { uri })
+            .map_err(|error: http::uri::InvalidUri| {
+                reject("fits no HTTP request: it is too long, or its path or query is malformed")
+                    .with_source(error)
+            })
+    }
+
+    pub(super) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    pub(super) fn is_https(&self) -> bool {
+        self.uri.scheme_str() == Some("https")
+    }
+
+    /// Scheme, host and port: what [`Origins::only`](crate::Origins::only) takes.
+    pub(crate) fn origin(&self) -> String {
+        let scheme = self.uri.scheme_str().unwrap_or_default();
+        let authority = self.uri.authority().map_or("", |it| it.as_str());
+        format!("{scheme}://{authority}")
     }
 }
 
-/// `path` below `base`, whose own path is kept whether or not it ends with a slash.
-pub(crate) fn join(base: &str, path: &str) -> Result<Url, TokenError> {
-    let mut url = parse(base)?;
-    if url.query().is_some() {
-        return Err(TokenError::new(
-            TokenErrorKind::Config,
-            "the base URL of the token endpoint has a query; wanted: scheme, host and path only",
-        ));
-    }
-    let kept: String = [url.path(), path]
-        .iter()
-        .flat_map(|path| path.split('/'))
-        .filter(|segment| !segment.is_empty())
-        .flat_map(|segment| ["/", segment])
-        .collect();
-    url.set_path(&kept);
-    Ok(url)
+fn reject(reason: &str) -> TokenError {
+    TokenError::new(
+        TokenErrorKind::Config,
+        format!("the token endpoint's URL {reason}; {WANTED}"),
+    )
 }
 
-/// The address without its query, which may hold a secret.
-pub(super) fn shown(url: &Url) -> String {
-    let mut shown = url.clone();
-    shown.set_query(None);
-    shown.into()
+impl fmt::Display for EndpointUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.origin(), self.uri.path())
+    }
+}
+
+impl fmt::Debug for EndpointUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<EndpointUrl, TokenError> {
+        EndpointUrl::parse(text)
+    }
+
     #[test]
     fn secrets_are_posted_over_https_or_to_this_machine() {
         for good in [
             "https://authorize.example.com/OAuth/Token",
             "  https://authorize.example.com/OAuth/Token\n",
-            "HTTPS://AddToken.Example.com",
+            "HTTPS://Authorize.Example.com",
             "https://10.0.0.1:8443/token?tenant=7",
+            "https://xn--bcher-kva.example/token",
             "http://localhost:8080/token",
+            "http://LOCALHOST/token",
             "http://auth.localhost/token",
             "http://127.0.0.1/token",
             "http://127.9.8.7:1/token",
@@ -113,6 +147,7 @@ mod tests {
             "http://authorize.example.com/token",
             "http://localhost.example.com/token",
             "http://notlocalhost/token",
+            "http://localhost./token",
             "http://128.0.0.1/token",
             "http://[::2]/token",
             "http://0.0.0.0/token",
@@ -126,14 +161,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_rejected_with_the_reason() {
+    fn a_malformed_url_is_rejected_with_the_reason() {
         for (bad, reason) in [
             ("", "no scheme"),
             ("authorize.example.com/token", "no scheme"),
             ("/token", "no scheme"),
             ("https:authorize.example.com", "no scheme"),
-            ("https://", "empty host"),
+            ("https://", "no host"),
             ("https:///token", "no host"),
+            ("https://:443/token", "no host"),
             ("https://[::1/token", "IPv6"),
             ("https://exa mple.com/token", "white space"),
             ("https://exa\nmple.com/token", "white space"),
@@ -141,6 +177,14 @@ mod tests {
             ("https://a.example:99999/token", "port"),
             ("https://a b/token", "white space"),
             ("https://<a>/token", "malformed"),
+            ("https://%61.example/token", "malformed"),
+            ("https://*.example/token", "malformed"),
+            ("https://b\u{fc}cher.example/token", "punycode (`xn--...`)"),
+            ("https://a.example/\u{fc}", "percent-encode"),
+            ("https://a.example/<token>", "fits no HTTP request"),
+            ("https://127.1/token", "four decimal numbers"),
+            ("http://0x7f.1/token", "four decimal numbers"),
+            ("http://2130706433/token", "four decimal numbers"),
             ("https://hunter2@a.example/token", "user name"),
             ("https://id:hunter2@a.example/token", "user name"),
             ("https://:hunter2@a.example/token", "user name"),
@@ -196,17 +240,22 @@ mod tests {
             ),
             ("https://a.example/a%20b", "t", "https://a.example/a%20b/t"),
             ("http://localhost:8080", "t", "http://localhost:8080/t"),
+            ("https://A.example:443", "", "https://a.example/"),
         ] {
-            assert_eq!(join(base, path).unwrap().as_str(), joined);
+            let url = EndpointUrl::join(base, path).unwrap();
+            assert_eq!(url.uri().to_string(), joined);
         }
-        let error = join("https://a.example/?key=hunter2", "t").unwrap_err();
+        let error = EndpointUrl::join("https://a.example/?key=hunter2", "t").unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::Config);
         assert!(!error.to_string().contains("hunter2"));
     }
 
     #[test]
-    fn the_query_is_not_shown() {
+    fn the_query_is_sent_and_not_shown() {
         let url = parse("https://a.example:444/t?key=hunter2").unwrap();
-        assert_eq!(shown(&url), "https://a.example:444/t");
+        assert_eq!(url.to_string(), "https://a.example:444/t");
+        assert_eq!(format!("{url:?}"), "https://a.example:444/t");
+        assert_eq!(url.uri(), "https://a.example:444/t?key=hunter2");
+        assert_eq!(url.origin(), "https://a.example:444");
     }
 }

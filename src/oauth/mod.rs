@@ -1,26 +1,28 @@
-//! [`OAuthClient`]: asks an authorization server for tokens (RFC 6749 §3.2), and understands what it answers.
+//! [`OAuthClient`]: requests tokens from an authorization server (RFC 6749 §3.2) and parses its responses.
 //!
-//! Four things differ from server to server, and each has its own place here:
+//! Servers differ in four ways. Each has one place here:
 //!
-//! | What | Where |
+//! | What differs | Where |
 //! |---|---|
-//! | the endpoint_url, and what it must not be | [`OAuthClient`] |
-//! | how the client says who it is | [`ClientAuth`] |
-//! | whether the body is a form or JSON, and how parameters are called | [`BodyFormat`], [`OAuthClient::refresh_parameter`] |
-//! | what the answer looks like | one parser, lenient about all forms seen in the wild |
+//! | the URLs | [`OAuthClient::new`], [`OAuthClient::refresh_url`] |
+//! | how the client authenticates | [`ClientAuth`] |
+//! | the body format, and the parameters | [`BodyFormat`], [`OAuthClient::parameter`] |
+//! | the response | one lenient parser for all forms seen in the wild |
 //!
-//! Requests go through any [`tower::Service`] that speaks HTTP, so timeouts, proxies, tracing or a test double are added
-//! with the layers one knows. With the feature `reqwest` there is one ready-made.
+//! Requests go through any [`tower::Service`] that speaks HTTP, so timeouts, proxies and tracing are added with ordinary
+//! layers. The feature `reqwest` brings one.
 //!
-//! A token request carries secrets, and that rules the rest: only https, or http to the machine itself; a redirect is
-//! never followed; of an answer that was not understood, an error tells the status, the type and the size, and never
-//! the text.
+//! Token requests carry secrets. So a URL must be https, or http to this machine. Redirects are never followed. An error
+//! tells the status, type and size of a response, and never its text.
 
 mod client;
 mod client_auth;
 mod endpoint_url;
+mod endpoints;
 mod error_response;
+mod parameters;
 mod send;
+mod settings;
 mod token_request;
 mod token_response;
 mod values;
@@ -30,9 +32,11 @@ mod reqwest_transport;
 
 pub use client::OAuthClient;
 pub use client_auth::ClientAuth;
-pub(crate) use endpoint_url::{join, parse};
+pub(crate) use endpoint_url::EndpointUrl;
+pub(crate) use error_response::VendorErrors;
+pub use parameters::Parameters;
 #[cfg(feature = "reqwest")]
 pub use reqwest_transport::{ReqwestFuture, ReqwestTransport};
-pub(crate) use send::never_left;
+pub(crate) use send::{erase, was_not_sent};
 pub use token_request::BodyFormat;
 pub(crate) use token_response::TokenResponse;

@@ -14,39 +14,37 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
-use url::Url;
 
 use crate::error::{TokenError, TokenErrorKind};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A [`reqwest::Client`] as a [`tower::Service`] of `http` requests and responses, for the token endpoint, for the API
-/// below [`BearerAuthLayer`](crate::BearerAuthLayer), or for both.
+/// A [`reqwest::Client`] as a [`tower::Service`] of `http` requests and responses.
 ///
-/// Any body can be sent, in pieces as it comes; that of the response is a [`reqwest::Body`]. Errors come without the
-/// URL, whose query may hold secrets.
+/// Use it for the token endpoint, for the API below [`BearerAuthLayer`](crate::BearerAuthLayer), or for both. It streams
+/// request bodies of any type, and responses have a [`reqwest::Body`]. Errors leave out the URL, whose query may hold
+/// secrets.
 ///
-/// A client for [`OAuthClient::with_transport`](crate::OAuthClient::with_transport) should follow no redirects
-/// (`redirect::Policy::none()`): reqwest takes headers along to wherever it is sent, but for the few it knows to be
-/// secret.
+/// A client for [`OAuthClient::with_transport`](crate::OAuthClient::with_transport) must follow no redirects
+/// (`redirect::Policy::none()`): reqwest removes only the headers that it knows to be secret.
 ///
 /// # Examples
 ///
 /// ```
-/// use tower_bearer::{ReqwestTransport, OAuthClient};
+/// use tower_bearer::{OAuthClient, ReqwestTransport};
 ///
 /// let client = reqwest::Client::builder()
 ///     .redirect(reqwest::redirect::Policy::none())
 ///     .user_agent("ledger/2.1")
 ///     .build()?;
-/// let endpoint = OAuthClient::with_transport(
+/// let oauth = OAuthClient::with_transport(
 ///     "https://authorize.example.com/oauth/token",
 ///     ReqwestTransport::new(client),
 /// )?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// For an API, with reqwest's own requests and responses at both ends:
+/// For an API, with reqwest's own request and response types:
 ///
 /// ```no_run
 /// use tower::{BoxError, ServiceBuilder, ServiceExt};
@@ -70,40 +68,41 @@ pub struct ReqwestTransport {
 }
 
 impl ReqwestTransport {
-    /// The service that sends by `client`.
+    /// Makes a service that sends requests with `client`.
     pub fn new(client: reqwest::Client) -> Self {
         Self { client }
     }
 
-    /// The client within.
+    /// Returns the client.
     pub fn get_ref(&self) -> &reqwest::Client {
         &self.client
     }
 
-    /// The client within, taken out.
+    /// Returns the client and drops the service.
     pub fn into_inner(self) -> reqwest::Client {
         self.client
     }
 
-    /// The transport of [`OAuthClient::new`](crate::OAuthClient::new), whose whole exchange the endpoint times.
-    pub(super) fn for_tokens(url: &Url) -> Result<Self, TokenError> {
+    /// The transport of [`OAuthClient::new`](crate::OAuthClient::new), which sets a timeout on each request itself.
+    pub(super) fn for_tokens(is_https: bool) -> Result<Self, TokenError> {
         let builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
-            // A kept connection that dies under a request takes the answer, and with it the next refresh token, along.
+            // No idle connections: one that breaks under a request loses the response, and with it the next refresh
+            // token.
             .pool_max_idle_per_host(0)
             .user_agent(concat!("tower-bearer/", env!("CARGO_PKG_VERSION")));
-        let builder = if url.scheme() == "http" {
-            // A proxy would see the secrets that were to stay on this machine.
-            builder.no_proxy()
-        } else {
+        let builder = if is_https {
             builder.https_only(true)
+        } else {
+            // Plain http is for this machine. A proxy would see the secrets.
+            builder.no_proxy()
         };
         builder.build().map(Self::new).map_err(|error| {
             TokenError::new(
                 TokenErrorKind::Config,
                 "the HTTP client for token requests could not be built; \
-                 give one by `OAuthClient::with_transport`",
+                 pass your own to `OAuthClient::with_transport`",
             )
             .with_source(error.without_url())
         })
@@ -117,7 +116,7 @@ impl From<reqwest::Client> for ReqwestTransport {
 }
 
 impl fmt::Debug for ReqwestTransport {
-    /// Without the client, whose default headers may hold secrets.
+    /// Leaves out the client, whose default headers may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReqwestTransport").finish_non_exhaustive()
     }
@@ -138,7 +137,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let request = request.map(|body| reqwest::Body::wrap(Alone::new(body)));
+        let request = request.map(|body| reqwest::Body::wrap(SyncBody::new(body)));
         let state = match reqwest::Request::try_from(request) {
             Ok(request) => State::Sent {
                 pending: self.client.call(request),
@@ -163,9 +162,9 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State {
-        // On its way.
+        // The request is sent; waiting for the response.
         Sent { #[pin] pending: Pending },
-        // No request that reqwest could send; the error is taken by the first poll.
+        // reqwest cannot send the request. The first poll takes the error.
         Unsendable { error: Option<reqwest::Error> },
     }
 }
@@ -193,25 +192,26 @@ impl fmt::Debug for ReqwestFuture {
     }
 }
 
-/// A body that is `Sync`, as reqwest wants it, and as those of axum and tonic are not. The lock is never waited for:
-/// whoever polls a body has it alone.
-struct Alone<B> {
+/// Makes any body `Sync`: reqwest requires it, and the bodies of axum and tonic are not.
+///
+/// The lock is never contended, because polling takes `&mut`.
+struct SyncBody<B> {
     body: Mutex<Pin<Box<B>>>,
 }
 
-impl<B> Alone<B> {
+impl<B> SyncBody<B> {
     fn new(body: B) -> Self {
         Self {
             body: Mutex::new(Box::pin(body)),
         }
     }
 
-    fn look(&self) -> MutexGuard<'_, Pin<Box<B>>> {
+    fn lock(&self) -> MutexGuard<'_, Pin<Box<B>>> {
         self.body.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<B: Body> Body for Alone<B> {
+impl<B: Body> Body for SyncBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -225,11 +225,11 @@ impl<B: Body> Body for Alone<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.look().is_end_stream()
+        self.lock().is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.look().size_hint()
+        self.lock().size_hint()
     }
 }
 
@@ -248,14 +248,14 @@ mod tests {
         oauth::OAuthClient,
     };
 
-    /// Answers one connection with `answer`, and gives what was asked.
-    async fn serve_once(answer: String) -> (String, tokio::task::JoinHandle<String>) {
+    /// Sends `response` to one connection. The task returns the request.
+    async fn serve_once(response: String) -> (String, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!(
             "http://{}/token?key=hunter2",
             listener.local_addr().unwrap()
         );
-        let served = tokio::spawn(async move {
+        let received = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut asked = Vec::new();
             while !asked.ends_with(b"grant_type=x") && !asked.ends_with(b"\r\n\r\n") {
@@ -266,10 +266,10 @@ mod tests {
                     }
                 }
             }
-            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.write_all(response.as_bytes()).await.unwrap();
             String::from_utf8(asked).unwrap()
         });
-        (url, served)
+        (url, received)
     }
 
     fn http(status: &str, body: &str) -> String {
@@ -280,15 +280,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_comes_over_a_real_connection_with_a_known_length() {
-        let (url, served) = serve_once(http("200 OK", r#"{"access_token":"real"}"#)).await;
+    async fn a_token_request_over_a_real_connection_has_a_content_length() {
+        let (url, received) = serve_once(http("200 OK", r#"{"access_token":"real"}"#)).await;
         let token = OAuthClient::new(url)
             .unwrap()
             .grant("x", &[])
             .await
             .unwrap();
         assert_eq!(token.header(), "Bearer real");
-        let asked = served.await.unwrap().to_ascii_lowercase();
+        let asked = received.await.unwrap().to_ascii_lowercase();
         assert!(
             asked.starts_with("post /token?key=hunter2 http/1.1\r\n"),
             "{asked}"
@@ -297,18 +297,18 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_sees_what_is_meant_for_this_machine() {
-        // The environment can't be changed safely within a process, so the test above runs again in one of its own.
+    fn requests_to_this_machine_use_no_proxy() {
+        // Changing the environment of this process is unsafe, so the test above runs again in another process.
         let nowhere = "http://127.0.0.1:1";
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "oauth::reqwest_transport::tests::a_token_comes_over_a_real_connection_with_a_known_length"])
+            .args(["--exact", "oauth::reqwest_transport::tests::a_token_request_over_a_real_connection_has_a_content_length"])
             .envs([("http_proxy", nowhere), ("HTTP_PROXY", nowhere), ("ALL_PROXY", nowhere)])
             .env_remove("NO_PROXY")
             .env_remove("no_proxy")
             .output()
             .unwrap();
-        let told = String::from_utf8_lossy(&output.stdout);
-        assert!(told.contains("1 passed"), "{told}");
+        let output = String::from_utf8_lossy(&output.stdout);
+        assert!(output.contains("1 passed"), "{output}");
     }
 
     #[tokio::test]
@@ -323,10 +323,10 @@ mod tests {
             let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             elsewhere.set_nonblocking(true).unwrap();
             let location = format!("http://{}/", elsewhere.local_addr().unwrap());
-            let answer = http(&format!("{status}\r\nLocation: {location}"), "");
-            let (url, _served) = serve_once(answer).await;
+            let response = http(&format!("{status}\r\nLocation: {location}"), "");
+            let (url, _received) = serve_once(response).await;
             let endpoint = OAuthClient::new(url).unwrap();
-            // Nobody answers elsewhere: the time limit ends the test if a redirect is followed.
+            // Nothing responds there: the timeout ends the test if a redirect is followed.
             let endpoint = endpoint.timeout(Duration::from_secs(2));
             let error = endpoint.grant("x", &[]).await.unwrap_err();
             assert_eq!(error.kind(), TokenErrorKind::InvalidResponse, "{status}");
@@ -354,7 +354,7 @@ mod tests {
 
     #[tokio::test]
     async fn any_body_can_be_sent() {
-        let (url, _served) = serve_once(http("200 OK", "hello")).await;
+        let (url, _received) = serve_once(http("200 OK", "hello")).await;
         let transport =
             ReqwestTransport::from(reqwest::Client::builder().no_proxy().build().unwrap());
         let request = Request::get(url)
@@ -369,7 +369,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_is_not_sync_can_be_sent_and_replayed() {
-        let (url, served) = serve_once(http("200 OK", "hello")).await;
+        let (url, received) = serve_once(http("200 OK", "hello")).await;
         let transport =
             ReqwestTransport::from(reqwest::Client::builder().no_proxy().build().unwrap());
         let body = Full::<Bytes>::from("grant_type=x").boxed_unsync();
@@ -377,12 +377,12 @@ mod tests {
             .body(ReplayBody::new(body, REPLAY_LIMIT))
             .unwrap();
         assert_eq!(transport.oneshot(request).await.unwrap().status(), 200);
-        let asked = served.await.unwrap().to_ascii_lowercase();
+        let asked = received.await.unwrap().to_ascii_lowercase();
         assert!(asked.contains("content-length: 12\r\n"), "{asked}");
     }
 
     #[tokio::test]
-    async fn what_reqwest_cannot_send_is_an_error() {
+    async fn a_request_that_reqwest_cannot_send_is_an_error() {
         let transport = ReqwestTransport::new(reqwest::Client::new());
         let request = Request::get("/relative")
             .body(Full::new(Bytes::new()))

@@ -1,28 +1,27 @@
-//! One exchange with a token endpoint: the request, the wait, the answer read up to its limit.
+//! One request to a token endpoint: send it, wait for the response, read it up to the limit.
 
 use std::{error::Error, io};
 
 use bytes::{Buf, Bytes};
-use http::{Method, Request, Response, header::CONTENT_TYPE};
+use http::{Request, Response};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use secrecy::ExposeSecret;
 use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
 use tower_service::Service;
 
 use super::{
-    OAuthClient, TokenResponse,
-    token_response::{self, Answer},
+    EndpointUrl, OAuthClient, Parameters, TokenResponse, settings::Settings,
+    token_response::RawResponse,
 };
 use crate::{
     clock::Clock,
     error::{TokenError, TokenErrorKind},
 };
 
-/// Any HTTP service, its types erased: a token request is too rare to pay for them in every signature.
-pub(super) type Transport =
+/// Any HTTP service, its types erased. Token requests are rare, so the boxes cost nothing that matters.
+pub(crate) type Transport =
     BoxCloneSyncService<Request<Full<Bytes>>, Response<UnsyncBoxBody<Bytes, BoxError>>, BoxError>;
 
-pub(super) fn erase<S, B>(service: S) -> Transport
+pub(crate) fn erase<S, B>(service: S) -> Transport
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,
@@ -42,69 +41,70 @@ where
 }
 
 impl OAuthClient {
-    pub(super) fn assemble(
-        &self,
-        grant_type: &str,
-        parameters: &[(&str, &str)],
-    ) -> Result<Request<Full<Bytes>>, TokenError> {
-        let mut body = vec![("grant_type", grant_type)];
-        body.extend(parameters);
-        body.extend(self.client_auth.parameters());
-        let given = body.len();
-        for (name, value) in &self.parameters {
-            if !body[..given].iter().any(|(given, _)| given == name) {
-                body.push((name, value.expose_secret()));
-            }
-        }
-        let mut request = Request::new(Full::new(self.body_format.encode(&body)));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        let headers = request.headers_mut();
-        headers.clone_from(&self.headers);
-        headers.insert(CONTENT_TYPE, self.body_format.content_type());
-        self.client_auth.authorize(headers)?;
-        Ok(request)
-    }
-
-    pub(super) async fn exchange(
+    /// Sends one token request.
+    pub(crate) async fn request(
         &self,
         clock: &Clock,
+        parameters: &Parameters,
+    ) -> Result<TokenResponse, TokenError> {
+        let settings = &*self.settings;
+        let url = settings.endpoints.url_for(parameters);
+        let exchange = async {
+            let request = settings.token_request(parameters).await?;
+            settings.exchange(clock, url, request).await
+        };
+        match tokio::time::timeout(settings.timeout, exchange).await {
+            Ok(result) => result,
+            Err(elapsed) => Err(TokenError::new(
+                TokenErrorKind::Timeout,
+                format!("POST {url} took longer than {:?}", settings.timeout),
+            )
+            .with_source(elapsed)),
+        }
+    }
+}
+
+impl Settings {
+    async fn exchange(
+        &self,
+        clock: &Clock,
+        url: &EndpointUrl,
         request: Request<Full<Bytes>>,
     ) -> Result<TokenResponse, TokenError> {
-        let failed = |error| self.not_reached(error);
+        let failed = |error| transport_error(url, error);
         let mut transport = self.transport.clone();
         let transport = transport.ready().await.map_err(failed)?;
-        // Lifetimes count from here: what waiting and travelling took is not the token's time to live.
+        // Read the clock after waiting for the transport: lifetimes count from when the request is sent.
         let sent = clock.now();
         let (head, body) = transport.call(request).await.map_err(failed)?.into_parts();
         let (body, cut_at) = read(body, self.max_response_size)
             .await
             .map_err(|error| failed(error).with_status(head.status))?;
-        let answer = Answer {
-            endpoint: self.shown(),
+        RawResponse {
+            endpoint: url.to_string(),
             status: head.status,
             headers: head.headers,
             body,
             cut_at,
-        };
-        token_response::parse(&answer, sent, clock.wall())
-    }
-
-    fn not_reached(&self, error: BoxError) -> TokenError {
-        let error = match error.downcast::<TokenError>() {
-            Ok(error) => return *error,
-            Err(error) => error,
-        };
-        let (kind, what) = if is_timeout(error.as_ref()) {
-            (TokenErrorKind::Timeout, "timed out")
-        } else {
-            (TokenErrorKind::Transport, "failed")
-        };
-        TokenError::new(kind, format!("POST {} {what}", self.shown())).with_source(error)
+        }
+        .parse(self.vendor_errors, sent, clock.wall())
     }
 }
 
-/// The body, and the limit if the body went beyond it; then the rest stays unread.
+fn transport_error(url: &EndpointUrl, error: BoxError) -> TokenError {
+    let error = match error.downcast::<TokenError>() {
+        Ok(error) => return *error,
+        Err(error) => error,
+    };
+    let (kind, what) = if is_timeout(error.as_ref()) {
+        (TokenErrorKind::Timeout, "timed out")
+    } else {
+        (TokenErrorKind::Transport, "failed")
+    };
+    TokenError::new(kind, format!("POST {url} {what}")).with_source(error)
+}
+
+/// Reads the body up to `limit` bytes. Also returns the limit if the body is longer: the rest stays unread.
 async fn read(
     mut body: UnsyncBoxBody<Bytes, BoxError>,
     limit: usize,
@@ -123,7 +123,7 @@ async fn read(
     Ok((bytes.into(), None))
 }
 
-/// Whether anything in the chain of causes says that time ran out.
+/// Whether any error in the chain of sources is a timeout.
 fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -145,8 +145,8 @@ fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// Whether the request surely did not leave, because there was no connection for it.
-pub(crate) fn never_left(error: &TokenError) -> bool {
+/// Whether the request was certainly not sent, because no connection could be made.
+pub(crate) fn was_not_sent(error: &TokenError) -> bool {
     use io::ErrorKind::{
         AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable,
     };

@@ -1,21 +1,23 @@
-//! The body of a token request.
+//! The token request: its headers, and its body in either format.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::HeaderValue;
-use secrecy::{ExposeSecret, SecretBox};
+use http::{HeaderValue, Method, Request, header::CONTENT_TYPE};
+use http_body_util::Full;
 use serde::Serialize;
-use url::form_urlencoded;
 
-/// How the parameters of a token request are written.
+use super::{Parameters, settings::Settings};
+use crate::{error::TokenError, zeroize::zeroized};
+
+/// The body format of token requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BodyFormat {
-    /// `application/x-www-form-urlencoded`, as RFC 6749 has it. The default.
+    /// `application/x-www-form-urlencoded`, as RFC 6749 requires. The default.
     #[default]
     Form,
-    /// `application/json`: an object of strings. A parameter given several times becomes an array of them.
+    /// `application/json`: an object of strings. A parameter that occurs several times becomes an array of strings.
     Json,
 }
 
@@ -26,12 +28,29 @@ enum Field<'a> {
     Many(Vec<&'a str>),
 }
 
-/// The bytes of a body; wiped when dropped.
-struct ZeroizedBytes(SecretBox<Vec<u8>>);
+impl Settings {
+    /// Builds the request that sends `parameters`, the client authentication, and the parameters of the client itself.
+    pub(super) async fn token_request(
+        &self,
+        parameters: &Parameters,
+    ) -> Result<Request<Full<Bytes>>, TokenError> {
+        let url = self.endpoints.url_for(parameters);
+        let mut parameters = parameters.clone();
+        if let Some(name) = &self.refresh_parameter {
+            parameters.rename_refresh_token(name);
+        }
+        let mut headers = self.headers.clone();
+        self.client_auth
+            .apply(&mut parameters, &mut headers)
+            .await?;
+        parameters.push_missing(&self.parameters);
+        headers.insert(CONTENT_TYPE, self.body_format.content_type());
 
-impl AsRef<[u8]> for ZeroizedBytes {
-    fn as_ref(&self) -> &[u8] {
-        self.0.expose_secret()
+        let mut request = Request::new(Full::new(self.body_format.encode(&parameters.pairs())));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = url.uri().clone();
+        *request.headers_mut() = headers;
+        Ok(request)
     }
 }
 
@@ -44,14 +63,14 @@ impl BodyFormat {
     }
 
     pub(super) fn encode(self, parameters: &[(&str, &str)]) -> Bytes {
-        // Room for each byte percent-encoded: a buffer that grows leaves copies behind that nobody wipes.
+        // Room for each byte percent-encoded: a buffer that grows leaves unwiped copies of secrets behind.
         let room = |(name, value): &(&str, &str)| 3 * (name.len() + value.len()) + 8;
         let room = 2 + parameters.iter().map(room).sum::<usize>();
         let bytes = match self {
             Self::Form => form(room, parameters),
             Self::Json => json(room, parameters),
         };
-        Bytes::from_owner(ZeroizedBytes(SecretBox::new(Box::new(bytes))))
+        zeroized(bytes)
     }
 }
 
@@ -72,7 +91,7 @@ fn json(room: usize, parameters: &[(&str, &str)]) -> Vec<u8> {
             .or_insert(Field::One(value));
     }
     let mut bytes = Vec::with_capacity(room);
-    // Neither a map of strings nor writing to memory has a way to fail.
+    // Writing a map of strings to memory cannot fail.
     let _ = serde_json::to_writer(&mut bytes, &fields);
     bytes
 }
@@ -82,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_percent_encodes_whatever_has_a_meaning() {
+    fn a_form_percent_encodes_reserved_characters() {
         let body = BodyFormat::Form.encode(&[
             ("grant_type", "exchange_token"),
             ("code", "7j/N+c==&x=ü é%"),

@@ -1,16 +1,17 @@
-//! The lenient parser of token answers (RFC 6749 §5), a pure function of bytes and clock readings.
+//! The lenient parser of token responses (RFC 6749 §5): a pure function of bytes and clock readings.
 
-use std::borrow::Cow;
-use std::time::{Duration, SystemTime};
+use std::{
+    borrow::Cow,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
-use url::form_urlencoded;
 
 use super::{
-    error_response::Rejection,
+    error_response::{ErrorResponse, VendorErrors},
     values::{Times, seconds, time},
 };
 use crate::{
@@ -28,80 +29,82 @@ const REFRESH_RELATIVE: &[&str] = &[
 ];
 const REFRESH_ABSOLUTE: &[&str] = &["refresh_token_expiry", "refresh_token_expires_at"];
 
-/// No access token is meant to live longer; what says so beside a time that says otherwise is wrong.
-const ABSURD_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// A longer lifetime is taken for a mistake of the server if the response also has an absolute time.
+const IMPLAUSIBLE_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// What a token endpoint answered, its body read up to a limit.
-pub(super) struct Answer {
-    /// Who answered, for messages.
+/// The response of a token endpoint, its body read up to a limit.
+pub(super) struct RawResponse {
+    /// The URL of the endpoint, for messages.
     pub(super) endpoint: String,
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    /// The limit, if the body went beyond it and was cut.
+    /// The limit, if the body was longer and is incomplete.
     pub(super) cut_at: Option<usize>,
 }
 
-/// A token, and what a session needs to go on from it.
+/// A successful token response.
 #[derive(Debug)]
 pub(crate) struct TokenResponse {
-    /// The access token; its expiry, if known, counts from before the request was sent. Or why it can't be used: the
-    /// refresh token that came with it is good all the same, and mostly the only one.
+    /// The access token, or why it cannot be used. Its lifetime counts from when the request was sent.
+    ///
+    /// An error here still leaves a refresh token: the session would be lost without it.
     pub(crate) token: Result<Token, TokenError>,
-    /// A new refresh token; none means that the old one stays.
+    /// The new refresh token. `None` means that the old one stays valid.
     pub(crate) refresh_token: Option<SecretString>,
-    /// How long the access token lives, counted from before the request was sent.
+    /// The lifetime of the access token, counted from when the request was sent.
     pub(crate) lifetime: Option<Duration>,
-    /// When the access token ends, by our wall clock.
+    /// When the access token expires, by our wall clock.
     pub(crate) expires_at: Option<SystemTime>,
-    /// When the refresh token ends, by our wall clock.
+    /// When the refresh token expires, by our wall clock.
     pub(crate) refresh_expires_at: Option<SystemTime>,
 }
 
-/// The token in the answer, or the reason why there is none.
-///
-/// `sent` was read right before the request left, `received` when the answer was there.
-pub(super) fn parse(
-    answer: &Answer,
-    sent: Now,
-    received: SystemTime,
-) -> Result<TokenResponse, TokenError> {
-    let times = Times::new(&answer.headers, sent, received);
-    if answer.status.is_redirection() {
-        return Err(answer.error(
-            TokenErrorKind::InvalidResponse,
-            "a redirect, which is never followed: secrets are not posted again elsewhere; if the token endpoint has \
-             moved, set its final URL",
-        ));
+impl RawResponse {
+    /// Finds the token, or the reason why there is none.
+    ///
+    /// `sent` was read right before the request was sent, `received` when the response was complete.
+    pub(super) fn parse(
+        &self,
+        vendor: &VendorErrors,
+        sent: Now,
+        received: SystemTime,
+    ) -> Result<TokenResponse, TokenError> {
+        let times = Times::new(&self.headers, sent, received);
+        if self.status.is_redirection() {
+            return Err(self.error(
+                TokenErrorKind::InvalidResponse,
+                "a redirect, which is never followed because it would post the secrets again; if the token endpoint \
+                 has moved, set its final URL",
+            ));
+        }
+        let fields = self.fields();
+        let error = match &fields {
+            Some(fields) => ErrorResponse::in_fields(fields, vendor),
+            None => ErrorResponse::in_text(&self.body, vendor),
+        };
+        if let Some(error) = error {
+            return Err(error.into_error(self, vendor, &times));
+        }
+        if !self.status.is_success() {
+            return Err(ErrorResponse::default().into_error(self, vendor, &times));
+        }
+        if let Some(limit) = self.cut_at {
+            return Err(self.error(
+                TokenErrorKind::InvalidResponse,
+                format!("a response longer than the limit of {limit} bytes; if it is genuine, raise `max_response_size`"),
+            ));
+        }
+        let Some(fields) = fields else {
+            return Err(self.error(
+                TokenErrorKind::InvalidResponse,
+                "success, with a body that is neither a JSON object nor a form",
+            ));
+        };
+        self.token_response(&fields, &times)
     }
-    let fields = answer.fields();
-    let rejection = match &fields {
-        Some(fields) => Rejection::told(fields),
-        None => Rejection::named_in(&answer.body),
-    };
-    if let Some(rejection) = rejection {
-        return Err(rejection.into_error(answer, &times));
-    }
-    if !answer.status.is_success() {
-        return Err(Rejection::default().into_error(answer, &times));
-    }
-    if let Some(limit) = answer.cut_at {
-        return Err(answer.error(
-            TokenErrorKind::InvalidResponse,
-            format!("an answer longer than the limit of {limit} bytes; if it is genuine, raise `max_response_size`"),
-        ));
-    }
-    let Some(fields) = fields else {
-        return Err(answer.error(
-            TokenErrorKind::InvalidResponse,
-            "success, with a body that is neither a JSON object nor a form",
-        ));
-    };
-    answer.token(&fields, &times)
-}
 
-impl Answer {
-    fn token(
+    fn token_response(
         &self,
         fields: &Map<String, Value>,
         times: &Times,
@@ -131,15 +134,15 @@ impl Answer {
         let Some(access_token) = non_empty(fields, "access_token") else {
             return Err(self.error(
                 TokenErrorKind::InvalidResponse,
-                "success, with no `access_token` in it",
+                "success, without an `access_token`",
             ));
         };
         if let Some(scheme) = non_empty(fields, "token_type").and_then(unsupported) {
             return Err(self.error(
                 TokenErrorKind::Config,
                 format!(
-                    "a token of type {scheme}, which takes more than a header to use; \
-                     have the client registered for bearer tokens"
+                    "the token is of type {scheme}, and only bearer tokens are supported; \
+                     register the client for bearer tokens"
                 ),
             ));
         }
@@ -151,7 +154,7 @@ impl Answer {
         Ok(token.with_details(details(fields)))
     }
 
-    /// The fields of a JSON object or of a form. The shape tells them apart: content types are often wrong.
+    /// The fields of a JSON object or of a form. The body tells which it is: content types are often wrong.
     fn fields(&self) -> Option<Map<String, Value>> {
         let body = self
             .body
@@ -177,8 +180,8 @@ impl Answer {
         }
     }
 
-    /// Whether this is a web page, and so not from an endpoint that speaks OAuth.
-    pub(super) fn is_page(&self) -> bool {
+    /// Whether this is a web page, and so not from an OAuth endpoint.
+    pub(super) fn is_web_page(&self) -> bool {
         self.media_type()
             .is_some_and(|media_type| media_type.contains("html"))
             || self.body.trim_ascii_start().starts_with(b"<")
@@ -191,7 +194,7 @@ impl Answer {
         (media_type.len() <= 64 && media_type.bytes().all(token)).then_some(media_type)
     }
 
-    /// What can be told of an answer without telling its text, which may hold secrets.
+    /// Describes the response without its text, which may hold secrets.
     pub(super) fn describe(&self) -> String {
         let media_type = self
             .media_type()
@@ -221,8 +224,7 @@ fn non_empty<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> 
         .filter(|text| !text.trim().is_empty())
 }
 
-/// The token types that a bearer header can't carry. All other names are treated as Bearer: servers leave the type out,
-/// or call it as they like.
+/// Token types that are not bearer tokens. Any other name is treated as Bearer: servers leave the type out or invent one.
 fn unsupported(token_type: &str) -> Option<&'static str> {
     ["DPoP", "mac", "pop"]
         .into_iter()
@@ -239,23 +241,23 @@ fn first<T>(
         .find_map(|name| fields.get(*name).and_then(&read))
 }
 
-/// A relative lifetime needs no clock to agree on, and so wins, unless it is absurd.
+/// A relative lifetime is preferred, because it depends on no clock.
 fn lifetime(fields: &Map<String, Value>, times: &Times) -> Option<Duration> {
     let absolute = first(fields, ABSOLUTE, time).map(|end| times.until(end));
     match first(fields, RELATIVE, seconds) {
-        Some(relative) if relative <= ABSURD_LIFETIME => Some(relative),
+        Some(relative) if relative <= IMPLAUSIBLE_LIFETIME => Some(relative),
         relative => absolute.or(relative),
     }
 }
 
-/// Zero is how Keycloak says that a refresh token does not expire.
+/// Zero means that the refresh token does not expire: Keycloak writes it so.
 fn refresh_lifetime(fields: &Map<String, Value>, times: &Times) -> Option<Duration> {
     first(fields, REFRESH_RELATIVE, seconds)
         .filter(|lifetime| !lifetime.is_zero())
         .or_else(|| first(fields, REFRESH_ABSOLUTE, time).map(|end| times.until(end)))
 }
 
-/// A string (RFC 6749 §3.3), or an array of its parts.
+/// A string (RFC 6749 §3.3), or an array of strings.
 fn scope(fields: &Map<String, Value>) -> Option<String> {
     let scope = match fields.get("scope")? {
         Value::String(scope) => scope.trim().to_owned(),

@@ -10,25 +10,25 @@ use serde_json::Value;
 
 use crate::clock::Now;
 
-/// Lifetimes beyond this are as good as unlimited, and shorter than what clocks can add up.
+/// Longer lifetimes are cut to this, so that adding them to a clock cannot overflow.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(86_400);
 
-/// Seconds since 1970 below this are before September 2001: no time that a token could end at.
+/// Seconds since 1970. Smaller numbers are before September 2001, when no token expires.
 const EARLIEST_TIME: f64 = 1e9;
 
-/// Times from here on count milliseconds: in seconds this is the year 5138, in milliseconds 1973.
+/// Numbers from here on are milliseconds: in seconds this is the year 5138, in milliseconds 1973.
 const MILLISECONDS_FROM: f64 = 1e11;
 
-/// The three readings of a clock that tell what a server's times mean.
+/// The clock readings that times in a response are compared with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
     /// Before the request was sent.
     pub(super) sent: Now,
-    /// When the answer was there.
+    /// When the response was complete.
     pub(super) received: SystemTime,
-    /// When the server answered, by its own clock.
+    /// When the server responded, by its own clock.
     pub(super) date: Option<SystemTime>,
 }
 
@@ -44,15 +44,16 @@ impl Times {
         }
     }
 
-    /// How long after the request was sent the server's `end` comes. Both ends of that span are read from one clock:
-    /// the server's if it shows it, ours if not.
+    /// The time from sending the request until `end`, which the server wrote.
+    ///
+    /// Both are read from the server's clock if the response has a `Date`, so that a wrong clock does no harm.
     pub(super) fn until(&self, end: SystemTime) -> Duration {
         end.duration_since(self.date.unwrap_or(self.sent.wall))
             .unwrap_or_default()
             .min(LONGEST_LIFETIME)
     }
 
-    /// The `Retry-After` of an answer, in either form (RFC 9110 §10.2.3), of at most a day.
+    /// The `Retry-After` of a response, in either form (RFC 9110 §10.2.3), at most a day.
     pub(super) fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
         let text = text(headers, &RETRY_AFTER)?;
         let wait = duration(text).or_else(|| {
@@ -68,7 +69,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-/// A number, or a string that holds one; nothing else, and nothing that isn't finite.
+/// A finite number, or a string that holds one.
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
@@ -78,7 +79,7 @@ fn number(value: &Value) -> Option<f64> {
     .filter(|number: &f64| number.is_finite())
 }
 
-/// Whole seconds; a negative number is none left, and a huge one is a hundred years.
+/// Whole seconds. Negative numbers count as zero, huge ones as a hundred years.
 pub(super) fn seconds(value: &Value) -> Option<Duration> {
     let seconds = number(value)?
         .floor()
@@ -86,12 +87,12 @@ pub(super) fn seconds(value: &Value) -> Option<Duration> {
     Some(Duration::from_secs_f64(seconds))
 }
 
-/// How long to wait, of at most a day.
-pub(super) fn penalty(value: &Value) -> Option<Duration> {
+/// How long to wait, at most a day.
+pub(super) fn wait(value: &Value) -> Option<Duration> {
     seconds(value).map(|wait| wait.min(LONGEST_RETRY_AFTER))
 }
 
-/// A time as a date or as seconds or milliseconds since 1970, told apart by their size.
+/// A date, or seconds or milliseconds since 1970, which differ in size.
 pub(super) fn time(value: &Value) -> Option<SystemTime> {
     let Some(number) = number(value) else {
         return http_date(value.as_str()?.trim());
@@ -104,7 +105,7 @@ pub(super) fn time(value: &Value) -> Option<SystemTime> {
     if seconds < EARLIEST_TIME {
         return None;
     }
-    // Twice: from 1970 until now, and from now on.
+    // Twice, because the time also spans the years from 1970 until now.
     let longest = 2.0 * LONGEST_LIFETIME.as_secs_f64();
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs_f64(seconds.min(longest)))
 }
@@ -113,7 +114,7 @@ fn duration(text: &str) -> Option<Duration> {
     seconds(&Value::String(text.to_owned()))
 }
 
-/// A date of RFC 9110 §5.6.7, in whatever case.
+/// A date of RFC 9110 §5.6.7, in any case.
 fn http_date(text: &str) -> Option<SystemTime> {
     httpdate::parse_http_date(text).ok().or_else(|| {
         let mut word_begins = true;
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_is_a_number_however_it_is_written() {
+    fn a_lifetime_is_a_number_or_a_string_that_holds_one() {
         for (value, expected) in [
             (json!(900), Some(900)),
             (json!("900"), Some(900)),
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_and_milliseconds_since_1970_are_told_apart_by_size() {
+    fn seconds_and_milliseconds_since_1970_differ_in_size() {
         for (value, expected) in [
             (json!(NOW), Some(NOW)),
             (json!(NOW.to_string()), Some(NOW)),
@@ -231,7 +232,7 @@ mod tests {
         let behind = times(Some("tue, 14 nov 2023 21:13:20 gmt"));
         assert_eq!(behind.until(at(NOW - 3600 + 900)), Duration::from_secs(900));
         assert_eq!(ahead.until(at(NOW)), Duration::ZERO);
-        // No clock at all.
+        // A clock that was never set.
         let reset = times(Some("Thu, 01 Jan 1970 00:00:07 GMT"));
         assert_eq!(reset.until(end), Duration::from_secs(900));
     }

@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use url::Url;
+
 use super::*;
 
 fn uri(text: &str) -> Uri {
@@ -11,7 +13,7 @@ fn some() -> Origins {
     Origins::only([
         "https://api.example.com",
         "https://API2.example.com:443/",
-        "https://bücher.example:8443",
+        "https://xn--bcher-kva.example:8443",
         "https://[2001:DB8::1]:444",
         "https://192.0.2.1",
         "http://localhost:8080",
@@ -22,7 +24,7 @@ fn some() -> Origins {
 }
 
 #[test]
-fn a_token_goes_to_the_listed_origins_whatever_they_look_like() {
+fn a_token_goes_to_the_listed_origins_however_they_are_spelled() {
     for text in [
         "https://api.example.com",
         "https://api.example.com/",
@@ -91,8 +93,8 @@ fn a_token_goes_nowhere_else() {
 }
 
 #[test]
-fn any_secure_is_https_or_the_loopback() {
-    for (scope, text) in [
+fn any_https_is_https_or_the_loopback() {
+    for (expected, text) in [
         (OriginMatch::Allowed, "/relative"),
         (OriginMatch::Allowed, "https://anything.example/"),
         (OriginMatch::Allowed, "https://anything.example:1/"),
@@ -101,6 +103,7 @@ fn any_secure_is_https_or_the_loopback() {
         (OriginMatch::Allowed, "http://127.0.0.1/"),
         (OriginMatch::Allowed, "http://127.1.2.3:8080/"),
         (OriginMatch::Allowed, "http://[::1]:8080/"),
+        (OriginMatch::Allowed, "http://api.localhost/"),
         (OriginMatch::Allowed, "http://[0:0:0:0:0:0:0:1]/"),
         (OriginMatch::Insecure, "http://anything.example/"),
         (OriginMatch::Insecure, "HTTP://anything.example:443/"),
@@ -114,15 +117,19 @@ fn any_secure_is_https_or_the_loopback() {
         (OriginMatch::Insecure, "http://[::2]/"),
         (OriginMatch::Insecure, "http://[::ffff:127.0.0.1]/"),
         (OriginMatch::Insecure, "http://0.0.0.0/"),
+        (OriginMatch::Insecure, "http://0x7f.1/"),
+        (OriginMatch::Insecure, "http://127.1/"),
+        (OriginMatch::Insecure, "http://2130706433/"),
+        (OriginMatch::Insecure, "http://0177.0.0.1/"),
         (OriginMatch::NotAllowed, "ws://localhost/"),
         (OriginMatch::NotAllowed, "anything.example:443"),
     ] {
-        assert_eq!(Origins::any_https().check(&uri(text)), scope, "{text}");
+        assert_eq!(Origins::any_https().check(&uri(text)), expected, "{text}");
     }
 }
 
 #[test]
-fn an_origin_is_secure_and_nothing_but_an_origin() {
+fn a_url_with_more_than_an_origin_or_over_plain_http_is_rejected() {
     use TokenErrorKind::{Config, InsecureOrigin};
     for (kind, text) in [
         (InsecureOrigin, "http://api.example.com"),
@@ -142,6 +149,10 @@ fn an_origin_is_secure_and_nothing_but_an_origin() {
         (Config, "https://user:s3cret@api.example.com"),
         (Config, "https://user:s3cret@api.example.com:99999"),
         (Config, "https://*.example.com:x"),
+        (Config, "https://ex%61mple.com"),
+        (Config, "https://0x7f.1"),
+        (Config, "http://127.1"),
+        (Config, "https://:443"),
         (Config, "data:text/plain,x"),
     ] {
         let error = Origins::only(["https://ok.example", text]).unwrap_err();
@@ -154,19 +165,30 @@ fn an_origin_is_secure_and_nothing_but_an_origin() {
 }
 
 #[test]
-fn an_empty_list_is_a_mistake() {
+fn an_internationalized_origin_must_be_in_punycode() {
+    let error = Origins::only(["https://b\u{fc}cher.example"]).unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Config);
+    assert!(
+        error.to_string().contains("punycode (`xn--...`)"),
+        "{error}"
+    );
+    assert!(!error.to_string().contains("cher"), "{error}");
+}
+
+#[test]
+fn an_empty_list_is_rejected() {
     let error = Origins::only([""; 0]).unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Config);
 }
 
 #[test]
 fn debug_shows_the_origins() {
-    let origins = Origins::only(["https://Bücher.example:443", "http://[::1]:80"]).unwrap();
+    let origins = Origins::only(["https://XN--Bcher-kva.example:443", "http://[::1]:80"]).unwrap();
     assert_eq!(
         format!("{origins:?}"),
         "Origins[https://xn--bcher-kva.example, http://[::1]]"
     );
-    assert_eq!(format!("{:?}", Origins::any_https()), "Origins(any secure)");
+    assert_eq!(format!("{:?}", Origins::any_https()), "Origins(any https)");
 }
 
 #[test]
@@ -211,7 +233,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
     #[test]
-    fn two_urls_have_one_origin_as_browsers_see_it(
+    fn origins_are_equal_if_browsers_say_so(
         schemes in prop::array::uniform2(prop_oneof![3 => Just("https"), 1 => Just("http"), 1 => Just("HTTPS")]),
         authorities in prop::array::uniform2(authority()),
     ) {

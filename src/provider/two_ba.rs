@@ -3,31 +3,38 @@
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
 
-use super::{Said, preset, required};
+use super::preset::{Defaults, Settings, check_not_empty, common_methods};
 use crate::{
     error::TokenError,
-    oauth::{ClientAuth, OAuthClient, parse},
-    origins::Origins,
+    grant::RefreshTokenGrant,
+    oauth::{ClientAuth, EndpointUrl, OAuthClient},
+    schedule::Schedule,
     source::RefreshTokenSource,
 };
 
+const TOKEN_URL: &str = "https://authorize.2ba.nl/OAuth/Token";
+const ORIGIN: &str = "https://api.2ba.nl";
+const REAUTH_HINT: &str =
+    "2BA no longer accepts the refresh token: the user must log in at 2BA again";
+
 /// The 2BA API: a refresh token, with client id and secret.
 ///
-/// What 2BA's documentation says:
-/// - `POST {authorize server}/OAuth/Token`, a form with `grant_type=refresh_token`, `refresh_token`, `client_id` and
-///   `client_secret`;
-/// - each answer has a new refresh token, which replaces the old one;
-/// - a dead refresh token is answered with HTTP 400, and the user has to log in again.
+/// From the documentation of 2BA:
+/// - A refresh is `POST {authorize server}/OAuth/Token`, a form with `grant_type=refresh_token`, `refresh_token`,
+///   `client_id` and `client_secret`.
+/// - Each response has a new refresh token, which replaces the old one.
+/// - An invalid refresh token is answered with HTTP 400. Then the user has to log in again.
 ///
-/// Learned from the field, and so to be overridden: the address `https://authorize.2ba.nl/OAuth/Token`, with a newer one
-/// ending in `/connect/token` ([`token_url`](TwoBa::token_url)); clients without a secret
-/// ([`public_client`](TwoBa::public_client)); the API at `https://api.2ba.nl` ([`origins`](TwoBa::origins)). Also: 401
-/// is said of services that a client is not authorised for. No new token heals that: such requests are sent twice at
-/// most, and get the vendor's answer.
+/// From the field, and so to be overridden:
+/// - The token endpoint is `https://authorize.2ba.nl/OAuth/Token`. A newer one ends in `/connect/token`
+///   ([`token_url`](TwoBa::token_url)).
+/// - Some clients have no secret ([`public_client`](TwoBa::public_client)).
+/// - The API is at `https://api.2ba.nl` ([`origins`](TwoBa::origins)).
+/// - A 401 also means that the client is not authorized for a service, which no new token changes. Such requests are
+///   sent at most twice, and the caller gets the response of the API.
 ///
-/// A restart needs a durable [`store`](TwoBa::store): the refresh token given here is spent with the first refresh.
+/// The first refresh replaces the refresh token given here: use a durable [`store`](TwoBa::store) to survive a restart.
 ///
 /// # Examples
 ///
@@ -47,75 +54,62 @@ pub struct TwoBa {
     client_id: String,
     client_secret: Option<SecretString>,
     refresh_token: SecretString,
-    said: Said,
+    settings: Settings,
 }
 
-preset!(TwoBa builds RefreshTokenSource);
+common_methods!(TwoBa builds RefreshTokenSource);
 
 impl TwoBa {
-    /// For a client with a secret.
+    /// A preset for a client with a secret.
     pub fn new(
         client_id: impl Into<String>,
-        client_secret: impl Into<SecretString>,
-        refresh_token: impl Into<SecretString>,
+        client_secret: impl Into<String>,
+        refresh_token: impl Into<String>,
     ) -> Self {
         Self {
-            client_secret: Some(client_secret.into()),
+            client_secret: Some(client_secret.into().into()),
             ..Self::public_client(client_id, refresh_token)
         }
     }
 
-    /// For a client without a secret (RFC 6749 §2.1).
-    pub fn public_client(
-        client_id: impl Into<String>,
-        refresh_token: impl Into<SecretString>,
-    ) -> Self {
+    /// A preset for a client without a secret (RFC 6749 §2.1).
+    pub fn public_client(client_id: impl Into<String>, refresh_token: impl Into<String>) -> Self {
         Self {
             client_id: client_id.into(),
             client_secret: None,
-            refresh_token: refresh_token.into(),
-            said: Said::default(),
+            refresh_token: refresh_token.into().into(),
+            settings: Settings::default(),
         }
     }
 
-    fn checked_url(&self) -> Result<Url, TokenError> {
-        let secret = self
-            .client_secret
-            .as_ref()
-            .map_or("none", |secret| secret.expose_secret());
+    fn endpoint(&self) -> Result<EndpointUrl, TokenError> {
+        let secret = self.client_secret.as_ref();
         let values = [
             ("a client id", self.client_id.as_str()),
-            ("a client secret", secret),
+            (
+                "a client secret",
+                secret.map_or("none", |secret| secret.expose_secret()),
+            ),
             ("a refresh token", self.refresh_token.expose_secret()),
         ];
-        required("2BA", &values)?;
-        parse(
-            self.said
-                .token_url
-                .as_deref()
-                .unwrap_or("https://authorize.2ba.nl/OAuth/Token"),
-        )
+        check_not_empty("2BA", &values)?;
+        self.settings.token_url_or(|| EndpointUrl::parse(TOKEN_URL))
     }
 
-    fn assemble(self, endpoint: OAuthClient) -> Result<RefreshTokenSource, TokenError> {
+    fn source(self, client: OAuthClient) -> Result<RefreshTokenSource, TokenError> {
         let client_auth = match self.client_secret {
-            Some(secret) => ClientAuth::client_secret_post(self.client_id, secret),
+            Some(secret) => ClientAuth::client_secret_post(self.client_id, secret.expose_secret()),
             None => ClientAuth::none(self.client_id),
         };
-        let origins = match self.said.origins {
-            Some(origins) => origins,
-            None => Origins::only(["https://api.2ba.nl"])?,
-        };
-        let source = RefreshTokenSource::new(endpoint.client_auth(client_auth), self.refresh_token)
-            .origins(origins)
-            .schedule(self.said.schedule.unwrap_or_default())
-            .reauth_hint(
-                "2BA no longer takes the refresh token: the user must log in at 2BA again",
-            );
-        Ok(match self.said.store {
-            Some(store) => source.store(store),
-            None => source,
-        })
+        self.settings.source(
+            client.client_auth(client_auth),
+            RefreshTokenGrant::new(self.refresh_token.expose_secret()),
+            Defaults {
+                origin: ORIGIN,
+                schedule: Schedule::default(),
+                reauth_hint: REAUTH_HINT,
+            },
+        )
     }
 }
 

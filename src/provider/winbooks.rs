@@ -3,27 +3,33 @@
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
 
-use super::{Said, preset, required};
+use super::preset::{Defaults, Settings, check_not_empty, common_methods};
 use crate::{
     error::TokenError,
-    oauth::{ClientAuth, OAuthClient, join, parse},
-    origins::Origins,
+    grant::ExchangeTokenGrant,
+    oauth::{ClientAuth, EndpointUrl, OAuthClient},
+    schedule::Schedule,
     source::ExchangeTokenSource,
 };
 
+const TOKEN_PATH: &str = "OAuth20/Token";
+const REAUTH_HINT: &str =
+    "Winbooks accepts neither the refresh token nor the exchange token: get a new exchange token";
+
 /// The Winbooks API: an exchange token once, refresh tokens afterwards.
 ///
-/// What Winbooks' documentation says:
-/// - `POST {host}/OAuth20/Token`, with `Authorization: Basic` of the e-mail alone, and `Accept: application/json`;
-/// - the exchange is `grant_type=exchange_token`, with the token in `code`;
-/// - access tokens live a day, or what `expires_in` (a string there) says; refresh tokens do not expire.
+/// From the documentation of Winbooks:
+/// - A token request is `POST {host}/OAuth20/Token`, with `Authorization: Basic` of the e-mail address alone, and
+///   `Accept: application/json`.
+/// - The exchange is `grant_type=exchange_token`, with the token in `code`.
+/// - Access tokens live for a day, or for the seconds in `expires_in`, a string. Refresh tokens do not expire.
 ///
-/// Learned from the field, and so to be overridden: a refresh carries its token in `code` too
-/// ([`refresh_parameter`](Winbooks::refresh_parameter)). Not known: whether the old refresh token dies with a refresh, and
-/// whether an exchange token works twice. Each new refresh token is taken over, and if the refresh token is rejected, the
-/// exchange token is tried once more.
+/// From the field, and so to be overridden: a refresh carries its token in `code` too
+/// ([`refresh_parameter`](Winbooks::refresh_parameter)).
+///
+/// Unknown: whether a refresh invalidates the old refresh token, and whether an exchange token works twice. So each new
+/// refresh token replaces the old one, and when the refresh token is rejected, the exchange token is tried once more.
 ///
 /// The tokens go to the host only.
 ///
@@ -47,67 +53,58 @@ pub struct Winbooks {
     email: String,
     exchange_token: SecretString,
     refresh_parameter: String,
-    said: Said,
+    settings: Settings,
 }
 
-preset!(Winbooks builds ExchangeTokenSource);
+common_methods!(Winbooks builds ExchangeTokenSource);
 
 impl Winbooks {
-    /// The API at `host`, which may carry a path (`https://rapi.winbooksonweb.be`, or
-    /// `https://prd.winbooksapis.be/wow/v2/`), for the person with this e-mail.
+    /// A preset for the API at `host` and the user with this e-mail address.
+    ///
+    /// `host` is a URL and may have a path: `https://rapi.winbooksonweb.be`, `https://prd.winbooksapis.be/wow/v2/`.
     pub fn new(
         host: impl Into<String>,
         email: impl Into<String>,
-        exchange_token: impl Into<SecretString>,
+        exchange_token: impl Into<String>,
     ) -> Self {
         Self {
             host: host.into(),
             email: email.into(),
-            exchange_token: exchange_token.into(),
+            exchange_token: exchange_token.into().into(),
             refresh_parameter: "code".into(),
-            said: Said::default(),
+            settings: Settings::default(),
         }
     }
 
-    /// The parameter that carries the refresh token. Default: `code`.
+    /// Sets the parameter that carries the refresh token. Default: `code`.
     pub fn refresh_parameter(mut self, name: impl Into<String>) -> Self {
         self.refresh_parameter = name.into();
         self
     }
 
-    fn checked_url(&self) -> Result<Url, TokenError> {
-        let exchange_token = self.exchange_token.expose_secret();
-        required(
-            "Winbooks",
-            &[
-                ("an e-mail", &self.email),
-                ("an exchange token", exchange_token),
-            ],
-        )?;
-        match &self.said.token_url {
-            Some(url) => parse(url),
-            None => join(&self.host, "OAuth20/Token"),
-        }
+    fn endpoint(&self) -> Result<EndpointUrl, TokenError> {
+        let values = [
+            ("an e-mail", self.email.as_str()),
+            ("an exchange token", self.exchange_token.expose_secret()),
+        ];
+        check_not_empty("Winbooks", &values)?;
+        self.settings
+            .token_url_or(|| EndpointUrl::join(&self.host, TOKEN_PATH))
     }
 
-    fn assemble(self, endpoint: OAuthClient) -> Result<ExchangeTokenSource, TokenError> {
-        let endpoint = endpoint
-            .client_auth(ClientAuth::basic_user_only(self.email))
-            .refresh_parameter(self.refresh_parameter);
-        let origins = match self.said.origins {
-            Some(origins) => origins,
-            None => Origins::only([join(&self.host, "")?.origin().ascii_serialization()])?,
-        };
-        let mut source = ExchangeTokenSource::new(endpoint, self.exchange_token)
-            .origins(origins)
-            .reauth_hint("Winbooks takes neither the refresh token nor the exchange token: get a new exchange token");
-        if let Some(schedule) = self.said.schedule {
-            source = source.schedule(schedule);
-        }
-        Ok(match self.said.store {
-            Some(store) => source.store(store),
-            None => source,
-        })
+    fn source(self, client: OAuthClient) -> Result<ExchangeTokenSource, TokenError> {
+        let host = EndpointUrl::join(&self.host, "")?;
+        self.settings.source(
+            client
+                .client_auth(ClientAuth::basic_user_only(self.email))
+                .refresh_parameter(self.refresh_parameter),
+            ExchangeTokenGrant::new(self.exchange_token.expose_secret()),
+            Defaults {
+                origin: &host.origin(),
+                schedule: Schedule::default(),
+                reauth_hint: REAUTH_HINT,
+            },
+        )
     }
 }
 

@@ -4,44 +4,64 @@ use std::{fmt, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use url::Url;
 
-use super::{Said, preset, required};
+use super::preset::{Defaults, Settings, check_not_empty, common_methods};
 use crate::{
     challenge::{ResponseHead, Verdict},
-    error::TokenError,
+    error::{TokenError, TokenErrorKind},
+    grant::RefreshTokenGrant,
     middleware::InspectBodyLayer,
-    oauth::{BodyFormat, ClientAuth, OAuthClient, join, parse},
-    origins::Origins,
+    oauth::{BodyFormat, ClientAuth, EndpointUrl, OAuthClient, VendorErrors},
     schedule::Schedule,
     source::RefreshTokenSource,
 };
 
 const HOST: &str = "https://accounts.xoxoday.com";
-const WEEK: Duration = Duration::from_secs(7 * 86_400);
-/// "Unusual number of requests on Refresh Token API" has the tokens invalidated; a penalty that was seen is 60 seconds.
-const FLOOR: Duration = Duration::from_secs(60);
+const USER_PATH: &str = "chef/v1/oauth/token/user";
+const COMPANY_PATH: &str = "chef/v1/oauth/token/company";
+const REAUTH_HINT: &str =
+    "Xoxoday no longer accepts the refresh token: a new one must be generated in its dashboard";
 
-/// The Xoxoday (Plum) API: a refresh token in JSON, rotated, and not to be used too often.
+/// The documentation recommends a refresh every 7 days.
+const MAX_AGE: Duration = Duration::from_secs(7 * 86_400);
+/// Too many refreshes invalidate the tokens. A penalty that was seen is 60 seconds.
+const MIN_INTERVAL: Duration = Duration::from_secs(60);
+
+const LIMIT_CODE: &str = "auth.request_limit_exceeded";
+const DEAD_CODE: &str = "auth.token_error";
+const CODE_FIELD: &str = "error_message_id";
+
+/// The error responses of the token endpoint. The limit is also printed in a form that is not JSON.
+static ERRORS: VendorErrors = VendorErrors {
+    codes: &[
+        (LIMIT_CODE, TokenErrorKind::RateLimited),
+        (DEAD_CODE, TokenErrorKind::ReauthRequired),
+    ],
+    code_fields: &[CODE_FIELD],
+    wait_fields: &["penaltySeconds"],
+    search_text: true,
+};
+
+/// The Xoxoday (Plum) API: a refresh token in JSON, rotated, that must not be used too often.
 ///
-/// What Xoxoday's documentation says:
-/// - each answer has a new refresh token, and the old one is invalid at once;
-/// - access tokens live 15 days; refreshing every 7 days is recommended, by a schedule that needs no person;
-/// - a dead refresh token is replaced in the dashboard only;
-/// - too many refreshes invalidate the token.
+/// From the documentation of Xoxoday:
+/// - Each response has a new refresh token, and the old one is invalid at once.
+/// - Access tokens live for 15 days. A refresh every 7 days is recommended, by a schedule that needs no person.
+/// - An invalid refresh token can be replaced in the dashboard only.
+/// - Too many refreshes invalidate the token.
 ///
-/// So this preset renews at half of the lifetime, after 7 days at the latest, also without traffic; and leaves at least
+/// So this preset refreshes at half of the lifetime, after 7 days at the latest, also without traffic, and leaves at least
 /// 60 seconds between attempts ([`schedule`](Xoxoday::schedule)).
 ///
-/// Their reauth_hint to fetch new tokens "for every 4xx" is not followed: 400, 404, 409 and 422 are answers to the order, not
-/// to the token, and refreshing for each would trip the limit above. A token that is no longer good is told in the body of
-/// an answer, whatever its status; [`inspect`](Xoxoday::inspect) makes the layer that reads it.
+/// The documentation also says to fetch new tokens "for every 4xx". This preset does not: 400, 404, 409 and 422 are about
+/// the order and not about the token, and refreshing for each would exceed the limit above. That a token is invalid is
+/// written in the body of a response, with any status. [`inspect`](Xoxoday::inspect) makes the layer that reads it.
 ///
-/// Learned from the field, and so to be overridden: the addresses under `https://accounts.xoxoday.com`
-/// ([`token_url`](Xoxoday::token_url), [`company`](Xoxoday::company), [`origins`](Xoxoday::origins)) and that the body
+/// From the field, and so to be overridden: the URLs under `https://accounts.xoxoday.com`
+/// ([`token_url`](Xoxoday::token_url), [`company`](Xoxoday::company), [`origins`](Xoxoday::origins)), and that the body
 /// is JSON ([`body_format`](Xoxoday::body_format)).
 ///
-/// A restart needs a durable [`store`](Xoxoday::store): the refresh token given here is spent with the first refresh.
+/// The first refresh replaces the refresh token given here: use a durable [`store`](Xoxoday::store) to survive a restart.
 ///
 /// # Examples
 ///
@@ -65,59 +85,62 @@ pub struct Xoxoday {
     refresh_token: SecretString,
     path: &'static str,
     body_format: BodyFormat,
-    said: Said,
+    settings: Settings,
 }
 
-preset!(Xoxoday builds RefreshTokenSource);
+common_methods!(Xoxoday builds RefreshTokenSource);
 
 impl Xoxoday {
-    /// For a user's token, with what the dashboard gave.
+    /// A preset for a user's token, with the credentials from the dashboard.
     pub fn new(
         client_id: impl Into<String>,
-        client_secret: impl Into<SecretString>,
-        refresh_token: impl Into<SecretString>,
+        client_secret: impl Into<String>,
+        refresh_token: impl Into<String>,
     ) -> Self {
         Self {
             client_id: client_id.into(),
-            client_secret: client_secret.into(),
-            refresh_token: refresh_token.into(),
-            path: "chef/v1/oauth/token/user",
+            client_secret: client_secret.into().into(),
+            refresh_token: refresh_token.into().into(),
+            path: USER_PATH,
             body_format: BodyFormat::Json,
-            said: Said::default(),
+            settings: Settings::default(),
         }
     }
 
-    /// For a company's token instead of a user's.
+    /// Uses a company's token instead of a user's.
     pub fn company(mut self) -> Self {
-        self.path = "chef/v1/oauth/token/company";
+        self.path = COMPANY_PATH;
         self
     }
 
-    /// How the parameters are written. Default: [`BodyFormat::Json`].
+    /// Sets the format of request bodies. Default: [`BodyFormat::Json`].
     pub fn body_format(mut self, body_format: BodyFormat) -> Self {
         self.body_format = body_format;
         self
     }
 
-    /// The schedule of this preset, to change some of it.
+    /// The schedule of this preset, as a base for your own.
     pub fn default_schedule() -> Schedule {
         Schedule::default()
             .refresh_ahead(0.5, Duration::MAX)
-            .max_age(WEEK)
-            .min_interval(FLOOR)
+            .max_age(MAX_AGE)
+            .min_interval(MIN_INTERVAL)
             .background_refresh(true)
     }
 
-    /// The layer that finds out, below [`BearerAuthLayer`](crate::BearerAuthLayer), what Xoxoday says about a token.
+    /// Makes the layer that reads from response bodies what Xoxoday says about a token.
     ///
-    /// | In a JSON object, at its top | is |
+    /// Put it below [`BearerAuthLayer`](crate::BearerAuthLayer).
+    ///
+    /// | At the top of a JSON object | Verdict |
     /// |---|---|
     /// | `"success": 0` with `"error_message_id": "auth.token_error"` | `Rejected` |
     /// | `"error": "invalid_token"` | `Rejected` |
-    /// | `auth.request_limit_exceeded` as `message`, `error` or `error_message_id`, or as the `message` of one in `errors` | `Forbidden`: another refresh would only make it worse |
+    /// | `auth.request_limit_exceeded` as `message`, `error` or `error_message_id`, or as the `message` of one of `errors` | `Forbidden`: another refresh would make it worse |
     ///
-    /// The limit is also known where it isn't JSON (`{message:'auth.request_limit_exceeded'}`), which is how the vendor
-    /// prints it. The status doesn't matter, but for 5xx: what failed on the server may have had its effect.
+    /// The limit is also recognized as `{message:'auth.request_limit_exceeded'}`, which is not JSON: the documentation
+    /// prints it like that. The status does not matter, except that 5xx has no verdict: the server may have executed the
+    /// request, so it must not be sent again.
     ///
     /// # Examples
     ///
@@ -140,89 +163,81 @@ impl Xoxoday {
     /// # Ok(()) }
     /// ```
     pub fn inspect() -> InspectBodyLayer {
-        InspectBodyLayer::new(judge)
+        InspectBodyLayer::new(classify)
     }
 
-    fn checked_url(&self) -> Result<Url, TokenError> {
+    fn endpoint(&self) -> Result<EndpointUrl, TokenError> {
         let values = [
             ("a client id", self.client_id.as_str()),
             ("a client secret", self.client_secret.expose_secret()),
             ("a refresh token", self.refresh_token.expose_secret()),
         ];
-        required("Xoxoday", &values)?;
-        match &self.said.token_url {
-            Some(url) => parse(url),
-            None => join(HOST, self.path),
-        }
+        check_not_empty("Xoxoday", &values)?;
+        self.settings
+            .token_url_or(|| EndpointUrl::join(HOST, self.path))
     }
 
-    fn assemble(self, endpoint: OAuthClient) -> Result<RefreshTokenSource, TokenError> {
-        let endpoint = endpoint
-            .client_auth(ClientAuth::client_secret_post(
-                self.client_id,
-                self.client_secret,
-            ))
-            .body_format(self.body_format);
-        let origins = match self.said.origins {
-            Some(origins) => origins,
-            None => Origins::only([HOST])?,
-        };
-        let source = RefreshTokenSource::new(endpoint, self.refresh_token)
-            .origins(origins)
-            .schedule(self.said.schedule.unwrap_or_else(Self::default_schedule))
-            .reauth_hint("Xoxoday no longer takes the refresh token: a new one must be generated in its dashboard");
-        Ok(match self.said.store {
-            Some(store) => source.store(store),
-            None => source,
-        })
+    fn source(self, client: OAuthClient) -> Result<RefreshTokenSource, TokenError> {
+        let client_auth =
+            ClientAuth::client_secret_post(self.client_id, self.client_secret.expose_secret());
+        self.settings.source(
+            client
+                .client_auth(client_auth)
+                .body_format(self.body_format)
+                .vendor_errors(&ERRORS),
+            RefreshTokenGrant::new(self.refresh_token.expose_secret()),
+            Defaults {
+                origin: HOST,
+                schedule: Self::default_schedule(),
+                reauth_hint: REAUTH_HINT,
+            },
+        )
     }
 }
 
-const LIMIT: &str = "auth.request_limit_exceeded";
-
-/// What the beginning of a body says about the token.
-fn judge(head: ResponseHead<'_>, beginning: &[u8]) -> Option<Verdict> {
+/// What the beginning of a response body says about the token.
+fn classify(head: ResponseHead<'_>, beginning: &[u8]) -> Option<Verdict> {
     if head.status.is_server_error() {
         return None;
     }
     let Ok(body) = serde_json::from_slice::<Value>(beginning) else {
         return is_printed_limit(beginning).then_some(Verdict::Forbidden);
     };
-    let says = |field: &str, wanted: &str| body.get(field).is_some_and(|it| it == wanted);
-    if ["message", "error", "error_message_id"]
+    let has = |field: &str, code: &str| body.get(field).is_some_and(|value| value == code);
+    if ["message", "error", CODE_FIELD]
         .iter()
-        .any(|field| says(field, LIMIT))
+        .any(|field| has(field, LIMIT_CODE))
         || lists_limit(&body)
     {
         Some(Verdict::Forbidden)
-    } else if says("error", "invalid_token")
-        || says("error_message_id", "auth.token_error") && failed(&body)
-    {
+    } else if has("error", "invalid_token") || has(CODE_FIELD, DEAD_CODE) && is_failure(&body) {
         Some(Verdict::Rejected)
     } else {
         None
     }
 }
 
-/// `"success": 0`, in whichever type.
-fn failed(body: &Value) -> bool {
+/// Whether the body has `"success": 0`, in any type.
+fn is_failure(body: &Value) -> bool {
     body.get("success")
-        .is_some_and(|it| *it == 0 || *it == "0" || *it == false)
+        .is_some_and(|value| *value == 0 || *value == "0" || *value == false)
 }
 
 fn lists_limit(body: &Value) -> bool {
     let errors = body.get("errors").and_then(Value::as_array);
     errors.is_some_and(|errors| {
-        errors
-            .iter()
-            .any(|error| error.get("message").is_some_and(|it| it == LIMIT))
+        errors.iter().any(|error| {
+            error
+                .get("message")
+                .is_some_and(|value| value == LIMIT_CODE)
+        })
     })
 }
 
-/// Whether this is what the vendor prints, which is no JSON: `{message:'auth.request_limit_exceeded'}`.
+/// Whether this is the limit as the documentation prints it: `{message:'auth.request_limit_exceeded'}`.
 fn is_printed_limit(text: &[u8]) -> bool {
     let mut rest = text.iter().copied().filter(|b| !b.is_ascii_whitespace());
-    let printed = [b"{message:'", LIMIT.as_bytes(), b"'"].concat();
+    let printed = [b"{message:'", LIMIT_CODE.as_bytes(), b"'"].concat();
     printed.iter().all(|b| rest.next() == Some(*b))
 }
 
@@ -239,14 +254,15 @@ mod tests {
     use http::Response;
 
     use super::*;
+    use crate::token_source::{TokenContext, TokenSource};
 
-    fn says(status: u16, body: &str) -> Option<Verdict> {
+    fn verdict(status: u16, body: &str) -> Option<Verdict> {
         let response = Response::builder().status(status).body(()).unwrap();
-        judge(ResponseHead::of(&response), body.as_bytes())
+        classify(ResponseHead::of(&response), body.as_bytes())
     }
 
     #[test]
-    fn a_token_that_is_no_longer_good_is_told_in_the_body() {
+    fn the_body_says_that_a_token_is_invalid() {
         let bodies = [
             r#"{"success":0,"error_message_id":"auth.token_error"}"#,
             r#" { "error_message_id" : "auth.token_error", "success" : "0", "data": null } "#,
@@ -257,17 +273,17 @@ mod tests {
         for body in bodies {
             for status in [200, 400, 401, 403] {
                 assert_eq!(
-                    says(status, body),
+                    verdict(status, body),
                     Some(Verdict::Rejected),
                     "{status} {body}"
                 );
             }
-            assert_eq!(says(500, body), None, "{body}");
+            assert_eq!(verdict(500, body), None, "{body}");
         }
     }
 
     #[test]
-    fn the_limit_is_no_rejection_of_the_token() {
+    fn the_limit_does_not_reject_the_token() {
         let bodies = [
             r#"{"message":"auth.request_limit_exceeded"}"#,
             r#"{"errors":[{"message":"auth.request_limit_exceeded","penaltySeconds":60}]}"#,
@@ -279,7 +295,7 @@ mod tests {
         for body in bodies {
             for status in [200, 401, 403, 429] {
                 assert_eq!(
-                    says(status, body),
+                    verdict(status, body),
                     Some(Verdict::Forbidden),
                     "{status} {body}"
                 );
@@ -288,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn business_that_mentions_such_words_is_business() {
+    fn a_body_that_only_mentions_a_code_has_no_verdict() {
         let bodies = [
             "",
             "null",
@@ -311,8 +327,38 @@ mod tests {
         ];
         for body in bodies {
             for status in [200, 400, 401, 404, 409, 422, 502] {
-                assert_eq!(says(status, body), None, "{status} {body}");
+                assert_eq!(verdict(status, body), None, "{status} {body}");
             }
+        }
+    }
+    #[tokio::test]
+    async fn the_error_codes_of_the_token_endpoint_are_understood_with_any_status() {
+        use TokenErrorKind::{RateLimited, ReauthRequired};
+        const LIMIT: &str =
+            r#"{"errors":[{"message":"auth.request_limit_exceeded","penaltySeconds":60}]}"#;
+        const DEAD: &str = r#"{"success":0,"error_message_id":"auth.token_error"}"#;
+        const PRINTED: &str = "{message:'auth.request_limit_exceeded'}";
+        for (status, body, kind, code, wait) in [
+            (200, PRINTED, RateLimited, LIMIT_CODE, None),
+            (400, PRINTED, RateLimited, LIMIT_CODE, None),
+            (200, LIMIT, RateLimited, LIMIT_CODE, Some(60)),
+            (403, LIMIT, RateLimited, LIMIT_CODE, Some(60)),
+            (200, DEAD, ReauthRequired, DEAD_CODE, None),
+            (500, DEAD, ReauthRequired, DEAD_CODE, None),
+        ] {
+            let server = tower::service_fn(move |_: http::Request<_>| async move {
+                Response::builder().status(status).body(body.to_owned())
+            });
+            let source = Xoxoday::new("id", "secret", "token")
+                .build_with(server)
+                .unwrap();
+            let error = source.token(TokenContext::new()).await.unwrap_err();
+            assert_eq!(
+                (error.kind(), error.oauth_code()),
+                (kind, Some(code)),
+                "{status} {body}"
+            );
+            assert_eq!(error.retry_after(), wait.map(Duration::from_secs), "{body}");
         }
     }
 }

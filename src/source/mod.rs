@@ -1,8 +1,28 @@
-//! Sources that keep an OAuth session: one way of a refresh, whatever the session began with.
+//! [`GrantSource`]: keeps an OAuth session, whatever grant it began with.
+//!
+//! A call for a token runs through these files, in this order:
+//!
+//! ```text
+//! refresh.rs  load ──► is the stored token usable? adopt it
+//!             lease ─► load again ─► usable by now? adopt it, release
+//!                        │
+//! attempt.rs             └─► mark ─► POST ─► once more if no response comes
+//!                                     │
+//! outcome.rs                          ├─► merge ─► save ─► release ─► return
+//!                                     └─► error: keep or clear the mark
+//! ```
+//!
+//! `session_state.rs` has what this process knows of the session, and decides which credential comes next.
 
-mod exchange;
+mod attempt;
+mod exchange_token;
+mod grant_source;
+mod outcome;
 mod refresh;
-mod seed;
-mod session;
+mod refresh_token;
+mod session_state;
 
-pub use self::{exchange::ExchangeTokenSource, refresh::RefreshTokenSource};
+pub use self::{
+    exchange_token::ExchangeTokenSource, grant_source::GrantSource,
+    refresh_token::RefreshTokenSource,
+};

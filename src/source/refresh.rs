@@ -1,49 +1,121 @@
-//! [`RefreshTokenSource`]: tokens for a refresh token.
-
-use secrecy::SecretString;
+//! The way of a refresh: adopt the stored token, or take the lease and obtain another one.
 
 use super::{
-    seed::Seed,
-    session::{SessionSource, session_source},
+    GrantSource,
+    attempt::{Attempt, Granted},
 };
-use crate::oauth::OAuthClient;
+use crate::{
+    error::{TokenError, TokenErrorKind},
+    grant::Grant,
+    store::{BoxStoreLease, StoreLease, StoredSession, TokenStore},
+    token::Token,
+    token_source::TokenContext,
+};
 
-/// Gets tokens for a refresh token (RFC 6749 §6).
-///
-/// A server may give a new refresh token with each answer, and take the old one out of force (rotation): the new one is
-/// saved before its access token is used. If none comes, the old one stays.
-///
-/// With a durable [`TokenStore`](crate::TokenStore) a restart goes on where the last process stopped: the refresh token given here only begins
-/// the session. Giving another one, after a new login, begins it anew.
-///
-/// # Examples
-///
-/// ```
-/// # #[cfg(feature = "reqwest")] {
-/// use tower_bearer::{BearerAuthLayer, ClientAuth, Origins, RefreshTokenSource, OAuthClient};
-///
-/// let endpoint = OAuthClient::new("https://authorize.example.com/OAuth/Token")?
-///     .client_auth(ClientAuth::client_secret_post("my-client", "my-secret"));
-/// let source = RefreshTokenSource::new(endpoint, "the-refresh-token")
-///     .origins(Origins::only(["https://api.example.com"])?);
-/// let layer = BearerAuthLayer::new(source);
-/// # let _ = layer;
-/// # }
-/// # Ok::<(), tower_bearer::TokenError>(())
-/// ```
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct RefreshTokenSource {
-    session: SessionSource,
-}
+/// How many attempts one call makes. A new attempt begins if another process has saved in between.
+const MAX_ATTEMPTS: u32 = 3;
 
-session_source!(RefreshTokenSource);
-
-impl RefreshTokenSource {
-    /// A source that begins with `refresh_token`, and keeps its session in memory.
-    pub fn new(endpoint: OAuthClient, refresh_token: impl Into<SecretString>) -> Self {
-        Self {
-            session: SessionSource::new(endpoint, Seed::Refresh(refresh_token.into())),
+impl<G: Grant> GrantSource<G> {
+    pub(super) async fn refresh(&self, cx: &TokenContext) -> Result<Token, TokenError> {
+        let mut attempt = 1;
+        loop {
+            match self.adopt_or_refresh(cx).await {
+                // The store has a newer session, or will have one soon.
+                Err(error)
+                    if error.kind() == TokenErrorKind::LeaseLost && attempt < MAX_ATTEMPTS =>
+                {
+                    tracing::debug!(%error, "lease lost, starting over");
+                    attempt += 1;
+                }
+                result => return result,
+            }
         }
     }
+
+    async fn adopt_or_refresh(&self, cx: &TokenContext) -> Result<Token, TokenError> {
+        let stored = self.store.load().await?;
+        if let Some(token) = self.adopt(stored.as_ref(), cx) {
+            return Ok(token);
+        }
+        let mut lease = self.store.lease().await?;
+        // A task of its own: from here on a refresh token may be spent, and its successor must be saved even if the
+        // caller stops waiting.
+        let (source, cx) = (self.clone(), cx.clone());
+        let task = tokio::spawn(async move {
+            let result = source.refresh_under_lease(&mut lease, &cx).await;
+            lease.release().await;
+            result
+        });
+        task.await.unwrap_or_else(|error| {
+            let message = "the task that was refreshing the session ended early";
+            Err(TokenError::new(TokenErrorKind::Interrupted, message).with_source(error))
+        })
+    }
+
+    async fn refresh_under_lease(
+        &self,
+        lease: &mut BoxStoreLease,
+        cx: &TokenContext,
+    ) -> Result<Token, TokenError> {
+        // The last holder of the lease may have refreshed the session.
+        let stored = self.store.load().await?;
+        if let Some(token) = self.adopt(stored.as_ref(), cx) {
+            return Ok(token);
+        }
+        let replaces = stored.as_ref().map_or(0, StoredSession::version);
+        let mut attempt = self.mark(lease, self.newest(stored), replaces, cx).await?;
+        let mut result = self.send(&mut attempt, cx.clock()).await;
+
+        // Before a rejected credential ends the session, look for a newer one in the store.
+        if is_reauth_required(&result)
+            && let Ok(Some(newest)) = self.store.load().await
+            && self.credential_identity(&newest) != self.credential_identity(&attempt.session)
+        {
+            if let Some(token) = self.adopt(Some(&newest), cx) {
+                return Ok(token);
+            }
+            let replaces = newest.version();
+            if replaces != attempt.replaces && newest.refreshing_since().is_some() {
+                let message = "another process is refreshing the session";
+                return Err(TokenError::new(TokenErrorKind::LeaseLost, message));
+            }
+            attempt = self.mark(lease, newest, replaces, cx).await?;
+            result = self.send(&mut attempt, cx.clock()).await;
+        }
+        if is_reauth_required(&result) && self.can_begin_anew(&attempt.session) {
+            tracing::info!("the refresh token is invalid, beginning the session anew");
+            result = self.send_grant(&mut attempt, cx.clock()).await;
+        }
+        match result {
+            Ok(granted) => self.save(lease, &attempt, granted).await,
+            Err(error) => Err(self.record_failure(lease, attempt, error, cx.clock()).await),
+        }
+    }
+
+    /// Whether the grant may begin the session again. It has been used once, or it would have been sent already.
+    fn can_begin_anew(&self, session: &StoredSession) -> bool {
+        session.refresh_token().is_some()
+            && session.began_with(&self.identity)
+            && self.grant.can_repeat()
+    }
+
+    /// Marks the stored session as being refreshed. Saving the mark also proves that the lease is still held.
+    async fn mark(
+        &self,
+        lease: &mut BoxStoreLease,
+        session: StoredSession,
+        replaces: u64,
+        cx: &TokenContext,
+    ) -> Result<Attempt, TokenError> {
+        let unknown_since = session.refreshing_since();
+        let session = session.at(replaces).refreshing(cx.clock().wall());
+        lease.save(replaces, &session).await?;
+        Ok(Attempt::new(session, unknown_since))
+    }
+}
+
+fn is_reauth_required(result: &Result<Granted, TokenError>) -> bool {
+    result
+        .as_ref()
+        .is_err_and(|error| error.kind() == TokenErrorKind::ReauthRequired)
 }

@@ -4,7 +4,6 @@ use std::{collections::HashSet, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, Method, header};
-use url::form_urlencoded;
 
 use super::{
     recorded::{FORM, JSON, RecordedRequest, json_params, media_type},

@@ -23,7 +23,7 @@
 //! use http::Request;
 //! use tower::ServiceExt;
 //! use tower_bearer::testing::{AuthorizationServer, Dialect, Fault};
-//! use url::form_urlencoded::byte_serialize;
+//! use form_urlencoded::byte_serialize;
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
 //! let server = AuthorizationServer::new(Dialect::TwoBa).detect_reuse(true).public_client("app");

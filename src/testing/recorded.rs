@@ -4,7 +4,6 @@ use std::{collections::VecDeque, fmt};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, header, request};
-use url::form_urlencoded;
 
 /// How many requests a server keeps.
 const MAX_REQUESTS: usize = 10_000;

@@ -11,7 +11,10 @@ use std::{
     time::SystemTime,
 };
 
-use http::{Method, StatusCode, header::LOCATION};
+use http::{
+    Method, StatusCode,
+    header::{ACCEPT, LOCATION},
+};
 use http_body::Frame;
 use http_body_util::BodyExt;
 use tower::service_fn;
@@ -22,18 +25,18 @@ use crate::clock::SimulatedWallClock;
 const URL: &str = "https://authorize.example.com/oauth/token?tenant=hunter2";
 const GRANTED: &str = r#"{"access_token":"granted","expires_in":900}"#;
 
-type Seen = Arc<Mutex<Vec<Request<Bytes>>>>;
+type Recorded = Arc<Mutex<Vec<Request<Bytes>>>>;
 
-/// A server that notes what it is asked, and answers all with `status` and `body`.
-fn server(status: StatusCode, body: &'static str) -> (OAuthClient, Seen) {
-    let seen = Seen::default();
-    let noted = seen.clone();
+/// A server that records requests, and answers each with `status` and `body`.
+fn server(status: StatusCode, body: &'static str) -> (OAuthClient, Recorded) {
+    let recorded = Recorded::default();
+    let requests = recorded.clone();
     let service = service_fn(move |request: Request<Full<Bytes>>| {
-        let noted = noted.clone();
+        let requests = requests.clone();
         async move {
             let (head, body_sent) = request.into_parts();
             let body_sent = body_sent.collect().await?.to_bytes();
-            noted
+            requests
                 .lock()
                 .unwrap()
                 .push(Request::from_parts(head, body_sent));
@@ -42,19 +45,19 @@ fn server(status: StatusCode, body: &'static str) -> (OAuthClient, Seen) {
             Ok::<_, Infallible>(response.body(Full::new(Bytes::from(body))).unwrap())
         }
     });
-    (OAuthClient::with_transport(URL, service).unwrap(), seen)
+    (OAuthClient::with_transport(URL, service).unwrap(), recorded)
 }
 
-fn only(seen: &Seen) -> Request<Bytes> {
-    let mut seen = seen.lock().unwrap();
-    assert_eq!(seen.len(), 1);
-    seen.remove(0)
+fn only(recorded: &Recorded) -> Request<Bytes> {
+    let mut recorded = recorded.lock().unwrap();
+    assert_eq!(recorded.len(), 1);
+    recorded.remove(0)
 }
 
 #[tokio::test]
-async fn a_request_carries_what_was_configured_and_what_was_granted() {
-    let (endpoint, seen) = server(StatusCode::OK, GRANTED);
-    let token = endpoint
+async fn a_request_carries_the_grant_the_client_and_the_configured_parameters() {
+    let (client, recorded) = server(StatusCode::OK, GRANTED);
+    let token = client
         .client_auth(ClientAuth::client_secret_post("app", "s+/="))
         .parameter("scope", "read")
         .parameter("resource", "https://a.example")
@@ -69,7 +72,7 @@ async fn a_request_carries_what_was_configured_and_what_was_granted() {
         .unwrap();
     assert_eq!(token.header(), "Bearer granted");
 
-    let request = only(&seen);
+    let request = only(&recorded);
     assert_eq!(request.method(), Method::POST);
     assert_eq!(request.uri(), URL);
     assert_eq!(
@@ -87,9 +90,9 @@ async fn a_request_carries_what_was_configured_and_what_was_granted() {
 }
 
 #[tokio::test]
-async fn json_and_basic_go_together() {
-    let (endpoint, seen) = server(StatusCode::OK, GRANTED);
-    endpoint
+async fn json_bodies_and_basic_authentication_can_be_combined() {
+    let (client, recorded) = server(StatusCode::OK, GRANTED);
+    client
         .client_auth(ClientAuth::basic_user_only("ann@books.example"))
         .body_format(BodyFormat::Json)
         .header("accept", "application/vnd.example+json")
@@ -97,7 +100,7 @@ async fn json_and_basic_go_together() {
         .grant("refresh_token", &[("refresh_token", "r\"1")])
         .await
         .unwrap();
-    let request = only(&seen);
+    let request = only(&recorded);
     assert_eq!(
         request.headers()["authorization"],
         "Basic YW5uQGJvb2tzLmV4YW1wbGU="
@@ -113,11 +116,11 @@ async fn json_and_basic_go_together() {
 
 #[tokio::test]
 async fn a_misconfigured_client_sends_nothing() {
-    let (endpoint, seen) = server(StatusCode::OK, GRANTED);
-    let endpoint = endpoint.client_auth(ClientAuth::client_secret_basic("", "s"));
-    let error = endpoint.grant("x", &[]).await.unwrap_err();
+    let (client, recorded) = server(StatusCode::OK, GRANTED);
+    let client = client.client_auth(ClientAuth::client_secret_basic("", "s"));
+    let error = client.grant("x", &[]).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Config);
-    assert!(seen.lock().unwrap().is_empty());
+    assert!(recorded.lock().unwrap().is_empty());
 }
 
 #[test]
@@ -144,12 +147,12 @@ fn headers_that_cannot_be_sent_are_rejected_without_their_value() {
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     for status in [301, 302, 303, 307, 308] {
-        let (endpoint, seen) = server(StatusCode::from_u16(status).unwrap(), GRANTED);
-        let error = endpoint
+        let (client, recorded) = server(StatusCode::from_u16(status).unwrap(), GRANTED);
+        let error = client
             .grant("refresh_token", &[("refresh_token", "hunter2")])
             .await
             .unwrap_err();
-        only(&seen);
+        only(&recorded);
         assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
         assert!(error.to_string().contains("never followed"), "{error}");
         assert!(
@@ -160,7 +163,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn no_error_shows_what_was_sent_or_came() {
+async fn no_error_shows_the_request_or_the_response() {
     for (status, body) in [
         (200, "hunter2"),
         (200, r#"{"access_token":"hunter2 hunter2"}"#),
@@ -176,17 +179,17 @@ async fn no_error_shows_what_was_sent_or_came() {
         (401, "hunter2"),
         (502, "<p>hunter2</p>"),
     ] {
-        let (endpoint, _) = server(StatusCode::from_u16(status).unwrap(), body);
-        let endpoint = endpoint
+        let (client, _) = server(StatusCode::from_u16(status).unwrap(), body);
+        let client = client
             .client_auth(ClientAuth::client_secret_post("app", "hunter2"))
             .parameter("assertion", "hunter2")
             .header("x-key", "hunter2")
             .unwrap();
-        let error = endpoint
+        let error = client
             .grant("x", &[("refresh_token", "hunter2")])
             .await
             .unwrap_err();
-        let shown = format!("{error} {error:?} {error:#?} {endpoint:?} {endpoint:#?}");
+        let shown = format!("{error} {error:?} {error:#?} {client:?} {client:#?}");
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(
             shown.contains("https://authorize.example.com/oauth/token"),
@@ -196,7 +199,7 @@ async fn no_error_shows_what_was_sent_or_came() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_never_answers_is_given_up_in_time() {
+async fn a_request_without_a_response_times_out() {
     #[derive(Clone)]
     struct NeverReady;
     impl Service<Request<Full<Bytes>>> for NeverReady {
@@ -227,23 +230,23 @@ async fn an_endpoint_that_never_answers_is_given_up_in_time() {
     let endless = service_fn(|_: Request<Full<Bytes>>| async {
         Ok::<_, Infallible>(Response::new(NeverEnds))
     });
-    for endpoint in [
+    for client in [
         OAuthClient::with_transport(URL, NeverReady).unwrap(),
         OAuthClient::with_transport(URL, silent).unwrap(),
         OAuthClient::with_transport(URL, endless).unwrap(),
     ] {
-        for (endpoint, seconds) in [
-            (endpoint.clone(), 30),
-            (endpoint.timeout(Duration::from_secs(3)), 3),
+        for (client, seconds) in [
+            (client.clone(), 30),
+            (client.timeout(Duration::from_secs(3)), 3),
         ] {
-            let begun = tokio::time::Instant::now();
-            let error = endpoint.grant("x", &[]).await.unwrap_err();
+            let start = tokio::time::Instant::now();
+            let error = client.grant("x", &[]).await.unwrap_err();
             assert_eq!(error.kind(), TokenErrorKind::Timeout);
             assert!(
                 error.to_string().contains(&format!("{seconds}s")),
                 "{error}"
             );
-            let took = begun.elapsed();
+            let took = start.elapsed();
             let expected = Duration::from_secs(seconds);
             assert!(
                 took >= expected && took < expected + Duration::from_millis(10),
@@ -254,7 +257,7 @@ async fn an_endpoint_that_never_answers_is_given_up_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lifetimes_count_from_when_the_transport_was_ready_and_before_it_was_called() {
+async fn lifetimes_count_from_when_the_transport_is_called() {
     #[derive(Clone)]
     struct Slow(Option<Arc<Mutex<Pin<Box<tokio::time::Sleep>>>>>);
     impl Service<Request<Full<Bytes>>> for Slow {
@@ -278,8 +281,8 @@ async fn lifetimes_count_from_when_the_transport_was_ready_and_before_it_was_cal
     }
     let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let clock = Clock::Simulated(Arc::new(SimulatedWallClock::new(start)));
-    let endpoint = OAuthClient::with_transport(URL, Slow(None)).unwrap();
-    let response = endpoint.request(&clock, "x", &[]).await.unwrap();
+    let client = OAuthClient::with_transport(URL, Slow(None)).unwrap();
+    let response = client.request(&clock, &Parameters::new("x")).await.unwrap();
     assert_eq!(clock.wall(), start + Duration::from_secs(12));
     let off = response
         .expires_at
@@ -288,7 +291,7 @@ async fn lifetimes_count_from_when_the_transport_was_ready_and_before_it_was_cal
     assert!(off.unwrap() < Duration::from_millis(10));
 }
 
-/// A gigabyte in chunks of 16 KiB, that notes how much of it was taken.
+/// A gigabyte in chunks of 16 KiB. Counts the bytes that were read.
 struct Gigabyte(Arc<AtomicUsize>);
 
 const CHUNK: usize = 16 * 1024;
@@ -312,24 +315,24 @@ impl http_body::Body for Gigabyte {
 }
 
 #[tokio::test]
-async fn a_huge_answer_costs_the_limit_and_no_more() {
+async fn a_huge_response_is_read_up_to_the_limit() {
     for (limit, read) in [
         (None, 64 * 1024),
         (Some(1), 1),
         (Some(0), 0),
         (Some(CHUNK), CHUNK),
     ] {
-        let taken = Arc::new(AtomicUsize::new(0));
-        let noted = taken.clone();
+        let read_bytes = Arc::new(AtomicUsize::new(0));
+        let counter = read_bytes.clone();
         let service = service_fn(move |_: Request<Full<Bytes>>| {
-            let body = Gigabyte(noted.clone());
+            let body = Gigabyte(counter.clone());
             async move { Ok::<_, Infallible>(Response::new(body)) }
         });
-        let mut endpoint = OAuthClient::with_transport(URL, service).unwrap();
+        let mut client = OAuthClient::with_transport(URL, service).unwrap();
         if let Some(limit) = limit {
-            endpoint = endpoint.max_response_size(limit);
+            client = client.max_response_size(limit);
         }
-        let error = endpoint.grant("x", &[]).await.unwrap_err();
+        let error = client.grant("x", &[]).await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
         assert!(
             error
@@ -337,19 +340,19 @@ async fn a_huge_answer_costs_the_limit_and_no_more() {
                 .contains(&format!("limit of {read} bytes")),
             "{error}"
         );
-        let taken = taken.load(Ordering::SeqCst);
+        let read_bytes = read_bytes.load(Ordering::SeqCst);
         assert!(
-            taken <= read + CHUNK,
-            "{taken} bytes were taken for a limit of {read}"
+            read_bytes <= read + CHUNK,
+            "{read_bytes} bytes were read for a limit of {read}"
         );
     }
 }
 
 #[tokio::test]
-async fn an_answer_of_just_the_limit_is_read() {
-    let (endpoint, _) = server(StatusCode::OK, GRANTED);
+async fn a_response_of_exactly_the_limit_is_read() {
+    let (client, _) = server(StatusCode::OK, GRANTED);
     assert!(
-        endpoint
+        client
             .clone()
             .max_response_size(GRANTED.len())
             .grant("x", &[])
@@ -357,7 +360,7 @@ async fn an_answer_of_just_the_limit_is_read() {
             .is_ok()
     );
     assert!(
-        endpoint
+        client
             .max_response_size(GRANTED.len() - 1)
             .grant("x", &[])
             .await
@@ -366,7 +369,7 @@ async fn an_answer_of_just_the_limit_is_read() {
 }
 
 #[tokio::test]
-async fn a_transport_that_fails_is_told_with_its_cause() {
+async fn a_transport_error_keeps_its_source() {
     for (kind, expected) in [
         (io::ErrorKind::ConnectionRefused, TokenErrorKind::Transport),
         (io::ErrorKind::TimedOut, TokenErrorKind::Timeout),
@@ -374,8 +377,8 @@ async fn a_transport_that_fails_is_told_with_its_cause() {
         let service = service_fn(move |_: Request<Full<Bytes>>| async move {
             Err::<Response<Full<Bytes>>, _>(io::Error::new(kind, "cause"))
         });
-        let endpoint = OAuthClient::with_transport(URL, service).unwrap();
-        let error = endpoint.grant("x", &[]).await.unwrap_err();
+        let client = OAuthClient::with_transport(URL, service).unwrap();
+        let error = client.grant("x", &[]).await.unwrap_err();
         assert_eq!(error.kind(), expected);
         assert!(error.is_transient());
         assert_eq!(error.source().unwrap().to_string(), "cause");
@@ -384,30 +387,91 @@ async fn a_transport_that_fails_is_told_with_its_cause() {
 }
 
 #[tokio::test]
-async fn a_transports_own_token_error_passes_as_it_is() {
+async fn a_token_error_of_the_transport_is_returned_unchanged() {
     let service = service_fn(|_: Request<Full<Bytes>>| async {
         Err::<Response<Full<Bytes>>, _>(TokenError::new(TokenErrorKind::RateLimited, "own quota"))
     });
-    let endpoint = OAuthClient::with_transport(URL, service).unwrap();
+    let client = OAuthClient::with_transport(URL, service).unwrap();
     assert_eq!(
-        endpoint.grant("x", &[]).await.unwrap_err().kind(),
+        client.grant("x", &[]).await.unwrap_err().kind(),
         TokenErrorKind::RateLimited
     );
 }
 
+#[tokio::test]
+async fn a_refresh_token_is_sent_under_the_configured_name() {
+    for (name, expected) in [
+        (None, "grant_type=refresh_token&refresh_token=r"),
+        (Some("code"), "grant_type=refresh_token&code=r"),
+    ] {
+        let (mut client, recorded) = server(StatusCode::OK, GRANTED);
+        if let Some(name) = name {
+            client = client.refresh_parameter(name);
+        }
+        let parameters = Parameters::refresh_token("r");
+        client.request(&Clock::System, &parameters).await.unwrap();
+        assert_eq!(only(&recorded).body(), expected);
+    }
+}
+
+#[tokio::test]
+async fn refresh_tokens_go_to_the_refresh_url_and_other_grants_to_the_token_url() {
+    const REFRESH_URL: &str = "https://authorize.example.com/oauth/refresh?tenant=hunter2";
+    let (client, recorded) = server(StatusCode::OK, GRANTED);
+    let client = client.refresh_url(REFRESH_URL).unwrap();
+    client.grant("x", &[]).await.unwrap();
+    assert_eq!(only(&recorded).uri(), URL);
+    let parameters = Parameters::refresh_token("r");
+    client.request(&Clock::System, &parameters).await.unwrap();
+    assert_eq!(only(&recorded).uri(), REFRESH_URL);
+    assert!(!format!("{client:?}").contains("hunter2"), "{client:?}");
+}
+
+#[tokio::test]
+async fn an_error_names_the_url_that_was_used() {
+    let (client, _) = server(StatusCode::BAD_GATEWAY, "");
+    let client = client
+        .refresh_url("https://authorize.example.com/refresh")
+        .unwrap();
+    let parameters = Parameters::refresh_token("r");
+    let error = client.request(&Clock::System, &parameters).await;
+    let message = error.unwrap_err().to_string();
+    assert!(
+        message.contains("example.com/refresh answered"),
+        "{message}"
+    );
+}
+
 #[test]
-fn the_refresh_parameter_has_the_standard_name_until_told_otherwise() {
-    let (endpoint, _) = server(StatusCode::OK, "");
-    assert_eq!(endpoint.refresh_parameter_name(), "refresh_token");
-    assert_eq!(
-        endpoint.refresh_parameter("code").refresh_parameter_name(),
-        "code"
+fn a_refresh_url_follows_the_rules_of_the_token_url() {
+    for (url, kind) in [
+        ("authorize.example.com", TokenErrorKind::Config),
+        ("https://id:hunter2@a.example/", TokenErrorKind::Config),
+        ("http://a.example/", TokenErrorKind::InsecureOrigin),
+        // Another scheme than the token URL: one transport cannot serve both.
+        ("http://localhost/", TokenErrorKind::Config),
+    ] {
+        let (client, _) = server(StatusCode::OK, "");
+        let error = client.refresh_url(url).unwrap_err();
+        assert_eq!(error.kind(), kind, "{url}");
+        assert!(!format!("{error}{error:?}").contains("hunter2"));
+    }
+}
+
+#[test]
+fn changing_a_clone_leaves_the_original() {
+    let (client, _) = server(StatusCode::OK, "");
+    let changed = client.clone().timeout(Duration::from_secs(1));
+    assert!(format!("{client:?}").contains("timeout: 30s"), "{client:?}");
+    assert!(
+        format!("{changed:?}").contains("timeout: 1s"),
+        "{changed:?}"
     );
 }
 
 #[tokio::test]
-async fn a_grant_can_be_asked_for_from_another_task() {
-    let (endpoint, _) = server(StatusCode::OK, GRANTED);
-    let asked = tokio::spawn(async move { endpoint.grant("x", &[]).await });
+async fn a_token_can_be_requested_from_another_task() {
+    let (client, _) = server(StatusCode::OK, GRANTED);
+    let asked = tokio::spawn(async move { client.grant("x", &[]).await });
     assert_eq!(asked.await.unwrap().unwrap().header(), "Bearer granted");
 }

@@ -9,16 +9,24 @@ use TokenErrorKind::*;
 const NOW: u64 = 1_700_000_000; // Tue, 14 Nov 2023 22:13:20 GMT
 const SECRET: &str = "hunter2";
 
+/// A vendor with codes, fields and a format of its own.
+const VENDOR: VendorErrors = VendorErrors {
+    codes: &[("acme.limit", RateLimited), ("acme.dead", ReauthRequired)],
+    code_fields: &["acme_error"],
+    wait_fields: &["acmeSeconds"],
+    search_text: true,
+};
+
 fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-fn answer(status: u16, content_type: &str, body: impl AsRef<[u8]>) -> Answer {
+fn response(status: u16, content_type: &str, body: impl AsRef<[u8]>) -> RawResponse {
     let mut headers = HeaderMap::new();
     if !content_type.is_empty() {
         headers.insert(CONTENT_TYPE, content_type.parse().unwrap());
     }
-    Answer {
+    RawResponse {
         endpoint: "https://a.example/token".to_owned(),
         status: StatusCode::from_u16(status).unwrap(),
         headers,
@@ -27,27 +35,28 @@ fn answer(status: u16, content_type: &str, body: impl AsRef<[u8]>) -> Answer {
     }
 }
 
-fn parsed(answer: &Answer) -> Result<TokenResponse, TokenError> {
+fn parsed(raw: &RawResponse) -> Result<TokenResponse, TokenError> {
     let sent = Now {
         mono: Instant::now(),
         wall: at(NOW),
     };
-    parse(answer, sent, at(NOW + 2))
+    raw.parse(&VENDOR, sent, at(NOW + 2))
 }
 
 fn ok(body: &str) -> TokenResponse {
-    parsed(&answer(200, "application/json", body)).unwrap_or_else(|error| panic!("{body}: {error}"))
+    parsed(&response(200, "application/json", body))
+        .unwrap_or_else(|error| panic!("{body}: {error}"))
 }
 
 fn rejected(status: u16, content_type: &str, body: &str) -> TokenError {
-    match parsed(&answer(status, content_type, body)) {
+    match parsed(&response(status, content_type, body)) {
         Ok(response) => panic!("{status} {body}: {response:?}"),
         Err(error) => error,
     }
 }
 
 #[test]
-fn a_plain_answer_gives_all_it_tells() {
+fn a_plain_response_is_read_completely() {
     let response = ok(
         r#"{"access_token":"a+/=","token_type":"bearer","expires_in":900,"refresh_token":"r!/+","scope":"read write"}"#,
     );
@@ -65,8 +74,8 @@ fn the_lifetime_counts_from_before_the_request_was_sent() {
         mono: Instant::now(),
         wall: at(NOW),
     };
-    let answer = answer(200, "", r#"{"access_token":"a","expires_in":"60"}"#);
-    let response = parse(&answer, sent, at(NOW + 20)).unwrap();
+    let raw = response(200, "", r#"{"access_token":"a","expires_in":"60"}"#);
+    let response = raw.parse(&VENDOR, sent, at(NOW + 20)).unwrap();
     let later = Now {
         mono: sent.mono + Duration::from_secs(20),
         wall: at(NOW + 20),
@@ -154,9 +163,9 @@ fn absolute_times_are_corrected_by_the_servers_own_date() {
             servers(900),
             servers(86_400)
         );
-        let mut answer = answer(200, "application/json", body);
-        answer.headers.insert(DATE, date.parse().unwrap());
-        let response = parsed(&answer).unwrap();
+        let mut raw = response(200, "application/json", body);
+        raw.headers.insert(DATE, date.parse().unwrap());
+        let response = parsed(&raw).unwrap();
         assert_eq!(response.lifetime, Some(Duration::from_secs(900)), "{date}");
         assert_eq!(response.expires_at, Some(at(NOW + 900)), "{date}");
         assert_eq!(
@@ -252,7 +261,7 @@ fn scope_is_a_string_or_its_parts() {
 }
 
 #[test]
-fn the_shape_tells_json_from_a_form_whatever_the_content_type() {
+fn json_and_forms_are_recognized_without_the_content_type() {
     let json = r#"{"access_token":"a+b","expires_in":60}"#;
     let form = "access_token=a%2Bb&expires=60&refresh_token=";
     for content_type in [
@@ -262,7 +271,7 @@ fn the_shape_tells_json_from_a_form_whatever_the_content_type() {
         "text/html; charset=utf-8",
     ] {
         for body in [json, form] {
-            let response = parsed(&answer(200, content_type, body)).unwrap();
+            let response = parsed(&response(200, content_type, body)).unwrap();
             assert_eq!(response.token.as_ref().unwrap().header(), "Bearer a+b");
             assert_eq!(response.lifetime, Some(Duration::from_secs(60)));
             assert!(response.refresh_token.is_none());
@@ -280,13 +289,13 @@ fn the_shape_tells_json_from_a_form_whatever_the_content_type() {
 }
 
 #[test]
-fn marks_space_and_unknown_or_repeated_fields_do_no_harm() {
+fn a_byte_order_mark_white_space_and_unknown_or_repeated_fields_do_no_harm() {
     for body in [
         "\u{feff}{\"access_token\":\"a\"}",
         " \r\n\t{\"access_token\":\"a\"} \n\n",
         r#"{"access_token":"b","access_token":"a"}"#,
         r#"{"access_token":"a","data":{"access_token":"b"},"n":[1,2,{}]}"#,
-        r#"{"access_token":"a","error":null,"errors":[],"error_message_id":""}"#,
+        r#"{"access_token":"a","error":null,"errors":[],"acme_error":""}"#,
         r#"{"access_token":"a","error":""}"#,
         r#"{"access_token":"a","error":false,"success":1,"message":"welcome"}"#,
     ] {
@@ -347,7 +356,7 @@ fn the_codes_of_the_standard_are_understood() {
 
 #[test]
 #[rustfmt::skip]
-fn a_success_without_a_token_is_none() {
+fn a_200_without_a_token_is_an_error() {
     are_rejected(&[
         (200, JSON, r#"{"error":"bad_refresh_token"}"#, ReauthRequired, Some("bad_refresh_token")),
         (200, JSON, r#"{"error":"invalid_grant","access_token":"hunter2"}"#, ReauthRequired, Some("invalid_grant")),
@@ -370,25 +379,49 @@ fn a_success_without_a_token_is_none() {
 
 #[test]
 #[rustfmt::skip]
-fn xoxodays_rejections_are_understood_with_any_status() {
-    const NOT_JSON: &str = "{message:'auth.request_limit_exceeded'}";
-    const LIMIT: &str = r#"{"errors":[{"message":"auth.request_limit_exceeded","penaltySeconds":60}]}"#;
-    const TOKEN: &str = r#"{"success":0,"error_message_id":"auth.token_error"}"#;
+fn the_codes_of_a_vendor_are_understood_with_any_status() {
+    const NOT_JSON: &str = "{message:'acme.limit'}";
+    const LIMIT: &str = r#"{"errors":[{"message":"acme.limit","acmeSeconds":60}]}"#;
+    const TOKEN: &str = r#"{"success":0,"acme_error":"acme.dead"}"#;
     are_rejected(&[
-        (200, JSON, NOT_JSON, RateLimited, Some("auth.request_limit_exceeded")),
-        (400, "text/html", NOT_JSON, RateLimited, Some("auth.request_limit_exceeded")),
-        (400, JSON, r#"{"message":"auth.request_limit_exceeded"}"#, RateLimited, Some("auth.request_limit_exceeded")),
-        (200, JSON, LIMIT, RateLimited, Some("auth.request_limit_exceeded")),
-        (403, JSON, LIMIT, RateLimited, Some("auth.request_limit_exceeded")),
-        (200, JSON, TOKEN, ReauthRequired, Some("auth.token_error")),
-        (500, JSON, TOKEN, ReauthRequired, Some("auth.token_error")),
+        (200, JSON, NOT_JSON, RateLimited, Some("acme.limit")),
+        (400, "text/html", NOT_JSON, RateLimited, Some("acme.limit")),
+        (400, JSON, r#"{"message":"acme.limit"}"#, RateLimited, Some("acme.limit")),
+        (200, JSON, LIMIT, RateLimited, Some("acme.limit")),
+        (403, JSON, LIMIT, RateLimited, Some("acme.limit")),
+        (200, JSON, TOKEN, ReauthRequired, Some("acme.dead")),
+        (500, JSON, TOKEN, ReauthRequired, Some("acme.dead")),
         (401, JSON, r#"{"error":"invalid_token","error_description":"hunter2"}"#, ReauthRequired, Some("invalid_token")),
     ]);
 }
 
 #[test]
+fn the_codes_of_a_vendor_mean_nothing_at_other_servers() {
+    let sent = Now {
+        mono: Instant::now(),
+        wall: at(NOW),
+    };
+    for (status, body, kind) in [
+        (200, "{message:'acme.limit'}", InvalidResponse),
+        (
+            200,
+            r#"{"success":0,"acme_error":"acme.dead"}"#,
+            InvalidResponse,
+        ),
+        (403, r#"{"message":"acme.limit"}"#, InvalidRequest),
+    ] {
+        let raw = response(status, JSON, body);
+        let error = raw.parse(&VendorErrors::NONE, sent, at(NOW)).unwrap_err();
+        assert_eq!((error.kind(), error.oauth_code()), (kind, None), "{body}");
+    }
+    let raw = response(429, JSON, r#"{"error":"slow_down","acmeSeconds":60}"#);
+    let error = raw.parse(&VendorErrors::NONE, sent, at(NOW)).unwrap_err();
+    assert_eq!(error.retry_after(), None);
+}
+
+#[test]
 #[rustfmt::skip]
-fn a_code_is_found_in_objects_and_arrays_and_prose_is_none() {
+fn a_code_is_found_in_objects_and_arrays_and_prose_is_ignored() {
     are_rejected(&[
         (400, JSON, r#"{"error":{"code":"invalid_grant","message":"hunter2"}}"#, ReauthRequired, Some("invalid_grant")),
         (400, JSON, r#"{"error":{"code":400,"message":"hunter2","status":"INVALID_ARGUMENT"}}"#, InvalidRequest, Some("INVALID_ARGUMENT")),
@@ -404,7 +437,7 @@ fn a_code_is_found_in_objects_and_arrays_and_prose_is_none() {
 
 #[test]
 #[rustfmt::skip]
-fn the_status_rules_where_no_code_does() {
+fn without_a_known_code_the_status_decides() {
     are_rejected(&[
         (400, JSON, "", ReauthRequired, None),
         (400, "text/html", HTML, ReauthRequired, None),
@@ -446,7 +479,7 @@ fn a_rejection_without_a_reason_says_so() {
 }
 
 #[test]
-fn what_was_not_understood_is_told_by_status_type_and_size() {
+fn an_error_tells_status_type_and_size_of_the_response() {
     let error = rejected(200, "Text/HTML; charset=utf-8", "<html>hunter2</html>");
     for part in [
         "HTTP 200",
@@ -473,9 +506,9 @@ fn what_was_not_understood_is_told_by_status_type_and_size() {
 }
 
 #[test]
-fn waiting_times_come_from_the_header_or_the_body() {
-    let body = r#"{"errors":[{"message":"auth.request_limit_exceeded","penaltySeconds":60}]}"#;
-    let text = r#"{"errors":[{"message":"auth.request_limit_exceeded","penaltySeconds":"60"}]}"#;
+fn the_wait_comes_from_the_header_or_the_body() {
+    let body = r#"{"errors":[{"message":"acme.limit","acmeSeconds":60}]}"#;
+    let text = r#"{"errors":[{"message":"acme.limit","acmeSeconds":"60"}]}"#;
     for (status, header, body, expected) in [
         (200, None, body, Some(60)),
         (429, None, text, Some(60)),
@@ -489,15 +522,15 @@ fn waiting_times_come_from_the_header_or_the_body() {
         (
             429,
             None,
-            r#"{"errors":[{"message":"auth.request_limit_exceeded","penaltySeconds":1e99}]}"#,
+            r#"{"errors":[{"message":"acme.limit","acmeSeconds":1e99}]}"#,
             Some(86_400),
         ),
     ] {
-        let mut answer = answer(status, "application/json", body);
+        let mut raw = response(status, "application/json", body);
         if let Some(header) = header {
-            answer.headers.insert(RETRY_AFTER, header.parse().unwrap());
+            raw.headers.insert(RETRY_AFTER, header.parse().unwrap());
         }
-        let error = parsed(&answer).unwrap_err();
+        let error = parsed(&raw).unwrap_err();
         assert_eq!(
             error.retry_after(),
             expected.map(Duration::from_secs),
@@ -507,15 +540,15 @@ fn waiting_times_come_from_the_header_or_the_body() {
 }
 
 #[test]
-fn a_cut_answer_names_the_limit_and_keeps_its_status() {
-    let mut answer = answer(200, "application/json", r#"{"access_token":"hunter2"}"#);
-    answer.cut_at = Some(26);
-    let error = parsed(&answer).unwrap_err();
+fn a_response_over_the_limit_names_the_limit_and_keeps_its_status() {
+    let mut raw = response(200, "application/json", r#"{"access_token":"hunter2"}"#);
+    raw.cut_at = Some(26);
+    let error = parsed(&raw).unwrap_err();
     assert_eq!(error.kind(), InvalidResponse);
     assert!(error.to_string().contains("limit of 26 bytes"), "{error}");
     assert!(error.to_string().contains("max_response_size"), "{error}");
-    answer.status = StatusCode::BAD_GATEWAY;
-    assert_eq!(parsed(&answer).unwrap_err().kind(), Server);
+    raw.status = StatusCode::BAD_GATEWAY;
+    assert_eq!(parsed(&raw).unwrap_err().kind(), Server);
 }
 
 fn json() -> impl Strategy<Value = Value> {
@@ -549,8 +582,8 @@ fn field() -> impl Strategy<Value = String> {
             "error",
             "errors",
             "message",
-            "penaltySeconds",
-            "error_message_id",
+            "acmeSeconds",
+            "acme_error",
             "code",
         ])
         .prop_map(str::to_owned),
@@ -566,10 +599,10 @@ proptest! {
         retry_after in prop::collection::vec(32_u8..127, 0..32),
         date in prop::collection::vec(32_u8..127, 0..32),
     ) {
-        let mut answer = answer(status, "", body);
-        answer.headers.insert(RETRY_AFTER, http::HeaderValue::from_bytes(&retry_after).unwrap());
-        answer.headers.insert(DATE, http::HeaderValue::from_bytes(&date).unwrap());
-        let _ = parsed(&answer);
+        let mut raw = response(status, "", body);
+        raw.headers.insert(RETRY_AFTER, http::HeaderValue::from_bytes(&retry_after).unwrap());
+        raw.headers.insert(DATE, http::HeaderValue::from_bytes(&date).unwrap());
+        let _ = parsed(&raw);
     }
 
     #[test]
@@ -579,15 +612,15 @@ proptest! {
         date in prop::option::of(0_u64..253_402_300_799),
     ) {
         let fields = Value::Object(fields.into_iter().collect());
-        let mut answer = answer(status, "application/json", fields.to_string());
+        let mut raw = response(status, "application/json", fields.to_string());
         if let Some(date) = date {
-            answer.headers.insert(DATE, httpdate::fmt_http_date(at(date)).parse().unwrap());
+            raw.headers.insert(DATE, httpdate::fmt_http_date(at(date)).parse().unwrap());
         }
-        if let Ok(response) = parsed(&answer) {
+        if let Ok(response) = parsed(&raw) {
             let given = |name| fields[name].as_str().is_some_and(|text| !text.is_empty());
             prop_assert!(status < 300);
             prop_assert!(response.token.is_err() || given("access_token"));
-            // One of no use is told only for the refresh token beside it.
+            // An unusable access token is excused only by a refresh token beside it.
             prop_assert!(response.token.is_ok() || response.refresh_token.is_some());
             prop_assert!(response.refresh_token.is_none() || given("refresh_token"));
         }

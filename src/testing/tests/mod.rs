@@ -26,7 +26,6 @@ use hyper_util::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower::ServiceExt;
-use url::form_urlencoded;
 
 use super::{recorded::FORM, *};
 

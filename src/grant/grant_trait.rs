@@ -1,0 +1,106 @@
+//! The trait [`Grant`].
+
+use std::{future::Future, sync::Arc};
+
+use super::GrantContext;
+use crate::{error::TokenError, oauth::Parameters, store::Identity};
+
+/// How a session obtains its first tokens.
+///
+/// A [`GrantSource`](crate::GrantSource) sends the [`parameters`](Grant::parameters) to the token endpoint once. After
+/// that it refreshes the session with the refresh tokens that the server issues. If the server issues none, the grant is
+/// used each time.
+///
+/// Implement it for a grant that this crate does not have: read an assertion from a file, or sign one.
+///
+/// # Examples
+///
+/// A client assertion from a file that another process replaces every hour (RFC 7523 §2.1):
+///
+/// ```
+/// use std::path::PathBuf;
+/// use tower_bearer::{
+///     Grant, GrantContext, GrantSource, Identity, OAuthClient, Parameters, TokenError,
+/// };
+///
+/// struct AssertionFile(PathBuf);
+///
+/// impl Grant for AssertionFile {
+///     async fn parameters(&self, _cx: &GrantContext<'_>) -> Result<Parameters, TokenError> {
+///         let assertion = std::fs::read_to_string(&self.0).map_err(|error| {
+///             TokenError::new(
+///                 tower_bearer::TokenErrorKind::Source,
+///                 "the file with the assertion cannot be read",
+///             )
+///             .with_source(error)
+///         })?;
+///         let grant_type = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+///         Ok(Parameters::new(grant_type).with("assertion", assertion.trim()))
+///     }
+///
+///     fn identity(&self) -> Identity {
+///         Identity::new("assertion-file", &self.0.to_string_lossy())
+///     }
+///
+///     fn can_repeat(&self) -> bool {
+///         true
+///     }
+/// }
+///
+/// # #[cfg(feature = "reqwest")] {
+/// let client = OAuthClient::new("https://login.example.com/token")?;
+/// let source = GrantSource::with_grant(client, AssertionFile("/run/assertion".into()));
+/// # let _ = source;
+/// # }
+/// # Ok::<(), TokenError>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a grant",
+    label = "this obtains no first tokens",
+    note = "`RefreshTokenGrant` and `ExchangeTokenGrant` are grants; implement `Grant` for others"
+)]
+pub trait Grant: Send + Sync + 'static {
+    /// Makes the parameters of a token request. Called for each request.
+    ///
+    /// # Errors
+    ///
+    /// Any error fails the refresh, and no request is sent. A [transient](TokenError::is_transient) one is retried later.
+    fn parameters(
+        &self,
+        cx: &GrantContext<'_>,
+    ) -> impl Future<Output = Result<Parameters, TokenError>> + Send;
+
+    /// Identifies the session in a store. Called once, when the source is made.
+    ///
+    /// It must stay the same as long as the same login is configured, across restarts. A different identity is a new
+    /// login: it replaces the stored session.
+    fn identity(&self) -> Identity;
+
+    /// Whether the grant may begin the session anew after its refresh token has become invalid.
+    ///
+    /// `false` for credentials that work once, and for refresh tokens.
+    fn can_repeat(&self) -> bool;
+}
+
+macro_rules! forward {
+    ($($pointer:ident),*) => {$(
+        impl<G: Grant> Grant for $pointer<G> {
+            fn parameters(
+                &self,
+                cx: &GrantContext<'_>,
+            ) -> impl Future<Output = Result<Parameters, TokenError>> + Send {
+                (**self).parameters(cx)
+            }
+
+            fn identity(&self) -> Identity {
+                (**self).identity()
+            }
+
+            fn can_repeat(&self) -> bool {
+                (**self).can_repeat()
+            }
+        }
+    )*};
+}
+
+forward!(Arc, Box);

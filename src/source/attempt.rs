@@ -1,0 +1,136 @@
+//! One attempt to refresh a marked session: the requests to the token endpoint.
+
+use std::time::SystemTime;
+
+use secrecy::ExposeSecret;
+
+use super::{GrantSource, session_state::Credential};
+use crate::{
+    clock::Clock,
+    error::{TokenError, TokenErrorKind},
+    grant::{Grant, GrantContext},
+    oauth::{Parameters, TokenResponse, was_not_sent},
+    store::{StoredSession, TokenStore},
+};
+
+/// A refresh in progress.
+pub(super) struct Attempt {
+    /// The session as it is marked in the store.
+    pub(super) session: StoredSession,
+    /// The version that saving replaces.
+    pub(super) replaces: u64,
+    /// When the first of those refreshes began whose outcome is unknown.
+    pub(super) unknown_since: Option<SystemTime>,
+    /// No response came to a refresh token, and it was sent again.
+    pub(super) was_resent: bool,
+    /// The last credential was not sent, because the grant made no parameters.
+    pub(super) not_sent: bool,
+}
+
+impl Attempt {
+    pub(super) fn new(session: StoredSession, unknown_since: Option<SystemTime>) -> Self {
+        Self {
+            replaces: session.version(),
+            session,
+            unknown_since,
+            was_resent: false,
+            not_sent: false,
+        }
+    }
+}
+
+/// New tokens.
+pub(super) struct Granted {
+    pub(super) response: TokenResponse,
+    /// The session that the tokens belong to: the one in the store, or the one that the grant has begun.
+    pub(super) session: StoredSession,
+}
+
+impl<G: Grant> GrantSource<G> {
+    /// Sends the credential of the session.
+    pub(super) async fn send(
+        &self,
+        attempt: &mut Attempt,
+        clock: &Clock,
+    ) -> Result<Granted, TokenError> {
+        match self.credential(&attempt.session) {
+            Some(Credential::RefreshToken(refresh_token)) => {
+                let parameters = Parameters::refresh_token(refresh_token.expose_secret());
+                let response = self.send_refresh_token(attempt, &parameters, clock).await?;
+                Ok(Granted {
+                    response,
+                    session: attempt.session.clone(),
+                })
+            }
+            Some(Credential::Grant) => self.send_grant(attempt, clock).await,
+            None => Err(TokenError::new(
+                TokenErrorKind::ReauthRequired,
+                "the stored session has no refresh token, and began with another credential than the configured one",
+            )),
+        }
+    }
+
+    /// Begins a session with the grant.
+    pub(super) async fn send_grant(
+        &self,
+        attempt: &mut Attempt,
+        clock: &Clock,
+    ) -> Result<Granted, TokenError> {
+        let audience = self.client.token_url();
+        let parameters = self
+            .grant
+            .parameters(&GrantContext::new(clock.wall(), &audience))
+            .await
+            .inspect_err(|_| attempt.not_sent = true)?;
+        let begun = StoredSession::begin(self.identity.clone(), Some(&attempt.session));
+        if let Some(refresh_token) = parameters.as_refresh_token() {
+            // If the server issues no other refresh token, the session keeps this one.
+            let session = begun.with_refresh_token(refresh_token);
+            let response = self.send_refresh_token(attempt, &parameters, clock).await?;
+            return Ok(Granted { response, session });
+        }
+        let response = self.client.request(clock, &parameters).await?;
+        Ok(Granted {
+            response,
+            session: begun,
+        })
+    }
+
+    /// Sends a refresh token. If no response comes, sends it once more at once.
+    ///
+    /// If the server has rotated it, this is the only chance to receive its successor: servers that accept the old one
+    /// again do so for a short time.
+    async fn send_refresh_token(
+        &self,
+        attempt: &mut Attempt,
+        parameters: &Parameters,
+        clock: &Clock,
+    ) -> Result<TokenResponse, TokenError> {
+        let error = match self.client.request(clock, parameters).await {
+            Err(error) if may_have_arrived(&error) => error,
+            result => return result,
+        };
+        // The lease may have ended while we waited. What another process sends now must not be sent twice.
+        match self.store.load().await {
+            Ok(stored) if stored.as_ref().map_or(0, StoredSession::version) == attempt.replaces => {
+            }
+            Ok(_) => {
+                let message = "another process has saved the session before a response came";
+                return Err(TokenError::new(TokenErrorKind::LeaseLost, message).with_source(error));
+            }
+            Err(_) => return Err(error),
+        }
+        tracing::info!(%error, "no response to a refresh, sending the same refresh token again");
+        attempt.unknown_since = attempt.unknown_since.or(attempt.session.refreshing_since());
+        attempt.was_resent = true;
+        self.client.request(clock, parameters).await
+    }
+}
+
+/// Whether the server may have processed the request, and only the response is missing.
+fn may_have_arrived(error: &TokenError) -> bool {
+    matches!(
+        error.kind(),
+        TokenErrorKind::Transport | TokenErrorKind::Timeout
+    ) && !was_not_sent(error)
+}

@@ -1,0 +1,163 @@
+//! [`GrantSource`]: the source itself and its settings.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use super::session_state::SessionState;
+use crate::{
+    error::TokenError,
+    grant::Grant,
+    oauth::OAuthClient,
+    origins::Origins,
+    schedule::Schedule,
+    store::{BoxTokenStore, Identity, MemoryStore, TokenStore},
+    token::Token,
+    token_source::{TokenContext, TokenSource},
+};
+
+/// Keeps an OAuth session that begins with a [`Grant`].
+///
+/// The first tokens come from the grant. From then on the session is refreshed with the refresh tokens that the server
+/// issues. Sources in many tasks, processes and hosts can share one session through a [`TokenStore`]: each refresh token
+/// is used once, and every source adopts what another one has obtained.
+///
+/// [`RefreshTokenSource`](crate::RefreshTokenSource) and [`ExchangeTokenSource`](crate::ExchangeTokenSource) are this
+/// type with the grants of this crate. Clones share the session.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "reqwest")] {
+/// use tower_bearer::{GrantSource, OAuthClient, RefreshTokenGrant};
+///
+/// let client = OAuthClient::new("https://login.example.com/token")?;
+/// let source = GrantSource::with_grant(client, RefreshTokenGrant::new("the-refresh-token"))
+///     .reauth_hint("log in at https://portal.example.com again");
+/// # let _ = source;
+/// # }
+/// # Ok::<(), tower_bearer::TokenError>(())
+/// ```
+#[must_use]
+pub struct GrantSource<G> {
+    pub(super) client: OAuthClient,
+    pub(super) grant: Arc<G>,
+    pub(super) identity: Identity,
+    pub(super) store: BoxTokenStore,
+    origins: Origins,
+    pub(super) schedule: Schedule,
+    pub(super) reauth_hint: Option<String>,
+    pub(super) state: Arc<Mutex<SessionState>>,
+}
+
+impl<G: Grant> GrantSource<G> {
+    /// A source that begins with `grant`, and keeps its session in memory.
+    pub fn with_grant(client: OAuthClient, grant: G) -> Self {
+        Self {
+            client,
+            identity: grant.identity(),
+            grant: Arc::new(grant),
+            store: MemoryStore::new().boxed(),
+            origins: Origins::any_https(),
+            schedule: Schedule::default(),
+            reauth_hint: None,
+            state: Arc::default(),
+        }
+    }
+
+    /// Sets where the session is kept. Default: a [`MemoryStore`] of its own.
+    pub fn store(self, store: impl TokenStore) -> Self {
+        Self {
+            store: store.boxed(),
+            // What is known of the session in the other store does not apply here.
+            state: Arc::default(),
+            ..self
+        }
+    }
+
+    /// Sets where the tokens may go. Default: [`Origins::any_https`].
+    pub fn origins(self, origins: Origins) -> Self {
+        Self { origins, ..self }
+    }
+
+    /// Sets when the tokens are refreshed. Default: [`Schedule::default`].
+    pub fn schedule(self, schedule: Schedule) -> Self {
+        Self { schedule, ..self }
+    }
+
+    /// Sets what a person must do when the session has ended. The error then says it.
+    pub fn reauth_hint(self, reauth_hint: impl Into<String>) -> Self {
+        Self {
+            reauth_hint: Some(reauth_hint.into()),
+            ..self
+        }
+    }
+
+    /// The identity of the grant, which a store keeps beside the session.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(super) fn map_grant(self, change: impl FnOnce(G) -> G) -> Self
+    where
+        G: Clone,
+    {
+        let grant = change(Arc::unwrap_or_clone(self.grant));
+        Self {
+            identity: grant.identity(),
+            grant: Arc::new(grant),
+            ..self
+        }
+    }
+}
+
+impl<G: Grant> TokenSource for GrantSource<G> {
+    /// # Errors
+    ///
+    /// [`ReauthRequired`](crate::TokenErrorKind::ReauthRequired) if the session has ended, otherwise the error of the
+    /// token endpoint, of the store or of the grant.
+    async fn token(&self, cx: TokenContext) -> Result<Token, TokenError> {
+        self.refresh(&cx).await
+    }
+
+    async fn has_changed(&self) -> bool {
+        self.store_has_changed().await
+    }
+
+    fn origins(&self) -> Origins {
+        self.origins.clone()
+    }
+
+    fn schedule(&self) -> Schedule {
+        self.schedule.clone()
+    }
+}
+
+impl<G> Clone for GrantSource<G> {
+    fn clone(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            grant: Arc::clone(&self.grant),
+            identity: self.identity.clone(),
+            store: self.store.clone(),
+            origins: self.origins.clone(),
+            schedule: self.schedule.clone(),
+            reauth_hint: self.reauth_hint.clone(),
+            state: Arc::clone(&self.state),
+        }
+    }
+}
+
+impl<G> fmt::Debug for GrantSource<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrantSource")
+            .field("client", &self.client)
+            .field("origins", &self.origins)
+            .field("schedule", &self.schedule)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

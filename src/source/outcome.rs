@@ -1,0 +1,141 @@
+//! The outcome of an attempt: save the new tokens, or record the failure and explain it.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::sleep;
+
+use super::{
+    GrantSource,
+    attempt::{Attempt, Granted},
+    session_state::Failed,
+};
+use crate::{
+    clock::Clock,
+    error::{TokenError, TokenErrorKind},
+    grant::Grant,
+    store::{BoxStoreLease, NewTokens, StoreLease},
+    token::Token,
+};
+
+/// How often a save is tried. Losing a rotated refresh token would lose the session.
+const MAX_SAVES: u32 = 3;
+const SAVE_INTERVAL: Duration = Duration::from_millis(100);
+
+impl<G: Grant> GrantSource<G> {
+    /// Saves the session before its token is used. If that fails, the session goes on from memory, and the token carries
+    /// a warning.
+    pub(super) async fn save(
+        &self,
+        lease: &mut BoxStoreLease,
+        attempt: &Attempt,
+        granted: Granted,
+    ) -> Result<Token, TokenError> {
+        let Granted { response, session } = granted;
+        let token = response.token.clone();
+        let session = session.at(attempt.replaces).merged(NewTokens {
+            token: response.token.ok(),
+            expires_at: response.expires_at,
+            lifetime: response.lifetime,
+            refresh_token: response.refresh_token,
+            refresh_expires_at: response.refresh_expires_at,
+        });
+        self.with_state(|state| {
+            state.newest = Some(session.clone());
+            state.failed = None;
+        });
+        let mut saved = lease.save(attempt.replaces, &session).await;
+        for _ in 1..MAX_SAVES {
+            match &saved {
+                Err(error) if error.kind() != TokenErrorKind::LeaseLost => {
+                    sleep(SAVE_INTERVAL).await;
+                    saved = lease.save(attempt.replaces, &session).await;
+                }
+                _ => break,
+            }
+        }
+        match saved {
+            Ok(()) => token,
+            Err(error) => {
+                tracing::error!(%error, "the refreshed session was not saved, it goes on from memory");
+                token.map(|token| token.with_warning(error))
+            }
+        }
+    }
+
+    /// Records that the attempt has failed, and returns the error for the caller.
+    pub(super) async fn record_failure(
+        &self,
+        lease: &mut BoxStoreLease,
+        attempt: Attempt,
+        error: TokenError,
+        clock: &Clock,
+    ) -> TokenError {
+        // Clear the mark only if the server has certainly issued no tokens. Otherwise it tells the next attempt that a
+        // rotation may have been lost.
+        if attempt.not_sent || is_rejection(&error) {
+            let unmarked = attempt.session.settled(attempt.unknown_since);
+            if let Err(error) = lease.save(attempt.replaces, &unmarked).await {
+                tracing::warn!(%error, "the outcome of a refresh was not saved");
+            }
+        }
+        if !error.is_transient() {
+            let failed = Failed {
+                generation: attempt.session.generation(),
+                credential: self
+                    .credential_identity(&attempt.session)
+                    .unwrap_or_else(|| self.identity.clone()),
+            };
+            self.with_state(|state| state.failed = Some(failed));
+        }
+        if error.kind() == TokenErrorKind::ReauthRequired {
+            self.explain(error, &attempt, clock.wall())
+        } else if attempt.was_resent {
+            error.with_more(
+                "the same refresh token was sent twice, because no response came to the first request, so it is unknown \
+                 whether the server has rotated it",
+            )
+        } else {
+            error
+        }
+    }
+
+    /// Adds what a person must do, and what may have ended the session.
+    fn explain(&self, mut error: TokenError, attempt: &Attempt, now: SystemTime) -> TokenError {
+        if let Some(reauth_hint) = &self.reauth_hint {
+            error = error.with_reauth_hint(reauth_hint.clone());
+        }
+        if let Some(since) = attempt.unknown_since.and_then(http_date) {
+            error = error.with_more(&format!(
+                "a refresh that began on {since} was interrupted, and its tokens may be lost"
+            ));
+        }
+        if attempt.was_resent {
+            error = error.with_more(
+                "no answer to it came, and the same refresh token was rejected when it was sent again",
+            );
+        }
+        let expired_at = attempt.session.refresh_expires_at().filter(|at| *at <= now);
+        match expired_at.and_then(http_date) {
+            Some(at) => error.with_more(&format!("the refresh token expired on {at}")),
+            None => error,
+        }
+    }
+}
+
+/// Whether the server has rejected the request, and so has issued no tokens for it.
+fn is_rejection(error: &TokenError) -> bool {
+    matches!(
+        error.kind(),
+        TokenErrorKind::ReauthRequired
+            | TokenErrorKind::InvalidClient
+            | TokenErrorKind::InvalidRequest
+            | TokenErrorKind::RateLimited
+    )
+}
+
+/// The date for messages. `None` after the year 9999, which HTTP cannot write.
+fn http_date(time: SystemTime) -> Option<String> {
+    const YEAR_10000: u64 = 253_402_300_800;
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    (since.as_secs() < YEAR_10000).then(|| httpdate::fmt_http_date(time))
+}

@@ -1,0 +1,116 @@
+//! What this process knows of a session, and which credential its next request sends.
+
+use std::sync::PoisonError;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::GrantSource;
+use crate::{
+    freshness::{Deadlines, Freshness},
+    grant::{Grant, refresh_token_identity},
+    store::{Identity, StoredSession, TokenStore},
+    token::Token,
+    token_source::TokenContext,
+};
+
+/// What this process knows of the session.
+#[derive(Default)]
+pub(super) struct SessionState {
+    /// The newest session that was adopted or obtained here. Newer than the stored one if it could not be saved.
+    pub(super) newest: Option<StoredSession>,
+    /// The session and the credential of the last refresh that failed for good.
+    pub(super) failed: Option<Failed>,
+}
+
+pub(super) struct Failed {
+    /// The generation of the session.
+    pub(super) generation: u64,
+    pub(super) credential: Identity,
+}
+
+/// What a refresh of a session sends.
+pub(super) enum Credential<'a> {
+    RefreshToken(&'a SecretString),
+    /// The grant that the session begins with.
+    Grant,
+}
+
+impl<G: Grant> GrantSource<G> {
+    pub(super) fn with_state<T>(&self, f: impl FnOnce(&mut SessionState) -> T) -> T {
+        f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether our grant is a new login that `session` does not know yet. It is not new once it has been used.
+    fn is_new_login(&self, session: &StoredSession) -> bool {
+        session.is_older_than(&self.identity) && self.with_state(|state| state.newest.is_none())
+    }
+
+    /// What a refresh of `session` sends. `None` if it began with another grant than ours and has no refresh token.
+    ///
+    /// A grant that the session has replaced by a later login is never sent again.
+    pub(super) fn credential<'a>(&self, session: &'a StoredSession) -> Option<Credential<'a>> {
+        if self.is_new_login(session) {
+            return Some(Credential::Grant);
+        }
+        match session.refresh_token() {
+            Some(refresh_token) => Some(Credential::RefreshToken(refresh_token)),
+            None => session
+                .began_with(&self.identity)
+                .then_some(Credential::Grant),
+        }
+    }
+
+    /// Identifies the credential of `session`, to tell whether another session would send the same one.
+    pub(super) fn credential_identity(&self, session: &StoredSession) -> Option<Identity> {
+        Some(match self.credential(session)? {
+            Credential::RefreshToken(token) => refresh_token_identity(token.expose_secret()),
+            Credential::Grant => self.identity.clone(),
+        })
+    }
+
+    /// The token of a stored session, if it can be used now: it is not older than what this process has, has not
+    /// expired, and is not the token to be replaced.
+    pub(super) fn adopt(&self, stored: Option<&StoredSession>, cx: &TokenContext) -> Option<Token> {
+        let stored = stored.filter(|stored| !self.is_new_login(stored))?;
+        let token = stored.token()?;
+        let now = cx.clock().now();
+        let deadlines = Deadlines::new(token.expires(now, now), &self.schedule, 0.0, now);
+        let is_replaced = cx
+            .previous_token()
+            .is_some_and(|previous| previous.same_secret(&token));
+        if deadlines.freshness(now) == Freshness::Expired || is_replaced {
+            return None;
+        }
+        self.with_state(|state| {
+            let newest = state.newest.as_ref().map_or(0, StoredSession::generation);
+            (newest <= stored.generation()).then(|| {
+                state.newest = Some(stored.clone());
+                state.failed = None;
+            })
+        })?;
+        Some(token)
+    }
+
+    /// The session to refresh: the stored one, or a newer one that could not be saved.
+    pub(super) fn newest(&self, stored: Option<StoredSession>) -> StoredSession {
+        let ours = self.with_state(|state| state.newest.clone());
+        ours.into_iter()
+            .chain(stored)
+            .max_by_key(StoredSession::generation)
+            .unwrap_or_else(|| StoredSession::begin(self.identity.clone(), None))
+    }
+
+    /// Whether the store has another session by now than the one whose refresh failed for good.
+    pub(super) async fn store_has_changed(&self) -> bool {
+        let Ok(Some(stored)) = self.store.load().await else {
+            return false;
+        };
+        let credential = self.credential_identity(&stored);
+        self.with_state(|state| {
+            state.failed.as_ref().is_some_and(|failed| {
+                stored.generation() != failed.generation
+                    || credential.as_ref() != Some(&failed.credential)
+            })
+        })
+    }
+}
