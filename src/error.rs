@@ -258,7 +258,7 @@ mod tests {
             .with_oauth_code("invalid_grant");
         assert_eq!(
             error.to_string(),
-            "a new login is required: log in again (HTTP 400, invalid_grant)"
+            "a person must authorize again: log in again (HTTP 400, invalid_grant)"
         );
     }
 

@@ -107,7 +107,7 @@ impl fmt::Display for TokenErrorKind {
             Self::InvalidResponse => "the token endpoint did not answer with a token",
             Self::InvalidClient => "the token endpoint rejected the client authentication",
             Self::InvalidRequest => "the token endpoint rejected the request",
-            Self::ReauthRequired => "a new login is required",
+            Self::ReauthRequired => "a person must authorize again",
             Self::InvalidToken => "the token is not valid",
             Self::Rejected => "the API rejects tokens as soon as they are issued",
             Self::NotReplayed => "the rejected request was not sent again",

@@ -1,4 +1,4 @@
-//! A path is no store of sessions.
+//! A path is not a token store.
 
 use std::path::PathBuf;
 use tower_bearer::provider::TwoBa;
@@ -7,5 +7,5 @@ fn main() {
     let _ = TwoBa::new("id", "secret", "refresh-token").store(PathBuf::from("session.json"));
 }
 
-//~ `PathBuf` is no store of sessions
-//~ the module `store` has some
+//~ `PathBuf` is not a token store
+//~ `MemoryStore`, `FileStore` and `RedisStore` do
