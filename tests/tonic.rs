@@ -190,7 +190,7 @@ async fn a_thousand_calls_over_four_channels_succeed_with_tokens_revoked_every_5
         .collect();
 
     let revoked = Arc::new(AtomicUsize::new(0));
-    let revoker = tokio::spawn({
+    let revoking_task = tokio::spawn({
         let (server, tracker, revoked) = (server.clone(), tracker.clone(), revoked.clone());
         async move {
             let mut tick = interval(Duration::from_millis(50));
@@ -223,7 +223,7 @@ async fn a_thousand_calls_over_four_channels_succeed_with_tokens_revoked_every_5
     while let Some(outcome) = callers.join_next().await {
         outcome.unwrap();
     }
-    revoker.abort();
+    revoking_task.abort();
 
     let (revoked, refreshes) = (revoked.load(Ordering::SeqCst), server.refreshes());
     assert!(done.load(Ordering::SeqCst) >= CALLS);

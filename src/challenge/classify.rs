@@ -35,7 +35,7 @@ use super::parser::{Malformed, Part, challenges};
 /// # Ok::<(), http::Error>(())
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can't classify responses",
+    message = "`{Self}` can't tell whether a response rejects the token",
     label = "this doesn't implement `ClassifyRejection`",
     note = "a closure `|head: ResponseHead<'_>| -> Verdict` is one, if it is `Send + Sync + 'static`"
 )]

@@ -59,11 +59,7 @@ impl Sessions {
     }
 
     /// Begins a session that has no refresh token, and returns its access token.
-    pub(super) fn begin_session_without_refresh_token(
-        &mut self,
-        rules: &Rules,
-        now: SystemTime,
-    ) -> String {
+    pub(super) fn begin_access_only_session(&mut self, rules: &Rules, now: SystemTime) -> String {
         let session = self.add_session();
         self.issue_access(session, rules, now)
     }
