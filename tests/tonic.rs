@@ -53,8 +53,8 @@ fn channel(running: &Served) -> Channel {
 // ---------------------------------------------------------------------------------------------------------------------
 // Tokens that are revoked all the time.
 
-/// Tracks the calls between the layer and the channels. A call is replayed only once, so the test must not revoke a token
-/// while a call could be rejected for the second time.
+/// Tracks the calls between the layer and the channels. A call is replayed only once, so the test must not revoke a
+/// token while a call could be rejected for the second time.
 #[derive(Clone, Default)]
 struct CallTracker {
     calls: Arc<Mutex<Calls>>,
@@ -100,8 +100,8 @@ impl CallTracker {
         self.changed.notify_one();
     }
 
-    /// Waits until a token other than `revoked` is in use, no rejected call is in progress, and no call with an older token.
-    /// If the current token is revoked then, each call is rejected at most once. Returns that token.
+    /// Waits until a token other than `revoked` is in use, no rejected call is in progress, and no call with an older
+    /// token. If the current token is revoked then, each call is rejected at most once. Returns that token.
     async fn wait_until_settled(&self, revoked: &str) -> String {
         loop {
             {

@@ -12,8 +12,8 @@ use super::parser::{Malformed, Part, challenges};
 /// [`Rejected`](Verdict::Rejected) costs a refresh and a second request, so the first request must have had no effect.
 /// If it may have had one, or if a new token would not change the result, return another verdict.
 ///
-/// [`Accepted`](Verdict::Accepted) is believed whatever the status is. If the token is rejected later, that counts as its
-/// normal end, while tokens that were never accepted make further refreshes slower. So return
+/// [`Accepted`](Verdict::Accepted) is believed whatever the status is. If the token is rejected later, that counts as
+/// its normal end, while tokens that were never accepted make further refreshes slower. So return
 /// [`Unrelated`](Verdict::Unrelated) for responses that prove nothing, such as most errors.
 ///
 /// # Examples
@@ -80,7 +80,8 @@ pub enum Verdict {
     Rejected,
     /// The token is known, and does not allow this request. A new token of the same session would not either.
     Forbidden,
-    /// The response says nothing about the token: a server error, a missing resource, a gRPC stream that has just begun.
+    /// The response says nothing about the token: a server error, a missing resource, a gRPC stream that has just
+    /// begun.
     Unrelated,
 }
 

@@ -1,4 +1,5 @@
-//! [`Sessions`]: the sessions and tokens of an authorization server, as a pure state machine that takes the time as input.
+//! [`Sessions`]: the sessions and tokens of an authorization server, as a pure state machine that takes the time as
+//! input.
 //!
 //! A session holds all tokens that came from one login. Reuse detection and logout end the session with all its tokens.
 
@@ -265,7 +266,8 @@ impl Sessions {
         }
     }
 
-    /// A new token value, the same in every run. Tokens that are sent in bodies contain characters that must be encoded.
+    /// A new token value, the same in every run. Tokens that are sent in bodies contain characters that must be
+    /// encoded.
     fn new_token(&mut self, prefix: &str) -> String {
         self.issued += 1;
         let n = self.issued;
