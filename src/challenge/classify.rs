@@ -76,7 +76,8 @@ impl<'a> ResponseHead<'a> {
 pub enum Verdict {
     /// The API accepted the token.
     Accepted,
-    /// The token is no longer good, and a new one may be. It is refreshed, and the request is sent again if it can be.
+    /// The token is no longer valid, but a new one may be. A new one is obtained, and the request is sent again if it
+    /// can be.
     Rejected,
     /// The token is known, and does not allow this request. A new token of the same session would not either.
     Forbidden,
