@@ -30,8 +30,9 @@ use tower::{
 };
 use tower_bearer::{
     AddToken, AddTokenLayer, BearerAuth, BearerAuthLayer, BoxTokenSource, ClientAuth, OAuthClient,
-    Origins, RefreshOnReject, RefreshTokenSource, ReplayBody, Schedule, Token, TokenCache,
-    TokenError, TokenErrorKind, TokenRejected, TokenSource, WithoutToken, source_fn,
+    Origins, RefreshOnReject, RefreshTokenSource, ReplayBody, ResponseHead, Schedule, Token,
+    TokenCache, TokenError, TokenErrorKind, TokenRejected, TokenSource, Verdict, WithoutToken,
+    source_fn,
     testing::{AuthorizationServer, Dialect, Fault, ProtectedApi, ResponseBody, ResponseFuture},
 };
 use tower_test::mock;
@@ -714,4 +715,36 @@ async fn retry_and_add_token_composed_by_hand_replay_a_rejection() {
         (StatusCode::UNAUTHORIZED, 2)
     );
     assert_eq!(reason(&response).kind(), TokenErrorKind::Rejected);
+}
+
+/// How many tokens are issued if each is used for one 404, which the classifier gives this verdict, and then rejected.
+async fn issued_with(verdict: Verdict) -> u64 {
+    let cache = TokenCache::new(numbered());
+    let classifier = move |head: ResponseHead<'_>| match head.status {
+        StatusCode::UNAUTHORIZED => Verdict::Rejected,
+        _ => verdict,
+    };
+    let api = service_fn(|request: FullRequest| async move {
+        let status = request.headers()["x-status"].to_str()?.parse::<u16>()?;
+        Ok::<_, BoxError>(Response::builder().status(status).body(())?)
+    });
+    let client = AddTokenLayer::from(cache.clone())
+        .classifier(classifier)
+        .layer(api);
+    for code in [404, 401].repeat(20) {
+        let mut request = get(API);
+        request.headers_mut().insert("x-status", code.into());
+        assert_eq!(status(&client, request).await, code);
+        sleep(Duration::from_secs(1)).await;
+    }
+    cache.status().issued
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_classifier_that_accepts_an_error_status_is_believed() {
+    // The first token, and one for each rejection.
+    assert_eq!(issued_with(Verdict::Accepted).await, 21);
+    // Tokens that are rejected without having been accepted slow down refreshes.
+    let unrelated = issued_with(Verdict::Unrelated).await;
+    assert!(unrelated < 10, "{unrelated} tokens");
 }

@@ -941,8 +941,8 @@ async fn after_a_new_login_the_old_final_error_is_forgotten() {
 }
 #[tokio::test(start_paused = true)]
 async fn a_newer_session_that_its_holder_refreshes_is_not_refreshed_twice() {
-    // B has a new refresh token and is using it: its mark is saved. A has lost its lease, gets `invalid_grant`, and loads
-    // the session that B has marked.
+    // B has a new refresh token and is using it: its mark is saved. A has lost its lease, gets `invalid_grant`, and
+    // loads the session that B has marked.
     let server = server().detect_reuse(true);
     let store = ReplaceableStore::default();
     let refresh_token = server.issue_refresh_token();

@@ -58,9 +58,9 @@ struct Servers {
     revocations: Arc<Revocations>,
 }
 
-/// Decides when access tokens may be revoked. A rejected request is replayed once, and not a second time, so the token of
-/// its replay must not be revoked. Another process may have got that token, so no token is revoked before all processes
-/// use it.
+/// Decides when access tokens may be revoked. A rejected request is replayed once, and not a second time, so the token
+/// of its replay must not be revoked. Another process may have got that token, so no token is revoked before all
+/// processes use it.
 #[derive(Default)]
 struct Revocations {
     /// Requests are checked under the shared lock, and tokens are revoked under the exclusive one.
@@ -291,8 +291,8 @@ async fn eight_processes_share_a_session_in_redis_for_a_minute() {
 // ---------------------------------------------------------------------------------------------------------------------
 // Processes are killed.
 
-/// The longest time without a refresh. A lease outlives a killed holder by [`LEASE_DURATION`], the next holder needs time
-/// to notice, and the machine may be busy.
+/// The longest time without a refresh. A lease outlives a killed holder by [`LEASE_DURATION`], the next holder needs
+/// time to notice, and the machine may be busy.
 const MAX_OUTAGE: Duration = Duration::from_secs(20);
 
 /// Loads the stored session all the time, and fails if it is not whole.
@@ -323,7 +323,8 @@ async fn kill_processes(stores: impl Fn(&str) -> StoreLocation, grace: Option<Du
         .detect_reuse(true)
         .grace(grace.unwrap_or_default())
         .access_lifetime(Duration::from_secs(2));
-    // The server delays its replies: a process that is killed meanwhile has used up a refresh token and loses the new one.
+    // The server delays its replies: a process that is killed meanwhile has used up a refresh token and loses the new
+    // one.
     server.fault_always(Fault::Delay(Duration::from_millis(60)));
     let servers = Arc::new(Servers::open(server.clone()).await);
     let ending_tokens = tokio::spawn({

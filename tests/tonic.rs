@@ -53,8 +53,8 @@ fn channel(running: &Served) -> Channel {
 // ---------------------------------------------------------------------------------------------------------------------
 // Tokens that are revoked all the time.
 
-/// Tracks the calls between the layer and the channels. A call is replayed only once, so the test must not revoke a token
-/// while a call could be rejected for the second time.
+/// Tracks the calls between the layer and the channels. A call is replayed only once, so the test must not revoke a
+/// token while a call could be rejected for the second time.
 #[derive(Clone, Default)]
 struct CallTracker {
     calls: Arc<Mutex<Calls>>,
@@ -100,8 +100,8 @@ impl CallTracker {
         self.changed.notify_one();
     }
 
-    /// Waits until a token other than `revoked` is in use, no rejected call is in progress, and no call with an older token.
-    /// If the current token is revoked then, each call is rejected at most once. Returns that token.
+    /// Waits until a token other than `revoked` is in use, no rejected call is in progress, and no call with an older
+    /// token. If the current token is revoked then, each call is rejected at most once. Returns that token.
     async fn wait_until_settled(&self, revoked: &str) -> String {
         loop {
             {
@@ -190,7 +190,7 @@ async fn a_thousand_calls_over_four_channels_succeed_with_tokens_revoked_every_5
         .collect();
 
     let revoked = Arc::new(AtomicUsize::new(0));
-    let revoker = tokio::spawn({
+    let revoking_task = tokio::spawn({
         let (server, tracker, revoked) = (server.clone(), tracker.clone(), revoked.clone());
         async move {
             let mut tick = interval(Duration::from_millis(50));
@@ -223,7 +223,7 @@ async fn a_thousand_calls_over_four_channels_succeed_with_tokens_revoked_every_5
     while let Some(outcome) = callers.join_next().await {
         outcome.unwrap();
     }
-    revoker.abort();
+    revoking_task.abort();
 
     let (revoked, refreshes) = (revoked.load(Ordering::SeqCst), server.refreshes());
     assert!(done.load(Ordering::SeqCst) >= CALLS);

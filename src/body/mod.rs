@@ -1,8 +1,8 @@
 //! Bodies that can be sent again, and bodies whose beginning can be read ahead.
 //!
 //! A token can be rejected after the request body has been sent. [`ReplayBody`] keeps what was sent, up to a limit, so
-//! that the request can be sent again. A response can report a rejection in its body. [`PeekBody`] reads the beginning of
-//! that body and still passes all of it on to the caller.
+//! that the request can be sent again. A response can report a rejection in its body. [`PeekBody`] reads the beginning
+//! of that body and still passes all of it on to the caller.
 
 mod peek;
 mod replay;

@@ -18,16 +18,16 @@ mod tests;
 pin_project! {
     /// A body whose beginning can be read ahead, to inspect it, without being lost.
     ///
-    /// [`peek`](PeekBody::peek) reads the beginning. Reading the body afterwards yields exactly what it would have yielded
-    /// otherwise: the same frames, trailers and errors in the same order. The size hint covers what has not been yielded
-    /// yet.
+    /// [`peek`](PeekBody::peek) reads the beginning. Reading the body afterwards yields exactly what it would have
+    /// yielded otherwise: the same frames, trailers and errors in the same order. The size hint covers what has not
+    /// been yielded yet.
     ///
     /// # The limit
     ///
-    /// `peek` stops when it has read `limit` bytes, or at the end of the data. The layers of this crate set the limit to
-    /// [`PEEK_LIMIT`](crate::PEEK_LIMIT), 4 KiB, by default. A frame that exceeds the limit is kept whole, since it is in
-    /// memory anyway. An empty frame counts as one byte. If the data is [`Bytes`], and the first frame reaches the limit
-    /// or is the only one, nothing is copied.
+    /// `peek` stops when it has read `limit` bytes, or at the end of the data. The layers of this crate set the limit
+    /// to [`PEEK_LIMIT`](crate::PEEK_LIMIT), 4 KiB, by default. A frame that exceeds the limit is kept whole, since it
+    /// is in memory anyway. An empty frame counts as one byte. If the data is [`Bytes`], and the first frame reaches
+    /// the limit or is the only one, nothing is copied.
     ///
     /// There is no time limit: peeking into an event stream waits for its events.
     ///

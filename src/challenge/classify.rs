@@ -12,8 +12,8 @@ use super::parser::{Malformed, Part, challenges};
 /// [`Rejected`](Verdict::Rejected) costs a refresh and a second request, so the first request must have had no effect.
 /// If it may have had one, or if a new token would not change the result, return another verdict.
 ///
-/// [`Accepted`](Verdict::Accepted) is believed whatever the status is. If the token is rejected later, that counts as its
-/// normal end, while tokens that were never accepted make further refreshes slower. So return
+/// [`Accepted`](Verdict::Accepted) is believed whatever the status is. If the token is rejected later, that counts as
+/// its normal end, while tokens that were never accepted make further refreshes slower. So return
 /// [`Unrelated`](Verdict::Unrelated) for responses that prove nothing, such as most errors.
 ///
 /// # Examples
@@ -35,7 +35,7 @@ use super::parser::{Malformed, Part, challenges};
 /// # Ok::<(), http::Error>(())
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can't classify responses",
+    message = "`{Self}` can't tell whether a response rejects the token",
     label = "this doesn't implement `ClassifyRejection`",
     note = "a closure `|head: ResponseHead<'_>| -> Verdict` is one, if it is `Send + Sync + 'static`"
 )]
@@ -76,11 +76,13 @@ impl<'a> ResponseHead<'a> {
 pub enum Verdict {
     /// The API accepted the token.
     Accepted,
-    /// The token is no longer good, and a new one may be. It is refreshed, and the request is sent again if it can be.
+    /// The token is no longer valid, but a new one may be. A new one is obtained, and the request is sent again if it
+    /// can be.
     Rejected,
     /// The token is known, and does not allow this request. A new token of the same session would not either.
     Forbidden,
-    /// The response says nothing about the token: a server error, a missing resource, a gRPC stream that has just begun.
+    /// The response says nothing about the token: a server error, a missing resource, a gRPC stream that has just
+    /// begun.
     Unrelated,
 }
 

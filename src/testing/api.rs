@@ -16,9 +16,9 @@ use super::{
 
 /// An API in memory that accepts requests with a valid token of its [`AuthorizationServer`], and rejects all others.
 ///
-/// It answers an accepted request with 200 and an echo: the body, content type and trailers of the request, its method in
-/// `x-echo-method` and its target in `x-echo-uri`. All clones are the same API. [`serve`](super::serve) puts it behind a
-/// socket.
+/// It answers an accepted request with 200 and an echo: the body, content type and trailers of the request, its method
+/// in `x-echo-method` and its target in `x-echo-uri`. All clones are the same API. [`serve`](super::serve) puts it
+/// behind a socket.
 ///
 /// # Examples
 ///
@@ -124,8 +124,8 @@ impl ProtectedApi {
         self.lock().reject_all = reject;
     }
 
-    /// Holds every request back from now on until [`release`](Self::release) is called. A held request has been read, and
-    /// its token has not been checked.
+    /// Holds every request back from now on until [`release`](Self::release) is called. A held request has been read,
+    /// and its token has not been checked.
     pub fn hold(&self) {
         self.shared.pause.start();
     }

@@ -25,7 +25,7 @@ impl AuthorizationServer {
     /// Begins a session without a refresh token and returns its access token.
     pub fn issue_access_token(&self) -> String {
         self.lock()
-            .with_sessions(Sessions::begin_session_without_refresh_token)
+            .with_sessions(Sessions::begin_access_only_session)
     }
 
     /// Revokes every access token. Refresh tokens stay valid.

@@ -33,7 +33,7 @@ use super::{
 /// ```
 /// use tower_bearer::testing::{AuthorizationServer, Dialect};
 ///
-/// let server = AuthorizationServer::new(Dialect::Winbooks).prefix("/wow/v2");
+/// let server = AuthorizationServer::new(Dialect::Winbooks).path_prefix("/wow/v2");
 /// assert_eq!(server.token_path(), "/wow/v2/OAuth20/Token");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -38,8 +38,8 @@ use super::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The server processes the request, and sends the response after this time on Tokio's clock. A client that gives up
-    /// in the meantime loses the response.
+    /// The server processes the request, and sends the response after this time on Tokio's clock. A client that gives
+    /// up in the meantime loses the response.
     Delay(Duration),
     /// The connection breaks before the server sees the request.
     DropBeforeCommit,
@@ -56,8 +56,8 @@ pub enum Fault {
     },
     /// An HTML page of a gateway, with this status.
     Html(StatusCode),
-    /// 200 with the content type of JSON, and this number of bytes of white space, which are generated as they are read.
-    /// The length is not announced.
+    /// 200 with the content type of JSON, and this number of bytes of white space, which are generated as they are
+    /// read. The length is not announced.
     HugeBody(u64),
     /// 200 with the content type of JSON at once, and then an endless body: one byte of white space each time this
     /// duration has passed on Tokio's clock.

@@ -5,15 +5,15 @@
 //!
 //! - [`AuthorizationServer`] issues tokens in the [`Dialect`] of a vendor, and is as strict as that vendor. It rotates
 //!   refresh tokens, detects their reuse, and causes a [`Fault`] on demand.
-//! - [`ProtectedApi`] accepts its tokens, and rejects others with a [`RejectionResponse`]. It can hold requests back until
-//!   the test has done something else.
+//! - [`ProtectedApi`] accepts its tokens, and rejects others with a [`RejectionResponse`]. It can hold requests back
+//!   until the test has done something else.
 //! - [`store_conformance`] checks a [`TokenStore`](crate::TokenStore) against its contract.
 //! - [`serve`] puts any of these services, or another one, behind a real socket.
 //!
-//! Both servers are `tower::Service`s over any body. They are always ready and cheap to clone, and all clones are the same
-//! server. They count what happens and keep each request as a [`RecordedRequest`]. They use Tokio's time, so tokens expire
-//! without waiting in a test that pauses it. Token values are the same in every run, and contain characters that must be
-//! encoded in request bodies.
+//! Both servers are `tower::Service`s over any body. They are always ready and cheap to clone, and all clones are the
+//! same server. They count what happens and keep each request as a [`RecordedRequest`]. They use Tokio's time, so
+//! tokens expire without waiting in a test that pauses it. Token values are the same in every run, and contain
+//! characters that must be encoded in request bodies.
 //!
 //! # Examples
 //!

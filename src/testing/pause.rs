@@ -35,7 +35,7 @@ impl Pause {
     }
 }
 
-/// Counts a request as held for as long as it waits. It stops to count if its client drops it.
+/// Counts a request as held while it waits. A request that its client drops is no longer counted.
 struct Held<'a>(&'a watch::Sender<usize>);
 
 impl<'a> Held<'a> {

@@ -24,8 +24,8 @@ use super::{body::ResponseBody, faults::with_status, responses, rules::Invalid};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RejectionResponse {
-    /// 401 with a `Bearer` challenge. It has `error="invalid_token"` if the request had a token, and no error otherwise (RFC
-    /// 6750 §3.1).
+    /// 401 with a `Bearer` challenge. It has `error="invalid_token"` if the request had a token, and no error otherwise
+    /// (RFC 6750 §3.1).
     #[default]
     InvalidToken,
     /// 401 without a challenge.
@@ -34,8 +34,8 @@ pub enum RejectionResponse {
     InsufficientScope,
     /// 403 without a challenge.
     Forbidden,
-    /// gRPC's `UNAUTHENTICATED`: status 200, `content-type: application/grpc`, `grpc-status: 16` in the headers, no body.
-    /// With this setting, the responses to accepted requests end with the trailer `grpc-status: 0`.
+    /// gRPC's `UNAUTHENTICATED`: status 200, `content-type: application/grpc`, `grpc-status: 16` in the headers, no
+    /// body. With this setting, the responses to accepted requests end with the trailer `grpc-status: 0`.
     GrpcUnauthenticated,
     /// Xoxoday's way: status 200, and `auth.token_error` in a JSON body.
     XoxodayTokenError,

@@ -26,8 +26,8 @@ use super::{
 /// Longer request bodies are cut off and then rejected. Token requests are small.
 const LONGEST_BODY: usize = 1024 * 1024;
 
-/// An authorization server in memory: a `tower::Service` that issues tokens in the style of its [`Dialect`], records the
-/// requests, and fails [on demand](AuthorizationServer::fault).
+/// An authorization server in memory: a `tower::Service` that issues tokens in the style of its [`Dialect`], records
+/// the requests, and fails [on demand](AuthorizationServer::fault).
 ///
 /// All clones are the same server. Every setting has a default that fits the dialect. [`serve`](super::serve) puts it
 /// behind a socket.

@@ -1,4 +1,5 @@
-//! [`Sessions`]: the sessions and tokens of an authorization server, as a pure state machine that takes the time as input.
+//! [`Sessions`]: the sessions and tokens of an authorization server, as a pure state machine that takes the time as
+//! input.
 //!
 //! A session holds all tokens that came from one login. Reuse detection and logout end the session with all its tokens.
 
@@ -59,11 +60,7 @@ impl Sessions {
     }
 
     /// Begins a session that has no refresh token, and returns its access token.
-    pub(super) fn begin_session_without_refresh_token(
-        &mut self,
-        rules: &Rules,
-        now: SystemTime,
-    ) -> String {
+    pub(super) fn begin_access_only_session(&mut self, rules: &Rules, now: SystemTime) -> String {
         let session = self.add_session();
         self.issue_access(session, rules, now)
     }
@@ -269,7 +266,8 @@ impl Sessions {
         }
     }
 
-    /// A new token value, the same in every run. Tokens that are sent in bodies contain characters that must be encoded.
+    /// A new token value, the same in every run. Tokens that are sent in bodies contain characters that must be
+    /// encoded.
     fn new_token(&mut self, prefix: &str) -> String {
         self.issued += 1;
         let n = self.issued;

@@ -123,8 +123,9 @@ impl AuthorizationServer {
         self.set(|it| it.rules.grace = grace)
     }
 
-    /// Whether the use of a replaced refresh token after its [`grace`](Self::grace) ends the whole session: every refresh
-    /// and access token that came from the same login. Default: yes for [`Dialect::Rfc6749`], no for the others.
+    /// Whether the use of a replaced refresh token after its [`grace`](Self::grace) ends the whole session: every
+    /// refresh and access token that came from the same login. Default: yes for [`Dialect::Rfc6749`], no for the
+    /// others.
     pub fn detect_reuse(self, detect: bool) -> Self {
         self.set(|it| it.rules.detect_reuse = detect)
     }
@@ -134,8 +135,8 @@ impl AuthorizationServer {
         self.set(|it| it.rules.exchange_once = once)
     }
 
-    /// Whether a refresh revokes the older access tokens of its session. Default: yes for [`Dialect::Xoxoday`], no for the
-    /// others.
+    /// Whether a refresh revokes the older access tokens of its session. Default: yes for [`Dialect::Xoxoday`], no for
+    /// the others.
     pub fn one_access_token(self, one: bool) -> Self {
         self.set(|it| it.rules.one_access_token = one)
     }
@@ -143,9 +144,9 @@ impl AuthorizationServer {
     /// The number of refreshes that one session may do within `per`. More are rejected, and revoke the session's access
     /// tokens. Default: no limit.
     ///
-    /// [`Dialect::Xoxoday`] answers in the two forms that its vendor documents: without a `penalty` in one that isn't JSON,
-    /// with a `penalty` in JSON. Other dialects answer 429 with `Retry-After`. The `penalty` is only announced: a refresh
-    /// succeeds again as soon as the older ones are longer ago than `per`.
+    /// [`Dialect::Xoxoday`] answers in the two forms that its vendor documents: without a `penalty` in one that isn't
+    /// JSON, with a `penalty` in JSON. Other dialects answer 429 with `Retry-After`. The `penalty` is only announced: a
+    /// refresh succeeds again as soon as the older ones are longer ago than `per`.
     pub fn refresh_limit(
         self,
         refreshes: usize,
@@ -178,8 +179,8 @@ impl AuthorizationServer {
         self.set(|it| it.clock = clock)
     }
 
-    /// How many seconds the server's clock is ahead of its [`clock`](Self::clock), or behind it if negative. This shows in
-    /// `Date` and in absolute times. Default: 0.
+    /// How many seconds the server's clock is ahead of its [`clock`](Self::clock), or behind it if negative. This shows
+    /// in `Date` and in absolute times. Default: 0.
     pub fn skew(self, seconds: i64) -> Self {
         self.set(|it| it.skew = seconds)
     }

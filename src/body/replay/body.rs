@@ -15,31 +15,32 @@ use super::{Polled, ReplayError, reader::Reader, shared::Shared, snapshot::BodyS
 
 /// Makes any body replayable, up to a limit: a clone sends it again from the start.
 ///
-/// Nothing is read ahead. What a transport reads through one handle is kept, frame by frame, without copying if the data
-/// is [`Bytes`]. A clone yields the kept frames first and then reads the rest of the body. So a request that is rejected
-/// in the middle of its upload can be sent again as a whole.
+/// Nothing is read ahead. What a transport reads through one handle is kept, frame by frame, without copying if the
+/// data is [`Bytes`]. A clone yields the kept frames first and then reads the rest of the body. So a request that is
+/// rejected in the middle of its upload can be sent again as a whole.
 ///
 /// # Which handle sends
 ///
-/// The handle that was polled *for the first time* last. It takes over from the others, on any thread. An older handle is
-/// woken, and fails with [`ReplayError::Superseded`] when it is polled again, so that a transport that still holds it
-/// stops its upload. Dropping a handle does not affect the others.
+/// The handle that was polled *for the first time* last. It takes over from the others, on any thread. An older handle
+/// is woken, and fails with [`ReplayError::Superseded`] when it is polled again, so that a transport that still holds
+/// it stops its upload. Dropping a handle does not affect the others.
 ///
 /// # The limit
 ///
 /// The limit counts the bytes of data and trailers. The layers of this crate set it to
 /// [`REPLAY_LIMIT`](crate::REPLAY_LIMIT), 64 KiB, by default. When a body exceeds the limit, the kept frames are freed.
-/// The handle that sends goes on; other handles fail with [`ReplayError::NotReplayable`]. Nothing is kept of a body that
-/// is known to be larger from the start, or if the limit is 0.
+/// The handle that sends goes on; other handles fail with [`ReplayError::NotReplayable`]. Nothing is kept of a body
+/// that is known to be larger from the start, or if the limit is 0.
 ///
 /// Each kept frame costs 32 bytes beside its data, and keeps the allocation alive that its data is a part of.
 ///
 /// # What is kept
 ///
-/// The data with its frame boundaries, the trailers, and the size hint, so that a replay has the `content-length` of the
-/// first attempt (RFC 9110 §8.6). Empty frames are sent, but not replayed.
+/// The data with its frame boundaries, the trailers, and the size hint, so that a replay has the `content-length` of
+/// the first attempt (RFC 9110 §8.6). Empty frames are sent, but not replayed.
 ///
-/// An empty body (`is_end_stream`) needs no allocation. Any other body needs one, and more only if it has several frames.
+/// An empty body (`is_end_stream`) needs no allocation. Any other body needs one, and more only if it has several
+/// frames.
 ///
 /// # Examples
 ///

@@ -39,8 +39,8 @@ impl Frames {
         frame.is_data() || frame.is_trailers()
     }
 
-    /// Keeps a copy of the frame unless it is empty. Returns false if the limit is exceeded now, or if the frame can't be
-    /// copied.
+    /// Keeps a copy of the frame unless it is empty. Returns false if the limit is exceeded now, or if the frame can't
+    /// be copied.
     pub(super) fn keep(&mut self, frame: &Frame<Bytes>, limit: usize) -> bool {
         let (kept, size) = if let Some(data) = frame.data_ref() {
             (KeptFrame::Data(data.clone()), data.len())

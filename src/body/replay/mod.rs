@@ -25,8 +25,8 @@
 //! 2. Otherwise take the body out (the source is now `Polling`), unlock, and poll the body.
 //! 3. Lock again. Put the body back, and append a copy of the new frame for later replays.
 //!
-//! A handle that starts while another one polls the body finds `Polling` and waits. Step 3 of the other handle wakes it,
-//! and it finds the frame among the kept ones.
+//! A handle that starts while another one polls the body finds `Polling` and waits. Step 3 of the other handle wakes
+//! it, and it finds the frame among the kept ones.
 //!
 //! The lock is only held for this bookkeeping. Wakers, bodies and frames that are no longer needed are collected in
 //! [`Deferred`](deferred::Deferred) and dropped or woken after unlocking: their code may use the same body again.

@@ -20,9 +20,9 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Finds rejections of the token in response bodies; it belongs *below* [`BearerAuthLayer`](crate::BearerAuthLayer).
 ///
-/// Some servers reject a token with a status that means something else, even 200, and say so in the body only. This layer
-/// calls a function with the head of the response and the beginning of its body. The function returns a [`Verdict`], or
-/// `None` if the body is about something else. The verdict is put into the response's extensions, where
+/// Some servers reject a token with a status that means something else, even 200, and say so in the body only. This
+/// layer calls a function with the head of the response and the beginning of its body. The function returns a
+/// [`Verdict`], or `None` if the body is about something else. The verdict is put into the response's extensions, where
 /// [`BearerChallenge`](crate::BearerChallenge) finds it. The body is passed on as a [`PeekBody`](crate::PeekBody), with
 /// all its data, trailers and errors.
 ///
@@ -37,8 +37,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 /// So event streams, gRPC and downloads are passed on as they arrive.
 ///
 /// A response that is inspected is held back until the limit is reached, the body ends, or the
-/// [`timeout`](InspectBodyLayer::timeout) has passed. The function gets what has arrived by then, so it must expect JSON
-/// that is cut off. Compressed bodies must be decompressed by a layer below.
+/// [`timeout`](InspectBodyLayer::timeout) has passed. The function gets what has arrived by then, so it must expect
+/// JSON that is cut off. Compressed bodies must be decompressed by a layer below.
 ///
 /// # Examples
 ///

@@ -5,8 +5,8 @@ use tower_layer::Layer;
 use super::service::RejectOnTrailers;
 use crate::cache::TokenCache;
 
-/// Reports gRPC's `UNAUTHENTICATED` in trailers to the cache, so that the next call uses a new token; it belongs *below*
-/// [`BearerAuthLayer`](crate::BearerAuthLayer), with the same cache.
+/// Reports gRPC's `UNAUTHENTICATED` in trailers to the cache, so that the next call uses a new token; it belongs
+/// *below* [`BearerAuthLayer`](crate::BearerAuthLayer), with the same cache.
 ///
 /// A gRPC server that rejects a call at once does so in the headers (`grpc-status: 16`, "trailers-only"). Then
 /// [`BearerChallenge`](crate::BearerChallenge) recognises the rejection, and the call is sent again with a new token. A
