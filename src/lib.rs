@@ -144,8 +144,3 @@ pub use self::{
     token::Token,
     token_source::{SourceFn, TokenContext, TokenSource, source_fn},
 };
-
-/// The README's snippets compile.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;

@@ -7,6 +7,7 @@
 
 #[path = "support/grpc.rs"]
 mod grpc;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{error::Error, process::ExitCode, sync::Arc};

@@ -4,10 +4,11 @@
 //! Needs Node.js, and `OIDC_PROVIDER_HOME`: a folder where `npm install oidc-provider@9.13.3` has been run.
 
 #[allow(dead_code, reason = "its `main` and its stage")]
-#[path = "../examples/axum_gateway.rs"]
+#[path = "../../examples/stacks/axum_gateway.rs"]
 mod axum_gateway;
-#[path = "../examples/support/grpc.rs"]
+#[path = "../../examples/stacks/support/grpc.rs"]
 mod grpc;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{convert::Infallible, process::Stdio, sync::Arc, time::Duration};
@@ -59,7 +60,7 @@ impl Provider {
         let home = home.expect("`OIDC_PROVIDER_HOME`: a folder with oidc-provider in it");
         let script = concat!(
             env!("CARGO_MANIFEST_DIR"),
-            "/tests/support/oidc-provider.mjs"
+            "/support/oidc-provider.mjs"
         );
         let mut process = Command::new("node")
             .arg(script)

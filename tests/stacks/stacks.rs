@@ -1,6 +1,7 @@
 //! The layer above and below the others of a Tower stack: that each order compiles, its services and futures can be sent
 //! to other threads, and a request goes through whose token is rejected on the way.
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{future::Ready, time::Duration};

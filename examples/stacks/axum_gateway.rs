@@ -6,6 +6,7 @@
 //! [`outbound`], [`gateway`] and what they use are what you would write; the rest is a stage for it on this machine, and
 //! checks.
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{io, process::ExitCode, time::Duration};

@@ -1,7 +1,8 @@
 //! gRPC by tonic: tokens that are revoked all the time, and what its `Status` says without one.
 
-#[path = "../examples/support/grpc.rs"]
+#[path = "../../examples/stacks/support/grpc.rs"]
 mod grpc;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{

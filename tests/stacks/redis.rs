@@ -1,7 +1,5 @@
 //! The Redis store against a real server, which these tests start and end.
 
-#![cfg(feature = "redis-store")]
-
 #[path = "support/redis.rs"]
 mod server;
 
@@ -53,14 +51,14 @@ async fn version(store: &RedisStore) -> u64 {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn connections_of_many_hosts_keep_the_contract() {
     let server = Server::start(&[]).await;
     store_conformance(|| server.store()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn clones_on_many_threads_keep_the_contract() {
     let server = Server::start(&[]).await;
     let store = server.store();
@@ -68,7 +66,7 @@ async fn clones_on_many_threads_keep_the_contract() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn the_keys_are_as_documented_and_differ_by_name_and_prefix() {
     let server = Server::start(&[]).await;
     let store = server.store();
@@ -93,7 +91,7 @@ async fn the_keys_are_as_documented_and_differ_by_name_and_prefix() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_session_ends_when_it_was_told_to() {
     let server = Server::start(&[]).await;
     save_first(&server.store().session_ttl(Duration::from_secs(500))).await;
@@ -108,7 +106,7 @@ async fn a_session_ends_when_it_was_told_to() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn an_outage_is_told_at_each_call_and_over_when_the_server_is_back() {
     let mut server = Server::start(&[]).await;
     let store = server.store();
@@ -136,7 +134,7 @@ async fn an_outage_is_told_at_each_call_and_over_when_the_server_is_back() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_restart_that_nobody_saw_fails_nothing() {
     let mut server = Server::start(&[]).await;
     let store = server.store();
@@ -154,7 +152,7 @@ async fn a_restart_that_nobody_saw_fails_nothing() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_server_that_does_not_answer_is_given_up_and_later_found_again() {
     let server = Server::start(&[]).await;
     let store = server.store().command_timeout(Duration::from_millis(200));
@@ -191,7 +189,7 @@ async fn proxy(server: u16, hang: Arc<Notify>) -> u16 {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_connection_that_hangs_is_not_used_again() {
     let server = Server::start(&[]).await;
     let hang = Arc::new(Notify::new());
@@ -206,7 +204,7 @@ async fn a_connection_that_hangs_is_not_used_again() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn an_empty_server_in_place_of_the_old_one_makes_saves_fail_and_a_new_session_possible() {
     let server = Server::start(&[]).await;
     let store = server.store();
@@ -232,7 +230,7 @@ async fn expire(server: &Server) {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn who_slept_past_his_lease_changes_nothing_that_others_saved() {
     let server = Server::start(&[]).await;
     let (sleeper, other) = (server.store(), server.store());
@@ -255,7 +253,7 @@ async fn who_slept_past_his_lease_changes_nothing_that_others_saved() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn who_slept_past_his_lease_saves_what_nobody_else_has_renewed() {
     let server = Server::start(&[]).await;
     let (sleeper, other) = (server.store(), server.store());
@@ -272,7 +270,7 @@ async fn who_slept_past_his_lease_saves_what_nobody_else_has_renewed() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn of_two_who_save_at_once_over_the_same_version_one_comes_too_late() {
     let server = Server::start(&[]).await;
     let (sleeper, other) = (server.store(), server.store());
@@ -296,7 +294,7 @@ async fn of_two_who_save_at_once_over_the_same_version_one_comes_too_late() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_lease_is_renewed_as_long_as_it_is_held() {
     let server = Server::start(&[]).await;
     let holder = server.store().lease_duration(Duration::from_millis(1500));
@@ -319,7 +317,7 @@ async fn a_lease_is_renewed_as_long_as_it_is_held() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn the_lease_of_a_holder_who_died_ends_by_itself() {
     let server = Server::start(&[]).await;
     let store = server.store();
@@ -340,7 +338,7 @@ async fn the_lease_of_a_holder_who_died_ends_by_itself() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_lease_that_could_not_be_given_back_ends_by_itself() {
     let mut server = Server::start(&[]).await;
     let holder = server.store().lease_duration(Duration::from_secs(2));
@@ -352,7 +350,7 @@ async fn a_lease_that_could_not_be_given_back_ends_by_itself() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_store_outlives_the_runtime_it_first_connected_in() {
     let server = Server::start(&[]).await;
     let store = server.store();
@@ -369,7 +367,7 @@ async fn a_store_outlives_the_runtime_it_first_connected_in() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn what_is_no_session_is_told_and_never_overwritten() {
     let server = Server::start(&[]).await;
     let store = server.store();
@@ -404,7 +402,7 @@ async fn what_is_no_session_is_told_and_never_overwritten() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_wrong_password_is_told_without_showing_any() {
     let server = Server::start(&["--requirepass", "right-pa55"]).await;
     let store = |password: &str| {
@@ -426,7 +424,7 @@ async fn a_wrong_password_is_told_without_showing_any() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_server_that_quotes_the_session_it_rejects_is_not_quoted() {
     // Without EVAL, Redis answers with the beginning of the arguments.
     let server = Server::start(&["--rename-command", "EVAL", ""]).await;
@@ -437,7 +435,7 @@ async fn a_server_that_quotes_the_session_it_rejects_is_not_quoted() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_user_needs_no_more_rights_than_documented() {
     let user = "user app on >pa55 ~tower-bearer:* +get +set +del +pexpire +eval";
     let server = Server::start(&[]).await;
@@ -460,7 +458,7 @@ async fn a_user_needs_no_more_rights_than_documented() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_server_that_is_full_keeps_the_old_session() {
     let server = Server::start(&["--maxmemory-policy", "noeviction"]).await;
     let store = server.store();

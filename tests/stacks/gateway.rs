@@ -1,8 +1,9 @@
 //! The gateway of the example under load, before an API whose tokens live for a second.
 
 #[allow(dead_code, reason = "its `main` and its stage")]
-#[path = "../examples/axum_gateway.rs"]
+#[path = "../../examples/stacks/axum_gateway.rs"]
 mod axum_gateway;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{

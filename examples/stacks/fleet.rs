@@ -5,6 +5,7 @@
 //! The authorization server and the API are on this machine; the server is strict: it gives a new refresh token with each
 //! answer, and ends the session if an old one comes back. [`session`] is what you would write in each of your processes.
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{

@@ -1,7 +1,5 @@
 //! One session, many processes, real sockets, real time: tokens that hardly live, processes that are killed.
 
-#![cfg(all(feature = "file-store", feature = "redis-store", feature = "reqwest"))]
-
 #[path = "support/fleet.rs"]
 mod fleet;
 #[path = "support/redis.rs"]
@@ -267,7 +265,7 @@ async fn eight_processes_keep_one_session_in_a_file_for_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a minute: cargo test --all-features --test soak -- --ignored"]
+#[ignore = "takes a minute: cargo test -p stack-tests --test soak -- --ignored"]
 async fn eight_processes_keep_one_session_in_a_file_for_a_minute() {
     let _alone = TURN.lock().await;
     let folder = tempfile::tempdir().unwrap();
@@ -279,7 +277,7 @@ async fn eight_processes_keep_one_session_in_a_file_for_a_minute() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs redis-server, takes a minute: cargo test --all-features --test soak -- --ignored"]
+#[ignore = "needs redis-server, takes a minute: cargo test -p stack-tests --test soak -- --ignored"]
 async fn eight_processes_keep_one_session_in_redis_for_a_minute() {
     let _alone = TURN.lock().await;
     let redis = Redis::start(&[]).await;
@@ -396,7 +394,7 @@ async fn kill(places: impl Fn(&str) -> Place, grace: Option<Duration>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a minute: cargo test --all-features --test soak -- --ignored"]
+#[ignore = "takes a minute: cargo test -p stack-tests --test soak -- --ignored"]
 async fn processes_that_are_killed_leave_a_whole_file_and_a_server_with_grace_forgives() {
     let _alone = TURN.lock().await;
     let folder = tempfile::tempdir().unwrap();
@@ -408,7 +406,7 @@ async fn processes_that_are_killed_leave_a_whole_file_and_a_server_with_grace_fo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a minute: cargo test --all-features --test soak -- --ignored"]
+#[ignore = "takes a minute: cargo test -p stack-tests --test soak -- --ignored"]
 async fn processes_that_are_killed_leave_a_whole_file_and_a_strict_server_is_named() {
     let _alone = TURN.lock().await;
     let folder = tempfile::tempdir().unwrap();
@@ -416,7 +414,7 @@ async fn processes_that_are_killed_leave_a_whole_file_and_a_strict_server_is_nam
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs redis-server, takes minutes: cargo test --all-features --test soak -- --ignored"]
+#[ignore = "needs redis-server, takes minutes: cargo test -p stack-tests --test soak -- --ignored"]
 async fn processes_that_are_killed_leave_redis_in_order_and_a_server_with_grace_forgives() {
     let _alone = TURN.lock().await;
     let redis = Redis::start(&[]).await;
@@ -424,7 +422,7 @@ async fn processes_that_are_killed_leave_redis_in_order_and_a_server_with_grace_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs redis-server, takes minutes: cargo test --all-features --test soak -- --ignored"]
+#[ignore = "needs redis-server, takes minutes: cargo test -p stack-tests --test soak -- --ignored"]
 async fn processes_that_are_killed_leave_redis_in_order_and_a_strict_server_is_named() {
     let _alone = TURN.lock().await;
     let redis = Redis::start(&[]).await;
@@ -451,7 +449,7 @@ impl Provider {
         let home = home.expect("`OIDC_PROVIDER_HOME`: a folder with oidc-provider in it");
         let script = concat!(
             env!("CARGO_MANIFEST_DIR"),
-            "/tests/support/oidc-provider.mjs"
+            "/support/oidc-provider.mjs"
         );
         let mut process = Command::new("node")
             .arg(script)

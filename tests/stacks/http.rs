@@ -1,6 +1,6 @@
 //! Rejections over real connections, HTTP/1.1 and HTTP/2: recognised, replayed, or handed back as they came.
 
-#[path = "support/wire.rs"]
+#[path = "../support/wire.rs"]
 mod support;
 
 use std::{

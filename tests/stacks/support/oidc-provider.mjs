@@ -1,4 +1,4 @@
-// The authorization server of tests/oidc.rs: oidc-provider, from the node_modules in OIDC_PROVIDER_HOME, on a free port
+// The authorization server of tests/stacks/oidc.rs: oidc-provider, from the node_modules in OIDC_PROVIDER_HOME, on a free port
 // of this machine. It prints its URL, and ends with its standard input.
 //
 // POST /login/refresh_token begins a session as a browser would have, and answers its first refresh token; POST
