@@ -15,7 +15,10 @@ use tower_bearer::{
     provider::Xoxoday,
     testing::{AuthorizationServer, Dialect},
 };
-use vendor::{LocalVendor, check_posts, check_rotation};
+use vendor::{
+    local_vendor::LocalVendor,
+    token_requests::{check_posts, check_rotation},
+};
 
 const OPTIONS: Options = Options {
     credentials: &[

@@ -1,10 +1,13 @@
-//! Several processes share one session in Redis, and use each refresh token once.
+//! Several processes share a session in Redis and use each refresh token once.
 //!
-//! `REDIS_URL=redis://127.0.0.1:6379/ cargo run --example fleet`, or with `-- --help`.
+//! `REDIS_URL=redis://127.0.0.1:6379/ cargo run -p stack-examples --example fleet`
 //!
-//! The authorization server and the API are on this machine; the server is strict: it gives a new refresh token with each
-//! answer, and ends the session if an old one comes back. [`session`] is what you would write in each of your processes.
+//! The authorization server and the API run on this machine. The server is strict: each refresh replaces the refresh
+//! token, and using an old one ends the session. [`client`] is what each of your processes would contain. The rest is
+//! servers, processes, and checks.
 
+#[path = "../vendor/local_vendor.rs"]
+mod local_vendor;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -21,7 +24,8 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use support::{check, local_vendor::LocalVendor};
+use local_vendor::LocalVendor;
+use support::{Options, check};
 use tokio::{
     io::AsyncReadExt,
     process::{Child, Command},
@@ -36,22 +40,23 @@ use tower_bearer::{
 
 type HttpClient = Client<HttpConnector, ReplayBody<Full<Bytes>>>;
 
-/// All processes say the same, also with the same refresh token: it begins the session, and the store has what came of it.
-fn session(
+/// All processes pass the same arguments, the first refresh token included: it begins the session, and from then on the
+/// store has the refresh token that works.
+fn client(
     redis_url: &str,
-    name: &str,
+    session: &str,
     token_url: &str,
     refresh_token: &str,
     api: &str,
 ) -> Result<BearerAuth<HttpClient>, BoxError> {
-    let store = RedisStore::new(redis_url, name)?
-        // Nothing of this example is to stay behind; yours should live longer than a refresh token does.
+    let store = RedisStore::new(redis_url, session)?
+        // The example leaves nothing behind. A real session must be kept for longer than a refresh token lives.
         .session_ttl(Duration::from_secs(60));
-    let endpoint = OAuthClient::new(token_url)?.client_auth(ClientAuth::client_secret_basic(
+    let oauth = OAuthClient::new(token_url)?.client_auth(ClientAuth::client_secret_basic(
         AuthorizationServer::CLIENT_ID,
         AuthorizationServer::CLIENT_SECRET,
     ));
-    let source = RefreshTokenSource::new(endpoint, refresh_token)
+    let source = RefreshTokenSource::new(oauth, refresh_token)
         .origins(Origins::only([api])?)
         .store(store);
     Ok(ServiceBuilder::new()
@@ -60,62 +65,58 @@ fn session(
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The stage.
+// Servers on this machine, processes, and checks.
 
 const PROCESSES: usize = 4;
 const ORDERS: usize = 50;
-/// Long enough for every process to have the next token before that one is revoked, too.
+/// Every process gets the next token before that one is revoked as well.
 const BETWEEN_REVOCATIONS: Duration = Duration::from_secs(2);
 
-const HELP: &str = "\
-Starts 4 processes that share one session in Redis, and revokes their tokens under them.
+/// The variables that tell a process what to do. Command lines would show the refresh token to other users.
+const SESSION: &str = "FLEET_SESSION";
+const TOKEN_URL: &str = "FLEET_TOKEN_URL";
+const REFRESH_TOKEN: &str = "FLEET_REFRESH_TOKEN";
+const API: &str = "FLEET_API";
 
-Usage: REDIS_URL=redis://[user][:password@]host[:port][/database] cargo run --example fleet
-
-Without REDIS_URL nothing is started. What is stored ends by itself within a minute.
-";
+const OPTIONS: Options = Options::new(
+    "-p stack-examples --example fleet",
+    "Starts 4 processes that share one session in Redis, and revokes their tokens while they send orders.\n\n\
+     Set REDIS_URL to redis://[user][:password@]host[:port][/database]. Without it, nothing is started. The session is\n\
+     deleted from Redis within a minute.",
+);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    support::run(async {
-        let arguments: Vec<String> = env::args().skip(1).collect();
-        match &arguments[..] {
-            [help] if help == "--help" || help == "-h" => {
-                print!("{HELP}");
-                Ok(())
-            }
-            [] => {
-                let Ok(redis_url) = env::var("REDIS_URL") else {
-                    println!("There is no REDIS_URL, so there is nothing to share: see --help.");
-                    return Ok(());
-                };
-                fleet(&redis_url).await
-            }
-            [member, name, token_url, api] if member == "member" => {
-                order(name, token_url, api).await
-            }
-            _ => Err("unknown arguments: see --help".into()),
+    support::run(&OPTIONS, async |_| {
+        let Ok(redis_url) = env::var("REDIS_URL") else {
+            println!("REDIS_URL is not set, so there is nothing to do: see --help.");
+            return Ok(());
+        };
+        if env::var_os(SESSION).is_some() {
+            send_orders(&redis_url).await
+        } else {
+            start_processes(&redis_url).await
         }
     })
     .await
 }
 
-/// What each of the processes does.
-async fn order(name: &str, token_url: &str, api: &str) -> Result<(), BoxError> {
-    // Secrets are not for command lines, which others can see.
-    let client = session(
-        &env::var("REDIS_URL")?,
-        name,
-        token_url,
-        &env::var("REFRESH_TOKEN")?,
-        api,
+/// What each process does.
+async fn send_orders(redis_url: &str) -> Result<(), BoxError> {
+    let api = env::var(API)?;
+    let client = client(
+        redis_url,
+        &env::var(SESSION)?,
+        &env::var(TOKEN_URL)?,
+        &env::var(REFRESH_TOKEN)?,
+        &api,
     )?;
     for _ in 0..ORDERS {
         let request =
             Request::post(format!("{api}/orders")).body(Full::<Bytes>::from("one bicycle"))?;
         let response = client.clone().oneshot(request).await?;
         check(
-            "each order is accepted",
+            "the API accepts each order",
             response.status() == StatusCode::OK,
         )?;
         sleep(Duration::from_millis(100)).await;
@@ -124,54 +125,53 @@ async fn order(name: &str, token_url: &str, api: &str) -> Result<(), BoxError> {
     Ok(())
 }
 
-async fn fleet(redis_url: &str) -> Result<(), BoxError> {
-    let server = AuthorizationServer::new(Dialect::Rfc6749).detect_reuse(true);
-    let vendor = LocalVendor::open(server.clone()).await?;
-    let name = format!("example-{:016x}", fastrand::u64(..));
+async fn start_processes(redis_url: &str) -> Result<(), BoxError> {
+    let vendor = LocalVendor::start(Dialect::Rfc6749).await?;
+    let server = &vendor.server;
+    let session = format!("example-{:016x}", fastrand::u64(..));
     let refresh_token = server.issue_refresh_token();
     let token_url = format!("{}{}", vendor.url(), server.token_path());
 
-    let launch = || -> Result<Child, BoxError> {
+    let start = || -> Result<Child, BoxError> {
         let process = Command::new(env::current_exe()?)
-            .args(["member", &name, &token_url, &vendor.url()])
             .env("REDIS_URL", redis_url)
-            .env("REFRESH_TOKEN", &refresh_token)
+            .env(SESSION, &session)
+            .env(TOKEN_URL, &token_url)
+            .env(REFRESH_TOKEN, &refresh_token)
+            .env(API, vendor.url())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
         Ok(process)
     };
     let mut processes = (0..PROCESSES)
-        .map(|_| launch())
+        .map(|_| start())
         .collect::<Result<Vec<_>, _>>()?;
-    let mut revoked = 0;
+    let mut revocations = 0;
     while processes
         .iter_mut()
         .any(|process| !matches!(process.try_wait(), Ok(Some(_))))
     {
         sleep(BETWEEN_REVOCATIONS).await;
         server.revoke_access_tokens();
-        revoked += 1;
+        revocations += 1;
     }
     for (n, process) in processes.iter_mut().enumerate() {
-        let mut told = String::new();
-        if let Some(output) = &mut process.stdout {
-            output.read_to_string(&mut told).await?;
+        let mut output = String::new();
+        if let Some(stdout) = &mut process.stdout {
+            stdout.read_to_string(&mut output).await?;
         }
-        println!("process {}: {}", n + 1, told.trim_end());
-        check(
-            "each process does its work",
-            process.wait().await?.success(),
-        )?;
+        println!("process {}: {}", n + 1, output.trim_end());
+        check("each process succeeds", process.wait().await?.success())?;
     }
     println!(
-        "Tokens were revoked {revoked} times: {} refreshes, {} requests rejected, {} orders accepted.",
+        "Tokens were revoked {revocations} times: {} refreshes, {} requests rejected, {} orders accepted.",
         server.refreshes(),
         vendor.api.rejected(),
         vendor.api.accepted()
     );
     check(
-        "all orders were accepted",
+        "the API accepted all orders",
         vendor.api.accepted() == PROCESSES * ORDERS,
     )?;
     check(
@@ -179,8 +179,8 @@ async fn fleet(redis_url: &str) -> Result<(), BoxError> {
         server.reuse_detected() == 0 && server.refreshes() == server.token_requests(),
     )?;
     check(
-        "one refresh served all processes",
-        server.refreshes() <= revoked + 1,
+        "one refresh was enough for all processes",
+        server.refreshes() <= revocations + 1,
     )?;
     check("the session is alive", server.live_sessions() == 1)
 }

@@ -1,9 +1,9 @@
-//! A tonic client under the layer: all four kinds of calls, and what a caller sees when there is no token.
+//! A tonic client with the layer: all four kinds of calls, and the status of a call when there is no token.
 //!
-//! `cargo run --example tonic_client`
+//! `cargo run -p stack-examples --example tonic_client`
 //!
-//! [`connect`] is what you would write, and `EchoClient` is what `tonic-build` would write for you; the rest is a stage
-//! for it on this machine, and checks.
+//! [`connect`] is what a program of yours would contain, and `tonic-build` generates clients like `EchoClient`. The rest
+//! is servers on this machine, and checks.
 
 #[path = "support/grpc.rs"]
 mod grpc;
@@ -14,7 +14,7 @@ use std::{error::Error, process::ExitCode, sync::Arc};
 
 use grpc::EchoClient;
 use http::{Request, Uri};
-use support::check;
+use support::{Options, check};
 use tokio_stream::{StreamExt as _, iter};
 use tonic::{
     Code, Status,
@@ -28,7 +28,7 @@ use tower_bearer::{
     testing::{self, AuthorizationServer, Dialect},
 };
 
-/// What generated clients take as their `T`.
+/// The type parameter of a generated client.
 type Stack = BoxCloneSyncService<Request<Body>, http::Response<Body>, BoxError>;
 
 /// The stack between a generated client and its `Channel`.
@@ -37,10 +37,10 @@ fn connect(session: BearerAuthLayer, url: &str) -> Result<EchoClient<Stack>, Box
     let stack = ServiceBuilder::new()
         .map_err(status)
         .layer(session)
-        // The layer hands on bodies that can be sent again; a `Channel` takes tonic's own.
+        // The layer sends bodies of type `ReplayBody`; a `Channel` takes tonic's own.
         .map_request(|request: Request<ReplayBody<Body>>| request.map(Body::new))
         .service(channel);
-    // With its origin, so that the layer sees where the token would go: without it, wherever the `Channel` is connected.
+    // The origin lets the layer check where the token would go. Without it, that is wherever the `Channel` is connected.
     let origin: Uri = url.parse()?;
     Ok(EchoClient::with_origin(
         BoxCloneSyncService::new(stack),
@@ -48,7 +48,7 @@ fn connect(session: BearerAuthLayer, url: &str) -> Result<EchoClient<Stack>, Box
     ))
 }
 
-/// tonic looks for a [`Status`] in what a service fails with, and calls anything else `UNKNOWN`.
+/// tonic looks for a [`Status`] in the errors of a service. Without one, the call fails with `UNKNOWN`.
 fn status(error: BoxError) -> BoxError {
     match error.downcast::<TokenError>() {
         Ok(error) => {
@@ -57,7 +57,7 @@ fn status(error: BoxError) -> BoxError {
             } else {
                 Status::unauthenticated(error.to_string())
             };
-            // For callers who ask why: `status.source()`.
+            // Callers find the reason in `status.source()`.
             status.set_source(Arc::new(*error));
             status.into()
         }
@@ -66,54 +66,60 @@ fn status(error: BoxError) -> BoxError {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The stage.
+// Servers on this machine, and checks.
+
+const OPTIONS: Options = Options::new(
+    "-p stack-examples --example tonic_client",
+    "Calls a gRPC service with tonic in all four ways, each time with a token that has just been revoked.",
+);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    support::run(show()).await
+    support::run(&OPTIONS, async |_| call_the_service().await).await
 }
 
-async fn show() -> Result<(), BoxError> {
+async fn call_the_service() -> Result<(), BoxError> {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
-    let tokens = testing::serve(server.clone()).await?;
-    let live = server.clone();
+    let token_endpoint = testing::serve(server.clone()).await?;
+    let tokens = server.clone();
     let echo = testing::serve(service_fn(move |request| {
-        let live = live.clone();
+        let tokens = tokens.clone();
         grpc::answer(request, move |token| {
-            let rejected = || Status::unauthenticated("the token is not good");
-            live.is_live(token).then_some(()).ok_or_else(rejected)
+            let rejected = || Status::unauthenticated("the token has been revoked");
+            tokens.is_live(token).then_some(()).ok_or_else(rejected)
         })
     }))
     .await?;
 
-    let token_url = format!("{}{}", tokens.url(), server.token_path());
+    let token_url = format!("{}{}", token_endpoint.url(), server.token_path());
     let log_in = |token_url: &str, refresh_token: String| {
-        let endpoint = OAuthClient::new(token_url)?.client_auth(ClientAuth::client_secret_basic(
+        let oauth = OAuthClient::new(token_url)?.client_auth(ClientAuth::client_secret_basic(
             AuthorizationServer::CLIENT_ID,
             AuthorizationServer::CLIENT_SECRET,
         ));
-        let source = RefreshTokenSource::new(endpoint, refresh_token);
+        let source = RefreshTokenSource::new(oauth, refresh_token);
         connect(BearerAuthLayer::new(source), &echo.url())
     };
     let client = log_in(&token_url, server.issue_refresh_token())?;
     let texts = || iter(["a ", "bicycle"]).map(String::from);
 
     check(
-        "a call gets its answer",
+        "a call gets its response",
         client.say("hello").await? == "hello",
     )?;
     println!("unary: answered");
 
-    // Each call begins with a token that has been revoked. The server says UNAUTHENTICATED, and no caller hears of it.
+    // From here on each call is sent with a revoked token first. The server rejects it with UNAUTHENTICATED, and the layer
+    // sends the call again.
     server.revoke_access_tokens();
-    let said = client.say("hello again").await?;
-    check("a unary call heals", said == "hello again")?;
+    let text = client.say("hello again").await?;
+    check("a unary call is sent again", text == "hello again")?;
     println!("unary, token revoked: answered");
 
     server.revoke_access_tokens();
     let joined = client.join(texts()).await?;
     check(
-        "a stream of requests is sent again, whole",
+        "the whole stream of requests is sent again",
         joined == "a bicycle",
     )?;
     println!("client streaming, token revoked: answered");
@@ -124,42 +130,49 @@ async fn show() -> Result<(), BoxError> {
     while words.message().await?.is_some() {
         count += 1;
     }
-    check("all responses come", count == 5)?;
+    check("all responses arrive", count == 5)?;
     println!("server streaming, token revoked: {count} words");
 
     server.revoke_access_tokens();
     let mut chat = client.chat(texts()).await?;
-    let mut heard = String::new();
+    let mut received = String::new();
     while let Some(text) = chat.message().await? {
-        heard.push_str(&text);
+        received.push_str(&text);
     }
-    check("a conversation begins again, whole", heard == "a bicycle")?;
-    println!("bidirectional streaming, token revoked: {heard:?}");
-    check("each token cost one refresh", server.refreshes() == 5)?;
+    check("both streams begin again", received == "a bicycle")?;
+    println!("bidirectional streaming, token revoked: {received:?}");
+    check("one refresh for each token", server.refreshes() == 5)?;
 
-    // Without a token, no call is sent, and its status says whether waiting would help.
-    let ended = log_in(&token_url, String::from("a refresh token of another age"))?;
-    let status = ended.say("anybody?").await.err();
-    let status = status.ok_or("a call succeeded without a session")?;
-    println!("log in again: {:?}, {}", status.code(), status.message());
-    check(
-        "it is UNAUTHENTICATED",
-        status.code() == Code::Unauthenticated,
-    )?;
-    let reason = status.source().and_then(|why| why.downcast_ref());
-    check(
-        "and tells why",
-        reason.map(TokenError::kind) == Some(TokenErrorKind::ReauthRequired),
-    )?;
-
-    drop(tokens);
-    let too_early = log_in(&token_url, server.issue_refresh_token())?;
-    let status = too_early.say("anybody?").await.err();
-    let status = status.ok_or("a call succeeded without a token")?;
+    // Without a token no call is sent. Its status says whether a later attempt may succeed.
+    let client = log_in(&token_url, String::from("an-expired-refresh-token"))?;
+    let status = client.say("hello").await.err();
+    let status = status.ok_or("the call succeeded without a session")?;
     println!(
-        "no token endpoint: {:?}, {}",
+        "with an expired refresh token: {:?}, {}",
         status.code(),
         status.message()
     );
-    check("it is UNAVAILABLE", status.code() == Code::Unavailable)
+    check(
+        "the status is UNAUTHENTICATED",
+        status.code() == Code::Unauthenticated,
+    )?;
+    let error = status.source().and_then(|why| why.downcast_ref());
+    check(
+        "its source is the token error",
+        error.map(TokenError::kind) == Some(TokenErrorKind::ReauthRequired),
+    )?;
+
+    drop(token_endpoint);
+    let client = log_in(&token_url, server.issue_refresh_token())?;
+    let status = client.say("hello").await.err();
+    let status = status.ok_or("the call succeeded without a token")?;
+    println!(
+        "without a token endpoint: {:?}, {}",
+        status.code(),
+        status.message()
+    );
+    check(
+        "the status is UNAVAILABLE",
+        status.code() == Code::Unavailable,
+    )
 }

@@ -9,8 +9,8 @@ use std::{process::ExitCode, time::Duration};
 use tokio::time::timeout;
 use tower::BoxError;
 
-pub(crate) use self::options::{Arguments, Options};
 use self::options::Parsed;
+pub(crate) use self::options::{Arguments, Options};
 
 /// No example takes longer.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -8,9 +8,9 @@ type Described = (&'static str, &'static str);
 /// What an example shows, and the options that it takes.
 pub(crate) struct Options {
     /// The arguments of `cargo run` that start the example, which end with its name.
-    command: &'static str,
+    pub(crate) command: &'static str,
     /// What the example shows.
-    about: &'static str,
+    pub(crate) about: &'static str,
     /// Options that the vendor's servers need. All or none of them must be given.
     pub(crate) credentials: &'static [Described],
     /// Options with a value that may be added to the credentials.

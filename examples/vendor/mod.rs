@@ -2,20 +2,15 @@
 
 #![allow(dead_code, reason = "not every example uses all of it")]
 
-mod local_vendor;
+pub(crate) mod local_vendor;
 mod session;
-mod token_requests;
+pub(crate) mod token_requests;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 use tower_bearer::{BearerAuthLayer, ReqwestTransport, TokenCache, TokenError, TokenSource};
-
-pub(crate) use self::{
-    local_vendor::LocalVendor,
-    token_requests::{check_posts, check_rotation, header},
-};
 
 /// Gets a token from the real vendor and, if there is a URL, sends a GET there with it.
 pub(crate) async fn call(source: impl TokenSource, url: Option<&str>) -> Result<(), BoxError> {

@@ -1,6 +1,6 @@
 //! The gateway of the example under load, before an API whose tokens live for a second.
 
-#[allow(dead_code, reason = "its `main` and its stage")]
+#[allow(dead_code, reason = "its `main` and its servers")]
 #[path = "../../examples/stacks/axum_gateway.rs"]
 mod axum_gateway;
 #[path = "../support/mod.rs"]
@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum_gateway::{gateway, outbound};
+use axum_gateway::{api_client, gateway};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -45,7 +45,7 @@ async fn load(time: Duration) {
     let server = AuthorizationServer::new(Dialect::Rfc6749).access_lifetime(Duration::from_secs(1));
     let api = server.api();
     let upstream = testing::serve(api.clone()).await.unwrap();
-    let client = outbound(BearerAuthLayer::new(source(&server)));
+    let client = api_client(BearerAuthLayer::new(source(&server)));
     let gateway = gateway(client, &upstream.url()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -58,10 +58,7 @@ impl Provider {
     async fn start() -> Self {
         let home = std::env::var_os("OIDC_PROVIDER_HOME");
         let home = home.expect("`OIDC_PROVIDER_HOME`: a folder with oidc-provider in it");
-        let script = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/support/oidc-provider.mjs"
-        );
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/support/oidc-provider.mjs");
         let mut process = Command::new("node")
             .arg(script)
             .env("OIDC_PROVIDER_HOME", home)
@@ -266,7 +263,7 @@ fn tonic(session: &TokenCache, site: &Served) -> Echo {
 }
 
 async fn axum(session: &TokenCache, site: &Served) -> Echo {
-    let outbound = axum_gateway::outbound(BearerAuthLayer::from(session.clone()));
+    let outbound = axum_gateway::api_client(BearerAuthLayer::from(session.clone()));
     let gateway = axum_gateway::gateway(outbound, &site.url()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -447,10 +447,7 @@ impl Provider {
     async fn start() -> Self {
         let home = std::env::var_os("OIDC_PROVIDER_HOME");
         let home = home.expect("`OIDC_PROVIDER_HOME`: a folder with oidc-provider in it");
-        let script = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/support/oidc-provider.mjs"
-        );
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/support/oidc-provider.mjs");
         let mut process = Command::new("node")
             .arg(script)
             .env("OIDC_PROVIDER_HOME", home)
