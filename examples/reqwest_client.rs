@@ -92,8 +92,8 @@ async fn send_orders() -> Result<(), BoxError> {
     server.revoke_access_tokens();
     // A body in pieces, like a file that is read while it is sent.
     let pieces = Pieces(["a bicycle, ", "with ", "a bell"].into());
-    let request = reqwest.post(&url).body(reqwest::Body::wrap(pieces));
-    let mut response = send(&client, request).await?.error_for_status()?;
+    let order = reqwest.post(&url).body(reqwest::Body::wrap(pieces));
+    let mut response = send(&client, order).await?.error_for_status()?;
     println!(
         "POST /orders with a revoked token, in pieces: {}",
         response.status()
