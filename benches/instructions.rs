@@ -1,9 +1,8 @@
-//! What a layer adds to each request while the token is good, in instructions, which don't wobble.
+//! How many instructions a layer adds to each request with a fresh token. Unlike times, they do not vary.
 //!
-//! `cargo bench --bench instructions`, with valgrind installed. How they are counted, and what doesn't count, is said in
-//! [`callgrind`].
+//! `cargo bench -p benches --bench instructions`, with valgrind installed. [`callgrind`] describes how they are counted.
 //!
-//! `… -- --profile` says which functions the full layer spends them in.
+//! With `-- --profile` it prints the functions in which the full layer spends them.
 
 mod support;
 
@@ -11,7 +10,7 @@ use std::{env, io, process::Command};
 
 use support::{
     callgrind::{self, COUNTED},
-    contenders::{self, ADD, AUTHORIZE, BARE, FULL, Load, RETRY_ADD},
+    contenders::{self, ADD, ADD_TOKEN, BARE, FULL, Load, RETRY_ADD},
     table::heading,
 };
 
@@ -19,13 +18,13 @@ const HEADERS: [usize; 3] = [2, 6, 20];
 
 fn main() {
     if let Some(mut args) = callgrind::child() {
-        // What to run, if not all.
+        // The one contender to run; all of them without it.
         let only = args.next().and_then(|it| it.parse().ok());
         return under_callgrind(only);
     }
     if !callgrind::is_installed() {
         println!(
-            "There is no valgrind here: install it, and run this again. Nothing was measured."
+            "valgrind is not installed, so nothing was measured. Install it and run this again."
         );
         return;
     }
@@ -34,7 +33,7 @@ fn main() {
     } else {
         compare()
     };
-    outcome.expect("valgrind runs this bench, and writes what it counted");
+    outcome.expect("valgrind runs this bench");
 }
 
 fn under_callgrind(only: Option<usize>) {
@@ -69,7 +68,7 @@ fn compare() -> io::Result<()> {
             let costs: Vec<f64> = each.by_ref().take(runners.len()).collect();
             if costs.len() < runners.len() {
                 return Err(io::Error::other(
-                    "callgrind counted fewer turns than there were",
+                    "callgrind counted fewer contenders than there are",
                 ));
             }
             heading(&format!("{headers} headers, {}", load.name()));
@@ -88,7 +87,7 @@ fn compare() -> io::Result<()> {
             let added = |which: usize| costs[which] - costs[BARE];
             println!(
                 "added: AddTokenLayer {:.2} × AddAuthorization; BearerAuthLayer {:.2} × (Retry + AddAuthorization)",
-                added(AUTHORIZE) / added(ADD),
+                added(ADD_TOKEN) / added(ADD),
                 added(FULL) / added(RETRY_ADD),
             );
         }
@@ -96,7 +95,7 @@ fn compare() -> io::Result<()> {
     Ok(())
 }
 
-/// Prints callgrind's own account of the full layer.
+/// Prints callgrind's profile of the full layer.
 fn profile() -> io::Result<()> {
     callgrind::in_folder(|folder| {
         let out = callgrind::run(folder, &[], &[&FULL.to_string()])?;
@@ -104,7 +103,7 @@ fn profile() -> io::Result<()> {
             .args(["--inclusive=yes", "--threshold=99", "--auto=no"])
             .arg(out)
             .status()?;
-        println!("Counted were {COUNTED} requests: {status}.");
+        println!("{COUNTED} requests were counted: {status}.");
         Ok(())
     })
 }

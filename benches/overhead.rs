@@ -1,7 +1,8 @@
-//! What a layer adds to each request while the token is good: time and allocations.
+//! How much time and how many allocations a layer adds to each request with a fresh token.
 //!
-//! `cargo bench --bench overhead`. All contenders take turns in one run, so that whatever else the machine does falls on
-//! all of them; told is the median of their turns. Times wobble; `instructions` counts what doesn't.
+//! `cargo bench -p benches --bench overhead`. The contenders run one after the other in many rounds, so that other load on
+//! the machine slows all of them alike. The results are medians. Times vary from run to run; instructions do not, and the
+//! bench `instructions` counts them.
 
 mod support;
 
@@ -14,18 +15,18 @@ use std::{
 
 use allocation_counter::{AllocationInfo, measure};
 use support::{
-    contenders::{self, ADD, AUTHORIZE, BARE, FULL, Load, RETRY_ADD},
+    contenders::{self, ADD, ADD_TOKEN, BARE, FULL, Load, RETRY_ADD},
     table::{heading, median, size},
     work::Runner,
 };
 use tower_bearer::TokenCache;
 
-/// Requests of one turn: few enough to stay in the processor's cache.
+/// Requests of one round: few enough to stay in the processor's cache.
 const BATCH: usize = 64;
-const TURNS: usize = 401;
-/// Turns of threads are long enough for them to be on their way together.
+const ROUNDS: usize = 401;
+/// Rounds of two threads are long enough for both to run at the same time.
 const LONG_BATCH: usize = 4_096;
-const LONG_TURNS: usize = 201;
+const LONG_ROUNDS: usize = 201;
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
@@ -41,7 +42,7 @@ fn main() {
     clocks();
 }
 
-/// What of the layers' time is the system's: each look at a token that ends reads both clocks.
+/// The part of a layer's time that the system takes: each look at a token that expires reads both clocks.
 fn clocks() {
     const READINGS: usize = 100_000;
     let start = Instant::now();
@@ -49,14 +50,14 @@ fn clocks() {
         black_box((Instant::now(), SystemTime::now()));
     }
     let each = nanos(start.elapsed(), READINGS);
-    println!("\none reading of both clocks on this machine: {each:.0} ns");
+    println!("\nreading both clocks once on this machine: {each:.0} ns");
 }
 
 fn nanos(time: Duration, requests: usize) -> f64 {
     time.as_secs_f64() * 1e9 / size(requests)
 }
 
-fn turn(runner: &mut dyn Runner, batch: usize) -> f64 {
+fn round(runner: &mut dyn Runner, batch: usize) -> f64 {
     runner.fill(batch);
     let start = Instant::now();
     runner.run();
@@ -71,10 +72,10 @@ fn allocations(runner: &mut dyn Runner) -> AllocationInfo {
 fn one_thread(session: &TokenCache, load: Load, headers: usize) {
     let mut runners = load.contenders(session, headers);
     let mut times = vec![Vec::new(); runners.len()];
-    for number in 0..TURNS {
+    for number in 0..ROUNDS {
         for (runner, times) in runners.iter_mut().zip(&mut times) {
-            let time = turn(runner.as_mut(), BATCH);
-            // The first warms up.
+            let time = round(runner.as_mut(), BATCH);
+            // The first round only warms up.
             if number > 0 {
                 times.push(time);
             }
@@ -101,7 +102,7 @@ fn one_thread(session: &TokenCache, load: Load, headers: usize) {
     let added = |which: usize| times[which] - times[BARE];
     println!(
         "added: AddTokenLayer {:.2} × AddAuthorization; BearerAuthLayer {:.2} × (Retry + AddAuthorization)",
-        added(AUTHORIZE) / added(ADD),
+        added(ADD_TOKEN) / added(ADD),
         added(FULL) / added(RETRY_ADD),
     );
 }
@@ -138,7 +139,9 @@ fn two_threads(session: &TokenCache) {
     heading(&format!(
         "one thread and two, with clones of one service; {what}"
     ));
-    compare(firsts().filter_map(|runner| runner.twin().map(|twin| (runner, twin))));
+    compare(
+        firsts().filter_map(|runner| runner.with_clone().map(|with_clone| (runner, with_clone))),
+    );
 }
 
 type Boxed = Box<dyn Runner>;
@@ -147,7 +150,7 @@ fn compare(pairs: impl Iterator<Item = (Boxed, Boxed)>) {
     let mut pairs: Vec<_> = pairs
         .map(|(a, b)| ([a, b], Vec::new(), Vec::new()))
         .collect();
-    for _ in 0..LONG_TURNS {
+    for _ in 0..LONG_ROUNDS {
         for (runners, alone, both) in &mut pairs {
             alone.push(together(&mut runners[..1]));
             both.push(together(runners));
@@ -155,7 +158,7 @@ fn compare(pairs: impl Iterator<Item = (Boxed, Boxed)>) {
     }
     println!("{:26}{:>9}{:>9}{:>9}", "requests/µs", "one", "two", "×");
     for (runners, alone, both) in pairs {
-        // Turn by turn, since the machine's speed changes over a run.
+        // Round by round, because the machine's speed changes over a run.
         let gain = median(
             both.iter()
                 .zip(&alone)

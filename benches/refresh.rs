@@ -1,11 +1,12 @@
-//! What callers feel while tokens change: latency under an open loop, and storms.
+//! How long callers wait while tokens change: latency at a fixed rate of requests, and many callers at once.
 //!
-//! `cargo bench --bench refresh [-- path.svg]`, in a minute and a half; the plot goes to `target/refresh.svg` unless a
-//! path is given. The name of a part (`latencies`, `cold`, `rejections`, `failures`, `memory`) runs that part alone.
+//! `cargo bench -p benches --bench refresh [-- path.svg]` takes a minute and a half. The plot goes to `target/refresh.svg`
+//! unless a path is given, which is relative to `benches/`. The name of a part (`latencies`, `cold`, `rejections`,
+//! `failures`, `memory`) runs that part alone.
 //!
-//! Latencies: a thread that waits for nobody starts requests at a fixed rate, so that a caller who is held up holds up no
-//! other, and everybody's waiting is counted from when his request was made. All contenders run at the same time, so that
-//! whatever else the machine does falls on all alike; what is told are medians of many short turns. Storms take turns.
+//! For latencies, a thread starts requests on schedule and does not wait for their responses, so that a slow response
+//! delays no other request. The time of each is counted from its start. All contenders run at the same time, so that other
+//! load on the machine slows all of them alike. The results are medians of many short rounds.
 
 mod support;
 
@@ -40,19 +41,19 @@ use tower_bearer::{
 };
 use tower_layer::Layer;
 
-/// What the token endpoint takes.
+/// How long the token endpoint takes.
 const ENDPOINT: Duration = Duration::from_millis(50);
 const LIFETIME: Duration = Duration::from_secs(1);
-const TURN: Duration = Duration::from_secs(5);
-const TURNS: usize = 12;
-/// Requests of each contender that start together, and how often: little enough that nobody waits for a processor.
+const ROUND: Duration = Duration::from_secs(5);
+const ROUNDS: usize = 12;
+/// Requests of each contender that start together, and how often: few enough that none waits for a processor.
 const BURST: usize = 2;
 const TICK: Duration = Duration::from_millis(1);
-const TICKS: usize = (TURN.as_millis() / TICK.as_millis()) as usize;
-const STORM: usize = 10_000;
-const STORMS: usize = 9;
-/// What nobody waits for.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TICKS: usize = (ROUND.as_millis() / TICK.as_millis()) as usize;
+const CALLERS: usize = 10_000;
+const REPEATS: usize = 9;
+/// After this time a caller counts as unanswered.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 const PARTS: [&str; 5] = ["latencies", "cold", "rejections", "failures", "memory"];
 
@@ -79,7 +80,7 @@ fn main() {
     }
 }
 
-/// Whether a part was named on the command line, or none was.
+/// Whether to run a part: it was named on the command line, or no part was.
 fn asked_for(part: &str) -> bool {
     let mut named = env::args()
         .skip(1)
@@ -88,9 +89,9 @@ fn asked_for(part: &str) -> bool {
     first.is_none() || first.as_deref() == Some(part) || named.any(|it| it == part)
 }
 
-// ---- the two ends ----
+// ---- the token endpoint and the API ----
 
-/// Answers at once, or a while later; once it is strict, it rejects the first token.
+/// An API that answers after `takes`. Once it is strict, it rejects the first token.
 #[derive(Clone, Default)]
 struct Api {
     takes: Duration,
@@ -130,7 +131,7 @@ impl<B: Send + 'static> Service<Request<B>> for Api {
     }
 }
 
-/// Issues a new token each time, or fails, and counts.
+/// A token endpoint that issues a new token each time, or fails, and counts its requests.
 #[derive(Clone, Default)]
 struct Endpoint {
     calls: Arc<AtomicU64>,
@@ -152,7 +153,7 @@ impl Endpoint {
         if self.fails.load(Ordering::Relaxed) {
             return Err(TokenError::new(
                 TokenErrorKind::Server,
-                "down for the bench",
+                "the bench's token endpoint fails",
             ));
         }
         Token::new(format!("token-{call}"))
@@ -176,21 +177,21 @@ impl Endpoint {
 
 // ---- the contenders ----
 
-/// A cache whose tokens live so long, renewed in the second half of that.
+/// A cache whose tokens are refreshed in the second half of their lifetime.
 fn cache(endpoint: &Endpoint, lifetime: Duration) -> TokenCache {
     let endpoint = endpoint.clone();
     let source = source_fn(move |_| {
         let token = endpoint.clone().token();
         async move { Ok(token.await?.expires_in(lifetime)) }
     });
-    // The defaults are for tokens that live for minutes: an attempt each second would be too late for these.
+    // The defaults are for tokens that live for minutes. These live too short for one attempt a second.
     let schedule = Schedule::default()
         .refresh_ahead(0.5, Duration::from_secs(300))
         .min_interval(Duration::from_millis(100));
     TokenCache::builder(source).schedule(schedule).build()
 }
 
-fn ours(endpoint: &Endpoint, lifetime: Duration, api: Api) -> Client {
+fn bearer_auth(endpoint: &Endpoint, lifetime: Duration, api: Api) -> Client {
     let layer = BearerAuthLayer::from(cache(endpoint, lifetime));
     BoxCloneSyncService::new(layer.layer(api))
 }
@@ -202,7 +203,7 @@ fn usable(kept: &Kept) -> Option<HeaderValue> {
     (*end > Instant::now()).then(|| value.clone())
 }
 
-async fn renew(
+async fn refresh(
     kept: &mut Kept,
     endpoint: Endpoint,
     lifetime: Duration,
@@ -222,7 +223,7 @@ async fn send(
     Ok(api.oneshot(request).await?)
 }
 
-/// The common mutex: whoever comes locks it, and renews what he finds expired.
+/// A mutex around the token: each caller locks it, and refreshes the token if it has expired.
 fn mutex(endpoint: &Endpoint, lifetime: Duration, api: Api) -> Client {
     let kept = Arc::new(sync::Mutex::new(Kept::None));
     let endpoint = endpoint.clone();
@@ -232,7 +233,7 @@ fn mutex(endpoint: &Endpoint, lifetime: Duration, api: Api) -> Client {
             let mut kept = kept.lock().await;
             let value = match usable(&kept) {
                 Some(value) => value,
-                None => renew(&mut kept, endpoint, lifetime).await?,
+                None => refresh(&mut kept, endpoint, lifetime).await?,
             };
             drop(kept);
             send(request, value, api).await
@@ -240,7 +241,7 @@ fn mutex(endpoint: &Endpoint, lifetime: Duration, api: Api) -> Client {
     }))
 }
 
-/// Renewal on demand: readers share the token, and the first to find it expired writes the next.
+/// An `RwLock` around the token: the first caller that finds it expired locks it for writing and refreshes it.
 fn on_demand(endpoint: &Endpoint, lifetime: Duration, api: Api) -> Client {
     let kept = Arc::new(sync::RwLock::new(Kept::None));
     let endpoint = endpoint.clone();
@@ -254,7 +255,7 @@ fn on_demand(endpoint: &Endpoint, lifetime: Duration, api: Api) -> Client {
                 let mut kept = kept.write().await;
                 match usable(&kept) {
                     Some(value) => value,
-                    None => renew(&mut kept, endpoint, lifetime).await?,
+                    None => refresh(&mut kept, endpoint, lifetime).await?,
                 }
             };
             send(request, value, api).await
@@ -262,7 +263,7 @@ fn on_demand(endpoint: &Endpoint, lifetime: Duration, api: Api) -> Client {
     }))
 }
 
-/// Nobody needs a token, but everybody waits as long: what the runtime itself takes to serve so many.
+/// No token at all, but a timer as long as a token request: what the runtime takes for so many callers.
 fn timers(_: &Endpoint, _: Duration, api: Api) -> Client {
     BoxCloneSyncService::new(tower::service_fn(move |request: Request<Full<Bytes>>| {
         let api = api.clone();
@@ -275,7 +276,7 @@ fn timers(_: &Endpoint, _: Duration, api: Api) -> Client {
 
 type Make = fn(&Endpoint, Duration, Api) -> Client;
 const MAKERS: [(&str, Make); 3] = [
-    ("BearerAuthLayer", ours),
+    ("BearerAuthLayer", bearer_auth),
     ("mutex", mutex),
     ("RwLock, on demand", on_demand),
 ];
@@ -286,11 +287,11 @@ fn request() -> Request<Full<Bytes>> {
 
 // ---- latency ----
 
-/// What became of one request; in microseconds.
+/// One request. Times are in microseconds.
 #[derive(Clone, Copy)]
 struct Sample {
     tick: usize,
-    /// Since its turn began.
+    /// Since the round began.
     made: u64,
     took: u64,
 }
@@ -299,9 +300,9 @@ struct Contender {
     name: &'static str,
     make: Make,
     lifetime: Duration,
-    turns: Vec<Histogram<u64>>,
+    rounds: Vec<Histogram<u64>>,
     calls: u64,
-    first_turn: Vec<Sample>,
+    first_round: Vec<Sample>,
 }
 
 impl Contender {
@@ -310,28 +311,28 @@ impl Contender {
             name,
             make,
             lifetime,
-            turns: Vec::new(),
+            rounds: Vec::new(),
             calls: 0,
-            first_turn: Vec::new(),
+            first_round: Vec::new(),
         }
     }
 
     fn record(&mut self, samples: Vec<Sample>) {
-        let mut turn = Histogram::new(3).expect("three digits are possible");
+        let mut round = Histogram::new(3).expect("three digits are possible");
         for sample in &samples {
-            let recorded = turn.record(sample.took);
-            recorded.expect("the histogram grows as it must");
+            let recorded = round.record(sample.took);
+            recorded.expect("the histogram grows by itself");
         }
-        self.turns.push(turn);
-        if self.first_turn.is_empty() {
-            self.first_turn = samples;
+        self.rounds.push(round);
+        if self.first_round.is_empty() {
+            self.first_round = samples;
         }
     }
 
-    /// In milliseconds, of each turn.
+    /// The quantile of each round, in milliseconds.
     fn at(&self, part: f64) -> impl Iterator<Item = f64> {
-        let at = move |turn: &Histogram<u64>| float(turn.value_at_quantile(part)) / 1e3;
-        self.turns.iter().map(at)
+        let at = move |round: &Histogram<u64>| float(round.value_at_quantile(part)) / 1e3;
+        self.rounds.iter().map(at)
     }
 
     fn median(&self, part: f64) -> f64 {
@@ -339,8 +340,8 @@ impl Contender {
     }
 }
 
-/// How much slower than with a lasting token a request was that began at the same tick, in microseconds: whatever else
-/// the machine did fell on both, and so the tails of the two directions differ by what refreshes do.
+/// How much slower a request was than one with a token that does not expire, started at the same tick, in microseconds.
+/// Other load on the machine slows both alike, so the difference between the two tails comes from refreshes.
 #[derive(Default)]
 struct Differences {
     all: Vec<i64>,
@@ -374,7 +375,7 @@ impl Differences {
         }
     }
 
-    fn tell(name: &str, mut differences: Vec<i64>) {
+    fn print(name: &str, mut differences: Vec<i64>) {
         differences.sort_unstable();
         let ticks = differences.len();
         let slower = |once_in: usize| {
@@ -395,14 +396,14 @@ impl Differences {
     }
 }
 
-/// One turn of all.
-async fn turn(contenders: &mut [Contender], differences: &mut Differences) {
+/// One round of all contenders.
+async fn round(contenders: &mut [Contender], differences: &mut Differences) {
     let mut clients = Vec::new();
     let mut endpoints = Vec::new();
     for contender in &*contenders {
         let endpoint = Endpoint::default();
         let client = (contender.make)(&endpoint, contender.lifetime, Api::default());
-        // The first token is another bench.
+        // Getting the first token is not part of this bench.
         let warm = client.clone().oneshot(request()).await;
         warm.expect("there is a token");
         clients.push(client);
@@ -416,11 +417,11 @@ async fn turn(contenders: &mut [Contender], differences: &mut Differences) {
     }
 }
 
-/// An open loop of one turn: when it began, and what each client's requests took.
+/// Sends the requests of one round on schedule. Returns when it began, and how long each client's requests took.
 async fn load(clients: Vec<Client>) -> (Instant, Vec<Vec<Sample>>) {
     let runtime = Handle::current();
     let ticking = thread::spawn(move || {
-        // With room for all, as growing would hold up whoever happens to be at it.
+        // With room for all samples: growing would delay the request that needs the room.
         let room = || Arc::new(Mutex::new(Vec::with_capacity(TICKS * BURST)));
         let samples: Vec<_> = clients.iter().map(|_| room()).collect();
         let model = Model::new(6, Full::new(Bytes::from_static(&[7; 1024])));
@@ -428,7 +429,7 @@ async fn load(clients: Vec<Client>) -> (Instant, Vec<Vec<Sample>>) {
         let mut due = start;
         for tick in 0..TICKS {
             thread::sleep(due.saturating_duration_since(Instant::now()));
-            // Another begins each time, as the first has to wake the runtime.
+            // Another contender comes first each time, because the first has to wake the runtime.
             let order = (0..clients.len()).map(|next| (tick + next) % clients.len());
             for which in order.flat_map(|which| [which; BURST]) {
                 let (client, samples) = (clients[which].clone(), Arc::clone(&samples[which]));
@@ -445,7 +446,7 @@ async fn load(clients: Vec<Client>) -> (Instant, Vec<Vec<Sample>>) {
             }
             due += TICK;
         }
-        // Until the last has its answer.
+        // Wait for the last response.
         while samples.iter().any(|it| Arc::strong_count(it) > 1) {
             thread::sleep(TICK);
         }
@@ -467,18 +468,18 @@ fn micros(time: Duration) -> u64 {
 async fn latencies() {
     let mut contenders = vec![Contender::new(
         "BearerAuthLayer, lasting token",
-        ours,
+        bearer_auth,
         Duration::from_secs(3_600),
     )];
     contenders.extend(MAKERS.map(|(name, make)| Contender::new(name, make, LIFETIME)));
     let mut differences = Differences::default();
-    for _ in 0..TURNS {
-        turn(&mut contenders, &mut differences).await;
+    for _ in 0..ROUNDS {
+        round(&mut contenders, &mut differences).await;
     }
 
     heading(&format!(
         "{BURST} requests of each at each {TICK:?}; tokens of {LIFETIME:?} from an endpoint of {ENDPOINT:?}; \
-         medians of {TURNS} turns of {TURN:?}; milliseconds",
+         medians of {ROUNDS} rounds of {ROUND:?}; milliseconds",
     ));
     println!(
         "{:32}{:>9}{:>9}{:>9}{:>9}{:>9}{:>8}",
@@ -492,7 +493,7 @@ async fn latencies() {
             contender.median(0.99),
             contender.median(0.999),
             contender.median(1.0),
-            contender.turns.iter().map(Histogram::len).sum::<u64>(),
+            contender.rounds.iter().map(Histogram::len).sum::<u64>(),
             contender.calls,
         );
     }
@@ -503,10 +504,10 @@ async fn latencies() {
         .collect();
     ratios.sort_by(f64::total_cmp);
     println!(
-        "p99.9 with refreshes: {:.2} × that without; half of the turns between {:.2} and {:.2}",
+        "p99.9 with refreshes: {:.2} × that without; half of the rounds between {:.2} and {:.2}",
         median(ratios.clone()),
-        ratios[TURNS / 4],
-        ratios[TURNS - 1 - TURNS / 4],
+        ratios[ROUNDS / 4],
+        ratios[ROUNDS - 1 - ROUNDS / 4],
     );
     println!(
         "\n{:32}{:>9}{:>18}{:>9}{:>19}{:>9}",
@@ -517,10 +518,10 @@ async fn latencies() {
         "1 in 1000: slower",
         "faster"
     );
-    Differences::tell("lasting token at the same tick", differences.all);
-    Differences::tell("  of that, around refreshes", differences.refreshing);
+    Differences::print("lasting token at the same tick", differences.all);
+    Differences::print("  of that, around refreshes", differences.refreshing);
 
-    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/target/refresh.svg");
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/refresh.svg");
     let path = env::args()
         .skip(1)
         .find(|it| !it.starts_with('-') && !PARTS.contains(&it.as_str()));
@@ -531,7 +532,7 @@ async fn latencies() {
     }
 }
 
-/// The slowest request of each 10 ms of the first turn.
+/// Draws the slowest request of each 10 ms of the first round.
 fn draw(path: &str, contenders: &[Contender]) -> Result<(), BoxError> {
     const COLOURS: [RGBColor; 3] = [
         RGBColor(0, 90, 181),
@@ -548,16 +549,16 @@ fn draw(path: &str, contenders: &[Contender]) -> Result<(), BoxError> {
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(50)
-        .build_cartesian_2d(0.0..TURN.as_secs_f64(), 0.0..80.0)?;
+        .build_cartesian_2d(0.0..ROUND.as_secs_f64(), 0.0..80.0)?;
     chart
         .configure_mesh()
         .x_desc("seconds; tokens live for one, and the endpoint takes 50 ms for the next")
         .y_desc("milliseconds")
         .draw()?;
-    // Ours last, on top.
+    // `BearerAuthLayer` is drawn last, on top.
     for (contender, colour) in contenders.iter().zip(COLOURS).rev() {
         let mut slowest = std::collections::BTreeMap::<u64, u64>::new();
-        for sample in &contender.first_turn {
+        for sample in &contender.first_round {
             let slot = slowest.entry(sample.made / 10_000).or_default();
             *slot = (*slot).max(sample.took);
         }
@@ -579,21 +580,21 @@ fn draw(path: &str, contenders: &[Contender]) -> Result<(), BoxError> {
     Ok(())
 }
 
-// ---- storms ----
+// ---- many callers at once ----
 
 #[derive(Default)]
 struct Outcome {
-    served: usize,
+    accepted: usize,
     rejected: usize,
     failed: usize,
     last: Duration,
 }
 
-/// Whoever has his answer counts himself. Nobody is woken for it but by the last: one who collected the answers as they
-/// come would be a third at work where there are two processors.
+/// Each caller counts its own response, and only the last one wakes the bench. A task that collected the responses would
+/// take time from the two processors.
 #[derive(Default)]
 struct Tally {
-    served: AtomicUsize,
+    accepted: AtomicUsize,
     rejected: AtomicUsize,
     failed: AtomicUsize,
     left: AtomicUsize,
@@ -604,7 +605,7 @@ struct Tally {
 impl Tally {
     fn count(&self, answer: &Result<Response<Empty<Bytes>>, BoxError>, took: Duration) {
         let group = match answer {
-            Ok(response) if response.status() == StatusCode::OK => &self.served,
+            Ok(response) if response.status() == StatusCode::OK => &self.accepted,
             Ok(_) => &self.rejected,
             Err(_) => &self.failed,
         };
@@ -617,7 +618,7 @@ impl Tally {
 
     fn outcome(&self) -> Outcome {
         Outcome {
-            served: self.served.load(Ordering::Relaxed),
+            accepted: self.accepted.load(Ordering::Relaxed),
             rejected: self.rejected.load(Ordering::Relaxed),
             failed: self.failed.load(Ordering::Relaxed),
             last: Duration::from_micros(self.last.load(Ordering::Relaxed)),
@@ -625,88 +626,88 @@ impl Tally {
     }
 }
 
-/// Everybody at once; who has no answer in [`PATIENCE`] gets none. In a task, as servers have it that call others.
-async fn storm(client: &Client, callers: usize) -> Outcome {
-    let storm = tokio::spawn(unleash(client.clone(), callers));
-    storm.await.expect("it ends")
+/// Sends a request of each caller at the same time and waits up to [`TIMEOUT`]. Runs in a task, as in a server.
+async fn send_at_once(client: &Client, callers: usize) -> Outcome {
+    let sending = tokio::spawn(send_all(client.clone(), callers));
+    sending.await.expect("it ends")
 }
 
-async fn unleash(client: Client, callers: usize) -> Outcome {
+async fn send_all(client: Client, callers: usize) -> Outcome {
     let requests: Vec<_> = std::iter::repeat_with(request).take(callers).collect();
     let tally = Arc::new(Tally {
         left: AtomicUsize::new(callers),
         ..Tally::default()
     });
-    let mut storm = Vec::with_capacity(callers);
+    let mut tasks = Vec::with_capacity(callers);
     let start = Instant::now();
     for request in requests {
         let (client, tally) = (client.clone(), Arc::clone(&tally));
-        storm.push(tokio::spawn(async move {
+        tasks.push(tokio::spawn(async move {
             let answer = client.oneshot(request).await;
             tally.count(&answer, start.elapsed());
         }));
     }
-    // One timer for all: ten thousand would be a part of what is measured.
-    let _some_may_be_left = time::timeout(PATIENCE, tally.done.notified()).await;
+    // One timer for all callers: ten thousand timers would be measured as well.
+    let _in_time = time::timeout(TIMEOUT, tally.done.notified()).await;
     let outcome = tally.outcome();
-    for caller in storm {
-        caller.abort();
-        let _aborted = caller.await;
+    for task in tasks {
+        task.abort();
+        let _aborted = task.await;
     }
     outcome
 }
 
-fn tell(name: &str, callers: usize, calls: u64, outcome: &Outcome) {
+fn print_row(name: &str, callers: usize, calls: u64, outcome: &Outcome) {
     let Outcome {
-        served,
+        accepted,
         rejected,
         failed,
         last,
     } = outcome;
-    let unanswered = callers - served - rejected - failed;
+    let unanswered = callers - accepted - rejected - failed;
     println!(
-        "{name:26}{calls:8}{served:9}{rejected:9}{failed:9}{unanswered:12}{:14.1}",
+        "{name:26}{calls:8}{accepted:9}{rejected:9}{failed:9}{unanswered:12}{:14.1}",
         millis(*last)
     );
 }
 
-fn storm_heading(text: &str) {
+fn callers_heading(text: &str) {
     heading(text);
     println!(
         "{:26}{:>8}{:>9}{:>9}{:>9}{:>12}{:>14}",
-        "", "tokens", "served", "rejected", "failed", "unanswered", "last after ms"
+        "", "tokens", "accepted", "rejected", "failed", "unanswered", "last after ms"
     );
 }
 
 async fn cold() {
-    storm_heading(&format!(
-        "{STORM} callers and no token yet; the endpoint takes {ENDPOINT:?}; the median of {STORMS} storms, and the best"
+    callers_heading(&format!(
+        "{CALLERS} callers and no token yet; the endpoint takes {ENDPOINT:?}; the median of {REPEATS} repeats, and the best"
     ));
-    let mut contenders: Vec<_> = [("no token, but a timer", timers as Make)]
+    let mut contenders: Vec<_> = [("a timer instead of a token", timers as Make)]
         .into_iter()
         .chain(MAKERS)
         .map(|(name, make)| (name, make, Vec::new()))
         .collect();
-    for _ in 0..STORMS {
-        for (_, make, storms) in &mut contenders {
+    for _ in 0..REPEATS {
+        for (_, make, results) in &mut contenders {
             let endpoint = Endpoint::default();
             let client = make(&endpoint, Duration::from_secs(60), Api::default());
-            let outcome = storm(&client, STORM).await;
-            storms.push((endpoint.calls(), outcome));
+            let outcome = send_at_once(&client, CALLERS).await;
+            results.push((endpoint.calls(), outcome));
         }
     }
-    for (name, _, mut storms) in contenders {
-        storms.sort_by_key(|(_, outcome)| outcome.last);
-        let best = millis(storms[0].1.last);
-        let (calls, outcome) = &storms[STORMS / 2];
-        tell(name, STORM, *calls, outcome);
+    for (name, _, mut results) in contenders {
+        results.sort_by_key(|(_, outcome)| outcome.last);
+        let best = millis(results[0].1.last);
+        let (calls, outcome) = &results[REPEATS / 2];
+        print_row(name, CALLERS, *calls, outcome);
         println!("{:74}{best:14.1}", "");
     }
 }
 
 async fn rejections() {
-    storm_heading(&format!(
-        "{STORM} callers are rejected one token, 20 ms after they sent it"
+    callers_heading(&format!(
+        "{CALLERS} callers send the same token, which is rejected 20 ms later"
     ));
     for (name, make) in MAKERS {
         let endpoint = Endpoint::default();
@@ -715,30 +716,30 @@ async fn rejections() {
             ..Api::default()
         };
         let client = make(&endpoint, Duration::from_secs(60), api.clone());
-        storm(&client, 1).await;
+        send_at_once(&client, 1).await;
         time::sleep(Duration::from_millis(200)).await;
         api.strict.store(true, Ordering::Relaxed);
-        let outcome = storm(&client, STORM).await;
-        tell(name, STORM, endpoint.calls() - 1, &outcome);
+        let outcome = send_at_once(&client, CALLERS).await;
+        print_row(name, CALLERS, endpoint.calls() - 1, &outcome);
     }
 }
 
 async fn failures() {
-    storm_heading(&format!(
-        "{STORM} callers, and an endpoint that fails; given up after {PATIENCE:?}"
+    callers_heading(&format!(
+        "{CALLERS} callers, and an endpoint that fails; unanswered after {TIMEOUT:?}"
     ));
     for (name, make) in MAKERS {
         let endpoint = Endpoint::failing();
         let client = make(&endpoint, Duration::from_secs(60), Api::default());
-        let outcome = storm(&client, STORM).await;
-        tell(name, STORM, endpoint.calls(), &outcome);
+        let outcome = send_at_once(&client, CALLERS).await;
+        print_row(name, CALLERS, endpoint.calls(), &outcome);
     }
 }
 
-/// What a caller who waits holds, on one thread, since allocations are counted per thread.
+/// The memory of a caller that waits. On one thread, because allocations are counted per thread.
 fn memory() {
     heading(&format!(
-        "memory of {STORM} callers that wait for the first token"
+        "memory of {CALLERS} callers that wait for the first token"
     ));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -747,9 +748,9 @@ fn memory() {
     let _inside = runtime.enter();
     let endpoint = Endpoint::default();
     let mut service = BearerAuthLayer::from(cache(&endpoint, LIFETIME)).layer(Api::default());
-    let requests: Vec<_> = std::iter::repeat_with(request).take(STORM).collect();
+    let requests: Vec<_> = std::iter::repeat_with(request).take(CALLERS).collect();
     let itself = size_of::<Request<Full<Bytes>>>();
-    let mut waiting = Vec::with_capacity(STORM);
+    let mut waiting = Vec::with_capacity(CALLERS);
     let mut inline = 0;
     let cost = measure(|| {
         let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -760,12 +761,12 @@ fn memory() {
             waiting.push(call);
         }
     });
-    // The vector that held the requests was given back meanwhile.
-    let kept = u64::try_from(cost.bytes_current).unwrap_or_default() + (STORM * itself) as u64;
-    let each = float(kept) / size(STORM);
+    // The vector of requests was freed meanwhile.
+    let kept = u64::try_from(cost.bytes_current).unwrap_or_default() + (CALLERS * itself) as u64;
+    let each = float(kept) / size(CALLERS);
     println!(
         "a waiter takes {each:.0} bytes, of which its future {inline}, of which the request {itself}; \
-         beside the request {:.0}",
+         without the request {:.0}",
         each - size(itself)
     );
     drop(waiting);

@@ -1,6 +1,6 @@
-//! What grows with what: waiters, headers, bytes of a body, clones of the service, sessions in one process.
+//! How cost grows with the number of waiters, headers, body bytes, clones of the service, and sessions.
 //!
-//! `cargo bench --bench scale`. Allocations are counted per thread, so all of it happens on one.
+//! `cargo bench -p benches --bench scale`. Everything runs on one thread, because allocations are counted per thread.
 
 mod support;
 
@@ -39,7 +39,7 @@ fn main() {
     bodies(&session);
     clones(&session);
     sessions(&runtime);
-    spread();
+    refresh_times();
 }
 
 fn one_thread() -> Runtime {
@@ -55,7 +55,7 @@ fn waiters() {
     ));
     println!(
         "{:>9}{:>9}{:>16}{:>17}{:>15}",
-        "waiters", "tokens", "bytes each", "beside a request", "last after ms"
+        "waiters", "tokens", "bytes each", "besides request", "last after ms"
     );
     for waiters in DECADES {
         let runtime = one_thread();
@@ -92,7 +92,7 @@ fn waiters() {
             }
         });
         let last = start.elapsed();
-        // The vector of requests was given back meanwhile.
+        // The vector of requests was freed meanwhile.
         let kept = u64::try_from(cost.bytes_current).unwrap_or_default();
         let each = float(kept) / size(waiters) + size(request);
         println!(
@@ -104,7 +104,7 @@ fn waiters() {
     }
 }
 
-/// Medians of turns that the contenders take, in nanoseconds a request.
+/// Nanoseconds per request: medians of rounds in which the contenders run one after the other.
 fn times(runners: &mut [Box<dyn Runner>]) -> Vec<f64> {
     const BATCH: usize = 64;
     let mut times = vec![Vec::new(); runners.len()];
@@ -168,7 +168,7 @@ fn headers(session: &TokenCache) {
 
 fn bodies(session: &TokenCache) {
     row_heading(
-        "the same with 6 headers and a body in one piece, read; the cap is 65536",
+        "the same with 6 headers and a body in one piece, read; the replay limit is 65536",
         "bytes",
     );
     for bytes in [1, 256, 1_024, 4_096, 16_384, 65_536, 65_537, 1_048_576] {
@@ -176,7 +176,7 @@ fn bodies(session: &TokenCache) {
         row(bytes, session, 6, body, true);
     }
     row_heading(
-        "the same, streamed in chunks of 256 bytes; beyond 256 of them they aren't kept",
+        "the same, streamed in chunks of 256 bytes; more than 256 are not kept",
         "chunks",
     );
     for chunks in [1, 4, 16, 64, 256, 257, 1_024] {
@@ -186,7 +186,7 @@ fn bodies(session: &TokenCache) {
 }
 
 fn clones(session: &TokenCache) {
-    heading("clones of the service, used in turn");
+    heading("clones of the service, used one after the other");
     println!(
         "{:>9}{:>13}{:>14}{:>15}",
         "clones", "bytes each", "ns to clone", "ns a request"
@@ -203,15 +203,15 @@ fn clones(session: &TokenCache) {
         });
         let cloning = start.elapsed();
         let mut used = Vec::new();
-        for turn in 0..50 {
+        for round in 0..50 {
             let requests: Vec<_> = std::iter::repeat_with(|| model.request())
                 .take(64)
                 .collect();
-            let mut next = turn * 64;
+            let mut next = round * 64;
             let start = Instant::now();
             for request in requests {
                 drive(&mut services[next % clones], request);
-                // Far from each other, so that none is found in the processor's cache for being beside the last.
+                // Services far apart in memory, so that the processor's cache does not help.
                 next += 7_919;
             }
             used.push(start.elapsed().as_secs_f64() * 1e9 / 64.0);
@@ -226,7 +226,7 @@ fn clones(session: &TokenCache) {
     }
 }
 
-fn fixed() -> TokenCache {
+fn session() -> TokenCache {
     TokenCache::new(source_fn(|_| async {
         Ok(Token::new(TOKEN)?.expires_in(Duration::from_secs(3_600)))
     }))
@@ -244,11 +244,11 @@ fn sessions(runtime: &Runtime) {
         let cost = measure(|| {
             runtime.block_on(async {
                 for _ in 0..sessions {
-                    let cache = fixed();
+                    let cache = session();
                     assert!(cache.token().await.is_ok());
                     kept.push(cache);
                 }
-                // The tasks that brought the tokens end.
+                // The tasks that got the tokens end.
                 tokio::task::yield_now().await;
             });
         });
@@ -261,11 +261,12 @@ fn sessions(runtime: &Runtime) {
     }
 }
 
-/// When the sessions of one process renew tokens that they all got at the same time. Time is Tokio's own, and runs ahead.
-fn spread() {
+/// When the sessions of one process refresh tokens that they all got at the same time. Time is paused, so it passes at
+/// once.
+fn refresh_times() {
     const SESSIONS: usize = 10_000;
     heading(&format!(
-        "{SESSIONS} sessions began together; tokens of an hour; kept warm: when the second tokens were asked for"
+        "{SESSIONS} sessions that began together, tokens of an hour, background refresh: when the second tokens were requested"
     ));
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -281,7 +282,7 @@ fn spread() {
             let source = source_fn(move |_| {
                 let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
                 asked.push(start.elapsed().as_secs());
-                // Another each time: who yields the same again is asked again.
+                // A new token each time: a source that returns the same token is asked again.
                 let token = Token::new(format!("token-{}", asked.len()));
                 async { Ok(token?.expires_in(Duration::from_secs(3_600))) }
             });
@@ -295,7 +296,7 @@ fn spread() {
     asked.sort_unstable();
     let busiest = asked.chunk_by(|a, b| a == b).map(<[_]>::len).max();
     println!(
-        "from second {} to {}; in the busiest one second {}, of {} in all",
+        "from second {} to {}; {} in the busiest second, {} in all",
         asked.first().copied().unwrap_or_default(),
         asked.last().copied().unwrap_or_default(),
         busiest.unwrap_or_default(),

@@ -1,8 +1,8 @@
-//! hyper's pooled client under the layer, by HTTP/1.1 and by HTTP/2, both with one session.
+//! hyper's pooled client under the layer, over HTTP/1.1 and HTTP/2 with one session.
 //!
 //! `cargo run --example hyper_client`
 //!
-//! [`clients`] is what you would write; the rest is a stage for it on this machine, and checks.
+//! [`clients`] is what a program of yours would contain. The rest is servers on this machine, and checks.
 
 mod support;
 
@@ -15,7 +15,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use support::check;
+use support::{Options, check};
 use tokio::task::JoinSet;
 use tower::{BoxError, Layer, ServiceExt};
 use tower_bearer::{
@@ -23,71 +23,64 @@ use tower_bearer::{
     testing::{self, AuthorizationServer, Dialect},
 };
 
-/// The layer hands on bodies that can be sent again; beyond that, it is hyper's client with any connector. The type can
-/// be named, so it can be a field of your structs.
-type Hyper = BearerAuth<Client<HttpConnector, ReplayBody<Full<Bytes>>>>;
+/// The layer sends bodies of type [`ReplayBody`]; otherwise this is hyper's client with any connector. The type can be
+/// named, so it can be a field of your structs.
+type HyperClient = BearerAuth<Client<HttpConnector, ReplayBody<Full<Bytes>>>>;
 
-/// Two clients, one session: both use the token that either has got.
-fn clients(session: &BearerAuthLayer) -> (Hyper, Hyper) {
+/// Two clients that share a session: both use the token that either of them has got.
+fn clients(layer: &BearerAuthLayer) -> (HyperClient, HyperClient) {
     let mut builder = Client::builder(TokioExecutor::new());
     let http1 = builder.build_http();
     let http2 = builder.http2_only(true).build_http();
-    (session.layer(http1), session.layer(http2))
-}
-
-async fn order(client: Hyper, url: String, what: String) -> Result<Version, BoxError> {
-    let request = Request::post(url).body(Full::from(what.clone()))?;
-    let response = client.oneshot(request).await?;
-    let (head, body) = response.into_parts();
-    check("the API takes the order", head.status == 200)?;
-    check(
-        "its echo is the order",
-        body.collect().await?.to_bytes() == what,
-    )?;
-    Ok(head.version)
+    (layer.layer(http1), layer.layer(http2))
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The stage.
+// Servers on this machine, and checks.
 
 const ORDERS: usize = 20;
 
+const OPTIONS: Options = Options::new(
+    "--example hyper_client",
+    "Sends orders with hyper's client over HTTP/1.1 and HTTP/2, and revokes the token that both share.",
+);
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    support::run(show()).await
+    support::run(&OPTIONS, async |_| send_orders().await).await
 }
 
-async fn show() -> Result<(), BoxError> {
+async fn send_orders() -> Result<(), BoxError> {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
     let api = server.api();
-    let tokens = testing::serve(server.clone()).await?;
-    let orders = testing::serve(api.clone()).await?;
+    let token_endpoint = testing::serve(server.clone()).await?;
+    let served_api = testing::serve(api.clone()).await?;
 
-    let token_url = format!("{}{}", tokens.url(), server.token_path());
-    let endpoint = OAuthClient::new(token_url)?.client_auth(ClientAuth::client_secret_basic(
+    let token_url = format!("{}{}", token_endpoint.url(), server.token_path());
+    let client = OAuthClient::new(token_url)?.client_auth(ClientAuth::client_secret_basic(
         AuthorizationServer::CLIENT_ID,
         AuthorizationServer::CLIENT_SECRET,
     ));
-    let source = RefreshTokenSource::new(endpoint, server.issue_refresh_token());
+    let source = RefreshTokenSource::new(client, server.issue_refresh_token());
     let (http1, http2) = clients(&BearerAuthLayer::new(source));
-    let url = format!("{}/orders", orders.url());
+    let url = format!("{}/orders", served_api.url());
 
-    for round in ["with a first token", "after that was revoked"] {
-        let mut sending = JoinSet::new();
+    for round in ["with the first token", "after it was revoked"] {
+        let mut orders = JoinSet::new();
         for n in 0..ORDERS {
             let client = if n % 2 == 0 { &http1 } else { &http2 };
-            let what = format!("bicycle {n}, {round}");
-            sending.spawn(order(client.clone(), url.clone(), what));
+            let text = format!("bicycle {n}, {round}");
+            orders.spawn(order(client.clone(), url.clone(), text));
         }
         let (mut by_http1, mut by_http2) = (0, 0);
-        while let Some(version) = sending.join_next().await {
+        while let Some(version) = orders.join_next().await {
             match version?? {
                 Version::HTTP_2 => by_http2 += 1,
                 _ => by_http1 += 1,
             }
         }
-        println!("{round}: {by_http1} orders by HTTP/1.1, {by_http2} by HTTP/2");
-        check("half of them went by each", by_http1 == by_http2)?;
+        println!("{round}: {by_http1} orders over HTTP/1.1, {by_http2} over HTTP/2");
+        check("each client sent half of them", by_http1 == by_http2)?;
         server.revoke_access_tokens();
     }
     println!(
@@ -96,7 +89,17 @@ async fn show() -> Result<(), BoxError> {
         api.rejected()
     );
     check(
-        "one refresh got the first token, another the second",
+        "one refresh brought the first token, another the second",
         server.refreshes() == 2,
     )
+}
+
+async fn order(client: HyperClient, url: String, text: String) -> Result<Version, BoxError> {
+    let request = Request::post(url).body(Full::from(text.clone()))?;
+    let response = client.oneshot(request).await?;
+    let (head, body) = response.into_parts();
+    check("the API accepts the order", head.status == 200)?;
+    let echo = body.collect().await?.to_bytes();
+    check("the API received the order as it was sent", echo == text)?;
+    Ok(head.version)
 }

@@ -2,13 +2,21 @@
 //!
 //! `cargo run --example reqwest_client`
 //!
-//! [`session`] and [`send`] are what you would write; the rest is a stage for it on this machine, and checks.
+//! [`client`] and [`send`] are what a program of yours would contain. The rest is servers on this machine, and checks.
 
 mod support;
 
-use std::process::ExitCode;
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    pin::Pin,
+    process::ExitCode,
+    task::{Context, Poll},
+};
 
-use support::check;
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use support::{Options, check};
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 use tower_bearer::{
     BearerAuth, BearerAuthLayer, ClientAuth, OAuthClient, RefreshTokenSource, ReqwestTransport,
@@ -16,88 +24,110 @@ use tower_bearer::{
     testing::{self, AuthorizationServer, Dialect},
 };
 
-type StoredSession = BearerAuth<ReqwestTransport>;
+type Client = BearerAuth<ReqwestTransport>;
 
-/// One reqwest client for both, token requests and the API. It follows no redirects, or the secrets of a token request
-/// would be posted wherever the answer points.
-fn session(
+/// One reqwest client for token requests and for the API. It must not follow redirects: a redirect of a token request
+/// would send the client's secrets to another server.
+fn client(
     reqwest: reqwest::Client,
     token_url: &str,
     refresh_token: String,
-) -> Result<StoredSession, TokenError> {
+) -> Result<Client, TokenError> {
     let transport = ReqwestTransport::new(reqwest);
-    let endpoint = OAuthClient::with_transport(token_url, transport.clone())?.client_auth(
+    let oauth = OAuthClient::with_transport(token_url, transport.clone())?.client_auth(
         ClientAuth::client_secret_basic(
             AuthorizationServer::CLIENT_ID,
             AuthorizationServer::CLIENT_SECRET,
         ),
     );
+    let source = RefreshTokenSource::new(oauth, refresh_token);
     Ok(ServiceBuilder::new()
-        .layer(BearerAuthLayer::new(RefreshTokenSource::new(
-            endpoint,
-            refresh_token,
-        )))
+        .layer(BearerAuthLayer::new(source))
         .service(transport))
 }
 
-/// Sends what was built with reqwest, and gives what reqwest gives.
+/// Takes reqwest's request and returns reqwest's response.
 async fn send(
-    session: &StoredSession,
+    client: &Client,
     request: reqwest::RequestBuilder,
 ) -> Result<reqwest::Response, BoxError> {
     let request = http::Request::<reqwest::Body>::try_from(request.build()?)?;
-    Ok(session.clone().oneshot(request).await?.into())
+    Ok(client.clone().oneshot(request).await?.into())
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The stage.
+// Servers on this machine, and checks.
+
+const OPTIONS: Options = Options::new(
+    "--example reqwest_client",
+    "Sends orders with reqwest: with a first token, with a revoked one, and after the session has ended.",
+);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    support::run(show()).await
+    support::run(&OPTIONS, async |_| send_orders().await).await
 }
 
-async fn show() -> Result<(), BoxError> {
+async fn send_orders() -> Result<(), BoxError> {
     let server = AuthorizationServer::new(Dialect::Rfc6749);
     let api = server.api();
-    let tokens = testing::serve(server.clone()).await?;
-    let orders = testing::serve(api.clone()).await?;
-    let token_url = format!("{}{}", tokens.url(), server.token_path());
-    let url = format!("{}/orders", orders.url());
+    let token_endpoint = testing::serve(server.clone()).await?;
+    let served_api = testing::serve(api.clone()).await?;
+    let token_url = format!("{}{}", token_endpoint.url(), server.token_path());
+    let url = format!("{}/orders", served_api.url());
 
     let reqwest = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .build()?;
-    let session = session(reqwest.clone(), &token_url, server.issue_refresh_token())?;
+    let client = client(reqwest.clone(), &token_url, server.issue_refresh_token())?;
 
-    let order = send(&session, reqwest.post(&url).body("a bicycle")).await?;
-    println!("POST /orders: {}", order.status());
-    check("the order arrived", order.text().await? == "a bicycle")?;
+    let response = send(&client, reqwest.post(&url).body("a bicycle")).await?;
+    println!("POST /orders: {}", response.status());
+    check(
+        "the API received the order",
+        response.text().await? == "a bicycle",
+    )?;
 
     server.revoke_access_tokens();
-    // In pieces, as a file would come.
-    let pieces = tokio_stream::iter(["a bicycle, ", "with ", "a bell"]);
-    let pieces = http_body_util::StreamBody::new(tokio_stream::StreamExt::map(pieces, |piece| {
-        Ok::<_, BoxError>(http_body::Frame::data(bytes::Bytes::from(piece)))
-    }));
+    // A body in pieces, like a file that is read while it is sent.
+    let pieces = Pieces(["a bicycle, ", "with ", "a bell"].into());
     let order = reqwest.post(&url).body(reqwest::Body::wrap(pieces));
-    let mut order = send(&session, order).await?.error_for_status()?;
-    println!("POST /orders, its token revoked: {}", order.status());
+    let mut response = send(&client, order).await?.error_for_status()?;
+    println!(
+        "POST /orders with a revoked token, in pieces: {}",
+        response.status()
+    );
     let mut echo = Vec::new();
-    while let Some(chunk) = order.chunk().await? {
+    while let Some(chunk) = response.chunk().await? {
         echo.extend_from_slice(&chunk);
     }
     check(
-        "the order arrived whole, though it was sent twice",
+        "the API received the whole order, which was sent twice",
         echo == b"a bicycle, with a bell" && (api.accepted(), api.rejected()) == (2, 1),
     )?;
 
-    // The session is over: no error hides the server's own answer, and the reason comes along.
+    // The session has ended: the caller gets the API's own response, with the reason in its extensions.
     server.revoke_sessions();
-    let answer = send(&session, reqwest.get(&url)).await?;
-    println!("GET /orders, logged out: {}", answer.status());
-    let reason = answer.extensions().get::<TokenError>();
-    println!("  {}", reason.ok_or("no reason came along")?);
-    check("the answer is the API's", answer.status() == 401)
+    let response = send(&client, reqwest.get(&url)).await?;
+    println!("GET /orders after the session ended: {}", response.status());
+    let error = response.extensions().get::<TokenError>();
+    println!("  {}", error.ok_or("the response does not say why")?);
+    check("the response is the API's", response.status() == 401)
+}
+
+/// A body of several data frames.
+struct Pieces(VecDeque<&'static str>);
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.0.pop_front();
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece.into()))))
+    }
 }

@@ -1,32 +1,35 @@
-//! 2BA: a refresh token that is replaced with each use, with client id and secret.
+//! 2BA: a refresh token that each refresh replaces, with client id and secret in the form.
 //!
-//! `cargo run --example two_ba`, or with `-- --help` to learn how to reach the vendor.
+//! `cargo run --example two_ba`. With `-- --help` it says how to use the vendor's servers.
 
 mod support;
+mod vendor;
 
 use std::process::ExitCode;
 
-use form_urlencoded::byte_serialize;
-use support::{check, local_vendor::LocalVendor, options::Options, show::header};
+use support::{Arguments, Options, check};
 use tower::BoxError;
 use tower_bearer::{
     FileStore, Origins,
     provider::TwoBa,
     testing::{AuthorizationServer, Dialect},
 };
+use url::form_urlencoded;
+use vendor::{
+    local_vendor::LocalVendor,
+    token_requests::{check_posts, check_rotation},
+};
 
 const OPTIONS: Options = Options {
-    name: "two_ba",
-    about: "Renews a 2BA session by its refresh token, and calls the API with its access token.",
     credentials: &[
         ("client-id", "from 2BA"),
         ("refresh-token", "from the user's login"),
     ],
-    extras: &[
+    optional: &[
         ("client-secret", "from 2BA, unless the client is public"),
         (
             "token-url",
-            "another token endpoint, such as one ending in /connect/token",
+            "another token endpoint, such as one that ends in /connect/token",
         ),
         (
             "session",
@@ -34,74 +37,68 @@ const OPTIONS: Options = Options {
         ),
         ("url", "what to GET with the token, at https://api.2ba.nl"),
     ],
-    switches: &[],
+    ..Options::new(
+        "--example two_ba",
+        "Refreshes a 2BA session and calls the API with its access token.",
+    )
 };
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    support::run(async {
-        let Some(given) = OPTIONS.read()? else {
-            return Ok(());
-        };
-        if !given.real {
-            return embedded().await;
+    support::run(&OPTIONS, async |arguments| {
+        if arguments.has_credentials {
+            at_the_vendor(&arguments).await
+        } else {
+            on_this_machine().await
         }
-        let (id, refresh_token) = (given.value("client-id"), given.value("refresh-token"));
-        let mut two_ba = match given.find("client-secret") {
-            Some(secret) => TwoBa::new(id, secret, refresh_token),
-            None => TwoBa::public_client(id, refresh_token),
-        };
-        if let Some(url) = given.find("token-url") {
-            two_ba = two_ba.token_url(url);
-        }
-        let file = given.find("session").unwrap_or("two_ba.session.json");
-        println!("The refresh token given is good once; what replaces it is kept in {file}.");
-        let source = two_ba.store(FileStore::new(file)?).build()?;
-        support::call(source, given.find("url")).await
     })
     .await
 }
 
-async fn embedded() -> Result<(), BoxError> {
-    let vendor = LocalVendor::open(AuthorizationServer::new(Dialect::TwoBa)).await?;
-    let first = vendor.server.issue_refresh_token();
-    let (id, secret) = (
-        AuthorizationServer::CLIENT_ID,
-        AuthorizationServer::CLIENT_SECRET,
-    );
+async fn at_the_vendor(arguments: &Arguments) -> Result<(), BoxError> {
+    let client_id = arguments.value("client-id");
+    let refresh_token = arguments.value("refresh-token");
+    let mut two_ba = match arguments.find("client-secret") {
+        Some(secret) => TwoBa::new(client_id, secret, refresh_token),
+        None => TwoBa::public_client(client_id, refresh_token),
+    };
+    if let Some(url) = arguments.find("token-url") {
+        two_ba = two_ba.token_url(url);
+    }
+    let file = arguments.find("session").unwrap_or("two_ba.session.json");
+    println!("The refresh token works once. The one that replaces it is kept in {file}.");
+    let source = two_ba.store(FileStore::new(file)?).build()?;
+    vendor::call(source, arguments.find("url")).await
+}
 
-    // As with the vendor, but for where it is.
-    let source = TwoBa::new(id, secret, first.as_str())
+async fn on_this_machine() -> Result<(), BoxError> {
+    let vendor = LocalVendor::start(Dialect::TwoBa).await?;
+    let refresh_token = vendor.server.issue_refresh_token();
+    let client_id = AuthorizationServer::CLIENT_ID;
+    let client_secret = AuthorizationServer::CLIENT_SECRET;
+
+    // Only the URL and the allowed origin differ from the vendor's.
+    let source = TwoBa::new(client_id, client_secret, refresh_token.as_str())
         .token_url(format!("{}/OAuth/Token", vendor.url()))
         .origins(Origins::only([vendor.url()])?)
         .build()?;
-    let spoken = vendor.walk_through(source).await?;
+    let requests = vendor.run_session(source).await?;
 
-    let [once, again] = &spoken[..] else {
-        return Err("there should have been two refreshes".into());
-    };
-    let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
-    let body = format!(
-        "grant_type=refresh_token&refresh_token={}&client_id={}&client_secret={}",
-        encoded(&first),
-        encoded(id),
-        encoded(secret)
-    );
-    check("all of the vendor's form, encoded", once.body == body)?;
-    for request in [once, again] {
-        check(
-            "POST to /OAuth/Token",
-            request.method == "POST" && request.uri.path() == "/OAuth/Token",
-        )?;
-        check(
-            "a form, and no other identification",
-            header(request, "content-type") == Some("application/x-www-form-urlencoded")
-                && header(request, "authorization").is_none(),
-        )?;
-    }
-    let next = again.param("refresh_token");
+    check_posts(
+        &requests,
+        "/OAuth/Token",
+        "application/x-www-form-urlencoded",
+        None,
+    )?;
+    let form = form_urlencoded::Serializer::new(String::new())
+        .append_pair("grant_type", "refresh_token")
+        .append_pair("refresh_token", &refresh_token)
+        .append_pair("client_id", client_id)
+        .append_pair("client_secret", client_secret)
+        .finish();
     check(
-        "the second refresh is by the token that came of the first",
-        next.is_some() && next != Some(&first) && vendor.server.refreshes() == 2,
-    )
+        "the form has the vendor's parameters and no others",
+        requests[0].body == form,
+    )?;
+    check_rotation(&vendor.server, &refresh_token, &requests[1])
 }

@@ -1,29 +1,32 @@
-//! Xoxoday (Plum): JSON, a refresh token that is replaced with each use, and a limit on using it.
+//! Xoxoday (Plum): JSON token requests, and a refresh token that each refresh replaces.
 //!
-//! `cargo run --example xoxoday`, or with `-- --help` to learn how to reach the vendor.
+//! `cargo run --example xoxoday`. With `-- --help` it says how to use the vendor's servers.
 
 mod support;
+mod vendor;
 
 use std::{process::ExitCode, time::Duration};
 
 use serde_json::{Value, json};
-use support::{check, local_vendor::LocalVendor, options::Options, show::header};
+use support::{Arguments, Options, check};
 use tower::BoxError;
 use tower_bearer::{
     FileStore, Origins,
     provider::Xoxoday,
     testing::{AuthorizationServer, Dialect},
 };
+use vendor::{
+    local_vendor::LocalVendor,
+    token_requests::{check_posts, check_rotation},
+};
 
 const OPTIONS: Options = Options {
-    name: "xoxoday",
-    about: "Renews a Xoxoday session by its refresh token, and calls the API with its access token.",
     credentials: &[
         ("client-id", "from the dashboard"),
         ("client-secret", "from the dashboard"),
         ("refresh-token", "from the dashboard"),
     ],
-    extras: &[
+    optional: &[
         ("token-url", "another token endpoint, such as a sandbox's"),
         (
             "origin",
@@ -39,80 +42,76 @@ const OPTIONS: Options = Options {
         ),
     ],
     switches: &[("company", "the credentials are a company's, not a user's")],
+    ..Options::new(
+        "--example xoxoday",
+        "Refreshes a Xoxoday session and calls the API with its access token.",
+    )
 };
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    support::run(async {
-        let Some(given) = OPTIONS.read()? else {
-            return Ok(());
-        };
-        if !given.real {
-            return embedded().await;
+    support::run(&OPTIONS, async |arguments| {
+        if arguments.has_credentials {
+            at_the_vendor(&arguments).await
+        } else {
+            on_this_machine().await
         }
-        let mut xoxoday = Xoxoday::new(
-            given.value("client-id"),
-            given.value("client-secret"),
-            given.value("refresh-token"),
-        );
-        if given.is_on("company") {
-            xoxoday = xoxoday.company();
-        }
-        if let Some(url) = given.find("token-url") {
-            xoxoday = xoxoday.token_url(url);
-        }
-        if let Some(origin) = given.find("origin") {
-            xoxoday = xoxoday.origins(Origins::only([origin])?);
-        }
-        let file = given.find("session").unwrap_or("xoxoday.session.json");
-        println!("The refresh token given is good once; what replaces it is kept in {file}.");
-        let source = xoxoday.store(FileStore::new(file)?).build()?;
-        support::call(source, given.find("url")).await
     })
     .await
 }
 
-async fn embedded() -> Result<(), BoxError> {
-    let vendor = LocalVendor::open(AuthorizationServer::new(Dialect::Xoxoday)).await?;
-    let first = vendor.server.issue_refresh_token();
-    let (id, secret) = (
-        AuthorizationServer::CLIENT_ID,
-        AuthorizationServer::CLIENT_SECRET,
+async fn at_the_vendor(arguments: &Arguments) -> Result<(), BoxError> {
+    let mut xoxoday = Xoxoday::new(
+        arguments.value("client-id"),
+        arguments.value("client-secret"),
+        arguments.value("refresh-token"),
     );
+    if arguments.is_on("company") {
+        xoxoday = xoxoday.company();
+    }
+    if let Some(url) = arguments.find("token-url") {
+        xoxoday = xoxoday.token_url(url);
+    }
+    if let Some(origin) = arguments.find("origin") {
+        xoxoday = xoxoday.origins(Origins::only([origin])?);
+    }
+    let file = arguments.find("session").unwrap_or("xoxoday.session.json");
+    println!("The refresh token works once. The one that replaces it is kept in {file}.");
+    let source = xoxoday.store(FileStore::new(file)?).build()?;
+    vendor::call(source, arguments.find("url")).await
+}
 
-    // As with the vendor, but for where it is; and the vendor wants a minute between two refreshes.
-    let source = Xoxoday::new(id, secret, first.as_str())
+async fn on_this_machine() -> Result<(), BoxError> {
+    let vendor = LocalVendor::start(Dialect::Xoxoday).await?;
+    let refresh_token = vendor.server.issue_refresh_token();
+    let client_id = AuthorizationServer::CLIENT_ID;
+    let client_secret = AuthorizationServer::CLIENT_SECRET;
+
+    // The URL and the allowed origin differ from the vendor's, and so does the time between refreshes: the vendor allows
+    // one a minute.
+    let source = Xoxoday::new(client_id, client_secret, refresh_token.as_str())
         .token_url(format!("{}/chef/v1/oauth/token/user", vendor.url()))
         .origins(Origins::only([vendor.url()])?)
         .schedule(Xoxoday::default_schedule().min_interval(Duration::ZERO))
         .build()?;
-    let spoken = vendor.walk_through(source).await?;
+    let requests = vendor.run_session(source).await?;
 
-    let [once, again] = &spoken[..] else {
-        return Err("there should have been two refreshes".into());
-    };
-    let body: Value = serde_json::from_slice(&once.body)?;
+    check_posts(
+        &requests,
+        "/chef/v1/oauth/token/user",
+        "application/json",
+        None,
+    )?;
+    let body: Value = serde_json::from_slice(&requests[0].body)?;
     let expected = json!({
         "grant_type": "refresh_token",
-        "refresh_token": first,
-        "client_id": id,
-        "client_secret": secret,
+        "refresh_token": refresh_token,
+        "client_id": client_id,
+        "client_secret": client_secret,
     });
-    check("the vendor's JSON, and nothing beside it", body == expected)?;
-    for request in [once, again] {
-        check(
-            "POST to /chef/v1/oauth/token/user",
-            request.method == "POST" && request.uri.path() == "/chef/v1/oauth/token/user",
-        )?;
-        check(
-            "JSON, and no other identification",
-            header(request, "content-type") == Some("application/json")
-                && header(request, "authorization").is_none(),
-        )?;
-    }
-    let next = again.param("refresh_token");
     check(
-        "the second refresh is by the token that came of the first",
-        next.is_some() && next != Some(&first) && vendor.server.refreshes() == 2,
-    )
+        "the JSON has the vendor's members and no others",
+        body == expected,
+    )?;
+    check_rotation(&vendor.server, &refresh_token, &requests[1])
 }

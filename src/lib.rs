@@ -160,8 +160,3 @@ pub use self::{
     token::Token,
     token_source::{BoxTokenSource, SourceFn, TokenContext, TokenSource, source_fn},
 };
-
-/// The README's snippets compile.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;

@@ -269,7 +269,11 @@ async fn a_caller_waits_no_longer_than_max_wait() {
     let since = Instant::now();
     let error = failure(send(&client, get(API)).await);
     assert_eq!(since.elapsed().as_secs(), 3);
-    assert_error(&error, TokenErrorKind::Timeout, &["no token came within 3s"]);
+    assert_error(
+        &error,
+        TokenErrorKind::Timeout,
+        &["no token came within 3s"],
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,12 @@
-//! The common mistakes, and that the compiler's messages tell what they are.
+//! Common mistakes do not compile, and the compiler's messages say what is wrong.
 //!
-//! No file in `tests/compile_fail` may compile, and each of its lines `//~ …` at the end must stand in what the compiler
-//! says, white space aside. Whole messages are not compared: they change with every compiler.
+//! No file in `tests/compile_fail` may compile, and the compiler's errors must contain each of the lines `//~ …` at its
+//! end, white space aside. Whole messages are not compared: they change with every compiler. The README's section "If it
+//! does not compile" names the mistakes and their cures.
 
 use std::{
     collections::HashMap,
+    fmt::Write,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -12,29 +14,38 @@ use std::{
 
 use serde_json::Value;
 
-/// What the cases need beside this crate and tower.
-const DEPENDENCIES: [&str; 4] = ["bytes", "http", "http-body", "http-body-util"];
+/// What the cases need besides this crate, in the versions of the workspace.
+const DEPENDENCIES: &str = "
+tower = { version = '*', features = ['util'] }
+tokio = { version = '*', features = ['rt'] }
+bytes = '*'
+http = '*'
+http-body = '*'
+http-body-util = '*'
+hyper-util = { version = '*', features = ['client-legacy', 'http1', 'tokio'] }
+reqwest = { version = '*', default-features = false }
+";
 
 #[test]
-fn mistakes_are_told_in_words() {
+fn the_compiler_explains_common_mistakes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let cases = cases(&root.join("tests/compile_fail"));
     assert!(!cases.is_empty());
-    let told = check(&package(root, &cases));
-    let wrong: Vec<_> = cases
+    let errors = check(&package(root, &cases));
+    let problems: Vec<_> = cases
         .iter()
         .filter_map(|(name, path)| {
-            let told = told.get(name).map_or("", String::as_str);
-            let what = judge(&fs::read_to_string(path).unwrap(), told)?;
-            Some(format!("{name}: {what}\n{told}"))
+            let errors = errors.get(name).map_or("", String::as_str);
+            let problem = compare(&fs::read_to_string(path).unwrap(), errors)?;
+            Some(format!("{name}: {problem}\n{errors}"))
         })
         .collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
-/// What is wrong with what the compiler told of a case.
-fn judge(case: &str, told: &str) -> Option<String> {
-    if told.is_empty() {
+/// What is wrong with the compiler's errors about a case.
+fn compare(case: &str, errors: &str) -> Option<String> {
+    if errors.is_empty() {
         return Some(String::from("it compiles"));
     }
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -44,11 +55,11 @@ fn judge(case: &str, told: &str) -> Option<String> {
         .map(words)
         .collect();
     if expected.is_empty() {
-        return Some(String::from("it says nothing of what is to be told"));
+        return Some(String::from("it has no line that begins with `//~`"));
     }
-    let told = words(told);
-    let missing = expected.into_iter().find(|line| !told.contains(line));
-    missing.map(|line| format!("it is not told that {line}"))
+    let errors = words(errors);
+    let missing = expected.into_iter().find(|line| !errors.contains(line));
+    missing.map(|line| format!("the errors do not contain: {line}"))
 }
 
 fn cases(folder: &Path) -> Vec<(String, PathBuf)> {
@@ -65,42 +76,30 @@ fn cases(folder: &Path) -> Vec<(String, PathBuf)> {
     cases
 }
 
-/// A package with a binary for each case, on the same versions of everything.
+/// Writes a package with a binary for each case, and returns its folder.
 fn package(root: &Path, cases: &[(String, PathBuf)]) -> PathBuf {
     let package = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compile_fail");
     fs::create_dir_all(&package).unwrap();
-    let ours = [format!(
-        "tower-bearer = {{ path = '{}', default-features = false }}",
+    let mut manifest = format!(
+        "[package]\nname = 'cases'\nedition = '2024'\nautobins = false\n[workspace]\n[dependencies]\n\
+         tower-bearer = {{ path = '{}', default-features = false }}{DEPENDENCIES}",
         root.display()
-    )];
-    let others = DEPENDENCIES.map(|name| format!("{name} = '*'"));
-    let binaries = cases
-        .iter()
-        .map(|(name, path)| format!("[[bin]]\nname = '{name}'\npath = '{}'", path.display()));
-    let manifest: Vec<_> = [String::from(PACKAGE)]
-        .into_iter()
-        .chain(ours)
-        .chain(others)
-        .chain(binaries)
-        .collect();
-    fs::write(package.join("Cargo.toml"), manifest.join("\n")).unwrap();
-    // If there is none, cargo finds versions by itself.
+    );
+    for (name, path) in cases {
+        write!(
+            manifest,
+            "[[bin]]\nname = '{name}'\npath = '{}'\n",
+            path.display()
+        )
+        .unwrap();
+    }
+    fs::write(package.join("Cargo.toml"), manifest).unwrap();
+    // Without this file cargo would choose versions by itself.
     fs::copy(root.join("Cargo.lock"), package.join("Cargo.lock")).ok();
     package
 }
 
-/// With a workspace of its own, and all that it depends on to follow.
-const PACKAGE: &str = "[package]
-name = 'cases'
-edition = '2024'
-autobins = false
-
-[workspace]
-
-[dependencies]
-tower = { version = '*', features = ['full'] }";
-
-/// What the compiler has to say about each binary that it does not compile.
+/// The compiler's errors about each binary.
 fn check(package: &Path) -> HashMap<String, String> {
     let output = Command::new(env!("CARGO"))
         .args([
@@ -121,14 +120,14 @@ fn check(package: &Path) -> HashMap<String, String> {
         let message = &line["message"];
         if line["reason"] == "compiler-message" && message["level"] == "error" {
             let name = line["target"]["name"].as_str().unwrap().to_owned();
-            let told = messages.entry(name).or_default();
-            *told += message["rendered"].as_str().unwrap();
+            let errors = messages.entry(name).or_default();
+            *errors += message["rendered"].as_str().unwrap();
         }
     }
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         !messages.is_empty(),
-        "cargo could not check the cases:\n{errors}"
+        "cargo could not check the cases:\n{stderr}"
     );
     messages
 }

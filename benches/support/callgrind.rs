@@ -1,8 +1,8 @@
-//! Instructions, counted by valgrind's callgrind, under which a bench runs itself.
+//! Counts instructions with valgrind's callgrind, under which a bench runs itself.
 //!
-//! They count within [`measured`] only, once for N requests and once for 2N: their difference over N is what one costs.
-//! System calls don't count, and under valgrind the two readings of the clock are system calls. What allocations cost hangs
-//! on the state that a program has left its heap in, so that is counted in several; told is the least, for each contender.
+//! Only instructions in [`measured`] count, once for N requests and once for 2N. The difference divided by N is the cost of
+//! one request. System calls do not count, and under valgrind reading a clock is a system call. The cost of allocations
+//! depends on the state of the heap, so each contender is measured with several states, and the least count is its result.
 
 use std::{
     env, fs,
@@ -14,16 +14,16 @@ use std::{
 
 use super::{table::size, work::Runner};
 
-/// Of the shorter of the two.
+/// Requests of the shorter of the two runs.
 const REQUESTS: usize = 100;
 /// States of the heap.
 const HEAPS: usize = 9;
-/// All requests of one contender that count.
+/// All requests of one contender that are counted.
 pub(crate) const COUNTED: usize = HEAPS * 3 * REQUESTS;
-/// Says to the child that it is one.
+/// The argument that makes a process the child.
 const CHILD: &str = "--under-callgrind";
 
-/// In the child, what [`run`] has told it.
+/// In the child, its arguments.
 pub(crate) fn child() -> Option<impl Iterator<Item = String>> {
     let mut args = env::args().skip(1);
     (args.next()? == CHILD).then_some(args)
@@ -37,17 +37,17 @@ pub(crate) fn is_installed() -> bool {
         .is_ok()
 }
 
-/// In the child: has the requests of one contender counted.
+/// In the child: counts the requests of one contender.
 pub(crate) fn count(runner: &mut dyn Runner) {
     for heap in 0..HEAPS {
         let _kept = ballast(heap);
-        // What happens only once, happens now.
+        // Work that happens only once is done before counting.
         for _ in 0..REQUESTS {
             runner.fill(1);
             runner.run();
         }
         for requests in [REQUESTS, 2 * REQUESTS] {
-            // One after the other, as callers send them: the allocator sees what it would see there.
+            // One request at a time, as callers send them: the allocator is used in the same order.
             for _ in 0..requests {
                 runner.fill(1);
                 measured(runner);
@@ -57,8 +57,8 @@ pub(crate) fn count(runner: &mut dyn Runner) {
     }
 }
 
-/// Leaves the heap otherwise in each round, for as long as the answer is kept: without what was free in it, or with holes
-/// of all sizes.
+/// Changes the state of the heap for as long as the result is kept: all free memory is used, or there are holes of all
+/// sizes.
 fn ballast(round: usize) -> Vec<Vec<u8>> {
     let sizes = (1..=128).map(|number| 16 * number - 8);
     let mut blocks: Vec<Vec<u8>> = sizes
@@ -73,27 +73,27 @@ fn ballast(round: usize) -> Vec<Vec<u8>> {
     blocks
 }
 
-/// Instructions count in functions of this name only.
+/// Instructions are counted in functions of this name only.
 #[inline(never)]
 fn measured(runner: &mut dyn Runner) {
     runner.run();
 }
 
-/// The little that [`write_down`] takes counts as well, or it would not be seen.
+/// Calls [`write_down`] where instructions are counted: callgrind does not notice the call elsewhere.
 #[inline(never)]
 fn measured_to_here() {
     write_down();
-    // Or the call above would be a jump, which callgrind takes for another thing.
+    // Without this the call above would become a jump, which callgrind does not see as a call.
     black_box(());
 }
 
-/// As callgrind leaves this one, it writes what it has counted.
+/// callgrind writes its counts when this function returns.
 #[inline(never)]
 fn write_down() {
     black_box(());
 }
 
-/// What a request cost each contender, in the order in which the child had them [counted](count).
+/// Instructions per request of each contender, in the order in which the child [counted](count) them.
 pub(crate) fn costs() -> io::Result<Vec<f64>> {
     in_folder(|folder| {
         let out = run(folder, &["--dump-after=*write_down*"], &[])?;
@@ -105,7 +105,7 @@ pub(crate) fn costs() -> io::Result<Vec<f64>> {
     })
 }
 
-/// Gives a folder to what writes files, and removes it afterwards.
+/// Calls a function with a temporary folder, and removes the folder afterwards.
 pub(crate) fn in_folder<T>(what: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     let folder = env::temp_dir().join(format!("callgrind-{}", std::process::id()));
     fs::create_dir(&folder)?;
@@ -114,7 +114,7 @@ pub(crate) fn in_folder<T>(what: impl FnOnce(&Path) -> io::Result<T>) -> io::Res
     outcome
 }
 
-/// Runs this program under callgrind, and says where that writes.
+/// Runs this program under callgrind, and returns the name of its output files.
 pub(crate) fn run(folder: &Path, options: &[&str], child: &[&str]) -> io::Result<PathBuf> {
     let out = folder.join("callgrind.out");
     let status = Command::new("valgrind")
@@ -132,7 +132,7 @@ pub(crate) fn run(folder: &Path, options: &[&str], child: &[&str]) -> io::Result
     }
 }
 
-/// What each turn took, from callgrind's numbered files.
+/// The totals in callgrind's numbered files.
 fn totals(out: &Path) -> io::Result<Vec<f64>> {
     let mut totals = Vec::new();
     loop {
@@ -144,7 +144,7 @@ fn totals(out: &Path) -> io::Result<Vec<f64>> {
         let total = text
             .lines()
             .find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok())
-            .ok_or_else(|| io::Error::other("a file of callgrind without its total"))?;
+            .ok_or_else(|| io::Error::other("callgrind wrote a file without a total"))?;
         totals.push(total);
     }
 }

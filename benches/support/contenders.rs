@@ -1,4 +1,4 @@
-//! This crate's layers, and what tower and tower-http have for parts of the same work.
+//! The contenders: this crate's layers, and layers of tower and tower-http that do a part of the same work.
 
 use std::{
     future::{Ready, ready},
@@ -13,23 +13,23 @@ use tower::{BoxError, ServiceBuilder, retry::Policy};
 use tower_bearer::{AddTokenLayer, BearerAuthLayer, Token, TokenCache, source_fn};
 use tower_http::auth::AddAuthorizationLayer;
 
-use super::work::{Bare, Chunks, Model, Runner, TOKEN, held};
+use super::work::{Bare, Chunks, Model, Runner, TOKEN, contender};
 
-/// In the order of [`contenders`].
+/// Positions in [`contenders`].
 pub(crate) const BARE: usize = 0;
 pub(crate) const ADD: usize = 1;
 pub(crate) const RETRY_ADD: usize = 3;
-pub(crate) const AUTHORIZE: usize = 4;
+pub(crate) const ADD_TOKEN: usize = 4;
 pub(crate) const FULL: usize = 5;
 
-/// What the requests carry.
+/// The body of the requests, and whether the inner service reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Load {
     Empty,
-    /// 1 KiB that the service never looks at: what is prepared for a replay, and nothing else.
+    /// 1 KiB that the service does not read: only the preparation of a replay is measured.
     Kilobyte,
     KilobyteRead,
-    /// 1 KiB in four chunks, of a length that is not told.
+    /// 1 KiB in four chunks, without a content length.
     StreamRead,
 }
 
@@ -61,12 +61,12 @@ impl Load {
     }
 }
 
-/// A session whose token is good for as long as a bench runs. Needs a Tokio runtime around it.
+/// A session whose token outlives the bench. Must run in a Tokio runtime.
 pub(crate) async fn session() -> TokenCache {
     let cache = TokenCache::new(source_fn(|_| async {
         Ok(Token::new(TOKEN)?.expires_in(Duration::from_secs(3_600)))
     }));
-    cache.token().await.expect("the source has one");
+    cache.token().await.expect("the source yields a token");
     cache
 }
 
@@ -86,30 +86,30 @@ where
     let stack = ServiceBuilder::new;
     let add = AddAuthorizationLayer::bearer(TOKEN);
     vec![
-        held("bare service", bare, model),
-        held(
+        contender("bare service", bare, model),
+        contender(
             "AddAuthorization",
             stack().layer(add.clone()).service(bare),
             model,
         ),
-        held(
+        contender(
             "Retry, cloning",
             stack().retry(CloneRetry).service(bare),
             model,
         ),
-        held(
+        contender(
             "Retry + AddAuthorization",
             stack().retry(CloneRetry).layer(add).service(bare),
             model,
         ),
-        held(
+        contender(
             "AddTokenLayer",
             stack()
                 .layer(AddTokenLayer::from(session.clone()))
                 .service(bare),
             model,
         ),
-        held(
+        contender(
             "BearerAuthLayer",
             stack()
                 .layer(BearerAuthLayer::from(session.clone()))
@@ -119,7 +119,7 @@ where
     ]
 }
 
-/// What everybody writes who wants [`Retry`](tower::retry::Retry) to be able to repeat a request.
+/// The usual policy for [`Retry`](tower::retry::Retry): it clones each request in advance.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CloneRetry;
 

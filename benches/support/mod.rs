@@ -1,6 +1,6 @@
-//! The work that all contenders do, and the contenders that the crate itself can bring.
+//! What the benches share: the requests, the contenders, and how results are counted and printed.
 
-// Each bench takes from here what it needs.
+// Not every bench uses all of it.
 #![allow(dead_code)]
 
 pub(crate) mod callgrind;

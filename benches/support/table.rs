@@ -1,8 +1,8 @@
-//! Numbers for people.
+//! Numbers and headings for the output.
 
 use std::time::Duration;
 
-/// The middle one; of two, the lower.
+/// The median; of an even number of values, the lower one of the two in the middle.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[(values.len() - 1) / 2]
@@ -16,7 +16,7 @@ pub(crate) fn heading(text: &str) {
     println!("\n{text}\n{}", "-".repeat(text.chars().count()));
 }
 
-/// A count as a float: none here comes near the 2^53 that one can hold.
+/// A count as a float. Counts here are far below 2^53, so the conversion is exact.
 #[allow(clippy::cast_precision_loss)]
 pub(crate) fn float(count: u64) -> f64 {
     count as f64

@@ -1,4 +1,4 @@
-//! Requests, the service that does nothing with them, and a driver that needs no runtime.
+//! Requests, an inner service that does nothing, and a driver that needs no runtime.
 
 use std::{
     convert::Infallible,
@@ -14,10 +14,10 @@ use http_body::{Body, Frame};
 use http_body_util::Empty;
 use tower::Service;
 
-/// As long as many an opaque token.
+/// As long as a usual opaque token.
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// Takes a request, reads its body or not, drops it, and answers.
+/// The inner service: reads the body or not, drops the request, and answers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bare {
     pub(crate) reads: bool,
@@ -41,7 +41,7 @@ impl<B: Body + Unpin> Service<Request<B>> for Bare {
     }
 }
 
-/// Reads a body that is never pending, as an HTTP/1 connection would: to its end, or until it says that it is there.
+/// Reads a body that is never pending to its end, as an HTTP/1 connection would.
 pub(crate) fn drain<B: Body + Unpin>(body: &mut B) {
     let mut cx = Context::from_waker(Waker::noop());
     while !body.is_end_stream() {
@@ -52,7 +52,7 @@ pub(crate) fn drain<B: Body + Unpin>(body: &mut B) {
     }
 }
 
-/// A body whose length nobody knows before its end: chunks of 256 bytes.
+/// A body of unknown length, in chunks of 256 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chunks(pub(crate) u32);
 
@@ -76,7 +76,7 @@ impl Body for Chunks {
     }
 }
 
-/// What requests are copies of; each copy has strings of its own.
+/// The template of all requests. Each request has its own copies of the strings.
 #[derive(Clone)]
 pub(crate) struct Model<B> {
     uri: Uri,
@@ -114,7 +114,7 @@ impl<B: Clone> Model<B> {
         }
     }
 
-    /// A request with room for one header more: where a map happens to grow is not what is compared.
+    /// A request with room for one more header, so that growing the map is not measured.
     pub(crate) fn request(&self) -> Request<B> {
         let mut request = Request::new(self.body.clone());
         *request.method_mut() = Method::POST;
@@ -129,7 +129,7 @@ impl<B: Clone> Model<B> {
     }
 }
 
-/// Sends a request through a stack in which nothing is ever pending.
+/// Sends a request through a stack that is never pending.
 pub(crate) fn drive<S, B>(service: &mut S, request: Request<B>)
 where
     S: Service<Request<B>>,
@@ -140,35 +140,35 @@ where
     assert!(matches!(black_box(answer), Poll::Ready(Ok(_))));
 }
 
-/// One contender at one kind of work.
+/// One contender with one kind of request.
 pub(crate) trait Runner: Send {
     fn name(&self) -> &'static str;
 
-    /// Builds requests, which is no part of the work.
+    /// Builds requests. This is not measured.
     fn fill(&mut self, count: usize);
 
-    /// Sends them all.
+    /// Sends all of them. This is measured.
     fn run(&mut self);
 
-    /// The same with a clone of the service, if it has one.
-    fn twin(&self) -> Option<Box<dyn Runner>> {
+    /// The same contender with a clone of its service, if the service can be cloned.
+    fn with_clone(&self) -> Option<Box<dyn Runner>> {
         None
     }
 }
 
-struct Held<S, B> {
+struct ServiceRunner<S, B> {
     name: &'static str,
     service: S,
     model: Model<B>,
     requests: Vec<Request<B>>,
 }
 
-pub(crate) fn held<S, B>(name: &'static str, service: S, model: &Model<B>) -> Box<dyn Runner>
+pub(crate) fn contender<S, B>(name: &'static str, service: S, model: &Model<B>) -> Box<dyn Runner>
 where
     S: Service<Request<B>> + Clone + Send + 'static,
     B: Clone + Send + 'static,
 {
-    Box::new(Held {
+    Box::new(ServiceRunner {
         name,
         service,
         model: model.clone(),
@@ -176,7 +176,7 @@ where
     })
 }
 
-impl<S, B> Runner for Held<S, B>
+impl<S, B> Runner for ServiceRunner<S, B>
 where
     S: Service<Request<B>> + Clone + Send + 'static,
     B: Clone + Send + 'static,
@@ -198,7 +198,7 @@ where
         }
     }
 
-    fn twin(&self) -> Option<Box<dyn Runner>> {
-        Some(held(self.name, self.service.clone(), &self.model))
+    fn with_clone(&self) -> Option<Box<dyn Runner>> {
+        Some(contender(self.name, self.service.clone(), &self.model))
     }
 }

@@ -1,161 +1,183 @@
-//! Options: `--name value` or `--name=value`, or else from the environment.
+//! Options: `--name value` or `--name=value`, or else an environment variable.
 
 use std::{collections::HashMap, env};
 
-use tower::BoxError;
+/// A name and what it is for.
+type Described = (&'static str, &'static str);
 
-/// What an example can be told.
+/// What an example shows, and the options that it takes.
 pub(crate) struct Options {
-    /// The example's name, which is also the beginning of its environment variables: `winbooks`, `WINBOOKS_HOST`.
-    pub(crate) name: &'static str,
-    /// What it shows, in a sentence or two.
+    /// The arguments of `cargo run` that start the example, which end with its name.
+    pub(crate) command: &'static str,
+    /// What the example shows.
     pub(crate) about: &'static str,
-    /// What the vendor gave; all of it is needed to reach the vendor.
-    pub(crate) credentials: &'static [(&'static str, &'static str)],
-    /// What may be added to that.
-    pub(crate) extras: &'static [(&'static str, &'static str)],
-    /// What is only on or off.
-    pub(crate) switches: &'static [(&'static str, &'static str)],
+    /// Options that the vendor's servers need. All or none of them must be given.
+    pub(crate) credentials: &'static [Described],
+    /// Options with a value that may be added to the credentials.
+    pub(crate) optional: &'static [Described],
+    /// Options without a value.
+    pub(crate) switches: &'static [Described],
 }
 
-/// What it was told.
-pub(crate) struct Given {
+/// The options that were given.
+pub(crate) struct Arguments {
     values: HashMap<&'static str, String>,
-    /// Whether to reach the vendor; else everything happens on this machine.
-    pub(crate) real: bool,
+    /// Whether the credentials were given. Without them everything happens on this machine.
+    pub(crate) has_credentials: bool,
+}
+
+pub(super) enum Parsed {
+    Run(Arguments),
+    Help(String),
 }
 
 impl Options {
-    /// Reads the command line and the environment; `None` if help was asked for, and is printed.
-    pub(crate) fn read(&self) -> Result<Option<Given>, BoxError> {
+    /// Only `--help`.
+    pub(crate) const fn new(command: &'static str, about: &'static str) -> Self {
+        Self {
+            command,
+            about,
+            credentials: &[],
+            optional: &[],
+            switches: &[],
+        }
+    }
+
+    /// Reads the command line and the environment.
+    pub(super) fn read(&self) -> Result<Parsed, String> {
         let mut values = self.environment()?;
         let mut arguments = env::args().skip(1);
         while let Some(argument) = arguments.next() {
             if argument == "--help" || argument == "-h" {
-                print!("{}", self.help());
-                return Ok(None);
+                return Ok(Parsed::Help(self.help()));
             }
-            let (written, value) = match argument.split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
+            let (option, value) = match argument.split_once('=') {
+                Some((option, value)) => (option, Some(value.to_owned())),
                 None => (argument.as_str(), None),
             };
-            let known = written.strip_prefix("--").and_then(|name| self.known(name));
-            // A value in the wrong place may be a secret, so only what looks like a name is repeated.
+            let known = option.strip_prefix("--").and_then(|name| self.find(name));
             let Some((name, is_switch)) = known else {
-                let unknown = if written.starts_with("--") {
-                    written
+                // The value of a misspelt option may be a secret, so only names are repeated.
+                let unknown = if option.starts_with("--") {
+                    format!("unknown option {option}")
                 } else {
-                    "a value without a name"
+                    String::from("an argument that is not an option")
                 };
-                return Err(self.mistake(&format!("unknown: {unknown}")));
+                return Err(self.error(&unknown));
             };
             let value = match (is_switch, value) {
                 (true, None) => String::from("on"),
-                (true, Some(_)) => return Err(self.mistake(&format!("--{name} takes no value"))),
+                (true, Some(_)) => return Err(self.error(&format!("--{name} takes no value"))),
                 (false, Some(value)) => value,
                 (false, None) => arguments
                     .next()
-                    .ok_or_else(|| self.mistake(&format!("--{name} needs a value")))?,
+                    .ok_or_else(|| self.error(&format!("--{name} needs a value")))?,
             };
             values.insert(name, value);
         }
-        let (given, missing): (Vec<_>, Vec<_>) = self
+        values.retain(|_, value| !value.is_empty());
+        let missing: Vec<_> = self
             .credentials
             .iter()
-            .partition(|(name, _)| values.get(name).is_some_and(|value| !value.is_empty()));
-        let real = missing.is_empty();
-        let wanted = !given.is_empty() || values.values().any(|value| !value.is_empty());
-        if wanted && !real {
-            let missing: Vec<_> = missing
-                .iter()
-                .map(|(name, what)| format!("--{name} or {} ({what})", self.variable(name)))
-                .collect();
-            return Err(self.mistake(&format!(
-                "to reach the vendor, this is missing: {}",
-                missing.join(", ")
-            )));
+            .filter(|(name, _)| !values.contains_key(name))
+            .map(|(name, what)| format!("--{name} or {} ({what})", self.variable(name)))
+            .collect();
+        if !values.is_empty() && !missing.is_empty() {
+            let missing = missing.join(", ");
+            return Err(self.error(&format!("the vendor's servers also need {missing}")));
         }
-        Ok(Some(Given { values, real }))
+        let has_credentials = !values.is_empty();
+        Ok(Parsed::Run(Arguments {
+            values,
+            has_credentials,
+        }))
     }
 
-    fn all(&self) -> impl Iterator<Item = &(&'static str, &'static str)> {
-        self.credentials.iter().chain(self.extras)
-    }
-
-    fn known(&self, name: &str) -> Option<(&'static str, bool)> {
-        let valued = self.all().map(|(known, _)| (*known, false));
+    /// The option with this name, and whether it is a switch.
+    fn find(&self, name: &str) -> Option<(&'static str, bool)> {
+        let valued = self.valued().map(|(known, _)| (*known, false));
         let switches = self.switches.iter().map(|(known, _)| (*known, true));
         valued.chain(switches).find(|(known, _)| *known == name)
     }
 
-    fn variable(&self, name: &str) -> String {
-        format!("{}_{name}", self.name)
-            .replace('-', "_")
-            .to_uppercase()
+    fn valued(&self) -> impl Iterator<Item = &Described> {
+        self.credentials.iter().chain(self.optional)
     }
 
-    fn environment(&self) -> Result<HashMap<&'static str, String>, BoxError> {
+    fn environment(&self) -> Result<HashMap<&'static str, String>, String> {
         let mut values = HashMap::new();
-        for (name, _) in self.all() {
+        for (name, _) in self.valued() {
             match env::var(self.variable(name)) {
                 Ok(value) => {
                     values.insert(*name, value);
                 }
                 Err(env::VarError::NotPresent) => {}
                 Err(env::VarError::NotUnicode(_)) => {
-                    let variable = self.variable(name);
-                    return Err(self.mistake(&format!("{variable} is not UTF-8")));
+                    return Err(self.error(&format!("{} is not UTF-8", self.variable(name))));
                 }
             }
         }
         Ok(values)
     }
 
-    fn mistake(&self, what: &str) -> BoxError {
-        format!("{}: {what}; see --help", self.name).into()
+    /// `WINBOOKS_HOST` for the option `host` of the example `winbooks`.
+    fn variable(&self, option: &str) -> String {
+        format!("{}_{option}", self.name())
+            .replace('-', "_")
+            .to_uppercase()
+    }
+
+    fn name(&self) -> &'static str {
+        self.command.rsplit(' ').next().unwrap_or(self.command)
+    }
+
+    fn error(&self, what: &str) -> String {
+        format!("{}: {what}; see --help", self.name())
     }
 
     fn help(&self) -> String {
-        let name = self.name;
         let mut help = format!(
-            "{}\n\nUsage: cargo run --example {name} [-- OPTIONS]\n\n\
-             Without options and variables everything happens on this machine. To reach the vendor, give all of:\n",
-            self.about
+            "{}\n\nUsage: cargo run {} [-- OPTIONS]\n",
+            self.about, self.command
         );
-        let valued = |(name, what): &(&str, &str)| {
+        let valued = |(name, what): &Described| {
             let option = format!("--{name} <VALUE>");
             format!("  {option:<27} {:<24} {what}\n", self.variable(name))
         };
-        help.extend(self.credentials.iter().map(valued));
-        help.push_str("\nand, if you like, some of:\n");
-        help.extend(self.extras.iter().map(valued));
-        help.extend(self.switches.iter().map(|(name, what)| {
-            let option = format!("--{name}");
-            format!("  {option:<52} {what}\n")
-        }));
-        help.push_str(
-            "\nSecrets are better kept in the variables: command lines can be seen by others.\n",
-        );
+        if !self.credentials.is_empty() {
+            help.push_str(
+                "\nWithout options and variables, everything happens on this machine. To use the vendor's servers, give \
+                 all of:\n",
+            );
+            help.extend(self.credentials.iter().map(valued));
+            help.push_str("\nand optionally:\n");
+            help.extend(self.optional.iter().map(valued));
+            help.extend(self.switches.iter().map(|(name, what)| {
+                let option = format!("--{name}");
+                format!("  {option:<52} {what}\n")
+            }));
+            help.push_str(
+                "\nKeep secrets in the variables: other users of the machine can see command lines.\n",
+            );
+        }
+        help.push_str("\n  -h, --help  Print this help\n");
         help
     }
 }
 
-impl Given {
-    /// A value; empty if it was not given.
+impl Arguments {
+    /// The value of an option; empty if it was not given.
     pub(crate) fn value(&self, name: &str) -> &str {
         self.find(name).unwrap_or_default()
     }
 
-    /// A value, if it was given.
+    /// The value of an option, if it was given.
     pub(crate) fn find(&self, name: &str) -> Option<&str> {
-        self.values
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.values.get(name).map(String::as_str)
     }
 
-    /// Whether a switch is on.
+    /// Whether a switch was given.
     pub(crate) fn is_on(&self, name: &str) -> bool {
-        self.find(name).is_some()
+        self.values.contains_key(name)
     }
 }

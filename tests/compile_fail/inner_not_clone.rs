@@ -1,4 +1,4 @@
-//! The inner service can't be cloned.
+//! The inner service is not `Clone`.
 
 use bytes::Bytes;
 use http::{Request, Response};

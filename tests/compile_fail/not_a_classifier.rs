@@ -1,4 +1,4 @@
-//! A classifier looks at the head of a response.
+//! A status code is not a classifier.
 
 use http::StatusCode;
 use tower_bearer::{BearerAuthLayer, Token, source_fn};

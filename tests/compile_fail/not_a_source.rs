@@ -1,4 +1,4 @@
-//! A token is no source of tokens.
+//! A string is not a source of tokens.
 
 use tower_bearer::BearerAuthLayer;
 

@@ -1,4 +1,4 @@
-//! The caller's body can't be moved while it is read.
+//! The caller's body is not `Unpin`.
 
 use std::{convert::Infallible, marker::PhantomPinned, pin::Pin, task};
 

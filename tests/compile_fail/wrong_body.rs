@@ -1,4 +1,4 @@
-//! The inner service takes the caller's bodies instead of replayable ones; asked in the way that the docs advise.
+//! The inner service takes the caller's bodies instead of `ReplayBody`, and `check_service` makes the compiler say so.
 
 use bytes::Bytes;
 use http::{Request, Response};

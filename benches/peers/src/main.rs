@@ -1,10 +1,10 @@
-//! What other clients' ways of keeping a token add to each request while it is good, on the same work in one run.
+//! What other clients add to each request to put a fresh token on it, with the same work in one run.
 //!
-//! Only two of these can send a request again: ours, and Retry with its clone. The others are shown for their reading of
-//! a token, which is all they do here. azure-core has requests of its own, so it stands over its own bare service.
+//! Only `BearerAuthLayer` and `Retry` can send a request again. The others are shown for how they read the token. azure_core
+//! has its own request type, so it is compared with an inner service of its own.
 //!
-//! Instructions need valgrind; how they are counted, and what doesn't count, is said in [`callgrind`]. What the allocator
-//! does counts as well, so this program has that of everybody: the allocations are counted by another, `allocations`.
+//! Instructions need valgrind; [`callgrind`] describes how they are counted. They include the allocator's, so this program
+//! uses the usual one, and the program `allocations` counts allocations.
 
 mod peers;
 #[path = "../../support/mod.rs"]
@@ -24,7 +24,7 @@ use support::{
 };
 
 const BATCH: usize = 64;
-const TURNS: usize = 401;
+const ROUNDS: usize = 401;
 /// The first of the peers.
 const BY_HAND: usize = FULL + 1;
 
@@ -38,7 +38,7 @@ fn main() -> io::Result<()> {
     let instructions = if callgrind::is_installed() {
         Some(contenders.added(&callgrind::costs()?))
     } else {
-        println!("There is no valgrind here: instructions were not counted.");
+        println!("valgrind is not installed, so instructions were not counted.");
         None
     };
     let times = times(&mut contenders);
@@ -46,19 +46,19 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Nanoseconds for each.
+/// Nanoseconds per request of each contender.
 fn times(contenders: &mut Contenders) -> Vec<f64> {
     let mut times = vec![Vec::new(); contenders.runners.len()];
-    for number in 0..TURNS {
-        let turn = contenders.each(|runner| {
+    for number in 0..ROUNDS {
+        let round = contenders.each(|runner| {
             runner.fill(BATCH);
             let start = Instant::now();
             runner.run();
             start.elapsed().as_secs_f64() * 1e9 / size(BATCH)
         });
-        // The first warms up.
+        // The first round only warms up.
         if number > 0 {
-            for (times, time) in times.iter_mut().zip(turn) {
+            for (times, time) in times.iter_mut().zip(round) {
                 times.push(time);
             }
         }
@@ -66,7 +66,7 @@ fn times(contenders: &mut Contenders) -> Vec<f64> {
     times.into_iter().map(median).collect()
 }
 
-/// What `allocations` prints.
+/// The output of the program `allocations`.
 fn allocations() -> io::Result<Vec<String>> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
@@ -91,7 +91,7 @@ fn print(
     allocations: &[String],
 ) {
     let added = contenders.added(times);
-    // Columns that are not there, where nothing was counted.
+    // Without valgrind the table has no columns for instructions.
     let counted = |count: &str, ratio: &str| match instructions {
         Some(_) => format!("{count:>14}{ratio:>10}"),
         None => String::new(),

@@ -1,4 +1,4 @@
-//! The peers: other clients' ways of keeping a token, over the services that the layers stand over.
+//! The peers: other clients that add a token, each over the same inner service as the layers.
 
 use std::{
     env, fs,
@@ -45,7 +45,7 @@ use tower::{BoxError, Service, ServiceBuilder};
 
 use crate::support::{
     contenders::{self, BARE, Load},
-    work::{Bare, Model, Runner, TOKEN, held},
+    work::{Bare, Model, Runner, TOKEN, contender},
 };
 
 pub(crate) const HEADERS: usize = 6;
@@ -53,11 +53,11 @@ pub(crate) const LOAD: Load = Load::Kilobyte;
 const HOUR: Duration = Duration::from_secs(3_600);
 const KILOBYTE: &[u8] = &[7; 1024];
 
-/// All who are compared, and what they live on.
+/// Everything that is compared, and what it needs to run.
 pub(crate) struct Contenders {
-    /// Ours and tower's, in their order; then the peers, the hand-written one first.
+    /// The contenders of the other benches in their order, then the peers, of which the hand-written one is first.
     pub(crate) runners: Vec<Box<dyn Runner>>,
-    /// What azure_core stands over.
+    /// The inner service of azure_core alone.
     azure_bare: usize,
     token_file: PathBuf,
     runtime: Runtime,
@@ -76,7 +76,7 @@ impl Contenders {
         let model = Model::new(HEADERS, Full::new(Bytes::from_static(KILOBYTE)));
         let bare = Bare { reads: false };
         let mut runners = LOAD.contenders(&session, HEADERS);
-        runners.push(held("RwLock, boxed future", ByHand::new(bare), &model));
+        runners.push(contender("RwLock, boxed future", ByHand::new(bare), &model));
         let mut config = Config::new("https://api.example.com".parse().expect("it is one"));
         config.auth_info = AuthInfo {
             token_file: token_file.to_str().map(String::from),
@@ -88,10 +88,14 @@ impl Contenders {
             .expect("it has a token");
         let below = ServiceBuilder::new().map_err(BoxError::from).service(bare);
         let kube = ServiceBuilder::new().layer(layer).service(below);
-        runners.push(held("kube-client, token file", kube, &model));
+        runners.push(contender("kube-client, token file", kube, &model));
         let google = Google::new(bare, &runtime)?;
-        runners.push(held("google-cloud-auth, user", google, &model));
-        runners.push(held("aws-smithy, lazy cache", Smithy::new(bare), &model));
+        runners.push(contender("google-cloud-auth, user", google, &model));
+        runners.push(contender(
+            "aws-smithy, lazy cache",
+            Smithy::new(bare),
+            &model,
+        ));
         let azure_bare = runners.len();
         runners.push(Box::new(Azure::new("azure_core, bare", false)));
         runners.push(Box::new(Azure::new("azure_core", true)));
@@ -104,7 +108,7 @@ impl Contenders {
         })
     }
 
-    /// Lets each do something, where it finds the runtime that it may ask for.
+    /// Calls a function with each contender, inside a Tokio runtime.
     pub(crate) fn each<T>(&mut self, what: impl FnMut(&mut Box<dyn Runner>) -> T) -> Vec<T> {
         let _inside = self.runtime.enter();
         self.runners.iter_mut().map(what).collect()
@@ -173,7 +177,7 @@ impl Service<Request<Full<Bytes>>> for ByHand {
             let value = {
                 let token = token.read().await;
                 if token.1 < Instant::now() {
-                    return Err("it would be renewed here".into());
+                    return Err("the token has expired".into());
                 }
                 bearer(&token.0)?
             };
@@ -183,9 +187,9 @@ impl Service<Request<Full<Bytes>>> for ByHand {
     }
 }
 
-/// A user's credentials, of Google's own crate. They keep their token in the cache that nearly all its credentials have,
-/// and which nobody else can fill: so a task of theirs has asked an endpoint on a loopback port. Google's clients, too, ask
-/// for headers at each request, without the tag of those they had.
+/// A user's credentials in Google's own crate. Only their own task can fill their token cache, so they get a token from an
+/// endpoint on a loopback port. Like Google's clients, this asks for headers with each request, without the tag of the
+/// last ones.
 #[derive(Clone)]
 struct Google {
     inner: Bare,
@@ -226,14 +230,16 @@ impl Service<Request<Full<Bytes>>> for Google {
         Box::pin(async move {
             match credentials.headers(Extensions::new()).await? {
                 CacheableResource::New { data, .. } => request.headers_mut().extend(data),
-                CacheableResource::NotModified => return Err("nobody sent a tag".into()),
+                CacheableResource::NotModified => {
+                    return Err("the headers should be new, because no tag was sent".into());
+                }
             }
             Ok(inner.call(request).await?)
         })
     }
 }
 
-/// Answers one token request, whatever it says.
+/// Answers one token request of any kind.
 fn token_endpoint() -> io::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
@@ -252,13 +258,13 @@ fn token_endpoint() -> io::Result<SocketAddr> {
             "HTTP/1.1 200 OK\r\n{kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{token}",
         )?;
         stream.shutdown(Shutdown::Write)?;
-        // Or what is left of the request would reset the connection.
+        // Unread bytes of the request would reset the connection.
         io::copy(&mut request, &mut io::sink())
     });
     Ok(address)
 }
 
-/// The lazy cache of an SDK, and its signer's header, without the orchestrator around them.
+/// The lazy cache of an SDK and the header of its signer, without its orchestrator.
 #[derive(Clone)]
 struct Smithy {
     inner: Bare,

@@ -1,5 +1,5 @@
-//! What each contender adds in allocations, a line each: apart from the rest, because an allocator that counts takes
-//! instructions and time of all who allocate.
+//! Prints the allocations that each contender adds, one per line. A program of its own, because the allocator that counts
+//! would add instructions and time to the other measurements.
 
 #[path = "../peers.rs"]
 mod peers;
@@ -14,7 +14,7 @@ use support::table::float;
 fn main() -> io::Result<()> {
     let mut contenders = peers::Contenders::new()?;
     let counts = contenders.each(|runner| {
-        // What happens only once, happens now.
+        // Work that happens only once is done before counting.
         runner.fill(1);
         runner.run();
         runner.fill(1);

@@ -1,4 +1,4 @@
-// The authorization server of tests/oidc.rs and tests/soak.rs: oidc-provider from the node_modules in OIDC_PROVIDER_HOME,
+// The authorization server of tests/stacks/oidc.rs: oidc-provider from the node_modules in OIDC_PROVIDER_HOME,
 // on a free port of this machine. It prints its URL, and exits when its standard input ends.
 //
 // POST /login/refresh_token begins a session, as a login in a browser would, and returns its first refresh token.

@@ -1,6 +1,7 @@
 //! The layer above and below other layers of a Tower stack: each order compiles, services and futures are `Send`, and a
 //! request whose token is rejected is replayed.
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{future::Ready, time::Duration};

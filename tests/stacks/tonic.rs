@@ -1,7 +1,8 @@
 //! gRPC with tonic: tokens that are revoked all the time, and the `Status` of calls without a token.
 
-#[path = "../examples/support/grpc.rs"]
+#[path = "../../examples/stacks/support/grpc.rs"]
 mod grpc;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{

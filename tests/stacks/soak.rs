@@ -1,7 +1,5 @@
 //! One session shared by many processes, over real sockets and in real time: short token lifetimes, killed processes.
 
-#![cfg(all(feature = "file-store", feature = "redis-store", feature = "reqwest"))]
-
 #[path = "support/fleet.rs"]
 mod fleet;
 #[path = "support/redis.rs"]
@@ -269,7 +267,7 @@ async fn eight_processes_share_a_session_in_a_file_for_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a minute: cargo test --all-features --test soak -- --ignored"]
+#[ignore = "takes a minute: cargo test -p stack-tests --test soak -- --ignored"]
 async fn eight_processes_share_a_session_in_a_file_for_a_minute() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let folder = tempfile::tempdir().unwrap();
@@ -281,7 +279,7 @@ async fn eight_processes_share_a_session_in_a_file_for_a_minute() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs redis-server, takes a minute: cargo test --all-features --test soak -- --ignored"]
+#[ignore = "needs redis-server, takes a minute: cargo test -p stack-tests --test soak -- --ignored"]
 async fn eight_processes_share_a_session_in_redis_for_a_minute() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let redis = Redis::start(&[]).await;
@@ -402,7 +400,7 @@ async fn kill_processes(stores: impl Fn(&str) -> StoreLocation, grace: Option<Du
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a minute: cargo test --all-features --test soak -- --ignored"]
+#[ignore = "takes a minute: cargo test -p stack-tests --test soak -- --ignored"]
 async fn killed_processes_do_not_corrupt_the_file_and_the_session_survives_with_grace() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let folder = tempfile::tempdir().unwrap();
@@ -414,7 +412,7 @@ async fn killed_processes_do_not_corrupt_the_file_and_the_session_survives_with_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a minute: cargo test --all-features --test soak -- --ignored"]
+#[ignore = "takes a minute: cargo test -p stack-tests --test soak -- --ignored"]
 async fn killed_processes_do_not_corrupt_the_file_and_a_strict_server_is_named() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let folder = tempfile::tempdir().unwrap();
@@ -422,7 +420,7 @@ async fn killed_processes_do_not_corrupt_the_file_and_a_strict_server_is_named()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs redis-server, takes minutes: cargo test --all-features --test soak -- --ignored"]
+#[ignore = "needs redis-server, takes minutes: cargo test -p stack-tests --test soak -- --ignored"]
 async fn killed_processes_do_not_corrupt_redis_and_the_session_survives_with_grace() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let redis = Redis::start(&[]).await;
@@ -430,7 +428,7 @@ async fn killed_processes_do_not_corrupt_redis_and_the_session_survives_with_gra
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs redis-server, takes minutes: cargo test --all-features --test soak -- --ignored"]
+#[ignore = "needs redis-server, takes minutes: cargo test -p stack-tests --test soak -- --ignored"]
 async fn killed_processes_do_not_corrupt_redis_and_a_strict_server_is_named() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let redis = Redis::start(&[]).await;
@@ -455,10 +453,7 @@ impl Provider {
     async fn start() -> Self {
         let home = std::env::var_os("OIDC_PROVIDER_HOME");
         let home = home.expect("`OIDC_PROVIDER_HOME`: a folder with oidc-provider in it");
-        let script = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/support/oidc-provider.mjs"
-        );
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/support/oidc-provider.mjs");
         let mut process = Command::new("node")
             .arg(script)
             .env("OIDC_PROVIDER_HOME", home)

@@ -1,5 +1,6 @@
 //! hyper and reqwest over real TLS, with a certificate authority of the test, and a server that drops connections.
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{

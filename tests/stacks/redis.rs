@@ -1,7 +1,5 @@
 //! The Redis store with a real server, which each test starts and ends.
 
-#![cfg(feature = "redis-store")]
-
 #[path = "support/redis.rs"]
 mod server;
 
@@ -53,14 +51,14 @@ async fn version(store: &RedisStore) -> u64 {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn stores_with_separate_connections_conform() {
     let server = Server::start(&[]).await;
     store_conformance(|| server.store()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn clones_on_several_threads_conform() {
     let server = Server::start(&[]).await;
     let store = server.store();
@@ -68,7 +66,7 @@ async fn clones_on_several_threads_conform() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn the_keys_are_as_documented_and_depend_on_name_and_prefix() {
     let server = Server::start(&[]).await;
     let store = server.store();
@@ -97,7 +95,7 @@ async fn the_keys_are_as_documented_and_depend_on_name_and_prefix() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_session_is_deleted_after_its_time_to_live() {
     let server = Server::start(&[]).await;
     save_first(&server.store().session_ttl(Duration::from_secs(500))).await;
@@ -112,7 +110,7 @@ async fn a_session_is_deleted_after_its_time_to_live() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn an_outage_is_an_error_of_each_call_until_the_server_is_back() {
     let mut server = Server::start(&[]).await;
     let store = server.store();
@@ -140,7 +138,7 @@ async fn an_outage_is_an_error_of_each_call_until_the_server_is_back() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_restart_between_two_calls_fails_neither() {
     let mut server = Server::start(&[]).await;
     let store = server.store();
@@ -158,7 +156,7 @@ async fn a_restart_between_two_calls_fails_neither() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_command_ends_after_its_time_limit_and_a_later_one_succeeds() {
     let server = Server::start(&[]).await;
     let store = server.store().command_timeout(Duration::from_millis(200));
@@ -195,7 +193,7 @@ async fn proxy(server: u16, hang: Arc<Notify>) -> u16 {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_connection_that_hangs_is_not_used_again() {
     let server = Server::start(&[]).await;
     let hang = Arc::new(Notify::new());
@@ -210,7 +208,7 @@ async fn a_connection_that_hangs_is_not_used_again() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_server_that_lost_its_data_rejects_saves_and_accepts_a_new_session() {
     let server = Server::start(&[]).await;
     let store = server.store();
@@ -236,7 +234,7 @@ async fn expire(server: &Server) {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_holder_whose_lease_expired_does_not_overwrite_a_newer_session() {
     let server = Server::start(&[]).await;
     let (first, other) = (server.store(), server.store());
@@ -259,7 +257,7 @@ async fn a_holder_whose_lease_expired_does_not_overwrite_a_newer_session() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_holder_whose_lease_expired_can_save_if_no_other_has_saved() {
     let server = Server::start(&[]).await;
     let (first, other) = (server.store(), server.store());
@@ -276,7 +274,7 @@ async fn a_holder_whose_lease_expired_can_save_if_no_other_has_saved() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn of_two_saves_over_the_same_version_at_once_one_fails() {
     let server = Server::start(&[]).await;
     let (first, other) = (server.store(), server.store());
@@ -300,7 +298,7 @@ async fn of_two_saves_over_the_same_version_at_once_one_fails() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_lease_is_extended_while_it_is_held() {
     let server = Server::start(&[]).await;
     let holder = server.store().lease_duration(Duration::from_millis(1500));
@@ -323,7 +321,7 @@ async fn a_lease_is_extended_while_it_is_held() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn the_lease_of_a_dead_process_ends_by_itself() {
     let server = Server::start(&[]).await;
     let store = server.store();
@@ -344,7 +342,7 @@ async fn the_lease_of_a_dead_process_ends_by_itself() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_lease_that_could_not_be_released_ends_by_itself() {
     let mut server = Server::start(&[]).await;
     let holder = server.store().lease_duration(Duration::from_secs(2));
@@ -356,7 +354,7 @@ async fn a_lease_that_could_not_be_released_ends_by_itself() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_store_works_after_the_runtime_that_it_connected_in_has_ended() {
     let server = Server::start(&[]).await;
     let store = server.store();
@@ -373,7 +371,7 @@ async fn a_store_works_after_the_runtime_that_it_connected_in_has_ended() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_value_that_is_not_a_session_is_an_error_and_never_overwritten() {
     let server = Server::start(&[]).await;
     let store = server.store();
@@ -408,7 +406,7 @@ async fn a_value_that_is_not_a_session_is_an_error_and_never_overwritten() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn the_error_of_a_wrong_password_shows_no_password() {
     let server = Server::start(&["--requirepass", "right-pa55"]).await;
     let store = |password: &str| {
@@ -430,7 +428,7 @@ async fn the_error_of_a_wrong_password_shows_no_password() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn an_error_of_the_server_that_quotes_the_command_is_not_shown() {
     // Without EVAL, the error of Redis quotes the first arguments.
     let server = Server::start(&["--rename-command", "EVAL", ""]).await;
@@ -441,7 +439,7 @@ async fn an_error_of_the_server_that_quotes_the_command_is_not_shown() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_user_with_the_documented_permissions_is_enough() {
     let user = "user app on >pa55 ~tower-bearer:* +get +set +del +pexpire +eval";
     let server = Server::start(&[]).await;
@@ -466,7 +464,7 @@ async fn a_user_with_the_documented_permissions_is_enough() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_save_without_memory_is_an_error_and_keeps_the_old_session() {
     let server = Server::start(&["--maxmemory-policy", "noeviction"]).await;
     let store = server.store();
@@ -485,7 +483,7 @@ async fn a_save_without_memory_is_an_error_and_keeps_the_old_session() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn stores_of_several_sessions_share_one_connection() {
     let server = Server::start(&[]).await;
     let store = server.store();
@@ -498,7 +496,7 @@ async fn stores_of_several_sessions_share_one_connection() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_login_that_was_rejected_is_tried_again_at_the_next_call() {
     let server = Server::start(&["--requirepass", "old-pa55"]).await;
     let url = format!("redis://:new-pa55@127.0.0.1:{}", server.port);
@@ -516,7 +514,7 @@ async fn a_login_that_was_rejected_is_tried_again_at_the_next_call() {
 }
 
 #[tokio::test]
-#[ignore = "needs redis-server: cargo test --all-features --test redis -- --ignored"]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn the_error_of_a_replica_asks_for_the_primary_until_it_is_promoted() {
     let server = Server::start(&[]).await;
     let store = server.store();

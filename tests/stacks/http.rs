@@ -1,6 +1,6 @@
 //! Rejections over real connections, with HTTP/1.1 and HTTP/2: which are recognised, replayed, or returned unchanged.
 
-#[path = "support/wire.rs"]
+#[path = "../support/wire.rs"]
 mod support;
 
 use std::{

@@ -1,8 +1,9 @@
 //! The gateway of the example under load. The tokens of its API live for one second.
 
 #[allow(dead_code, reason = "`main` and the demonstration of the example")]
-#[path = "../examples/axum_gateway.rs"]
+#[path = "../../examples/stacks/axum_gateway.rs"]
 mod axum_gateway;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum_gateway::{gateway, outbound};
+use axum_gateway::{api_client, gateway};
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -44,7 +45,7 @@ async fn run_load(time: Duration) {
     let server = AuthorizationServer::new(Dialect::Rfc6749).access_lifetime(Duration::from_secs(1));
     let api = server.api();
     let upstream = testing::serve(api.clone()).await.unwrap();
-    let client = outbound(BearerAuthLayer::new(source(&server)));
+    let client = api_client(BearerAuthLayer::new(source(&server)));
     let gateway = gateway(client, &upstream.url()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

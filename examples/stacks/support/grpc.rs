@@ -1,17 +1,17 @@
-//! A gRPC service and its client without generated code: what `tonic-build` would make of
+//! A gRPC service and its client, as `tonic-build` would generate them from
 //!
 //! ```proto
 //! service Echo {
 //!   rpc Say(Text) returns (Text);                  // the text
 //!   rpc Join(stream Text) returns (Text);          // all texts in one
-//!   rpc Split(Text) returns (stream Text);         // its words, up to the end or to `CUT`
+//!   rpc Split(Text) returns (stream Text);         // its words, up to the end or to the word `CUT`
 //!   rpc Chat(stream Text) returns (stream Text);   // each text as it comes
 //! }
 //! ```
 //!
-//! Texts travel as they are: nothing here is about Protobuf.
+//! A text is sent as its UTF-8 bytes instead of as Protobuf.
 
-#![allow(dead_code, reason = "each example and test uses some of it")]
+#![allow(dead_code, reason = "not every example and test uses all of it")]
 
 use std::{convert::Infallible, future::ready};
 
@@ -27,10 +27,10 @@ use tonic::{
 };
 use tower::{BoxError, service_fn};
 
-/// The word at which a stream is cut off, as if its token had ended.
+/// The word at which a stream ends with `UNAUTHENTICATED`, as if its token had expired.
 pub(crate) const CUT: &str = "CUT";
 
-/// The client: over any service that gRPC can go through.
+/// The client, over any gRPC service.
 #[derive(Clone, Debug)]
 pub(crate) struct EchoClient<T> {
     service: T,
@@ -49,19 +49,19 @@ where
 
     async fn ready(&self) -> Result<tonic::client::Grpc<T>, Status> {
         let mut grpc = tonic::client::Grpc::with_origin(self.service.clone(), self.origin.clone());
-        let outcome = grpc.ready().await;
-        outcome.map_err(|error| Status::from_error(error.into()))?;
+        let ready = grpc.ready().await;
+        ready.map_err(|error| Status::from_error(error.into()))?;
         Ok(grpc)
     }
 
     pub(crate) async fn say(&self, text: impl Into<String>) -> Result<String, Status> {
         let request = tonic::Request::new(text.into());
-        let answer = self
+        let response = self
             .ready()
             .await?
             .unary(request, path("Say"), Text)
             .await?;
-        Ok(answer.into_inner())
+        Ok(response.into_inner())
     }
 
     pub(crate) async fn join(
@@ -69,22 +69,22 @@ where
         texts: impl Stream<Item = String> + Send + 'static,
     ) -> Result<String, Status> {
         let request = tonic::Request::new(texts);
-        let answer = self
+        let response = self
             .ready()
             .await?
             .client_streaming(request, path("Join"), Text)
             .await?;
-        Ok(answer.into_inner())
+        Ok(response.into_inner())
     }
 
     pub(crate) async fn split(&self, text: &str) -> Result<Streaming<String>, Status> {
         let request = tonic::Request::new(text.to_owned());
-        let answer = self
+        let response = self
             .ready()
             .await?
             .server_streaming(request, path("Split"), Text)
             .await?;
-        Ok(answer.into_inner())
+        Ok(response.into_inner())
     }
 
     pub(crate) async fn chat(
@@ -92,12 +92,12 @@ where
         texts: impl Stream<Item = String> + Send + 'static,
     ) -> Result<Streaming<String>, Status> {
         let request = tonic::Request::new(texts);
-        let answer = self
+        let response = self
             .ready()
             .await?
             .streaming(request, path("Chat"), Text)
             .await?;
-        Ok(answer.into_inner())
+        Ok(response.into_inner())
     }
 }
 
@@ -105,10 +105,10 @@ fn path(method: &'static str) -> PathAndQuery {
     format!("/echo.Echo/{method}").parse().expect("a path")
 }
 
-/// The server: answers whom `judge` lets pass. It is asked with the token, before any message is read.
+/// The server. `check_token` decides whether to answer, before any message is read.
 pub(crate) async fn answer<B>(
     request: Request<B>,
-    judge: impl FnOnce(&str) -> Result<(), Status>,
+    check_token: impl FnOnce(&str) -> Result<(), Status>,
 ) -> Result<Response<Body>, Infallible>
 where
     B: HttpBody<Error: Into<BoxError> + Send> + Send + 'static,
@@ -117,7 +117,7 @@ where
     let token = token
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "));
-    if let Err(status) = judge(token.unwrap_or_default()) {
+    if let Err(status) = check_token(token.unwrap_or_default()) {
         return Ok(status.into_http());
     }
     let mut grpc = tonic::server::Grpc::new(Text);
@@ -145,7 +145,7 @@ where
                 let words: Vec<_> = words
                     .split_whitespace()
                     .map(|word| match word {
-                        CUT => Err(Status::unauthenticated("the token has ended on the way")),
+                        CUT => Err(Status::unauthenticated("the token expired during the call")),
                         word => Ok(word.to_owned()),
                     })
                     .collect();
@@ -163,7 +163,7 @@ where
     })
 }
 
-/// Texts as they are.
+/// The codec of texts.
 #[derive(Clone, Copy, Debug)]
 struct Text;
 

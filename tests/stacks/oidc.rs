@@ -4,10 +4,11 @@
 //! Needs Node.js, and `OIDC_PROVIDER_HOME`: a folder where `npm install oidc-provider@9.13.3` has been run.
 
 #[allow(dead_code, reason = "`main` and the demonstration of the example")]
-#[path = "../examples/axum_gateway.rs"]
+#[path = "../../examples/stacks/axum_gateway.rs"]
 mod axum_gateway;
-#[path = "../examples/support/grpc.rs"]
+#[path = "../../examples/stacks/support/grpc.rs"]
 mod grpc;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{convert::Infallible, process::Stdio, sync::Arc, time::Duration};
@@ -56,10 +57,7 @@ impl Provider {
     async fn start() -> Self {
         let home = std::env::var_os("OIDC_PROVIDER_HOME");
         let home = home.expect("`OIDC_PROVIDER_HOME`: a folder with oidc-provider in it");
-        let script = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/support/oidc-provider.mjs"
-        );
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/support/oidc-provider.mjs");
         let mut process = Command::new("node")
             .arg(script)
             .env("OIDC_PROVIDER_HOME", home)
@@ -266,7 +264,7 @@ fn tonic(session: &TokenCache, api: &Served) -> Echo {
 }
 
 async fn axum(session: &TokenCache, api: &Served) -> Echo {
-    let outbound = axum_gateway::outbound(BearerAuthLayer::from(session.clone()));
+    let outbound = axum_gateway::api_client(BearerAuthLayer::from(session.clone()));
     let gateway = axum_gateway::gateway(outbound, &api.url()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

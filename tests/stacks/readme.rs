@@ -1,0 +1,3 @@
+//! Compiles every Rust snippet of the README, and runs those that are not marked `no_run`.
+
+#![doc = include_str!("../../README.md")]
