@@ -18,13 +18,13 @@ const FLOORS: &[&[&str]] = &[
     &["provider"],
     &["middleware::bearer"],
     &[
-        "middleware::retry",
         "middleware::add_token",
-        "middleware::keyed",
         "middleware::inspect_body",
         "middleware::reject_on_trailers",
-        "middleware::drain",
+        "middleware::retry",
     ],
+    &["middleware::drain", "middleware::sending"],
+    &["middleware::extensions"],
     &["login"],
     &["cache"],
     &["source"],
@@ -52,6 +52,8 @@ type ModulePath = Vec<String>;
 struct Sources {
     /// The paths that each module uses.
     uses: BTreeMap<ModulePath, Vec<ModulePath>>,
+    /// The files directly in `src`. They are on the ground floor, with what is in folders of the same names.
+    ground: BTreeSet<String>,
 }
 
 impl Sources {
@@ -68,6 +70,9 @@ impl Sources {
                 self.read(&path, &inner);
             } else if path.extension().is_some_and(|it| it == "rs") {
                 if name != "mod" && name != "lib" {
+                    if module.is_empty() {
+                        self.ground.insert(name.clone());
+                    }
                     inner.push(name);
                 }
                 self.add(inner, &fs::read_to_string(&path).unwrap());
@@ -99,8 +104,8 @@ impl Sources {
                 .find(|it| it.len() > facade + 1 && it.last() == Some(name))?;
             return self.room(target);
         }
-        let is_folder = self.uses.keys().any(|it| it.len() > 1 && it[0] == *first);
-        (!is_folder).then(|| (first.clone(), FLOORS.len()))
+        let is_ground = self.ground.contains(first);
+        is_ground.then(|| (first.clone(), FLOORS.len()))
     }
 
     fn problems(&self) -> Vec<String> {
@@ -420,7 +425,10 @@ fn the_parser_ignores_comments_literals_and_tests() {
 
 #[test]
 fn an_arrow_upwards_and_a_circle_are_reported() {
-    let mut sources = Sources::default();
+    let mut sources = Sources {
+        ground: BTreeSet::from(["clock", "token"].map(String::from)),
+        ..Sources::default()
+    };
     sources.add(
         Vec::new(),
         "pub use self::{middleware::Drain, token::Token};",

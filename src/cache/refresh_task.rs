@@ -110,7 +110,7 @@ impl CompletionGuard {
             Outcome::Token { .. } => tracing::debug!("token refreshed"),
             Outcome::Failed(error) => tracing::warn!(%error, "refresh failed"),
             Outcome::Unchanged(error) => {
-                tracing::debug!(%error, "refresh not tried again: nothing has changed")
+                tracing::debug!(%error, "refresh not tried again: nothing has changed");
             }
         }
         let completed = self.result.shared.complete_refresh(self.id, outcome);

@@ -93,7 +93,7 @@ impl Shared {
 
     pub(super) fn replay_rejected(self: &Arc<Self>, rejected: Generation) {
         self.change(self.lock(), |state, event| {
-            state.replay_rejected(event, rejected)
+            state.replay_rejected(event, rejected);
         });
     }
 
