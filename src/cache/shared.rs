@@ -14,8 +14,9 @@ use super::{
     issued::{Generation, Issued},
     lookup::Lookup,
     refresh_task::Outcome,
-    state::{Event, State},
+    state::State,
     status::CacheStatus,
+    transition::Event,
     waiter::SharedResult,
 };
 use crate::{

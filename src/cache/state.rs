@@ -33,8 +33,8 @@ use super::{
     issued::{Generation, Issued},
     lookup::{Lookup, interrupted, runtime},
     refresh_task::{Outcome, RefreshTask},
-    shared::{Settings, Shared},
     throttle::{Permission, RefreshThrottle},
+    transition::{Effects, Event},
     waiter::SharedResult,
 };
 use crate::{
@@ -98,34 +98,6 @@ pub(super) struct Counts {
     pub(super) rejected: u64,
     /// Numbers the statuses that subscribers get.
     pub(super) notified: u64,
-}
-
-/// What `Shared::change` does after a transition.
-#[derive(Default)]
-pub(super) struct Effects {
-    /// Publish the token again, still under the lock.
-    pub(super) publish: bool,
-    /// Tell subscribers, after the lock is released.
-    pub(super) notify: bool,
-    /// Spawn this task, after the lock is released: a runtime that shuts down drops it right there, and that takes the lock.
-    pub(super) spawn: Option<RefreshTask>,
-}
-
-/// What a transition needs to know.
-#[derive(Clone, Copy)]
-pub(super) struct Event<'a> {
-    pub(super) shared: &'a Arc<Shared>,
-    pub(super) now: Now,
-}
-
-impl Event<'_> {
-    fn settings(&self) -> &Settings {
-        &self.shared.settings
-    }
-
-    fn min_interval(&self) -> Duration {
-        self.settings().schedule.min_interval
-    }
 }
 
 impl State {

@@ -218,7 +218,7 @@ impl ErrorResponse {
         let code = self.code.as_deref();
         let known = code.and_then(|code| vendor.kind_of(code));
         let kind = kind(response, code, known);
-        let mut error = TokenError::new(kind, advice(kind, response, code, known))
+        let mut error = TokenError::new(kind, what_to_do(kind, response, code, known))
             .with_answer(response.describe())
             .with_status(response.status);
         if let Some(code) = code {
@@ -259,7 +259,7 @@ fn kind(
     }
 }
 
-fn advice(
+fn what_to_do(
     kind: TokenErrorKind,
     response: &RawResponse,
     code: Option<&str>,

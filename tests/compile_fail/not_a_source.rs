@@ -6,5 +6,5 @@ fn main() {
     let _ = BearerAuthLayer::new("abc");
 }
 
-//~ `&str` is no source of tokens
-//~ `source_fn` makes a source of an async closure
+//~ `&str` is not a source of tokens
+//~ `source_fn` makes a source from an async closure

@@ -1,0 +1,37 @@
+//! What a change of the state gets, and what it leaves to be done after it.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    refresh_task::RefreshTask,
+    shared::{Settings, Shared},
+};
+use crate::clock::Now;
+
+/// What `Shared::change` does after a transition.
+#[derive(Default)]
+pub(super) struct Effects {
+    /// Publish the token again, still under the lock.
+    pub(super) publish: bool,
+    /// Tell subscribers, after the lock is released.
+    pub(super) notify: bool,
+    /// Spawn this task, after the lock is released: a runtime that shuts down drops it right there, and that takes the lock.
+    pub(super) spawn: Option<RefreshTask>,
+}
+
+/// What a transition needs to know.
+#[derive(Clone, Copy)]
+pub(super) struct Event<'a> {
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) now: Now,
+}
+
+impl Event<'_> {
+    pub(super) fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    pub(super) fn min_interval(&self) -> Duration {
+        self.settings().schedule.min_interval
+    }
+}
