@@ -125,6 +125,42 @@ async fn a_late_rejection_of_an_old_token_does_not_affect_the_new_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_late_rejection_waits_for_a_new_token_if_the_newer_one_has_expired() {
+    let issued = AtomicUsize::new(0);
+    let source = source_fn(move |_| {
+        let number = issued.fetch_add(1, Ordering::SeqCst) + 1;
+        async move {
+            let token = Token::new(format!("token-{number}"))?;
+            Ok(token.expires_in(Duration::from_secs(10)))
+        }
+    });
+    let (arrive, late) = watch::channel(false);
+    let api = service_fn(move |request: MockRequest| {
+        let mut late = late.clone();
+        async move {
+            let token = request.headers()[AUTHORIZATION].clone();
+            if request.headers()["x-request-id"] == "late" && token == "Bearer token-1" {
+                late.wait_for(|arrived| *arrived).await.unwrap();
+                return Ok(Response::builder()
+                    .status(401)
+                    .body(Full::<Bytes>::default())
+                    .unwrap());
+            }
+            Ok::<_, Infallible>(Response::new(Full::from(Bytes::from_owner(token))))
+        }
+    });
+    let client = BearerAuthLayer::new(source).layer(api);
+    let sending = tokio::spawn(client.clone().oneshot(order("late", "")));
+    sleep(Duration::from_secs(20)).await;
+    let other = send(&client, order("other", "")).await.unwrap();
+    assert_eq!(text(other).await, "Bearer token-2");
+    sleep(Duration::from_secs(20)).await;
+    arrive.send_replace(true);
+    let response = sending.await.unwrap().unwrap();
+    assert_eq!(text(response).await, "Bearer token-3");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_is_sent_at_most_twice() {
     let (server, api) = standard();
     let client = BearerAuthLayer::new(source(&server)).layer(api.clone());

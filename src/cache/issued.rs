@@ -142,7 +142,7 @@ impl Issued {
     }
 
     /// Fails if this is the rejected token again.
-    pub(crate) fn replaces(&self, rejected: Generation) -> Result<(), TokenError> {
+    pub(crate) fn check_differs_from(&self, rejected: Generation) -> Result<(), TokenError> {
         if self.generation != rejected {
             return Ok(());
         }

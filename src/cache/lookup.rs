@@ -19,12 +19,12 @@ pub(crate) enum Lookup<W = Waiter> {
 
 impl Lookup<Arc<SharedResult>> {
     /// Turns the result to wait for into a waiter, which needs a runtime for its time limit.
-    pub(super) fn with_waiter(self, unlike: Option<Generation>) -> Lookup {
+    pub(super) fn with_waiter(self, other_than: Option<Generation>) -> Lookup {
         match self {
             Self::Ready(issued) => Lookup::Ready(issued),
             Self::Failed(error) => Lookup::Failed(error),
             Self::Wait(result) => match runtime() {
-                Ok(_) => Lookup::Wait(Waiter::new(result, unlike)),
+                Ok(_) => Lookup::Wait(Waiter::new(result, other_than)),
                 Err(error) => Lookup::Failed(error),
             },
         }

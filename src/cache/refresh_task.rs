@@ -35,7 +35,7 @@ pub(super) struct RefreshTask {
     delay: Duration,
     cx: TokenContext,
     /// If set, the source is called only if something has changed since this error.
-    checks_after: Option<TokenError>,
+    only_if_changed_since: Option<TokenError>,
 }
 
 impl RefreshTask {
@@ -45,7 +45,7 @@ impl RefreshTask {
         id: u64,
         delay: Duration,
         cx: TokenContext,
-        checks_after: Option<TokenError>,
+        only_if_changed_since: Option<TokenError>,
     ) -> Self {
         Self {
             runtime,
@@ -56,7 +56,7 @@ impl RefreshTask {
             },
             delay,
             cx,
-            checks_after,
+            only_if_changed_since,
         }
     }
 
@@ -73,7 +73,7 @@ impl RefreshTask {
         let limit = shared.settings.refresh_timeout;
         let asked = shared.now();
         let attempt = async {
-            if let Some(error) = self.checks_after
+            if let Some(error) = self.only_if_changed_since
                 && !shared.source.has_changed().await
             {
                 return Outcome::Unchanged(error);

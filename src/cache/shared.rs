@@ -16,7 +16,7 @@ use super::{
     refresh_task::Outcome,
     state::State,
     status::CacheStatus,
-    transition::Event,
+    transition::Input,
     waiter::SharedResult,
 };
 use crate::{
@@ -75,10 +75,13 @@ impl Shared {
     }
 
     #[cold]
-    pub(super) fn want(self: &Arc<Self>, unlike: Option<Generation>) -> Lookup<Arc<SharedResult>> {
+    pub(super) fn want(
+        self: &Arc<Self>,
+        other_than: Option<Generation>,
+    ) -> Lookup<Arc<SharedResult>> {
         background::start(self);
-        self.change(self.lock(), |state, event| {
-            state.token_wanted(event, unlike)
+        self.change(self.lock(), |state, input| {
+            state.token_wanted(input, other_than)
         })
     }
 
@@ -87,14 +90,14 @@ impl Shared {
         rejected: Generation,
         was_accepted: bool,
     ) -> Lookup<Arc<SharedResult>> {
-        self.change(self.lock(), |state, event| {
-            state.token_rejected(event, rejected, was_accepted)
+        self.change(self.lock(), |state, input| {
+            state.token_rejected(input, rejected, was_accepted)
         })
     }
 
     pub(super) fn replay_rejected(self: &Arc<Self>, rejected: Generation) {
-        self.change(self.lock(), |state, event| {
-            state.replay_rejected(event, rejected);
+        self.change(self.lock(), |state, input| {
+            state.replay_rejected(input, rejected);
         });
     }
 
@@ -107,8 +110,8 @@ impl Shared {
         id: u64,
         outcome: Outcome,
     ) -> Result<Arc<Issued>, TokenError> {
-        self.change(self.lock(), |state, event| {
-            state.refresh_completed(event, id, outcome)
+        self.change(self.lock(), |state, input| {
+            state.refresh_completed(input, id, outcome)
         })
     }
 
@@ -129,11 +132,11 @@ impl Shared {
     }
 
     pub(super) fn due_in(self: &Arc<Self>) -> Option<Duration> {
-        let event = Event {
+        let input = Input {
             shared: self,
             now: self.now(),
         };
-        self.lock().due_in(event)
+        self.lock().due_in(input)
     }
 
     pub(super) fn now(&self) -> Now {
@@ -149,10 +152,10 @@ impl Shared {
     fn change<T>(
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State>,
-        transition: impl FnOnce(&mut State, Event<'_>) -> T,
+        transition: impl FnOnce(&mut State, Input<'_>) -> T,
     ) -> T {
         let now = self.now();
-        let out = transition(&mut state, Event { shared: self, now });
+        let out = transition(&mut state, Input { shared: self, now });
         let effects = std::mem::take(&mut state.effects);
         if effects.publish {
             self.published.store(state.token.in_use().cloned());

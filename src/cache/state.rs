@@ -1,29 +1,40 @@
-//! The state of a token cache, and every change of it.
+//! The state of a session in this process, and every change of it.
 //!
-//! All of it sits behind one mutex, which is never held while anything waits, polls, wakes or drops foreign code. The
-//! token that requests use is also published outside of the mutex, where it is read without a lock (`shared.rs`).
+//! All of it sits behind one mutex, which is never held while anything waits, is polled, is woken, or is dropped that a
+//! user wrote. The token that requests use is also in an `ArcSwap`. It is written under the mutex and read without it.
 //!
 //! ```text
-//!               refresh succeeded               rejected, and a refresh
-//!      ┌──────┐ ────────────────► ┌─────────┐ ─────────────────────────► ┌──────────┐
-//!      │ None │                   │  InUse  │  may start or is running   │ Replaced │
-//!      └──────┘                   └─────────┘ ◄───────────────────────── └──────────┘
-//!                   rejected, and   ▲     │     refresh succeeded (new token)
-//!                   no refresh may  └─────┘     or failed (old token, still sent)
-//!                   start: still sent
+//!                            refresh succeeded
+//!                             ┌───────────┐
+//!  ┌──────┐ refresh succeeded │           ▼
+//!  │ None │ ────────────────► ┌───────────┐ rejected; a refresh ┌───────────────┐
+//!  └──────┘                   │   InUse   │ starts or runs      │ BeingReplaced │
+//!                             │           │ ──────────────────► │               │
+//!                             └───────────┘ ◄────────────────── └───────────────┘
+//!                             │           ▲   refresh succeeded (new token),
+//!                             └───────────┘   failed or lost (old token again)
+//!                  rejected, but no refresh
+//!                  may start: still sent
 //! ```
 //!
-//! | Event | no refresh runs | a refresh runs |
+//! "A refresh runs" below means one that callers wait for. If the source is only asked whether something has changed since
+//! a failure, callers get the error of that failure at once.
+//!
+//! | Method | no refresh runs | a refresh runs |
 //! |---|---|---|
-//! | token wanted, the current one is usable | return it | return it |
-//! | token wanted, it is due | also start a refresh, if the throttle allows | |
-//! | token wanted, none or expired | start a refresh and wait, or fail with the error the throttle holds | wait |
-//! | current token rejected | start a refresh and wait, if the throttle allows; else keep sending the token | wait |
-//! | older token rejected | return the current one | return the current one |
-//! | refresh succeeded | (given up before: only its waiters get the token) | publish, wake everyone |
-//! | refresh failed | (given up before: only its waiters get the error) | tell the throttle, keep the token, wake everyone with the error |
-//! | refresh task disappeared | | keep the token; waiters start another |
-//! | reset | forget failures | the same; a failure of this refresh is not counted |
+//! | `token_due` (a request uses a due token) | start a refresh, if the throttle allows | nothing |
+//! | `token_wanted`, and a usable one is there | return it | return it |
+//! | `token_wanted`, and none is usable | start a refresh and wait; or fail, if the throttle does not allow it | wait |
+//! | `token_rejected`, the current one | start a refresh and wait; if the throttle does not allow it, keep sending the token | wait |
+//! | `token_rejected`, an older one | as `token_wanted` | as `token_wanted` |
+//! | `replay_rejected` | keep sending the token, and refresh it later | nothing |
+//! | `refresh_completed`, a token came | | use it |
+//! | `refresh_completed`, it failed | | tell the throttle, keep sending the old token |
+//! | `refresh_lost` (its task disappeared) | | keep sending the old token; waiters start the next refresh |
+//! | `reset` | forget failures | forget failures; this refresh no longer counts if it fails |
+//!
+//! A refresh that takes too long is given up: the state forgets it, and the next one may start. If it ends after all, only
+//! its own waiters get the result.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,7 +45,7 @@ use super::{
     lookup::{Lookup, interrupted, runtime},
     refresh_task::{Outcome, RefreshTask},
     throttle::{Permission, RefreshThrottle},
-    transition::{Effects, Event},
+    transition::{Effects, Input},
     waiter::SharedResult,
 };
 use crate::{
@@ -45,7 +56,7 @@ use crate::{
     token_source::TokenContext,
 };
 
-/// How much longer than `refresh_timeout` a refresh is believed to run, before it counts as lost with its runtime.
+/// A refresh that has not ended this long after `refresh_timeout` is given up: no thread polls its runtime.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
 /// The token of the session.
@@ -55,8 +66,8 @@ pub(super) enum CurrentToken {
     None,
     /// Published: requests use it until it expires.
     InUse(Arc<Issued>),
-    /// The API rejected it, and the running refresh replaces it. Callers wait for that.
-    Replaced(Arc<Issued>),
+    /// The API rejected it, and a refresh runs that callers wait for. It is not published meanwhile.
+    BeingReplaced(Arc<Issued>),
 }
 
 /// The refresh of the session.
@@ -71,8 +82,9 @@ pub(super) enum RefreshState {
 pub(super) struct RunningRefresh {
     id: u64,
     result: Arc<SharedResult>,
-    /// Set if the source is first asked whether something has changed since this error. Callers get the error at once.
-    checks_after: Option<TokenError>,
+    /// Set if the source is first asked whether something has changed since this error. Callers do not wait then: they get
+    /// the error.
+    only_if_changed_since: Option<TokenError>,
     /// How many resets came before it.
     epoch: u32,
     lost_at: Instant,
@@ -113,51 +125,52 @@ impl State {
         }
     }
 
-    /// A request was sent with a due token: a refresh may start, and no caller waits for it.
-    pub(super) fn token_due(&mut self, event: Event<'_>) {
+    /// A request uses a due token, or the background task finds that a refresh is due. A refresh may start; no caller waits
+    /// for it.
+    pub(super) fn token_due(&mut self, input: Input<'_>) {
         // Between the caller's look and the lock, a new token may have come.
         let is_fresh = self
             .token
             .in_use()
-            .is_some_and(|issued| issued.deadlines.freshness(event.now) == Freshness::Fresh);
-        if self.running(event.now).is_some() || is_fresh {
+            .is_some_and(|issued| issued.deadlines.freshness(input.now) == Freshness::Fresh);
+        if self.running(input.now).is_some() || is_fresh {
             return;
         }
         let permission = self
             .throttle
-            .permits(event.now.mono, event.min_interval(), false);
-        let checks_after = match permission {
+            .permits(input.now.mono, input.min_interval(), false);
+        let only_if_changed_since = match permission {
             Permission::After(wait) if wait.is_zero() => None,
             Permission::IfChanged(error) => Some(error),
             Permission::After(_) | Permission::No(_) => return,
         };
-        let cx = self.context(event);
-        self.start(event, Duration::ZERO, cx, checks_after);
+        let cx = self.context(input);
+        self.start(input, Duration::ZERO, cx, only_if_changed_since);
     }
 
-    /// A caller wants a token, and one other than `unlike` if that is given.
+    /// A caller wants a usable token, and one other than `other_than` if that is given.
     pub(super) fn token_wanted(
         &mut self,
-        event: Event<'_>,
-        unlike: Option<Generation>,
+        input: Input<'_>,
+        other_than: Option<Generation>,
     ) -> Lookup<Arc<SharedResult>> {
-        let usable = self.token.usable(event.now);
+        let usable = self.token.usable(input.now);
         if let Some(issued) = usable
-            && unlike != Some(issued.generation)
+            && other_than != Some(issued.generation)
         {
             return Lookup::Ready(Arc::clone(issued));
         }
         let needed = usable.is_none();
-        if let Some(running) = self.running(event.now) {
+        if let Some(running) = self.running(input.now) {
             return running.lookup();
         }
-        let cx = self.context(event);
+        let cx = self.context(input);
         match self
             .throttle
-            .permits(event.now.mono, event.min_interval(), needed)
+            .permits(input.now.mono, input.min_interval(), needed)
         {
-            Permission::After(delay) => self.start(event, delay, cx, None),
-            Permission::IfChanged(error) => self.start(event, Duration::ZERO, cx, Some(error)),
+            Permission::After(delay) => self.start(input, delay, cx, None),
+            Permission::IfChanged(error) => self.start(input, Duration::ZERO, cx, Some(error)),
             Permission::No(error) => Lookup::Failed(error),
         }
     }
@@ -165,39 +178,39 @@ impl State {
     /// The API rejected the token of this generation. `was_accepted` says that it accepted the same token before.
     pub(super) fn token_rejected(
         &mut self,
-        event: Event<'_>,
+        input: Input<'_>,
         rejected: Generation,
         was_accepted: bool,
     ) -> Lookup<Arc<SharedResult>> {
         // Checked first: a lost refresh gives the token back that it was to replace.
-        let running = self.running(event.now).map(RunningRefresh::lookup);
+        let running = self.running(input.now).map(RunningRefresh::lookup);
         let CurrentToken::InUse(issued) = &self.token else {
             return running.unwrap_or_else(|| {
                 Lookup::Failed(interrupted("the rejected token is not of this session"))
             });
         };
         if issued.generation != rejected {
-            return Lookup::Ready(Arc::clone(issued));
+            return self.token_wanted(input, Some(rejected));
         }
         let issued = Arc::clone(issued);
         if !issued.rejected {
             self.counts.rejected += 1;
             self.effects.notify = true;
             if !was_accepted && !issued.is_accepted() {
-                self.throttle.ineffective(event.now.mono);
+                self.throttle.ineffective(input.now.mono);
             }
         }
-        let lookup = running.unwrap_or_else(|| self.start_replacement(event, &issued));
+        let lookup = running.unwrap_or_else(|| self.start_replacement(input, &issued));
         if let Lookup::Wait(_) = lookup {
-            self.set_token(CurrentToken::Replaced(issued));
+            self.set_token(CurrentToken::BeingReplaced(issued));
         } else {
-            self.keep_sending(event, &issued, true);
+            self.keep_sending(input, &issued, true);
         }
         lookup
     }
 
     /// The API rejected the token that a request was sent again with.
-    pub(super) fn replay_rejected(&mut self, event: Event<'_>, rejected: Generation) {
+    pub(super) fn replay_rejected(&mut self, input: Input<'_>, rejected: Generation) {
         let CurrentToken::InUse(issued) = &self.token else {
             return;
         };
@@ -205,12 +218,12 @@ impl State {
             let issued = Arc::clone(issued);
             self.counts.rejected += 1;
             self.effects.notify = true;
-            self.throttle.ineffective(event.now.mono);
-            self.keep_sending(event, &issued, true);
+            self.throttle.ineffective(input.now.mono);
+            self.keep_sending(input, &issued, true);
         }
     }
 
-    /// The API accepted the token that a request was sent again with.
+    /// The API did not reject the token that a request was sent again with.
     pub(super) fn replay_accepted(&mut self) {
         self.throttle.effective();
     }
@@ -218,20 +231,20 @@ impl State {
     /// The refresh `id` ended. Returns what its waiters get.
     pub(super) fn refresh_completed(
         &mut self,
-        event: Event<'_>,
+        input: Input<'_>,
         id: u64,
         outcome: Outcome,
     ) -> Result<Arc<Issued>, TokenError> {
         let Some(refresh) = self.take_running(id) else {
             return match outcome {
-                Outcome::Token { token, asked } => Ok(self.issue(event, token, asked)),
+                Outcome::Token { token, asked } => Ok(self.issue(input, token, asked)),
                 Outcome::Failed(error) | Outcome::Unchanged(error) => Err(error),
             };
         };
         match outcome {
             Outcome::Token { token, asked } => {
-                let issued = self.issue(event, token, asked);
-                self.put_in_use(event, &issued);
+                let issued = self.issue(input, token, asked);
+                self.put_in_use(input, &issued);
                 Ok(issued)
             }
             Outcome::Failed(error) => {
@@ -239,27 +252,27 @@ impl State {
                 self.effects.notify = true;
                 // After a reset the next attempt starts without regard to how this one ended.
                 if refresh.epoch == self.throttle.epoch() {
-                    let needed = self.token.usable(event.now).is_none();
+                    let needed = self.token.usable(input.now).is_none();
                     let random = self.rng.f64();
-                    self.throttle.failed(&error, event.now.mono, needed, random);
+                    self.throttle.failed(&error, input.now.mono, needed, random);
                 }
-                if let CurrentToken::Replaced(old) = &self.token {
+                if let CurrentToken::BeingReplaced(old) = &self.token {
                     let old = Arc::clone(old);
-                    self.keep_sending(event, &old, true);
+                    self.keep_sending(input, &old, true);
                 }
                 Err(error)
             }
             Outcome::Unchanged(error) => {
-                self.throttle.unchanged(event.now.mono);
+                self.throttle.unchanged(input.now.mono);
                 Err(error)
             }
         }
     }
 
-    /// The task of the refresh `id` disappeared with its runtime.
+    /// The task of the refresh `id` disappeared: its runtime shut down, or completing it panicked.
     pub(super) fn refresh_lost(&mut self, id: u64) {
         if self.take_running(id).is_some() {
-            self.give_back_replaced();
+            self.publish_again();
         }
     }
 
@@ -269,25 +282,25 @@ impl State {
         self.effects.notify = true;
     }
 
-    /// How long until a refresh without traffic is due; `None` if no clock can tell.
-    pub(super) fn due_in(&self, event: Event<'_>) -> Option<Duration> {
-        let opens_in = self.throttle.opens_in(event.now.mono, event.min_interval());
+    /// How long until a refresh without traffic is due. `None` if the token has neither a due time nor an end.
+    pub(super) fn due_in(&self, input: Input<'_>) -> Option<Duration> {
+        let opens_in = self.throttle.opens_in(input.now.mono, input.min_interval());
         match self.token.in_use() {
             None => Some(opens_in),
             Some(issued) => {
                 let due = issued.deadlines.due.or(issued.deadlines.unusable)?;
-                Some(due.left(event.now).max(opens_in))
+                Some(due.left(input.now).max(opens_in))
             }
         }
     }
 
-    /// The running refresh. One that should have ended long ago is given up: its runtime stands still.
+    /// The running refresh. Gives it up if it takes too long.
     fn running(&mut self, now: Now) -> Option<&RunningRefresh> {
         if let RefreshState::Running(running) = &self.refresh
             && running.lost_at <= now.mono
         {
             self.refresh = RefreshState::Idle;
-            self.give_back_replaced();
+            self.publish_again();
         }
         match &self.refresh {
             RefreshState::Running(running) => Some(running),
@@ -305,13 +318,14 @@ impl State {
         }
     }
 
-    /// Starts the refresh that replaces a rejected token, unless the throttle would delay it for longer than callers wait.
+    /// Starts the refresh that replaces a rejected token. Fails during backoff, after a permanent failure, if recent tokens
+    /// were rejected too, and if `min_interval` would delay it for longer than callers wait.
     fn start_replacement(
         &mut self,
-        event: Event<'_>,
+        input: Input<'_>,
         rejected: &Issued,
     ) -> Lookup<Arc<SharedResult>> {
-        let (now, min_interval) = (event.now.mono, event.min_interval());
+        let (now, min_interval) = (input.now.mono, input.min_interval());
         if let Permission::No(error) | Permission::IfChanged(error) =
             self.throttle.permits(now, min_interval, true)
         {
@@ -320,11 +334,11 @@ impl State {
         let delay = self.throttle.delay_after_rejection(now, min_interval);
         let message = if !delay.is_zero() && self.throttle.is_ineffective() {
             "recent refreshes did not help, so the next one starts later"
-        } else if delay > event.settings().max_wait {
+        } else if delay > input.settings().max_wait {
             "the last refresh started too short a time ago for the next"
         } else {
-            let cx = self.context(event).rejected(rejected.token.clone());
-            return self.start(event, delay, cx, None);
+            let cx = self.context(input).rejected(rejected.token.clone());
+            return self.start(input, delay, cx, None);
         };
         let error = TokenError::new(TokenErrorKind::Rejected, message);
         Lookup::Failed(error.with_retry_after(delay))
@@ -332,25 +346,25 @@ impl State {
 
     fn start(
         &mut self,
-        event: Event<'_>,
+        input: Input<'_>,
         delay: Duration,
         cx: TokenContext,
-        checks_after: Option<TokenError>,
+        only_if_changed_since: Option<TokenError>,
     ) -> Lookup<Arc<SharedResult>> {
         let runtime = match runtime() {
             Ok(runtime) => runtime,
             Err(error) => return Lookup::Failed(error),
         };
-        let start = clock::later(event.now.mono, delay);
+        let start = clock::later(input.now.mono, delay);
         self.counts.refreshes += 1;
         let running = RunningRefresh {
             id: self.counts.refreshes,
-            result: Arc::new(SharedResult::new(Arc::clone(event.shared))),
-            checks_after: checks_after.clone(),
+            result: Arc::new(SharedResult::new(Arc::clone(input.shared))),
+            only_if_changed_since: only_if_changed_since.clone(),
             epoch: self.throttle.epoch(),
             lost_at: clock::later(
                 start,
-                event.settings().refresh_timeout.saturating_add(LOST_AFTER),
+                input.settings().refresh_timeout.saturating_add(LOST_AFTER),
             ),
         };
         let result = Arc::clone(&running.result);
@@ -360,7 +374,7 @@ impl State {
             running.id,
             delay,
             cx,
-            checks_after,
+            only_if_changed_since,
         ));
         self.throttle.started(start);
         let lookup = running.lookup();
@@ -369,20 +383,20 @@ impl State {
     }
 
     /// What the source is told of the current token.
-    fn context(&self, event: Event<'_>) -> TokenContext {
-        let cx = TokenContext::with_clock(event.settings().clock.clone());
+    fn context(&self, input: Input<'_>) -> TokenContext {
+        let cx = TokenContext::with_clock(input.settings().clock.clone());
         match self.token.in_use() {
-            // A source with a cache of its own must look past a rejected token until another one comes.
+            // Until another token comes, so that a source with a cache of its own does not return the rejected one again.
             Some(issued) if issued.rejected => cx.rejected(issued.token.clone()),
             Some(issued) => cx.replacing(issued.token.clone()),
             None => cx,
         }
     }
 
-    fn issue(&mut self, event: Event<'_>, token: Token, asked: Now) -> Arc<Issued> {
-        let expires = token.expires(asked, event.now);
+    fn issue(&mut self, input: Input<'_>, token: Token, asked: Now) -> Arc<Issued> {
+        let expires = token.expires(asked, input.now);
         let random = self.rng.f64();
-        let deadlines = Deadlines::new(expires, &event.settings().schedule, random, event.now);
+        let deadlines = Deadlines::new(expires, &input.settings().schedule, random, input.now);
         let generation = match self.token.issued() {
             Some(before) if before.token.same_secret(&token) => before.generation,
             _ => Generation::next(),
@@ -391,7 +405,7 @@ impl State {
         Arc::new(Issued::new(token, generation, deadlines, expires_at))
     }
 
-    fn put_in_use(&mut self, event: Event<'_>, issued: &Arc<Issued>) {
+    fn put_in_use(&mut self, input: Input<'_>, issued: &Arc<Issued>) {
         self.counts.issued += 1;
         self.effects.notify = true;
         self.warning = issued.token.warning().cloned();
@@ -400,27 +414,28 @@ impl State {
         let before = self.token.issued().map(|before| before.generation);
         self.set_token(CurrentToken::InUse(Arc::clone(issued)));
         if before == Some(issued.generation) {
-            self.throttle.ineffective(event.now.mono);
-            self.keep_sending(event, issued, rejected);
+            self.throttle.ineffective(input.now.mono);
+            self.keep_sending(input, issued, rejected);
         } else if before.is_some() && !rejected {
             self.throttle.effective();
         }
     }
 
-    /// Keeps sending a token that should be replaced, until the next refresh may start: the server's own response tells the
-    /// caller more than an error of ours, and the token may not be the reason for the rejection.
-    fn keep_sending(&mut self, event: Event<'_>, issued: &Issued, rejected: bool) {
-        let (now, min_interval) = (event.now.mono, event.min_interval());
+    /// Keeps the token published although it should be replaced, and makes it due when the next refresh may start. The
+    /// server's own response tells the caller more than an error of ours, and the token may not be the reason for the
+    /// rejection.
+    fn keep_sending(&mut self, input: Input<'_>, issued: &Issued, rejected: bool) {
+        let (now, min_interval) = (input.now.mono, input.min_interval());
         let wait = self
             .throttle
             .delay_after_rejection(now, min_interval)
             .max(self.throttle.opens_in(now, min_interval));
-        let due = Deadline::after(wait, event.now);
+        let due = Deadline::after(wait, input.now);
         self.set_token(CurrentToken::InUse(Arc::new(issued.due_at(due, rejected))));
     }
 
-    fn give_back_replaced(&mut self) {
-        if let CurrentToken::Replaced(issued) = &self.token {
+    fn publish_again(&mut self) {
+        if let CurrentToken::BeingReplaced(issued) = &self.token {
             let issued = Arc::new(issued.as_rejected());
             self.set_token(CurrentToken::InUse(issued));
         }
@@ -437,14 +452,14 @@ impl CurrentToken {
     pub(super) fn in_use(&self) -> Option<&Arc<Issued>> {
         match self {
             Self::InUse(issued) => Some(issued),
-            Self::None | Self::Replaced(_) => None,
+            Self::None | Self::BeingReplaced(_) => None,
         }
     }
 
     /// The token, whether or not it is published.
     pub(super) fn issued(&self) -> Option<&Arc<Issued>> {
         match self {
-            Self::InUse(issued) | Self::Replaced(issued) => Some(issued),
+            Self::InUse(issued) | Self::BeingReplaced(issued) => Some(issued),
             Self::None => None,
         }
     }
@@ -453,7 +468,7 @@ impl CurrentToken {
         match self {
             Self::None => false,
             Self::InUse(issued) => issued.rejected,
-            Self::Replaced(_) => true,
+            Self::BeingReplaced(_) => true,
         }
     }
 
@@ -465,7 +480,7 @@ impl CurrentToken {
 
 impl RunningRefresh {
     fn lookup(&self) -> Lookup<Arc<SharedResult>> {
-        match &self.checks_after {
+        match &self.only_if_changed_since {
             Some(error) => Lookup::Failed(error.clone()),
             None => Lookup::Wait(Arc::clone(&self.result)),
         }

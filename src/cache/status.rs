@@ -85,7 +85,7 @@ impl TokenState {
     fn of(token: &CurrentToken, now: Now) -> Self {
         match token {
             CurrentToken::None => Self::Empty,
-            CurrentToken::Replaced(_) => Self::Rejected,
+            CurrentToken::BeingReplaced(_) => Self::Rejected,
             CurrentToken::InUse(issued) if issued.rejected => Self::Rejected,
             CurrentToken::InUse(issued) => match issued.deadlines.freshness(now) {
                 Freshness::Fresh => Self::Fresh,

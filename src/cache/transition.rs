@@ -1,4 +1,4 @@
-//! What a change of the state gets, and what it leaves to be done after it.
+//! What a change of the state gets as input, and what it leaves to be done after it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,12 +21,12 @@ pub(super) struct Effects {
 
 /// What a transition needs to know.
 #[derive(Clone, Copy)]
-pub(super) struct Event<'a> {
+pub(super) struct Input<'a> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) now: Now,
 }
 
-impl Event<'_> {
+impl Input<'_> {
     pub(super) fn settings(&self) -> &Settings {
         &self.shared.settings
     }

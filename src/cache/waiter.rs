@@ -74,18 +74,18 @@ pin_project! {
         // A timer of the caller's runtime: the refresh's own may stand still. Created by the first poll.
         #[pin]
         timeout: Option<Sleep>,
-        unlike: Option<Generation>,
+        other_than: Option<Generation>,
         lost: u32,
     }
 }
 
 impl Waiter {
-    pub(super) fn new(result: Arc<SharedResult>, unlike: Option<Generation>) -> Self {
+    pub(super) fn new(result: Arc<SharedResult>, other_than: Option<Generation>) -> Self {
         let inner = Inner {
             is_set: Arc::clone(&result.is_set).notified_owned(),
             result,
             timeout: None,
-            unlike,
+            other_than,
             lost: 0,
         };
         Self {
@@ -105,7 +105,7 @@ impl Future for Waiter {
             match this.result.result.get() {
                 Some(Some(completed)) => return Poll::Ready(completed.clone()),
                 // The refresh was lost with its runtime. This caller's runtime works, so the next can start here.
-                Some(None) => match this.result.shared.want(*this.unlike) {
+                Some(None) => match this.result.shared.want(*this.other_than) {
                     Lookup::Ready(issued) => return Poll::Ready(Ok(issued)),
                     Lookup::Failed(error) => return Poll::Ready(Err(error)),
                     Lookup::Wait(next) => {

@@ -229,7 +229,7 @@ impl RefreshOnReject {
         ReplaySettings::check(method_allowed, request.body().can_replay())?;
         let waiter = match cache.replacement(rejected) {
             Lookup::Ready(issued) => {
-                issued.replaces(rejected)?;
+                issued.check_differs_from(rejected)?;
                 None
             }
             Lookup::Wait(waiter) => Some(waiter),

@@ -39,9 +39,9 @@ impl SendSettings {
         }
     }
 
-    /// Whether the response rejects the token. If it accepts the token, the cache learns that.
+    /// Returns whether the response rejects the token. If it accepts the token, tells the cache.
     #[inline]
-    pub(super) fn is_rejected<R>(&self, response: &Response<R>, sent: SentToken) -> bool {
+    pub(super) fn check_response<R>(&self, response: &Response<R>, sent: SentToken) -> bool {
         let head = ResponseHead::of(response);
         let verdict = match &self.classifier {
             None => BearerChallenge.classify(head),
@@ -53,9 +53,9 @@ impl SendSettings {
         verdict == Verdict::Rejected
     }
 
-    /// Adds the token to a request that is sent again. `awaited` is the token that this request has waited for: it is added
-    /// if the current one does not help, so that the request does not wait a second time.
-    pub(super) fn add_awaited(
+    /// Adds the current token to a request that is sent again, or `awaited`, which it has waited for, if the current token
+    /// does not help. So the request does not wait a second time.
+    pub(super) fn add_current_or(
         &self,
         headers: &mut HeaderMap,
         awaited: &Issued,
@@ -155,8 +155,8 @@ pin_project! {
     }
 }
 
-/// A request that waits, and the service that it will be sent to. Boxed, because it is rare and would make every future as
-/// large.
+/// A request that waits, and the service that it will be sent to. Boxed, because it is rare and would make every future
+/// larger.
 struct Held<S, B> {
     inner: S,
     request: Request<B>,
@@ -169,7 +169,7 @@ where
 {
     /// Keeps a request that cannot be sent at once.
     #[cold]
-    pub(super) fn hold(
+    pub(super) fn not_ready(
         inner: &mut S,
         request: Request<B>,
         not_ready: NotReady,

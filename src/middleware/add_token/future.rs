@@ -52,7 +52,7 @@ where
         let mut polled = this.sending.as_mut().poll(cx);
         if let Poll::Ready(Ok(response)) = &mut polled
             && let Some(sent) = this.sending.sent_token()
-            && this.settings.is_rejected(response, sent)
+            && this.settings.check_response(response, sent)
         {
             // Reported at once, so that the next request and a policy above find the refresh running.
             this.settings.cache.reject_generation(sent.generation);

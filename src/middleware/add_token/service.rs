@@ -84,7 +84,7 @@ where
         let sending = match self.settings.prepare(request.headers_mut(), origin) {
             Ok(sent) => Sending::sent(self.inner.call(request), sent),
             Err(not_ready) => {
-                Sending::hold(&mut self.inner, request, not_ready, &self.settings.cache)
+                Sending::not_ready(&mut self.inner, request, not_ready, &self.settings.cache)
             }
         };
         AddTokenFuture::new(sending, Arc::clone(&self.settings))

@@ -33,12 +33,13 @@ pub(crate) enum Attempt<B> {
 pub(crate) enum Outcome<B, R> {
     /// The response is for the caller.
     Answered(Response<R>),
-    /// The API rejected the token, and the request can be sent again. Boxed, because it is rare. The policy takes it.
-    Rejected(Option<Box<Rejected<B, R>>>),
+    /// The API rejected the token, and everything is there to send the request again. Boxed, because it is rare and would
+    /// make every outcome larger. The policy takes it.
+    SendAgain(Option<Box<SendAgain<B, R>>>),
 }
 
-/// A rejected attempt that another one follows.
-pub(crate) struct Rejected<B, R> {
+/// A rejected attempt, and what the next one needs.
+pub(crate) struct SendAgain<B, R> {
     pub(super) response: Response<R>,
     pub(super) replay: Replay<B>,
 }
@@ -63,13 +64,13 @@ where
         attempt: &mut Attempt<B>,
         result: &mut Result<Outcome<B, R>, BoxError>,
     ) -> Option<Drain<R>> {
-        let Ok(Outcome::Rejected(rejected)) = result else {
+        let Ok(Outcome::SendAgain(rejected)) = result else {
             return None;
         };
         let Attempt::Again(snapshot) = attempt else {
             return None;
         };
-        let Rejected { response, replay } = *rejected.take()?;
+        let SendAgain { response, replay } = *rejected.take()?;
         snapshot.replay = Some(replay);
         Some(Drain::new(response.into_body()))
     }

@@ -1,4 +1,4 @@
-//! Whether a rejected request is sent again: decided here and nowhere else.
+//! Whether a request can be sent again: its method, its body and the budget. Decided here and nowhere else.
 
 use crate::{
     body::{BodySnapshot, ReplayBody},

@@ -1,19 +1,26 @@
-//! [`SendWithToken`]: the service below `Retry`.
+//! [`SendWithToken`]: the service that `Retry` calls for each attempt.
 //!
 //! ```text
-//! Sending ──► response ──► rejected? ── no ──► Answered
+//!   send ──► response ──► is the token rejected? ──────────── no ──► Answered
+//!                             │ yes: report it; a refresh starts or runs
+//!                             ▼
+//!                    can the request be sent again? ───────── no ──► Answered
 //!                             │ yes
 //!                             ▼
-//!                    can it be sent again? ── no ──► Answered, with the reason
-//!                             │ yes
-//!                             ▼
-//!     AwaitingToken: hold the response, unread ── failed ──► Answered, with it
+//!                    wait for the new token, and hold the
+//!                    response unread ───────────────────── failed ──► Answered
 //!                             │ a newer token
 //!                             ▼
-//!                         Rejected
+//!                    is the budget left, and the body kept? ─ no ──► Answered
+//!                             │ yes
+//!                             ▼
+//!                         SendAgain
 //! ```
 //!
-//! The wait for the new token is here and not in the policy's future: `Retry` drops the response before it polls that.
+//! After a rejection, `Answered` carries the reason in the response's extensions. After `SendAgain`, the policy drains the
+//! rejected response, and `Retry` calls this service again.
+//!
+//! The wait is here because the response must be held meanwhile, and `Retry` drops it before it polls the policy's future.
 
 use std::{
     future::Future,
@@ -28,7 +35,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    attempt::{Attempt, Outcome, Rejected, Replay},
+    attempt::{Attempt, Outcome, Replay, SendAgain},
     replay::CanReplay,
 };
 use crate::{
@@ -47,7 +54,8 @@ pub(super) struct BearerSettings {
     pub(super) replays: Arc<ReplaySettings>,
 }
 
-/// Sends one attempt with the token. If the API rejects the token, it holds the response until another token is there.
+/// Sends one attempt, with the token if it may have one. If the API rejects the token, holds the response until the refresh
+/// has ended or `max_wait` has passed.
 #[derive(Clone, Debug)]
 pub(crate) struct SendWithToken<S> {
     pub(super) inner: S,
@@ -83,7 +91,7 @@ where
                     Ok(sent) => Sending::sent(self.inner.call(request), sent),
                     Err(not_ready) => {
                         let cache = &settings.send.cache;
-                        Sending::hold(&mut self.inner, request, not_ready, cache)
+                        Sending::not_ready(&mut self.inner, request, not_ready, cache)
                     }
                 };
                 (sending, can_replay)
@@ -91,7 +99,7 @@ where
             Attempt::Again(snapshot) => {
                 let (mut request, token) = snapshot.restore();
                 let headers = request.headers_mut();
-                let sent = token.and_then(|token| settings.send.add_awaited(headers, &token));
+                let sent = token.and_then(|token| settings.send.add_current_or(headers, &token));
                 let sending = Sending::sent(self.inner.call(request), sent);
                 (sending, CanReplay::Never)
             }
@@ -123,7 +131,7 @@ pin_project! {
     where
         S: Service<Request<ReplayBody<B>>>,
     {
-        // Sent, or waiting for the first token.
+        // Sent, or not ready to be sent yet.
         Sending {
             #[pin]
             sending: Sending<S, ReplayBody<B>>,
@@ -137,7 +145,7 @@ pin_project! {
     }
 }
 
-/// A rejected attempt. Boxed, because it is rare and would make every future as large.
+/// A rejected attempt. Boxed, because it is rare and would make every future larger.
 struct Held<B, R> {
     response: Response<R>,
     rejected: Generation,
@@ -162,7 +170,7 @@ where
                     let settings = &**this.settings;
                     let response = ready!(sending.as_mut().poll(cx))?;
                     let sent = sending.sent_token();
-                    let sent = sent.filter(|sent| settings.send.is_rejected(&response, *sent));
+                    let sent = sent.filter(|sent| settings.send.check_response(&response, *sent));
                     let Some(sent) = sent else {
                         if can_replay.as_ref().is_some_and(CanReplay::is_replay) {
                             settings.send.cache.replay_accepted();
@@ -194,7 +202,7 @@ where
 }
 
 impl<B, R> Held<B, R> {
-    /// Reports the rejection. Returns what to wait for, or the outcome if there is nothing to wait for.
+    /// Reports the rejection, which starts a refresh. Returns the waiter if the request is to wait for it, else the outcome.
     #[cold]
     fn look_up_replacement(
         self,
@@ -217,7 +225,7 @@ impl<B, R> Held<B, R> {
         }
     }
 
-    /// The refresh has ended: sends the request again, or answers it.
+    /// Sends the request again if a newer token is there, or answers it with the reason.
     #[cold]
     fn finish(
         self,
@@ -230,12 +238,12 @@ impl<B, R> Held<B, R> {
             can_replay,
         } = self;
         let replay = token.and_then(|token| {
-            token.replaces(rejected)?;
+            token.check_differs_from(rejected)?;
             let body = can_replay.claim(&settings.replays)?;
             Ok(Replay { token, body })
         });
         match replay {
-            Ok(replay) => Outcome::Rejected(Some(Box::new(Rejected { response, replay }))),
+            Ok(replay) => Outcome::SendAgain(Some(Box::new(SendAgain { response, replay }))),
             Err(reason) => answered_with(response, reason),
         }
     }

@@ -183,7 +183,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(match ready!(self.project().inner.poll(cx))? {
             Outcome::Answered(response) => Ok(response),
-            Outcome::Rejected(rejected) => {
+            Outcome::SendAgain(rejected) => {
                 // The policy takes it only to send the request again, and then this is not the end.
                 Ok(rejected.expect("polled after completion").response)
             }
