@@ -1,6 +1,7 @@
 //! [`TokenError`]: why there is no token.
 
 mod kind;
+mod recovery;
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
@@ -8,6 +9,7 @@ use http::StatusCode;
 use tower::BoxError;
 
 pub use self::kind::TokenErrorKind;
+pub(crate) use self::recovery::Recovery;
 
 /// Why there is no token.
 ///
@@ -52,6 +54,8 @@ struct Inner {
     oauth_code: Option<Box<str>>,
     retry_after: Option<Duration>,
     source: Option<Arc<dyn Error + Send + Sync>>,
+    /// `None`: that of the kind.
+    recovery: Option<Recovery>,
 }
 
 impl TokenError {
@@ -69,6 +73,7 @@ impl TokenError {
                 oauth_code: None,
                 retry_after: None,
                 source: None,
+                recovery: None,
             }),
         }
     }
@@ -144,9 +149,9 @@ impl TokenError {
 
     /// Whether a later attempt may succeed although nothing is changed by a person.
     ///
-    /// The cache retries after a transient error, with backoff. It keeps any other error and returns it at once, without
-    /// another token request, until the source reports a change ([`has_changed`](crate::TokenSource::has_changed)) or the
-    /// cache is [reset](crate::TokenCache::reset).
+    /// The cache refreshes again within seconds after a transient error. Other errors it returns at once, and refreshes
+    /// again slowly, in case somebody has corrected the cause: after 30 seconds, then up to 15 minutes apart. Only an error
+    /// that [is final](TokenError::is_final) ends this.
     ///
     /// It depends on the [kind](TokenError::kind) alone. Not transient are
     /// [`InvalidClient`](TokenErrorKind::InvalidClient), [`InvalidRequest`](TokenErrorKind::InvalidRequest),
@@ -154,6 +159,38 @@ impl TokenError {
     /// [`InsecureOrigin`](TokenErrorKind::InsecureOrigin) and [`Config`](TokenErrorKind::Config).
     pub fn is_transient(&self) -> bool {
         self.inner.kind.is_transient()
+    }
+
+    /// Whether the grant is dead: a person must log in again, or configure a new credential.
+    ///
+    /// The cache does not refresh again until the source reports a change
+    /// ([`has_changed`](crate::TokenSource::has_changed)) or the cache is [reset](crate::TokenCache::reset).
+    ///
+    /// Only errors of kind [`ReauthRequired`](TokenErrorKind::ReauthRequired) are final, and of those that come from a token
+    /// endpoint, only the ones that say so: with the code `invalid_grant`, for example.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_bearer::{TokenError, TokenErrorKind};
+    ///
+    /// assert!(TokenError::new(TokenErrorKind::ReauthRequired, "log in again").is_final());
+    /// assert!(!TokenError::new(TokenErrorKind::InvalidClient, "the secret has changed").is_final());
+    /// ```
+    pub fn is_final(&self) -> bool {
+        self.recovery() == Recovery::Never
+    }
+
+    pub(crate) fn recovery(&self) -> Recovery {
+        self.inner
+            .recovery
+            .unwrap_or_else(|| self.inner.kind.recovery())
+    }
+
+    /// Sets when the refresh is tried again, if not as the kind says.
+    #[must_use]
+    pub(crate) fn with_recovery(self, recovery: Recovery) -> Self {
+        self.edit(|inner| inner.recovery = Some(recovery))
     }
 
     /// How long the server asks to wait before the next request, in `Retry-After` or in the vendor's own way.

@@ -149,7 +149,7 @@ pub use self::{
         RefreshOnRejectFuture, RejectOnTrailers, RejectOnTrailersBody, RejectOnTrailersFuture,
         RejectOnTrailersLayer, TokenRejected, WithoutToken,
     },
-    oauth::{BodyFormat, ClientAuth, OAuthClient, Parameters},
+    oauth::{BodyFormat, ClientAuth, DeadGrant, OAuthClient, Parameters},
     origins::Origins,
     schedule::Schedule,
     source::{ExchangeTokenSource, GrantSource, RefreshTokenSource},

@@ -44,6 +44,8 @@ pub struct Schedule {
     jitter: f64,
     pub(crate) min_interval: Duration,
     pub(crate) background_refresh: bool,
+    pub(crate) max_retry_after: Duration,
+    pub(crate) resend_while_usable: bool,
 }
 
 impl Default for Schedule {
@@ -56,6 +58,8 @@ impl Default for Schedule {
             jitter: 0.8,
             min_interval: Duration::from_secs(1),
             background_refresh: false,
+            max_retry_after: Duration::from_secs(3_600),
+            resend_while_usable: false,
         }
     }
 }
@@ -117,6 +121,25 @@ impl Schedule {
     /// presets of vendors whose refresh tokens expire without use turn it on.
     pub fn background_refresh(mut self, on: bool) -> Self {
         self.background_refresh = on;
+        self
+    }
+
+    /// How long a server's `Retry-After` is obeyed at most. A mistaken one should not end the session.
+    ///
+    /// Default: 1 hour.
+    pub fn max_retry_after(mut self, limit: Duration) -> Self {
+        self.max_retry_after = limit.min(MAX_DURATION);
+        self
+    }
+
+    /// Whether a refresh is tried again while the current token is usable, after an error response that is not from the
+    /// authorization server, such as a gateway's page.
+    ///
+    /// The request may have passed the gateway, and the server may have rotated the refresh token. Then the old one sent
+    /// again ends the session on strict servers. Turn it on for servers that accept the old one for some time, or do not
+    /// rotate. Default: no. Then the refresh is tried again when the current token has expired.
+    pub fn resend_while_usable(mut self, on: bool) -> Self {
+        self.resend_while_usable = on;
         self
     }
 

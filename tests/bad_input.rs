@@ -347,7 +347,7 @@ async fn the_error_of_a_response_without_a_token_says_what_came_instead() {
             404,
             html,
             "<p>hunter2",
-            TokenErrorKind::InvalidRequest,
+            TokenErrorKind::InvalidResponse,
             &["check the token endpoint's URL"],
         ),
     ] {

@@ -937,7 +937,8 @@ async fn after_a_new_login_the_old_final_error_is_forgotten() {
         let _ = cache.token().await;
         sleep(SECOND).await;
     }
-    assert!(server.token_requests() - before <= 2);
+    // Tried again slowly, and not with each check of the store.
+    assert!(server.token_requests() - before <= 12);
 }
 #[tokio::test(start_paused = true)]
 async fn a_newer_session_that_its_holder_refreshes_is_not_refreshed_twice() {

@@ -254,7 +254,9 @@ impl State {
                 if refresh.epoch == self.throttle.epoch() {
                     let needed = self.token.usable(input.now).is_none();
                     let random = self.rng.f64();
-                    self.throttle.failed(&error, input.now.mono, needed, random);
+                    let schedule = &input.settings().schedule;
+                    self.throttle
+                        .failed(&error, input.now.mono, needed, random, schedule);
                 }
                 if let CurrentToken::BeingReplaced(old) = &self.token {
                     let old = Arc::clone(old);

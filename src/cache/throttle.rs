@@ -1,29 +1,41 @@
 //! When the next refresh may start, and which error callers get until then.
 //!
 //! ```text
-//!            failed, transient                        failed, permanent
-//!   ┌────────────┐ ◄───────────────  ┌──────┐  ───────────────► ┌───────────┐
-//!   │ BackingOff │                   │ Open │                   │ Permanent │
-//!   └────────────┘  ───────────────► └──────┘  ◄─────────────── └───────────┘
-//!                    time has passed,           something has changed,
-//!                    success or reset           success or reset
+//!          failed, transient                     failed otherwise
+//!   ┌────────────┐ ◄────────────── ┌──────┐ ──────────────────► ┌────────┐
+//!   │ BackingOff │                 │ Open │                     │ Paused │
+//!   └────────────┘ ──────────────► └──────┘ ◄────────────────── └────────┘
+//!                  time has passed,         its long time has passed,
+//!                  success or reset         the source has changed,
+//!                                           success or reset
 //! ```
 //!
 //! In every state, `min_interval` holds between the starts of two refreshes: a caller that needs a token waits for it.
+//!
+//! `Paused` lasts 30 seconds at first and doubles up to 15 minutes, because somebody may correct the cause. If the server
+//! has declared the grant dead, it has no end of its own.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{clock::later, error::TokenError};
+use crate::{
+    clock::later,
+    error::{Recovery, TokenError},
+    schedule::Schedule,
+};
 
 /// The upper limit of the first backoff.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// The upper limit of every backoff. A server's `Retry-After` may be longer.
 pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// The upper limit of the first pause.
+const FIRST_PAUSE: Duration = Duration::from_secs(30);
+/// The upper limit of every pause. A server's `Retry-After` may be longer.
+const MAX_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// A token that is rejected within this time was rejected as soon as it was issued.
 const REJECTED_AT_ONCE: Duration = Duration::from_secs(10);
-/// How often a source is asked whether something has changed since a permanent failure.
+/// How often a source is asked during a pause whether something has changed.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// May a refresh start?
@@ -58,12 +70,15 @@ enum AfterFailure {
         until: Instant,
         error: TokenError,
     },
-    /// Time alone does not help.
-    Permanent {
+    Paused {
+        /// `None` if the grant is dead.
+        until: Option<Instant>,
         check_at: Instant,
         error: TokenError,
-        /// The current token was still usable when the refresh failed.
+        /// The current token was still usable when the refresh failed. So it is tried again as soon as a token is needed.
         while_usable: bool,
+        /// It is tried again only when a token is needed.
+        when_needed: bool,
     },
 }
 
@@ -72,25 +87,30 @@ impl RefreshThrottle {
     pub(super) fn permits(&self, now: Instant, min_interval: Duration, needed: bool) -> Permission {
         match &self.after_failure {
             AfterFailure::BackingOff { until, error } if *until > now => {
-                return Permission::No(with_time_left(error, *until, now));
+                Permission::No(with_time_left(error, *until, now))
             }
-            // A server may reject a refresh because the token is still fresh. It is tried again once the token is needed.
-            AfterFailure::Permanent {
-                while_usable: true, ..
-            } if needed => {}
-            AfterFailure::Permanent {
-                check_at, error, ..
+            AfterFailure::Paused {
+                until,
+                check_at,
+                error,
+                while_usable,
+                when_needed,
             } => {
-                let error = with_time_left(error, *check_at, now);
-                return if *check_at <= now {
+                let has_ended = until.is_some_and(|until| until <= now);
+                if (needed && *while_usable) || (has_ended && (needed || !when_needed)) {
+                    return Permission::After(self.left_of(min_interval, now));
+                }
+                let error = with_time_left(error, until.unwrap_or(*check_at), now);
+                if *check_at <= now {
                     Permission::IfChanged(error)
                 } else {
                     Permission::No(error)
-                };
+                }
             }
-            AfterFailure::Open | AfterFailure::BackingOff { .. } => {}
+            AfterFailure::Open | AfterFailure::BackingOff { .. } => {
+                Permission::After(self.left_of(min_interval, now))
+            }
         }
-        Permission::After(self.left_of(min_interval, now))
     }
 
     /// How long until a refresh may replace a rejected token: `min_interval` as long as new tokens help, and twice as long
@@ -98,10 +118,7 @@ impl RefreshThrottle {
     pub(super) fn delay_after_rejection(&self, now: Instant, min_interval: Duration) -> Duration {
         let interval = match self.ineffective {
             0 | 1 => min_interval,
-            n => FIRST_BACKOFF
-                .saturating_mul(1 << (n - 1).min(16))
-                .min(MAX_BACKOFF)
-                .max(min_interval),
+            n => doubled(FIRST_BACKOFF, n, MAX_BACKOFF).max(min_interval),
         };
         self.left_of(interval, now)
     }
@@ -118,13 +135,20 @@ impl RefreshThrottle {
         }
     }
 
-    /// How long until a refresh may start that no caller waits for.
+    /// How long until a refresh, or a check for changes, may start that no caller waits for.
     pub(super) fn opens_in(&self, now: Instant, min_interval: Duration) -> Duration {
-        let closed = match &self.after_failure {
-            AfterFailure::Open => Duration::ZERO,
-            AfterFailure::BackingOff { until: at, .. }
-            | AfterFailure::Permanent { check_at: at, .. } => at.saturating_duration_since(now),
+        let at = match &self.after_failure {
+            AfterFailure::Open => None,
+            AfterFailure::BackingOff { until, .. } => Some(*until),
+            AfterFailure::Paused {
+                until: Some(until),
+                check_at,
+                when_needed: false,
+                ..
+            } => Some(*until.min(check_at)),
+            AfterFailure::Paused { check_at, .. } => Some(*check_at),
         };
+        let closed = at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
         closed.max(self.left_of(min_interval, now))
     }
 
@@ -142,29 +166,46 @@ impl RefreshThrottle {
     }
 
     /// A refresh failed with `error`. `random` is from 0 to 1.
-    pub(super) fn failed(&mut self, error: &TokenError, now: Instant, needed: bool, random: f64) {
-        self.failures = self.failures.saturating_add(1);
+    pub(super) fn failed(
+        &mut self,
+        error: &TokenError,
+        now: Instant,
+        needed: bool,
+        random: f64,
+        schedule: &Schedule,
+    ) {
+        self.failures = match &self.after_failure {
+            // What failed while nobody needed it does not lengthen the first pause of callers that do.
+            AfterFailure::Paused {
+                while_usable: true, ..
+            } if needed => 1,
+            _ => self.failures.saturating_add(1),
+        };
         let retry_after = error.retry_after().unwrap_or_default();
-        let error = error.clone();
-        self.after_failure = if error.is_transient() {
-            let wait = backoff(self.failures, random).max(retry_after);
-            let until = later(now, wait);
-            AfterFailure::BackingOff { until, error }
-        } else {
-            AfterFailure::Permanent {
-                check_at: later(now, CHECK_INTERVAL.max(retry_after)),
-                error,
-                while_usable: !needed,
-            }
+        let retry_after = retry_after.min(schedule.max_retry_after);
+        let paused = |until: Option<Duration>, when_needed: bool| AfterFailure::Paused {
+            until: until.map(|wait| later(now, wait.max(retry_after))),
+            check_at: later(now, CHECK_INTERVAL),
+            error: error.clone(),
+            while_usable: !needed && retry_after.is_zero(),
+            when_needed,
+        };
+        let pause = pause(self.failures, random);
+        self.after_failure = match error.recovery() {
+            Recovery::Soon => AfterFailure::BackingOff {
+                until: later(now, backoff(self.failures, random).max(retry_after)),
+                error: error.clone(),
+            },
+            Recovery::Slowly => paused(Some(pause), false),
+            Recovery::SlowlyWhenNeeded => paused(Some(pause), !schedule.resend_while_usable),
+            Recovery::Never => paused(None, false),
         };
     }
 
-    /// The source was asked whether something has changed since a permanent failure. Nothing has.
+    /// The source was asked whether something has changed since the failure. Nothing has.
     pub(super) fn unchanged(&mut self, now: Instant) {
-        match &mut self.after_failure {
-            AfterFailure::Open => {}
-            AfterFailure::BackingOff { until: at, .. }
-            | AfterFailure::Permanent { check_at: at, .. } => *at = later(now, CHECK_INTERVAL),
+        if let AfterFailure::Paused { check_at, .. } = &mut self.after_failure {
+            *check_at = later(now, CHECK_INTERVAL);
         }
     }
 
@@ -196,7 +237,7 @@ impl RefreshThrottle {
     pub(super) fn error(&self) -> Option<&TokenError> {
         match &self.after_failure {
             AfterFailure::Open => None,
-            AfterFailure::BackingOff { error, .. } | AfterFailure::Permanent { error, .. } => {
+            AfterFailure::BackingOff { error, .. } | AfterFailure::Paused { error, .. } => {
                 Some(error)
             }
         }
@@ -214,11 +255,19 @@ fn with_time_left(error: &TokenError, until: Instant, now: Instant) -> TokenErro
 
 /// Backoff with full jitter: random from zero to a limit that doubles with each failure.
 fn backoff(failures: u32, random: f64) -> Duration {
-    let doublings = failures.saturating_sub(1).min(16);
-    FIRST_BACKOFF
-        .saturating_mul(1 << doublings)
-        .min(MAX_BACKOFF)
-        .mul_f64(random.clamp(0.0, 1.0))
+    doubled(FIRST_BACKOFF, failures, MAX_BACKOFF).mul_f64(random.clamp(0.0, 1.0))
+}
+
+/// A pause with some jitter: from half of a limit to all of it. The limit doubles with each failure.
+fn pause(failures: u32, random: f64) -> Duration {
+    doubled(FIRST_PAUSE, failures, MAX_PAUSE).mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)
+}
+
+/// `first`, doubled with each of `times` but the first, up to `max`.
+fn doubled(first: Duration, times: u32, max: Duration) -> Duration {
+    first
+        .saturating_mul(1 << times.saturating_sub(1).min(16))
+        .min(max)
 }
 
 #[cfg(test)]
@@ -273,6 +322,7 @@ mod tests {
             now,
             true,
             1.0,
+            &Schedule::default(),
         );
         assert_eq!(waits(&throttle, now + Duration::from_secs(599)), None);
         assert_eq!(
@@ -286,7 +336,7 @@ mod tests {
         let now = Instant::now();
         let mut throttle = RefreshThrottle::default();
         throttle.started(now);
-        throttle.failed(&dead(), now, true, 1.0);
+        throttle.failed(&dead(), now, true, 1.0, &Schedule::default());
         assert!(matches!(
             throttle.permits(now, MIN_INTERVAL, true),
             Permission::No(_)
@@ -305,18 +355,110 @@ mod tests {
         let now = Instant::now();
         let mut throttle = RefreshThrottle::default();
         throttle.started(now);
-        throttle.failed(&dead(), now, false, 1.0);
+        throttle.failed(&dead(), now, false, 1.0, &Schedule::default());
         let later = now + Duration::from_secs(5);
         assert!(matches!(
             throttle.permits(later, MIN_INTERVAL, false),
             Permission::No(_)
         ));
         assert_eq!(waits(&throttle, later), Some(Duration::ZERO));
-        throttle.failed(&dead(), later, true, 1.0);
+        throttle.failed(&dead(), later, true, 1.0, &Schedule::default());
         assert!(matches!(
             throttle.permits(later, MIN_INTERVAL, true),
             Permission::No(_)
         ));
+    }
+
+    fn with_recovery(recovery: Recovery) -> TokenError {
+        TokenError::new(TokenErrorKind::InvalidResponse, "a page").with_recovery(recovery)
+    }
+
+    /// The seconds after which each of `count` failures in a row lets the next refresh start.
+    fn pauses(error: &TokenError, random: f64, count: usize) -> Vec<u64> {
+        let mut now = Instant::now();
+        let mut throttle = RefreshThrottle::default();
+        let mut pauses = Vec::new();
+        for _ in 0..count {
+            throttle.failed(error, now, true, random, &Schedule::default());
+            let begin = now;
+            while waits(&throttle, now).is_none() {
+                now += Duration::from_secs(1);
+            }
+            pauses.push(now.duration_since(begin).as_secs());
+        }
+        pauses
+    }
+
+    #[test]
+    fn pauses_double_from_thirty_seconds_to_fifteen_minutes() {
+        let error = with_recovery(Recovery::Slowly);
+        let longest = [30, 60, 120, 240, 480, 900, 900];
+        assert_eq!(pauses(&error, 1.0, 7), longest);
+        let shortest = [15, 30, 60, 120, 240, 450, 450];
+        assert_eq!(pauses(&error, 0.0, 7), shortest);
+    }
+
+    #[test]
+    fn retry_after_is_obeyed_up_to_its_limit() {
+        for recovery in [Recovery::Soon, Recovery::Slowly, Recovery::SlowlyWhenNeeded] {
+            let asked = |secs| with_recovery(recovery).with_retry_after(Duration::from_secs(secs));
+            assert_eq!(pauses(&asked(2_000), 1.0, 1), [2_000], "{recovery:?}");
+            assert_eq!(pauses(&asked(1_000_000), 1.0, 1), [3_600], "{recovery:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_while_the_token_was_usable_does_not_delay_the_first_needed_refresh() {
+        for recovery in [
+            Recovery::Slowly,
+            Recovery::SlowlyWhenNeeded,
+            Recovery::Never,
+        ] {
+            let now = Instant::now();
+            let mut throttle = RefreshThrottle::default();
+            for _ in 0..5 {
+                throttle.failed(
+                    &with_recovery(recovery),
+                    now,
+                    false,
+                    1.0,
+                    &Schedule::default(),
+                );
+            }
+            assert_eq!(waits(&throttle, now), Some(Duration::ZERO), "{recovery:?}");
+            throttle.failed(
+                &with_recovery(recovery),
+                now,
+                true,
+                1.0,
+                &Schedule::default(),
+            );
+            assert_eq!(waits(&throttle, now), None, "{recovery:?}");
+            if recovery != Recovery::Never {
+                // The pause is that of a first failure again.
+                let then = now + Duration::from_secs(30);
+                assert_eq!(waits(&throttle, then), Some(Duration::ZERO), "{recovery:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn after_a_response_that_may_hide_a_rotation_nothing_is_sent_while_the_token_is_usable() {
+        let now = Instant::now();
+        let day = now + Duration::from_secs(86_400);
+        let unneeded = |schedule: &Schedule| {
+            let mut throttle = RefreshThrottle::default();
+            let error = with_recovery(Recovery::SlowlyWhenNeeded);
+            throttle.failed(&error, now, false, 1.0, schedule);
+            throttle.permits(day, MIN_INTERVAL, false)
+        };
+        // The store may still be looked at.
+        assert!(matches!(
+            unneeded(&Schedule::default()),
+            Permission::IfChanged(_)
+        ));
+        let resending = Schedule::default().resend_while_usable(true);
+        assert!(matches!(unneeded(&resending), Permission::After(_)));
     }
 
     #[test]

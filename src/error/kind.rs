@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use super::Recovery;
+
 /// What kind of failure a [`TokenError`](crate::TokenError) is.
 ///
 /// It is serialised as its [name](TokenErrorKind::as_str).
@@ -22,7 +24,7 @@ pub enum TokenErrorKind {
     InvalidResponse,
     /// The token endpoint rejected the client authentication (`invalid_client`, RFC 6749 §5.2).
     InvalidClient,
-    /// The token endpoint rejected the request, and would reject it again.
+    /// The token endpoint rejected the request, and will reject it again until somebody corrects it.
     InvalidRequest,
     /// The refresh token or the exchange token is no longer valid. A person must log in again or configure a new one.
     ReauthRequired,
@@ -92,6 +94,17 @@ impl TokenErrorKind {
             | Self::InvalidToken
             | Self::InsecureOrigin
             | Self::Config => false,
+        }
+    }
+}
+
+impl TokenErrorKind {
+    pub(super) fn recovery(self) -> Recovery {
+        match self {
+            Self::ReauthRequired => Recovery::Never,
+            Self::InvalidResponse => Recovery::Slowly,
+            kind if kind.is_transient() => Recovery::Soon,
+            _ => Recovery::Slowly,
         }
     }
 }

@@ -74,6 +74,10 @@ impl Grant for ExchangeTokenGrant {
     fn can_repeat(&self) -> bool {
         self.reusable
     }
+
+    fn is_fixed(&self) -> bool {
+        true
+    }
 }
 
 impl fmt::Debug for ExchangeTokenGrant {

@@ -80,6 +80,14 @@ pub trait Grant: Send + Sync + 'static {
     ///
     /// `false` for credentials that work once, and for refresh tokens.
     fn can_repeat(&self) -> bool;
+
+    /// Whether [`parameters`](Grant::parameters) always makes the same ones, so that a server that has rejected them as
+    /// `invalid_grant` will reject them again.
+    ///
+    /// Default: `false`. Then a rejection is never [final](TokenError::is_final): the next request has new parameters.
+    fn is_fixed(&self) -> bool {
+        false
+    }
 }
 
 macro_rules! forward {
@@ -98,6 +106,10 @@ macro_rules! forward {
 
             fn can_repeat(&self) -> bool {
                 (**self).can_repeat()
+            }
+
+            fn is_fixed(&self) -> bool {
+                (**self).is_fixed()
             }
         }
     )*};

@@ -49,6 +49,10 @@ impl Grant for RefreshTokenGrant {
     fn can_repeat(&self) -> bool {
         false
     }
+
+    fn is_fixed(&self) -> bool {
+        true
+    }
 }
 
 /// Identifies a refresh token, whether it is configured or was issued.

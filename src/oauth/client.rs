@@ -13,7 +13,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    BodyFormat, ClientAuth, EndpointUrl, Parameters, VendorErrors,
+    BodyFormat, ClientAuth, DeadGrant, EndpointUrl, Parameters, VendorErrors,
     send::{Transport, erase},
     settings::Settings,
 };
@@ -203,6 +203,12 @@ impl OAuthClient {
     /// Sets the name of the parameter that carries the refresh token. Default: `refresh_token` (RFC 6749 §6).
     pub(crate) fn refresh_parameter(self, name: impl Into<String>) -> Self {
         self.edit(|settings| settings.refresh_parameter = Some(name.into()))
+    }
+
+    /// Adds an error response by which this server declares a grant dead. Default: none but the standard codes, such as
+    /// `invalid_grant`.
+    pub fn dead_grant(self, dead_grant: DeadGrant) -> Self {
+        self.edit(|settings| settings.dead_grants.push(dead_grant))
     }
 
     /// Adds the error codes of a vendor to the standard ones.

@@ -6,10 +6,11 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::{
+    dead_grant::DeadGrant,
     token_response::RawResponse,
     values::{Times, wait},
 };
-use crate::error::{TokenError, TokenErrorKind};
+use crate::error::{Recovery, TokenError, TokenErrorKind};
 
 /// The standard codes (RFC 6749 §5.2, RFC 6750 §3.1, RFC 8628 §3.5), and codes that several servers use.
 const CODES: &[(&str, TokenErrorKind)] = {
@@ -43,6 +44,17 @@ const CODES: &[(&str, TokenErrorKind)] = {
     ]
 };
 
+/// The codes of `CODES` that declare the grant dead.
+const DEAD_GRANT_CODES: [&str; 7] = [
+    "invalid_grant",
+    "invalid_token",
+    "expired_token",
+    "token_expired",
+    "token_revoked",
+    "bad_refresh_token",
+    "invalid_refresh_token",
+];
+
 /// Top-level fields that hold an error.
 const ERROR_FIELDS: [&str; 2] = ["error", "errors"];
 
@@ -61,6 +73,8 @@ pub(crate) struct VendorErrors {
     pub(crate) wait_fields: &'static [&'static str],
     /// Whether a body that is neither JSON nor a form is searched for the codes.
     pub(crate) search_text: bool,
+    /// Whether 400 means that the grant is dead, unless a known code says otherwise.
+    pub(crate) reauth_on_400: bool,
 }
 
 impl VendorErrors {
@@ -70,7 +84,17 @@ impl VendorErrors {
         code_fields: &[],
         wait_fields: &[],
         search_text: false,
+        reauth_on_400: false,
     };
+
+    fn is_dead_grant(&self, code: &str) -> bool {
+        let vendor = self
+            .codes
+            .iter()
+            .filter(|(_, kind)| *kind == TokenErrorKind::ReauthRequired);
+        let mut dead = DEAD_GRANT_CODES.iter().chain(vendor.map(|(code, _)| code));
+        dead.any(|known| known.eq_ignore_ascii_case(code))
+    }
 
     fn kind_of(&self, code: &str) -> Option<TokenErrorKind> {
         CODES
@@ -213,14 +237,31 @@ impl ErrorResponse {
         self,
         response: &RawResponse,
         vendor: &VendorErrors,
+        dead_grants: &[DeadGrant],
         times: &Times,
     ) -> TokenError {
         let code = self.code.as_deref();
         let known = code.and_then(|code| vendor.kind_of(code));
-        let kind = kind(response, code, known);
+        let is_dead = is_about_the_request(response.status)
+            && (code.is_some_and(|code| vendor.is_dead_grant(code))
+                || dead_grants.iter().any(|dead| dead.matches(response)));
+        let kind = if is_dead {
+            TokenErrorKind::ReauthRequired
+        } else {
+            kind(response, code, known, vendor)
+        };
+        let recovery = match kind {
+            _ if is_dead => Recovery::Never,
+            _ if !is_about_the_request(response.status) => Recovery::Soon,
+            TokenErrorKind::RateLimited => Recovery::Soon,
+            // From the authorization server, so it has certainly issued no token.
+            _ if code.is_some() => Recovery::Slowly,
+            _ => Recovery::SlowlyWhenNeeded,
+        };
         let mut error = TokenError::new(kind, what_to_do(kind, response, code, known))
             .with_answer(response.describe())
-            .with_status(response.status);
+            .with_status(response.status)
+            .with_recovery(recovery);
         if let Some(code) = code {
             error = error.with_oauth_code(code);
         }
@@ -231,31 +272,44 @@ impl ErrorResponse {
     }
 }
 
+/// Whether the status says something about the request. Otherwise it says "not now".
+fn is_about_the_request(status: StatusCode) -> bool {
+    !status.is_server_error()
+        && !matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY
+        )
+}
+
 /// The status decides if it says "not now". Otherwise a known code decides, and without one again the status.
 fn kind(
     response: &RawResponse,
     code: Option<&str>,
     known: Option<TokenErrorKind>,
+    vendor: &VendorErrors,
 ) -> TokenErrorKind {
-    let status = response.status;
-    match (status, known) {
+    match (response.status, known) {
         (StatusCode::TOO_MANY_REQUESTS, _) => TokenErrorKind::RateLimited,
         (StatusCode::REQUEST_TIMEOUT, _) => TokenErrorKind::Timeout,
-        (StatusCode::TOO_EARLY, _) => TokenErrorKind::Server,
-        // A failing server may blame the request. It is still believed about the grant and the client.
-        (_, Some(TokenErrorKind::InvalidRequest)) if status.is_server_error() => {
-            TokenErrorKind::Server
+        (status, Some(TokenErrorKind::RateLimited)) if status.is_server_error() => {
+            TokenErrorKind::RateLimited
         }
+        (status, _) if !is_about_the_request(status) => TokenErrorKind::Server,
         (_, Some(kind)) => kind,
-        (_, None) if status.is_server_error() => TokenErrorKind::Server,
-        (_, None) if !status.is_client_error() && code.is_none() => TokenErrorKind::InvalidResponse,
-        (StatusCode::UNAUTHORIZED, None) => TokenErrorKind::InvalidClient,
-        (StatusCode::BAD_REQUEST, None) if code.is_none() => TokenErrorKind::ReauthRequired,
-        // The server itself would have sent a code. A web page is from a firewall, which may let the next request pass.
-        (StatusCode::FORBIDDEN, None) if code.is_none() && response.is_web_page() => {
-            TokenErrorKind::Server
+        (StatusCode::BAD_REQUEST, None) if vendor.reauth_on_400 => TokenErrorKind::ReauthRequired,
+        (StatusCode::UNAUTHORIZED, None) if code.is_some() || !response.is_web_page() => {
+            TokenErrorKind::InvalidClient
         }
-        (_, None) => TokenErrorKind::InvalidRequest,
+        (_, None) if code.is_some() => TokenErrorKind::InvalidRequest,
+        (StatusCode::BAD_REQUEST, None) if response.mentions_refresh_token() => {
+            TokenErrorKind::ReauthRequired
+        }
+        (StatusCode::BAD_REQUEST, None) if response.json_object().is_some() => {
+            TokenErrorKind::InvalidRequest
+        }
+        // A page is from something in front of the server, such as a firewall.
+        (StatusCode::FORBIDDEN, None) if response.is_web_page() => TokenErrorKind::Server,
+        (_, None) => TokenErrorKind::InvalidResponse,
     }
 }
 
@@ -282,13 +336,16 @@ fn what_to_do(
             "something in front of the server, such as a firewall, rejected the request"
         }
         TokenErrorKind::Server => "the server has a problem of its own",
-        TokenErrorKind::InvalidResponse => "the server reported an error without a code",
-        _ if matches!(
-            response.status,
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
-        ) && code.is_none() =>
+        TokenErrorKind::InvalidResponse
+            if matches!(
+                response.status,
+                StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
+            ) && code.is_none() =>
         {
             "check the token endpoint's URL"
+        }
+        TokenErrorKind::InvalidResponse => {
+            "the response has no error code; is the URL that of the token endpoint?"
         }
         _ => "check the grant, its parameters and the body format",
     }

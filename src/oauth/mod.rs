@@ -17,6 +17,7 @@
 
 mod client;
 mod client_auth;
+mod dead_grant;
 mod endpoint_url;
 mod endpoints;
 mod error_response;
@@ -32,6 +33,7 @@ mod reqwest_transport;
 
 pub use client::OAuthClient;
 pub use client_auth::ClientAuth;
+pub use dead_grant::DeadGrant;
 pub(crate) use endpoint_url::EndpointUrl;
 pub(crate) use error_response::VendorErrors;
 pub use parameters::Parameters;

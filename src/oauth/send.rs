@@ -87,7 +87,7 @@ impl Settings {
             body,
             cut_at,
         }
-        .parse(self.vendor_errors, sent, clock.wall())
+        .parse(self.vendor_errors, &self.dead_grants, sent, clock.wall())
     }
 }
 

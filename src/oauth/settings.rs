@@ -6,7 +6,8 @@ use http::{HeaderMap, HeaderValue, header::ACCEPT};
 use secrecy::SecretString;
 
 use super::{
-    BodyFormat, ClientAuth, EndpointUrl, VendorErrors, endpoints::Endpoints, send::Transport,
+    BodyFormat, ClientAuth, DeadGrant, EndpointUrl, VendorErrors, endpoints::Endpoints,
+    send::Transport,
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -25,6 +26,7 @@ pub(super) struct Settings {
     /// The name of the parameter that carries a refresh token, if not the standard one.
     pub(super) refresh_parameter: Option<String>,
     pub(super) vendor_errors: &'static VendorErrors,
+    pub(super) dead_grants: Vec<DeadGrant>,
     pub(super) timeout: Duration,
     pub(super) max_response_size: usize,
 }
@@ -41,6 +43,7 @@ impl Settings {
             parameters: Vec::new(),
             refresh_parameter: None,
             vendor_errors: &VendorErrors::NONE,
+            dead_grants: Vec::new(),
             timeout: DEFAULT_TIMEOUT,
             max_response_size: DEFAULT_MAX_RESPONSE_SIZE,
         }

@@ -11,12 +11,13 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use super::{
+    dead_grant::DeadGrant,
     error_response::{ErrorResponse, VendorErrors},
     values::{Times, seconds, time},
 };
 use crate::{
     clock::Now,
-    error::{TokenError, TokenErrorKind},
+    error::{Recovery, TokenError, TokenErrorKind},
     token::{Expiry, Token, TokenDetails},
 };
 
@@ -67,6 +68,7 @@ impl RawResponse {
     pub(super) fn parse(
         &self,
         vendor: &VendorErrors,
+        dead_grants: &[DeadGrant],
         sent: Now,
         received: SystemTime,
     ) -> Result<TokenResponse, TokenError> {
@@ -84,10 +86,10 @@ impl RawResponse {
             None => ErrorResponse::in_text(&self.body, vendor),
         };
         if let Some(error) = error {
-            return Err(error.into_error(self, vendor, &times));
+            return Err(error.into_error(self, vendor, dead_grants, &times));
         }
         if !self.status.is_success() {
-            return Err(ErrorResponse::default().into_error(self, vendor, &times));
+            return Err(ErrorResponse::default().into_error(self, vendor, dead_grants, &times));
         }
         if let Some(limit) = self.cut_at {
             return Err(self.error(
@@ -146,7 +148,11 @@ impl RawResponse {
                 ),
             ));
         }
-        let mut token = Token::new(access_token).map_err(|error| error.with_status(self.status))?;
+        let mut token = Token::new(access_token).map_err(|error| {
+            error
+                .with_status(self.status)
+                .with_recovery(Recovery::SlowlyWhenNeeded)
+        })?;
         if let Some(lifetime) = lifetime {
             let from = times.sent;
             token = token.expiry(Expiry::Counted { from, lifetime });
@@ -156,11 +162,7 @@ impl RawResponse {
 
     /// The fields of a JSON object or of a form. The body tells which it is: content types are often wrong.
     fn fields(&self) -> Option<Map<String, Value>> {
-        let body = self
-            .body
-            .strip_prefix(b"\xef\xbb\xbf")
-            .unwrap_or(&self.body)
-            .trim_ascii();
+        let body = self.text();
         match body.first()? {
             _ if self.cut_at.is_some() => None,
             b'{' => match serde_json::from_slice(body) {
@@ -178,6 +180,37 @@ impl RawResponse {
             }
             _ => None,
         }
+    }
+
+    /// The members, if the body is a JSON object.
+    pub(super) fn json_object(&self) -> Option<Map<String, Value>> {
+        let is_form = |body: &[u8]| body.first() != Some(&b'{');
+        self.fields().filter(|_| !is_form(self.text()))
+    }
+
+    /// Whether the text speaks of a refresh token. It may be prose, in whatever member.
+    pub(super) fn mentions_refresh_token(&self) -> bool {
+        let words: Vec<u8> = self
+            .body
+            .iter()
+            .map(|b| {
+                if matches!(b, b'_' | b'-') {
+                    b' '
+                } else {
+                    b.to_ascii_lowercase()
+                }
+            })
+            .collect();
+        let mention = b"refresh token";
+        self.json_object().is_some() && words.windows(mention.len()).any(|it| it == mention)
+    }
+
+    /// The body without a byte order mark and the spaces around it.
+    fn text(&self) -> &[u8] {
+        self.body
+            .strip_prefix(b"\xef\xbb\xbf")
+            .unwrap_or(&self.body)
+            .trim_ascii()
     }
 
     /// Whether this is a web page, and so not from an OAuth endpoint.
@@ -214,6 +247,7 @@ impl RawResponse {
         TokenError::new(kind, what)
             .with_answer(self.describe())
             .with_status(self.status)
+            .with_recovery(Recovery::SlowlyWhenNeeded)
     }
 }
 

@@ -8,7 +8,7 @@ use super::preset::{Defaults, Settings, check_not_empty, common_methods};
 use crate::{
     error::TokenError,
     grant::RefreshTokenGrant,
-    oauth::{ClientAuth, EndpointUrl, OAuthClient},
+    oauth::{ClientAuth, EndpointUrl, OAuthClient, VendorErrors},
     schedule::Schedule,
     source::RefreshTokenSource,
 };
@@ -17,6 +17,12 @@ const TOKEN_URL: &str = "https://authorize.2ba.nl/OAuth/Token";
 const ORIGIN: &str = "https://api.2ba.nl";
 const REAUTH_HINT: &str =
     "2BA no longer accepts the refresh token: the user must log in at 2BA again";
+
+/// 400 is how the documentation says that the refresh token is no longer valid.
+static ERRORS: VendorErrors = VendorErrors {
+    reauth_on_400: true,
+    ..VendorErrors::NONE
+};
 
 /// The 2BA API: a refresh token, with client id and secret.
 ///
@@ -102,7 +108,7 @@ impl TwoBa {
             None => ClientAuth::none(self.client_id),
         };
         self.settings.source(
-            client.client_auth(client_auth),
+            client.client_auth(client_auth).vendor_errors(&ERRORS),
             RefreshTokenGrant::new(self.refresh_token.expose_secret()),
             Defaults {
                 origin: ORIGIN,

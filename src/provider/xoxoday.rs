@@ -40,6 +40,7 @@ static ERRORS: VendorErrors = VendorErrors {
     code_fields: &[CODE_FIELD],
     wait_fields: &["penaltySeconds"],
     search_text: true,
+    reauth_on_400: false,
 };
 
 /// The Xoxoday (Plum) API: a refresh token in JSON, rotated, that must not be used too often.
@@ -332,8 +333,8 @@ mod tests {
         }
     }
     #[tokio::test]
-    async fn the_error_codes_of_the_token_endpoint_are_understood_with_any_status() {
-        use TokenErrorKind::{RateLimited, ReauthRequired};
+    async fn the_error_codes_of_the_token_endpoint_are_understood() {
+        use TokenErrorKind::{RateLimited, ReauthRequired, Server};
         const LIMIT: &str =
             r#"{"errors":[{"message":"auth.request_limit_exceeded","penaltySeconds":60}]}"#;
         const DEAD: &str = r#"{"success":0,"error_message_id":"auth.token_error"}"#;
@@ -344,7 +345,7 @@ mod tests {
             (200, LIMIT, RateLimited, LIMIT_CODE, Some(60)),
             (403, LIMIT, RateLimited, LIMIT_CODE, Some(60)),
             (200, DEAD, ReauthRequired, DEAD_CODE, None),
-            (500, DEAD, ReauthRequired, DEAD_CODE, None),
+            (500, DEAD, Server, DEAD_CODE, None),
         ] {
             let server = tower::service_fn(move |_: http::Request<_>| async move {
                 Response::builder().status(status).body(body.to_owned())

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use super::{GrantSource, session_state::Credential};
 use crate::{
     clock::Clock,
-    error::{TokenError, TokenErrorKind},
+    error::{Recovery, TokenError, TokenErrorKind},
     grant::{Grant, GrantContext},
     oauth::{Parameters, TokenResponse, was_not_sent},
     store::{StoredSession, TokenStore},
@@ -89,11 +89,20 @@ impl<G: Grant> GrantSource<G> {
             let response = self.send_refresh_token(attempt, &parameters, clock).await?;
             return Ok(Granted { response, session });
         }
-        let response = self.client.request(clock, &parameters).await?;
+        let response = self.client.request(clock, &parameters).await;
         Ok(Granted {
-            response,
+            response: response.map_err(|error| self.unless_new_parameters_help(error))?,
             session: begun,
         })
+    }
+
+    /// A rejection of parameters that are made anew for each request is never final.
+    fn unless_new_parameters_help(&self, error: TokenError) -> TokenError {
+        if error.is_final() && !self.grant.is_fixed() {
+            error.with_recovery(Recovery::Slowly)
+        } else {
+            error
+        }
     }
 
     /// Sends a refresh token. If no response comes, sends it once more at once.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    error::{TokenError, TokenErrorKind},
+    error::{Recovery, TokenError, TokenErrorKind},
     grant::Grant,
     store::{BoxStoreLease, NewTokens, StoreLease},
     token::Token,
@@ -72,13 +72,13 @@ impl<G: Grant> GrantSource<G> {
     ) -> TokenError {
         // Clear the mark only if the server has certainly issued no tokens. Otherwise it tells the next attempt that a
         // rotation may have been lost.
-        if attempt.not_sent || is_rejection(&error) {
+        if attempt.not_sent || was_decided_by_the_server(&error) {
             let unmarked = attempt.session.settled(attempt.unknown_since);
             if let Err(error) = lease.save(attempt.replaces, &unmarked).await {
                 tracing::warn!(%error, "the outcome of a refresh was not saved");
             }
         }
-        if !error.is_transient() {
+        if error.recovery() != Recovery::Soon {
             let failed = Failed {
                 generation: attempt.session.generation(),
                 credential: self
@@ -122,15 +122,18 @@ impl<G: Grant> GrantSource<G> {
     }
 }
 
-/// Whether the server has rejected the request, and so has issued no tokens for it.
-fn is_rejection(error: &TokenError) -> bool {
-    matches!(
-        error.kind(),
-        TokenErrorKind::ReauthRequired
-            | TokenErrorKind::InvalidClient
-            | TokenErrorKind::InvalidRequest
-            | TokenErrorKind::RateLimited
-    )
+/// Whether the authorization server itself has rejected the request, and so has issued no tokens for it. A response without
+/// an OAuth code may be from a gateway, and hide a rotation.
+fn was_decided_by_the_server(error: &TokenError) -> bool {
+    let has_code = error.oauth_code().is_some();
+    has_code
+        && matches!(
+            error.kind(),
+            TokenErrorKind::ReauthRequired
+                | TokenErrorKind::InvalidClient
+                | TokenErrorKind::InvalidRequest
+                | TokenErrorKind::RateLimited
+        )
 }
 
 /// The date for messages. `None` after the year 9999, which HTTP cannot write.

@@ -1,5 +1,7 @@
 //! The way of a refresh: adopt the stored token, or take the lease and obtain another one.
 
+use http::StatusCode;
+
 use super::{
     GrantSource,
     attempt::{Attempt, Granted},
@@ -82,7 +84,7 @@ impl<G: Grant> GrantSource<G> {
             attempt = self.mark(lease, newest, replaces, cx).await?;
             result = self.send(&mut attempt, cx.clock()).await;
         }
-        if is_reauth_required(&result) && self.can_begin_anew(&attempt.session) {
+        if may_be_dead(&result) && self.can_begin_anew(&attempt.session) {
             tracing::info!("the refresh token is invalid, beginning the session anew");
             result = self.send_grant(&mut attempt, cx.clock()).await;
         }
@@ -112,6 +114,14 @@ impl<G: Grant> GrantSource<G> {
         lease.save(replaces, &session).await?;
         Ok(Attempt::new(session, unknown_since))
     }
+}
+
+/// Whether the refresh token may be invalid. Some servers reject it with 400 and nothing else.
+fn may_be_dead(result: &Result<Granted, TokenError>) -> bool {
+    let is_unexplained = |error: &TokenError| {
+        error.status() == Some(StatusCode::BAD_REQUEST) && error.oauth_code().is_none()
+    };
+    is_reauth_required(result) || result.as_ref().is_err_and(is_unexplained)
 }
 
 fn is_reauth_required(result: &Result<Granted, TokenError>) -> bool {

@@ -15,6 +15,7 @@ const VENDOR: VendorErrors = VendorErrors {
     code_fields: &["acme_error"],
     wait_fields: &["acmeSeconds"],
     search_text: true,
+    reauth_on_400: false,
 };
 
 fn at(seconds: u64) -> SystemTime {
@@ -40,7 +41,7 @@ fn parsed(raw: &RawResponse) -> Result<TokenResponse, TokenError> {
         mono: Instant::now(),
         wall: at(NOW),
     };
-    raw.parse(&VENDOR, sent, at(NOW + 2))
+    raw.parse(&VENDOR, &[], sent, at(NOW + 2))
 }
 
 fn ok(body: &str) -> TokenResponse {
@@ -75,7 +76,7 @@ fn the_lifetime_counts_from_before_the_request_was_sent() {
         wall: at(NOW),
     };
     let raw = response(200, "", r#"{"access_token":"a","expires_in":"60"}"#);
-    let response = raw.parse(&VENDOR, sent, at(NOW + 20)).unwrap();
+    let response = raw.parse(&VENDOR, &[], sent, at(NOW + 20)).unwrap();
     let later = Now {
         mono: sent.mono + Duration::from_secs(20),
         wall: at(NOW + 20),
@@ -379,7 +380,7 @@ fn a_200_without_a_token_is_an_error() {
 
 #[test]
 #[rustfmt::skip]
-fn the_codes_of_a_vendor_are_understood_with_any_status() {
+fn the_codes_of_a_vendor_are_understood_unless_the_status_says_not_now() {
     const NOT_JSON: &str = "{message:'acme.limit'}";
     const LIMIT: &str = r#"{"errors":[{"message":"acme.limit","acmeSeconds":60}]}"#;
     const TOKEN: &str = r#"{"success":0,"acme_error":"acme.dead"}"#;
@@ -390,7 +391,7 @@ fn the_codes_of_a_vendor_are_understood_with_any_status() {
         (200, JSON, LIMIT, RateLimited, Some("acme.limit")),
         (403, JSON, LIMIT, RateLimited, Some("acme.limit")),
         (200, JSON, TOKEN, ReauthRequired, Some("acme.dead")),
-        (500, JSON, TOKEN, ReauthRequired, Some("acme.dead")),
+        (500, JSON, TOKEN, Server, Some("acme.dead")),
         (401, JSON, r#"{"error":"invalid_token","error_description":"hunter2"}"#, ReauthRequired, Some("invalid_token")),
     ]);
 }
@@ -408,14 +409,18 @@ fn the_codes_of_a_vendor_mean_nothing_at_other_servers() {
             r#"{"success":0,"acme_error":"acme.dead"}"#,
             InvalidResponse,
         ),
-        (403, r#"{"message":"acme.limit"}"#, InvalidRequest),
+        (403, r#"{"message":"acme.limit"}"#, InvalidResponse),
     ] {
         let raw = response(status, JSON, body);
-        let error = raw.parse(&VendorErrors::NONE, sent, at(NOW)).unwrap_err();
+        let error = raw
+            .parse(&VendorErrors::NONE, &[], sent, at(NOW))
+            .unwrap_err();
         assert_eq!((error.kind(), error.oauth_code()), (kind, None), "{body}");
     }
     let raw = response(429, JSON, r#"{"error":"slow_down","acmeSeconds":60}"#);
-    let error = raw.parse(&VendorErrors::NONE, sent, at(NOW)).unwrap_err();
+    let error = raw
+        .parse(&VendorErrors::NONE, &[], sent, at(NOW))
+        .unwrap_err();
     assert_eq!(error.retry_after(), None);
 }
 
@@ -428,9 +433,9 @@ fn a_code_is_found_in_objects_and_arrays_and_prose_is_ignored() {
         (429, JSON, r#"{"error":{"code":429,"message":"hunter2","status":"RESOURCE_EXHAUSTED"}}"#, RateLimited, Some("RESOURCE_EXHAUSTED")),
         (400, JSON, r#"{"error":{"type":"OAuthException","code":1190}}"#, InvalidRequest, Some("1190")),
         (400, JSON, r#"{"error":["invalid_client"]}"#, InvalidClient, Some("invalid_client")),
-        (400, JSON, r#"{"error":{"message":"hunter2"}}"#, ReauthRequired, None),
-        (400, JSON, r#"{"errors":[{"message":"hunter2"}]}"#, ReauthRequired, None),
-        (400, JSON, r#"{"status":400,"error":"Bad Request"}"#, ReauthRequired, None),
+        (400, JSON, r#"{"error":{"message":"hunter2"}}"#, InvalidRequest, None),
+        (400, JSON, r#"{"errors":[{"message":"hunter2"}]}"#, InvalidRequest, None),
+        (400, JSON, r#"{"status":400,"error":"Bad Request"}"#, InvalidRequest, None),
         (401, JSON, r#"{"error":"no entry for hunter2"}"#, InvalidClient, None),
     ]);
 }
@@ -439,17 +444,21 @@ fn a_code_is_found_in_objects_and_arrays_and_prose_is_ignored() {
 #[rustfmt::skip]
 fn without_a_known_code_the_status_decides() {
     are_rejected(&[
-        (400, JSON, "", ReauthRequired, None),
-        (400, "text/html", HTML, ReauthRequired, None),
-        (400, JSON, r#"{"message":"hunter2"}"#, ReauthRequired, None),
+        (400, JSON, "", InvalidResponse, None),
+        (400, "text/html", HTML, InvalidResponse, None),
+        (400, JSON, r#"{"message":"hunter2"}"#, InvalidRequest, None),
+        (400, JSON, r#"{"message":"hunter2: no such refresh token"}"#, ReauthRequired, None),
         (401, "", "", InvalidClient, None),
+        (401, "text/html", HTML, InvalidResponse, None),
         (403, "text/html", HTML, Server, None),
         (403, "", HTML, Server, None),
-        (403, JSON, "{}", InvalidRequest, None),
+        (403, JSON, "{}", InvalidResponse, None),
         (403, JSON, r#"{"error":"forbidden"}"#, InvalidRequest, Some("forbidden")),
-        (404, "text/html", HTML, InvalidRequest, None),
-        (405, "", "", InvalidRequest, None),
-        (415, "", "", InvalidRequest, None),
+        (404, "text/html", HTML, InvalidResponse, None),
+        (405, "", "", InvalidResponse, None),
+        (413, "text/html", HTML, InvalidResponse, None),
+        (415, "", "", InvalidResponse, None),
+        (421, "", "", InvalidResponse, None),
         (408, "", "", Timeout, None),
         (425, "", "", Server, None),
         (429, "text/html", HTML, RateLimited, None),
@@ -468,8 +477,64 @@ fn without_a_known_code_the_status_decides() {
 }
 
 #[test]
+#[rustfmt::skip]
+fn only_a_server_that_declares_the_grant_dead_ends_the_session() {
+    use Recovery::{Never, Slowly, SlowlyWhenNeeded, Soon};
+    const STRAVA: &str = r#"{"message":"Bad Request","errors":[{"resource":"RefreshToken","field":"refresh_token","code":"invalid"}]}"#;
+    const FACEBOOK: &str = r#"{"error":{"message":"hunter2","type":"OAuthException","code":190}}"#;
+    for (status, body, recovery, if_configured) in [
+        (400, r#"{"error":"invalid_grant"}"#, Never, Never),
+        (401, r#"{"error":"invalid_grant"}"#, Never, Never),
+        (200, r#"{"error":"bad_refresh_token"}"#, Never, Never),
+        (400, r#"{"acme_error":"acme.dead"}"#, Never, Never),
+        // The status wins.
+        (429, r#"{"error":"invalid_grant"}"#, Soon, Soon),
+        (500, r#"{"error":"invalid_grant"}"#, Soon, Soon),
+        (503, r#"{"error":"invalid_client"}"#, Soon, Soon),
+        (503, STRAVA, Soon, Soon),
+        // Dead only for those who know the server.
+        (400, STRAVA, Slowly, Never),
+        (400, FACEBOOK, Slowly, Never),
+        (403, r#"{"error":"unauthorized_client"}"#, Slowly, Never),
+        (400, r#"{"error":"unauthorized_client"}"#, Slowly, Slowly),
+        // Somebody may correct it.
+        (401, r#"{"error":"invalid_client"}"#, Slowly, Slowly),
+        (400, r#"{"error":"invalid_scope"}"#, Slowly, Slowly),
+        (400, r#"{"error":"of_our_own"}"#, Slowly, Slowly),
+        (400, r#"{"error":"interaction_required"}"#, Slowly, Slowly),
+        // It may hide a rotation.
+        (404, HTML, SlowlyWhenNeeded, SlowlyWhenNeeded),
+        (400, HTML, SlowlyWhenNeeded, SlowlyWhenNeeded),
+        (401, HTML, SlowlyWhenNeeded, SlowlyWhenNeeded),
+        (403, "{}", SlowlyWhenNeeded, SlowlyWhenNeeded),
+        (421, "", SlowlyWhenNeeded, SlowlyWhenNeeded),
+        (400, r#"{"detail":"the refresh token is unknown"}"#, SlowlyWhenNeeded, SlowlyWhenNeeded),
+        (200, HTML, SlowlyWhenNeeded, SlowlyWhenNeeded),
+        (200, "{\"access_token\":\"a\\u0007\"}", SlowlyWhenNeeded, SlowlyWhenNeeded),
+        (302, "", SlowlyWhenNeeded, SlowlyWhenNeeded),
+    ] {
+        let sent = Now { mono: Instant::now(), wall: at(NOW) };
+        let configured = [DeadGrant::STRAVA, DeadGrant::FACEBOOK, DeadGrant::ATLASSIAN];
+        for (dead_grants, expected) in [(&[][..], recovery), (&configured[..], if_configured)] {
+            let raw = response(status, "", body);
+            let error = raw.parse(&VENDOR, dead_grants, sent, at(NOW)).unwrap_err();
+            assert_eq!(error.recovery(), expected, "{status} {body}: {error}");
+            assert_eq!(error.is_final(), expected == Never);
+            if expected == Never {
+                assert_eq!(error.kind(), ReauthRequired, "{status} {body}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_rejection_without_a_reason_says_so() {
-    let error = rejected(400, "", "");
+    let error = rejected(
+        400,
+        JSON,
+        r#"{"detail":"hunter2: the refresh token is unknown"}"#,
+    );
+    assert_eq!(error.kind(), ReauthRequired);
     assert!(error.to_string().contains("without saying why"), "{error}");
     assert!(
         !rejected(400, "", r#"{"error":"invalid_grant"}"#)
