@@ -320,7 +320,7 @@ impl State {
         }
     }
 
-    /// Starts the refresh that replaces a rejected token. Fails during backoff, after a permanent failure, if recent tokens
+    /// Starts the refresh that replaces a rejected token. Fails during backoff and pauses, if recent tokens
     /// were rejected too, and if `min_interval` would delay it for longer than callers wait.
     fn start_replacement(
         &mut self,

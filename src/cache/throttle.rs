@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_permanent_failure_is_answered_until_something_changes() {
+    fn a_dead_grant_is_reported_until_something_changes() {
         let now = Instant::now();
         let mut throttle = RefreshThrottle::default();
         throttle.started(now);
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_permanent_failure_while_the_token_was_usable_is_tried_once_more_when_a_token_is_needed() {
+    fn a_dead_grant_is_sent_once_more_when_a_token_is_needed() {
         let now = Instant::now();
         let mut throttle = RefreshThrottle::default();
         throttle.started(now);

@@ -26,7 +26,11 @@ use crate::{
 ///   them get its result.
 /// - *Fail-soft*: while the current token is usable, a failing refresh disturbs no caller.
 /// - *No hammering*: failed refreshes are spaced by backoff with full jitter (1 second, doubling, at most a minute), or by
-///   what the server asks for. Failures that time alone cannot change are remembered, and callers get them at once.
+///   what the server asks for, up to [a limit](crate::Schedule::max_retry_after).
+/// - *No giving up*: after an error that somebody has to correct, and after a response that makes no sense, a refresh is
+///   tried again after 30 seconds, doubling up to 15 minutes, while callers want a token. In between they get the error at
+///   once. Only if the server declares the grant dead, [for good](TokenError::is_final), it is not sent again until
+///   the source reports a change or the cache is [reset](TokenCache::reset).
 ///
 /// A refresh needs a Tokio runtime with its time driver: that of the caller that starts it.
 ///
