@@ -58,6 +58,7 @@ struct Inner {
     /// Boxed, so that a token without details stays small.
     details: Option<Box<TokenDetails>>,
     warning: Option<TokenError>,
+    is_adopted: bool,
 }
 
 impl Token {
@@ -101,6 +102,7 @@ impl Token {
                 expiry: Expiry::Unknown,
                 details: None,
                 warning: None,
+                is_adopted: false,
             }),
         })
     }
@@ -164,6 +166,15 @@ impl Token {
     /// Adds an error that must be reported although the token is usable: its session could not be saved.
     pub(crate) fn with_warning(self, warning: TokenError) -> Self {
         self.edit(|inner| inner.warning = Some(warning))
+    }
+
+    /// Marks a token that another process has obtained.
+    pub(crate) fn as_adopted(self) -> Self {
+        self.edit(|inner| inner.is_adopted = true)
+    }
+
+    pub(crate) fn is_adopted(&self) -> bool {
+        self.inner.is_adopted
     }
 
     pub(crate) fn warning(&self) -> Option<&TokenError> {

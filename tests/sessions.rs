@@ -369,6 +369,82 @@ mod shared_stores {
         );
     }
 
+    /// Two processes: the caches of two clones of a source over one store.
+    fn two_processes(server: &AuthorizationServer) -> (TokenCache, TokenCache) {
+        let token = server.issue_refresh_token();
+        let store = MemoryStore::new();
+        let process = || {
+            let source = RefreshTokenSource::new(endpoint(server), token.clone());
+            TokenCache::new(source.store(store.clone()))
+        };
+        (process(), process())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rejection_finds_the_token_of_another_process_while_refreshes_are_held_back() {
+        let server = server();
+        let (ours, other) = two_processes(&server);
+        for _ in 0..4 {
+            ours.reject(&ours.token().await.unwrap());
+            sleep(SECOND).await;
+        }
+        let rejected = ours.token().await.unwrap();
+        let requests = server.token_requests();
+        ours.reject(&rejected);
+        sleep(SECOND / 10).await;
+        assert_eq!(server.token_requests(), requests, "refreshes are held back");
+
+        let newer = other.refresh().await.unwrap();
+        let requests = server.token_requests();
+        sleep(SECOND / 10).await;
+        ours.reject(&rejected);
+        sleep(SECOND / 100).await;
+        let adopted = ours.token().await.unwrap();
+        assert_eq!(adopted.expose_secret(), newer.expose_secret());
+        assert_eq!(
+            server.token_requests(),
+            requests,
+            "it was only read from the store"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_store_is_read_at_most_ten_times_a_second_for_rejections() {
+        let server = server();
+        let store = FaultyStore::default();
+        let cache = TokenCache::new(refresh(&server).store(store.clone()));
+        for _ in 0..4 {
+            cache.reject(&cache.token().await.unwrap());
+            sleep(SECOND).await;
+        }
+        let rejected = cache.token().await.unwrap();
+        cache.reject(&rejected);
+        store.inner.lock().unwrap().log.clear();
+        let requests = server.token_requests();
+        for _ in 0..100 {
+            cache.reject(&rejected);
+            sleep(SECOND / 100).await;
+        }
+        let log = store.inner.lock().unwrap().log.clone();
+        assert!(log.iter().all(|call| *call == "load"), "{log:?}");
+        assert!((5..=11).contains(&log.len()), "{}", log.len());
+        assert_eq!(server.token_requests(), requests);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn adopting_a_token_does_not_delay_the_first_refresh() {
+        let server = server();
+        let (other, ours) = two_processes(&server);
+        other.token().await.unwrap();
+        server.revoke_access_tokens();
+        let begin = tokio::time::Instant::now();
+        let adopted = ours.token().await.unwrap();
+        ours.reject(&adopted);
+        let fresh = ours.token().await.unwrap();
+        assert_ne!(fresh.expose_secret(), adopted.expose_secret());
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_dead_session_is_not_requested_again_until_the_store_has_another() {
         let server = server();

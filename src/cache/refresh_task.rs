@@ -16,6 +16,18 @@ use crate::{
     token_source::{TokenContext, TokenSource},
 };
 
+/// What a refresh may do.
+#[derive(Clone)]
+pub(super) enum RefreshKind {
+    /// Call the source.
+    Full,
+    /// Call the source if something has changed since it failed with this error.
+    IfChanged(TokenError),
+    /// Take a token that another process has stored. The source sends no token request. If there is none, callers get this
+    /// error.
+    AdoptOnly(TokenError),
+}
+
 /// How a refresh ended.
 pub(super) enum Outcome {
     Token {
@@ -34,8 +46,7 @@ pub(super) struct RefreshTask {
     guard: CompletionGuard,
     delay: Duration,
     cx: TokenContext,
-    /// If set, the source is called only if something has changed since this error.
-    only_if_changed_since: Option<TokenError>,
+    kind: RefreshKind,
 }
 
 impl RefreshTask {
@@ -45,7 +56,7 @@ impl RefreshTask {
         id: u64,
         delay: Duration,
         cx: TokenContext,
-        only_if_changed_since: Option<TokenError>,
+        kind: RefreshKind,
     ) -> Self {
         Self {
             runtime,
@@ -56,7 +67,7 @@ impl RefreshTask {
             },
             delay,
             cx,
-            only_if_changed_since,
+            kind,
         }
     }
 
@@ -73,14 +84,20 @@ impl RefreshTask {
         let limit = shared.settings.refresh_timeout;
         let asked = shared.now();
         let attempt = async {
-            if let Some(error) = self.only_if_changed_since
-                && !shared.source.has_changed().await
-            {
-                return Outcome::Unchanged(error);
-            }
-            match shared.source.token(self.cx).await {
-                Ok(token) => Outcome::Token { token, asked },
-                Err(error) => Outcome::Failed(error),
+            let (cx, unchanged) = match self.kind {
+                RefreshKind::Full => (self.cx, None),
+                RefreshKind::IfChanged(error) | RefreshKind::AdoptOnly(error)
+                    if !shared.source.has_changed().await =>
+                {
+                    return Outcome::Unchanged(error);
+                }
+                RefreshKind::IfChanged(_) => (self.cx, None),
+                RefreshKind::AdoptOnly(error) => (self.cx.adopting_only(), Some(error)),
+            };
+            match (shared.source.token(cx).await, unchanged) {
+                (Ok(token), _) => Outcome::Token { token, asked },
+                (Err(_), Some(error)) => Outcome::Unchanged(error),
+                (Err(error), None) => Outcome::Failed(error),
             }
         };
         let outcome = time::timeout(limit, attempt).await.unwrap_or_else(|_| {

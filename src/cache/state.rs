@@ -17,15 +17,16 @@
 //!                  may start: still sent
 //! ```
 //!
-//! "A refresh runs" below means one that callers wait for. If the source is only asked whether something has changed since
-//! a failure, callers get the error of that failure at once.
+//! "A refresh runs" below means one of kind `Full`. If the source is only asked whether something has changed since a
+//! failure, callers get the error of that failure at once. After a rejection the source may only look for a token of
+//! another process: then the rejected request waits for that, and the token stays in use.
 //!
 //! | Method | no refresh runs | a refresh runs |
 //! |---|---|---|
 //! | `token_due` (a request uses a due token) | start a refresh, if the throttle allows | nothing |
 //! | `token_wanted`, and a usable one is there | return it | return it |
 //! | `token_wanted`, and none is usable | start a refresh and wait; or fail, if the throttle does not allow it | wait |
-//! | `token_rejected`, the current one | start a refresh and wait; if the throttle does not allow it, keep sending the token | wait |
+//! | `token_rejected`, the current one | start a refresh and wait; if the throttle does not allow it, look for a token of another process, and keep sending this one | wait |
 //! | `token_rejected`, an older one | as `token_wanted` | as `token_wanted` |
 //! | `replay_rejected` | keep sending the token, and refresh it later | nothing |
 //! | `refresh_completed`, a token came | | use it |
@@ -43,7 +44,7 @@ use tokio::time::Instant;
 use super::{
     issued::{Generation, Issued},
     lookup::{Lookup, interrupted, runtime},
-    refresh_task::{Outcome, RefreshTask},
+    refresh_task::{Outcome, RefreshKind, RefreshTask},
     throttle::{Permission, RefreshThrottle},
     transition::{Effects, Input},
     waiter::SharedResult,
@@ -82,11 +83,11 @@ pub(super) enum RefreshState {
 pub(super) struct RunningRefresh {
     id: u64,
     result: Arc<SharedResult>,
-    /// Set if the source is first asked whether something has changed since this error. Callers do not wait then: they get
-    /// the error.
-    only_if_changed_since: Option<TokenError>,
+    kind: RefreshKind,
     /// How many resets came before it.
     epoch: u32,
+    /// When the refresh before it started.
+    started_before: Option<Instant>,
     lost_at: Instant,
 }
 
@@ -133,19 +134,19 @@ impl State {
             .token
             .in_use()
             .is_some_and(|issued| issued.deadlines.freshness(input.now) == Freshness::Fresh);
-        if self.running(input.now).is_some() || is_fresh {
+        if self.joinable(input.now).is_some() || is_fresh {
             return;
         }
         let permission = self
             .throttle
             .permits(input.now.mono, input.min_interval(), false);
-        let only_if_changed_since = match permission {
-            Permission::After(wait) if wait.is_zero() => None,
-            Permission::IfChanged(error) => Some(error),
+        let kind = match permission {
+            Permission::After(wait) if wait.is_zero() => RefreshKind::Full,
+            Permission::IfChanged(error) => RefreshKind::IfChanged(error),
             Permission::After(_) | Permission::No(_) => return,
         };
         let cx = self.context(input);
-        self.start(input, Duration::ZERO, cx, only_if_changed_since);
+        self.start(input, Duration::ZERO, cx, kind);
     }
 
     /// A caller wants a usable token, and one other than `other_than` if that is given.
@@ -161,7 +162,7 @@ impl State {
             return Lookup::Ready(Arc::clone(issued));
         }
         let needed = usable.is_none();
-        if let Some(running) = self.running(input.now) {
+        if let Some(running) = self.joinable(input.now) {
             return running.lookup();
         }
         let cx = self.context(input);
@@ -169,8 +170,10 @@ impl State {
             .throttle
             .permits(input.now.mono, input.min_interval(), needed)
         {
-            Permission::After(delay) => self.start(input, delay, cx, None),
-            Permission::IfChanged(error) => self.start(input, Duration::ZERO, cx, Some(error)),
+            Permission::After(delay) => self.start(input, delay, cx, RefreshKind::Full),
+            Permission::IfChanged(error) => {
+                self.start(input, Duration::ZERO, cx, RefreshKind::IfChanged(error))
+            }
             Permission::No(error) => Lookup::Failed(error),
         }
     }
@@ -183,7 +186,7 @@ impl State {
         was_accepted: bool,
     ) -> Lookup<Arc<SharedResult>> {
         // Checked first: a lost refresh gives the token back that it was to replace.
-        let running = self.running(input.now).map(RunningRefresh::lookup);
+        let running = self.joinable(input.now).map(RunningRefresh::lookup);
         let CurrentToken::InUse(issued) = &self.token else {
             return running.unwrap_or_else(|| {
                 Lookup::Failed(interrupted("the rejected token is not of this session"))
@@ -201,7 +204,11 @@ impl State {
             }
         }
         let lookup = running.unwrap_or_else(|| self.start_replacement(input, &issued));
-        if let Lookup::Wait(_) = lookup {
+        let is_replaced = matches!(
+            &self.refresh,
+            RefreshState::Running(running) if matches!(running.kind, RefreshKind::Full)
+        );
+        if is_replaced {
             self.set_token(CurrentToken::BeingReplaced(issued));
         } else {
             self.keep_sending(input, &issued, true);
@@ -243,6 +250,9 @@ impl State {
         };
         match outcome {
             Outcome::Token { token, asked } => {
+                if token.is_adopted() {
+                    self.throttle.not_started(refresh.started_before);
+                }
                 let issued = self.issue(input, token, asked);
                 self.put_in_use(input, &issued);
                 Ok(issued)
@@ -265,6 +275,7 @@ impl State {
                 Err(error)
             }
             Outcome::Unchanged(error) => {
+                self.throttle.not_started(refresh.started_before);
                 self.throttle.unchanged(input.now.mono);
                 Err(error)
             }
@@ -310,6 +321,13 @@ impl State {
         }
     }
 
+    /// The running refresh, unless it only looks for a token of another process. Such a one is superseded: its waiters still
+    /// get its result.
+    fn joinable(&mut self, now: Now) -> Option<&RunningRefresh> {
+        self.running(now)
+            .filter(|running| !matches!(running.kind, RefreshKind::AdoptOnly(_)))
+    }
+
     fn take_running(&mut self, id: u64) -> Option<RunningRefresh> {
         match std::mem::take(&mut self.refresh) {
             RefreshState::Running(running) if running.id == id => Some(running),
@@ -320,30 +338,36 @@ impl State {
         }
     }
 
-    /// Starts the refresh that replaces a rejected token. Fails during backoff and pauses, if recent tokens
-    /// were rejected too, and if `min_interval` would delay it for longer than callers wait.
+    /// Starts the refresh that replaces a rejected token. During backoff and pauses, if recent tokens were rejected too, and if
+    /// `min_interval` would delay it for longer than callers wait, the source may only adopt a token of another process.
     fn start_replacement(
         &mut self,
         input: Input<'_>,
         rejected: &Issued,
     ) -> Lookup<Arc<SharedResult>> {
         let (now, min_interval) = (input.now.mono, input.min_interval());
-        if let Permission::No(error) | Permission::IfChanged(error) =
-            self.throttle.permits(now, min_interval, true)
-        {
-            return Lookup::Failed(error);
-        }
+        let cx = self.context(input).rejected(rejected.token.clone());
         let delay = self.throttle.delay_after_rejection(now, min_interval);
-        let message = if !delay.is_zero() && self.throttle.is_ineffective() {
-            "recent refreshes did not help, so the next one starts later"
-        } else if delay > input.settings().max_wait {
-            "the last refresh started too short a time ago for the next"
-        } else {
-            let cx = self.context(input).rejected(rejected.token.clone());
-            return self.start(input, delay, cx, None);
+        let error = match self.throttle.permits(now, min_interval, true) {
+            Permission::No(error) | Permission::IfChanged(error) => error,
+            Permission::After(_) if !delay.is_zero() && self.throttle.is_ineffective() => {
+                let message = "recent refreshes did not help, so the next one starts later";
+                TokenError::new(TokenErrorKind::Rejected, message).with_retry_after(delay)
+            }
+            Permission::After(_) if delay > input.settings().max_wait => {
+                let message = "the last refresh started too short a time ago for the next";
+                TokenError::new(TokenErrorKind::Rejected, message).with_retry_after(delay)
+            }
+            Permission::After(_) => return self.start(input, delay, cx, RefreshKind::Full),
         };
-        let error = TokenError::new(TokenErrorKind::Rejected, message);
-        Lookup::Failed(error.with_retry_after(delay))
+        // Another process may have a good token. Looking for it sends no token request, so it need not wait.
+        if let Some(running) = self.running(input.now) {
+            running.lookup()
+        } else if self.throttle.may_look(now) {
+            self.start(input, Duration::ZERO, cx, RefreshKind::AdoptOnly(error))
+        } else {
+            Lookup::Failed(error)
+        }
     }
 
     fn start(
@@ -351,34 +375,27 @@ impl State {
         input: Input<'_>,
         delay: Duration,
         cx: TokenContext,
-        only_if_changed_since: Option<TokenError>,
+        kind: RefreshKind,
     ) -> Lookup<Arc<SharedResult>> {
         let runtime = match runtime() {
             Ok(runtime) => runtime,
             Err(error) => return Lookup::Failed(error),
         };
         let start = clock::later(input.now.mono, delay);
+        let timeout = input.settings().refresh_timeout.saturating_add(LOST_AFTER);
         self.counts.refreshes += 1;
         let running = RunningRefresh {
             id: self.counts.refreshes,
             result: Arc::new(SharedResult::new(Arc::clone(input.shared))),
-            only_if_changed_since: only_if_changed_since.clone(),
+            kind: kind.clone(),
             epoch: self.throttle.epoch(),
-            lost_at: clock::later(
-                start,
-                input.settings().refresh_timeout.saturating_add(LOST_AFTER),
-            ),
+            started_before: self.throttle.started(start),
+            lost_at: clock::later(start, timeout),
         };
         let result = Arc::clone(&running.result);
         self.effects.spawn = Some(RefreshTask::new(
-            runtime,
-            result,
-            running.id,
-            delay,
-            cx,
-            only_if_changed_since,
+            runtime, result, running.id, delay, cx, kind,
         ));
-        self.throttle.started(start);
         let lookup = running.lookup();
         self.refresh = RefreshState::Running(running);
         lookup
@@ -482,9 +499,9 @@ impl CurrentToken {
 
 impl RunningRefresh {
     fn lookup(&self) -> Lookup<Arc<SharedResult>> {
-        match &self.only_if_changed_since {
-            Some(error) => Lookup::Failed(error.clone()),
-            None => Lookup::Wait(Arc::clone(&self.result)),
+        match &self.kind {
+            RefreshKind::IfChanged(error) => Lookup::Failed(error.clone()),
+            RefreshKind::Full | RefreshKind::AdoptOnly(_) => Lookup::Wait(Arc::clone(&self.result)),
         }
     }
 }

@@ -38,6 +38,9 @@ const REJECTED_AT_ONCE: Duration = Duration::from_secs(10);
 /// How often a source is asked during a pause whether something has changed.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How often a source is asked after rejections for a token of another process.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// May a refresh start?
 #[derive(Debug)]
 pub(super) enum Permission {
@@ -55,6 +58,7 @@ pub(super) struct RefreshThrottle {
     /// Counts the resets. A refresh that started before a reset does not count after it.
     epoch: u32,
     last_start: Option<Instant>,
+    last_look: Option<Instant>,
     /// Failures in a row.
     failures: u32,
     after_failure: AfterFailure,
@@ -152,8 +156,25 @@ impl RefreshThrottle {
         closed.max(self.left_of(min_interval, now))
     }
 
-    pub(super) fn started(&mut self, now: Instant) {
-        self.last_start = Some(now);
+    /// A refresh starts. Returns when the one before it started.
+    pub(super) fn started(&mut self, now: Instant) -> Option<Instant> {
+        self.last_start.replace(now)
+    }
+
+    /// A refresh has sent no token request, so it does not count.
+    pub(super) fn not_started(&mut self, started_before: Option<Instant>) {
+        self.last_start = started_before;
+    }
+
+    /// Whether the source may be asked for a token of another process after a rejection.
+    pub(super) fn may_look(&mut self, now: Instant) -> bool {
+        let may = self
+            .last_look
+            .is_none_or(|last| last + LOOK_INTERVAL <= now);
+        if may {
+            self.last_look = Some(now);
+        }
+        may
     }
 
     pub(super) fn epoch(&self) -> u32 {

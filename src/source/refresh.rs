@@ -39,6 +39,10 @@ impl<G: Grant> GrantSource<G> {
         if let Some(token) = self.adopt(stored.as_ref(), cx) {
             return Ok(token);
         }
+        if cx.may_only_adopt() {
+            let message = "no other process has stored a newer session";
+            return Err(TokenError::new(TokenErrorKind::Rejected, message));
+        }
         let mut lease = self.store.lease().await?;
         // A task of its own: from here on a refresh token may be spent, and its successor must be saved even if the
         // caller stops waiting.

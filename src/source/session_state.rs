@@ -88,7 +88,7 @@ impl<G: Grant> GrantSource<G> {
                 state.failed = None;
             })
         })?;
-        Some(token)
+        Some(token.as_adopted())
     }
 
     /// The session to refresh: the stored one, or a newer one that could not be saved.
@@ -100,17 +100,20 @@ impl<G: Grant> GrantSource<G> {
             .unwrap_or_else(|| StoredSession::begin(self.identity.clone(), None))
     }
 
-    /// Whether the store has another session by now than the one whose refresh failed for good.
+    /// Whether the store has a newer session than this process, or another one than the one whose refresh failed.
     pub(super) async fn store_has_changed(&self) -> bool {
         let Ok(Some(stored)) = self.store.load().await else {
             return false;
         };
         let credential = self.credential_identity(&stored);
         self.with_state(|state| {
-            state.failed.as_ref().is_some_and(|failed| {
-                stored.generation() != failed.generation
-                    || credential.as_ref() != Some(&failed.credential)
-            })
+            let newest = state.newest.as_ref().map_or(0, StoredSession::generation);
+            let is_newer = stored.generation() > newest && newest > 0;
+            is_newer
+                || state.failed.as_ref().is_some_and(|failed| {
+                    stored.generation() != failed.generation
+                        || credential.as_ref() != Some(&failed.credential)
+                })
         })
     }
 }
