@@ -384,17 +384,22 @@ mod shared_stores {
     async fn a_rejection_finds_the_token_of_another_process_while_refreshes_are_held_back() {
         let server = server();
         let (ours, other) = two_processes(&server);
-        for _ in 0..4 {
+        // Each token is rejected as soon as it comes, so the next refresh starts later and later.
+        for held_back in [1, 2, 4, 8, 16, 32] {
             ours.reject(&ours.token().await.unwrap());
-            sleep(SECOND).await;
+            sleep(held_back * SECOND).await;
+            ours.token().await.unwrap();
+            sleep(SECOND / 10).await;
         }
         let rejected = ours.token().await.unwrap();
         let requests = server.token_requests();
         ours.reject(&rejected);
-        sleep(SECOND / 10).await;
+        sleep(10 * SECOND).await;
         assert_eq!(server.token_requests(), requests, "refreshes are held back");
 
+        other.token().await.unwrap();
         let newer = other.refresh().await.unwrap();
+        assert_ne!(newer.expose_secret(), rejected.expose_secret());
         let requests = server.token_requests();
         sleep(SECOND / 10).await;
         ours.reject(&rejected);
