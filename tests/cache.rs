@@ -1051,9 +1051,75 @@ mod status {
         let shown = format!("{cache:?} {:#?} {:?}", cache.status(), source.cache());
         assert!(!shown.contains("token-1"), "{shown}");
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_status_says_when_the_token_came_and_when_a_refresh_is_due() {
+        let source = Numbered::living(900).takes(2 * SECOND);
+        let clock = clock();
+        let cache = source.cache_on_system_time().clock(clock.clone()).build();
+        let begin = clock.now();
+        let waiting = tokio::spawn({
+            let cache = cache.clone();
+            async move { cache.token().await }
+        });
+        sleep(SECOND).await;
+        let status = cache.status();
+        assert!(status.refreshing);
+        assert_eq!((status.refreshed_at, status.due_at), (None, None));
+
+        waiting.await.unwrap().unwrap();
+        let status = cache.status();
+        assert!(!status.refreshing);
+        assert_eq!(status.refreshed_at, Some(begin + 2 * SECOND));
+        let due = status.due_at.unwrap().duration_since(begin).unwrap();
+        assert!((715..860).contains(&due.as_secs()), "{due:?}");
+        assert_eq!(
+            status.held_until, None,
+            "the refresh took longer than `min_interval`"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_status_says_until_when_refreshes_are_held_back_and_why() {
+        let source = Numbered::living(900);
+        let clock = clock();
+        let cache = source.cache_on_system_time().clock(clock.clone()).build();
+        source.fail(server_error().with_retry_after(90 * SECOND));
+        let begin = clock.now();
+        cache.token().await.unwrap_err();
+        let status = cache.status();
+        assert_eq!(status.held_until, Some(begin + 90 * SECOND));
+        assert_eq!(status.last_error.unwrap().kind(), TokenErrorKind::Server);
+
+        source.fail(TokenError::new(TokenErrorKind::ReauthRequired, "log in"));
+        sleep(90 * SECOND).await;
+        cache.token().await.unwrap_err();
+        let status = cache.status();
+        assert_eq!(status.held_until, None, "only a new login ends it");
+        assert!(status.last_error.unwrap().is_final());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn close_waits_for_the_refresh_that_runs() {
+        let source = Numbered::living(900).takes(5 * SECOND);
+        let cache = source.cache().build();
+        cache.close().await;
+        assert_eq!(source.calls(), 0, "no refresh starts for it");
+
+        let begin = Instant::now();
+        let caller = tokio::spawn({
+            let cache = cache.clone();
+            async move { cache.token().await }
+        });
+        sleep(SECOND).await;
+        caller.abort();
+        cache.close().await;
+        assert_eq!(begin.elapsed(), 5 * SECOND);
+        assert!(cache.peek().is_some());
+        assert!(!cache.status().refreshing);
+    }
 }
 
-/// A cache compared with a specification of what callers see.
 mod model {
     use super::*;
 

@@ -123,8 +123,16 @@ impl Shared {
         self.change(self.lock(), |state, _| state.reset());
     }
 
+    pub(super) fn running_result(self: &Arc<Self>) -> Option<Arc<SharedResult>> {
+        self.change(self.lock(), |state, input| state.running_result(input.now))
+    }
+
     pub(super) fn status(&self) -> CacheStatus {
-        CacheStatus::of(&self.lock(), self.now())
+        CacheStatus::of(
+            &self.lock(),
+            self.now(),
+            self.settings.schedule.min_interval,
+        )
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<CacheStatus> {
@@ -162,7 +170,7 @@ impl Shared {
         }
         let status = effects.notify.then(|| {
             state.counts.notified += 1;
-            CacheStatus::of(&state, now)
+            CacheStatus::of(&state, now, self.settings.schedule.min_interval)
         });
         drop(state);
         if let Some(status) = status {

@@ -37,7 +37,10 @@
 //! A refresh that takes too long is given up: the state forgets it, and the next one may start. If it ends after all, only
 //! its own waiters get the result.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 
@@ -99,6 +102,8 @@ pub(super) struct State {
     pub(super) counts: Counts,
     /// What the last token came with, such as a session that could not be saved.
     pub(super) warning: Option<TokenError>,
+    /// When the current token came.
+    pub(super) refreshed_at: Option<SystemTime>,
     rng: fastrand::Rng,
     pub(super) effects: Effects,
 }
@@ -121,6 +126,7 @@ impl State {
             throttle: RefreshThrottle::default(),
             counts: Counts::default(),
             warning: None,
+            refreshed_at: None,
             rng,
             effects: Effects::default(),
         }
@@ -307,6 +313,15 @@ impl State {
         }
     }
 
+    pub(super) fn is_refreshing(&self) -> bool {
+        matches!(self.refresh, RefreshState::Running(_))
+    }
+
+    /// The result of the running refresh, to wait for its end.
+    pub(super) fn running_result(&mut self, now: Now) -> Option<Arc<SharedResult>> {
+        self.running(now).map(|running| Arc::clone(&running.result))
+    }
+
     /// The running refresh. Gives it up if it takes too long.
     fn running(&mut self, now: Now) -> Option<&RunningRefresh> {
         if let RefreshState::Running(running) = &self.refresh
@@ -428,6 +443,7 @@ impl State {
         self.counts.issued += 1;
         self.effects.notify = true;
         self.warning = issued.token.warning().cloned();
+        self.refreshed_at = Some(input.now.wall);
         self.throttle.succeeded();
         let rejected = self.token.is_rejected();
         let before = self.token.issued().map(|before| before.generation);

@@ -12,8 +12,14 @@ use crate::{clock::Now, error::TokenError, freshness::Freshness};
 
 /// The state of a session, for health checks, metrics and logs. From [`TokenCache::status`](crate::TokenCache::status).
 ///
-/// It holds no secret. With serde it becomes `{"state": "fresh", "expires_at": 1767225600, "last_error": null, "issued": 1,
-/// "failed": 0, "rejected": 0}`: `expires_at` in seconds since 1970, `last_error` as text.
+/// It holds no secret. With serde it becomes a JSON object like this, with times in seconds since 1970:
+///
+/// ```json
+/// {
+///   "state": "fresh", "expires_at": 1767225600, "due_at": 1767225300, "refreshed_at": 1767224700,
+///   "refreshing": false, "held_until": null, "last_error": null, "issued": 1, "failed": 0, "rejected": 0
+/// }
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CacheStatus {
@@ -21,6 +27,16 @@ pub struct CacheStatus {
     pub state: TokenState,
     /// When the current token ends, if that is known.
     pub expires_at: Option<SystemTime>,
+    /// When the next refresh is due, if that is known. A refresh starts then with the next request, or by itself if the
+    /// schedule [refreshes in the background](crate::Schedule::background_refresh).
+    pub due_at: Option<SystemTime>,
+    /// When the current token came.
+    pub refreshed_at: Option<SystemTime>,
+    /// Whether a refresh runs.
+    pub refreshing: bool,
+    /// Until when refreshes are held back. The reason is [`last_error`](CacheStatus::last_error), or `min_interval` if there is
+    /// none. `None` if a refresh may start, or if only a change of the source ends the pause.
+    pub held_until: Option<SystemTime>,
     /// The last failure, until a token comes. A token can come with a warning, for example if its session could not be
     /// saved: then the warning is here.
     pub last_error: Option<TokenError>,
@@ -65,13 +81,19 @@ impl TokenState {
 }
 
 impl CacheStatus {
-    pub(super) fn of(state: &State, now: Now) -> Self {
+    pub(super) fn of(state: &State, now: Now, min_interval: Duration) -> Self {
         let issued = state.token.issued();
         let counts = &state.counts;
         let last_error = state.throttle.error().or(state.warning.as_ref());
+        let due = issued.and_then(|issued| issued.deadlines.due.or(issued.deadlines.unusable));
+        let held = state.throttle.held_for(now.mono, min_interval);
         Self {
             state: TokenState::of(&state.token, now),
             expires_at: issued.and_then(|issued| issued.expires_at),
+            due_at: due.map(|due| due.wall),
+            refreshed_at: state.refreshed_at,
+            refreshing: state.is_refreshing(),
+            held_until: held.map(|held| now.later(held).wall),
             last_error: last_error.cloned(),
             issued: counts.issued,
             failed: counts.failed,
@@ -110,14 +132,17 @@ impl Serialize for TokenState {
 
 impl Serialize for CacheStatus {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let expires_at = self.expires_at.map(|at| {
-            at.duration_since(SystemTime::UNIX_EPOCH)
-                .as_ref()
-                .map_or(0, Duration::as_secs)
-        });
-        let mut fields = serializer.serialize_struct("CacheStatus", 6)?;
+        let seconds = |at: Option<SystemTime>| {
+            let since = at?.duration_since(SystemTime::UNIX_EPOCH).ok();
+            Some(since.as_ref().map_or(0, Duration::as_secs))
+        };
+        let mut fields = serializer.serialize_struct("CacheStatus", 10)?;
         fields.serialize_field("state", &self.state)?;
-        fields.serialize_field("expires_at", &expires_at)?;
+        fields.serialize_field("expires_at", &seconds(self.expires_at))?;
+        fields.serialize_field("due_at", &seconds(self.due_at))?;
+        fields.serialize_field("refreshed_at", &seconds(self.refreshed_at))?;
+        fields.serialize_field("refreshing", &self.refreshing)?;
+        fields.serialize_field("held_until", &seconds(self.held_until))?;
         fields.serialize_field(
             "last_error",
             &self.last_error.as_ref().map(ToString::to_string),
@@ -144,7 +169,8 @@ mod tests {
         };
         let json = serde_json::to_value(&status).unwrap();
         let expected = serde_json::json!({
-            "state": "fresh", "expires_at": 1_767_225_600, "last_error": null, "issued": 1, "failed": 0, "rejected": 0,
+            "state": "fresh", "expires_at": 1_767_225_600, "due_at": null, "refreshed_at": null, "refreshing": false,
+            "held_until": null, "last_error": null, "issued": 1, "failed": 0, "rejected": 0,
         });
         assert_eq!(json, expected);
 

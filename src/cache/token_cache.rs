@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use http::HeaderValue;
-use tokio::sync::watch;
+use tokio::{sync::watch, time};
 
 use super::{
     builder::TokenCacheBuilder,
@@ -119,6 +119,32 @@ impl TokenCache {
     /// Forgets failures and their backoff, because something has changed that the next refresh should try.
     pub fn reset(&self) {
         self.shared.reset();
+    }
+
+    /// Waits until no refresh runs, for example before the process exits: a refresh that is cut off can lose a rotated refresh
+    /// token. When it returns, the session of the last refresh has been saved.
+    ///
+    /// It neither starts a refresh nor prevents one. So call it when no more requests are sent. It returns at once if no
+    /// refresh runs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower_bearer::{Token, TokenCache, source_fn};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower_bearer::TokenError> {
+    /// # let cache = TokenCache::new(source_fn(|_| async { Token::new("abc") }));
+    /// # cache.token().await?;
+    /// // after the server has shut down gracefully:
+    /// cache.close().await;
+    /// assert!(!cache.status().refreshing);
+    /// # Ok(()) }
+    /// ```
+    pub async fn close(&self) {
+        let limit = self.shared.settings.refresh_timeout;
+        while let Some(running) = self.shared.running_result() {
+            // If its runtime is not polled, the refresh never ends, and is given up some time after its limit.
+            drop(time::timeout(limit, running.ended()).await);
+        }
     }
 
     /// Returns the state of the session.

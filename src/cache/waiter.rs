@@ -52,6 +52,14 @@ impl SharedResult {
         self.result.get().is_some()
     }
 
+    /// Waits until the refresh has ended.
+    pub(super) async fn ended(&self) {
+        let is_set = Arc::clone(&self.is_set).notified_owned();
+        if !self.is_set() {
+            is_set.await;
+        }
+    }
+
     /// Wakes all waiters. Only the first call counts.
     pub(super) fn set(&self, result: Option<Completed>) {
         if self.result.set(result).is_ok() {
