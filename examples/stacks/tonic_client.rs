@@ -35,7 +35,7 @@ type Stack = BoxCloneSyncService<Request<Body>, http::Response<Body>, BoxError>;
 fn connect(session: BearerAuthLayer, url: &str) -> Result<EchoClient<Stack>, BoxError> {
     let channel: Channel = Endpoint::from_shared(url.to_owned())?.connect_lazy();
     let stack = ServiceBuilder::new()
-        .map_err(status)
+        .map_result(with_status)
         .layer(session)
         // The layer sends bodies of type `ReplayBody`; a `Channel` takes tonic's own.
         .map_request(|request: Request<ReplayBody<Body>>| request.map(Body::new))
@@ -48,21 +48,25 @@ fn connect(session: BearerAuthLayer, url: &str) -> Result<EchoClient<Stack>, Box
     ))
 }
 
-/// tonic looks for a [`Status`] in the errors of a service. Without one, the call fails with `UNKNOWN`.
-fn status(error: BoxError) -> BoxError {
-    match error.downcast::<TokenError>() {
-        Ok(error) => {
-            let mut status = if error.is_transient() {
-                Status::unavailable(error.to_string())
-            } else {
-                Status::unauthenticated(error.to_string())
-            };
-            // Callers find the reason in `status.source()`.
-            status.set_source(Arc::new(*error));
-            status.into()
-        }
-        Err(error) => error,
-    }
+/// tonic looks for a [`Status`] in the errors of a service. Without one, the call fails with `UNKNOWN`. It drops the
+/// extensions of a response, and with them the reason why a rejected call was not sent again.
+fn with_status(
+    result: Result<http::Response<Body>, BoxError>,
+) -> Result<http::Response<Body>, BoxError> {
+    let (code, error) = match result {
+        Ok(mut response) => match response.extensions_mut().remove::<TokenError>() {
+            Some(reason) => (Code::Unauthenticated, reason),
+            None => return Ok(response),
+        },
+        Err(error) => match *error.downcast::<TokenError>()? {
+            error if error.is_transient() => (Code::Unavailable, error),
+            error => (Code::Unauthenticated, error),
+        },
+    };
+    let mut status = Status::new(code, error.to_string());
+    // Callers find the reason in `status.source()`.
+    status.set_source(Arc::new(error));
+    Err(status.into())
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

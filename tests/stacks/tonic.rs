@@ -275,7 +275,7 @@ async fn failure(kind: TokenErrorKind, mapped: bool) -> Status {
     let running = echo(&server, Duration::ZERO).await;
     let source = source_fn(move |_| async move { Err(TokenError::new(kind, "no token")) });
     let stack = ServiceBuilder::new()
-        .map_err(move |error: BoxError| if mapped { status(error) } else { error })
+        .map_result(move |result| if mapped { with_status(result) } else { result })
         .layer(BearerAuthLayer::new(source))
         .map_request(|request: Request<ReplayBody<Body>>| request.map(Body::new))
         .service(channel(&running));
@@ -283,13 +283,41 @@ async fn failure(kind: TokenErrorKind, mapped: bool) -> Status {
     client.say("hello").await.unwrap_err()
 }
 
-/// The error mapping of the README.
-fn status(error: BoxError) -> BoxError {
-    match error.downcast::<TokenError>() {
-        Ok(error) if error.is_transient() => Status::unavailable(error.to_string()).into(),
-        Ok(error) => Status::unauthenticated(error.to_string()).into(),
-        Err(error) => error,
-    }
+/// As in the README.
+fn with_status(result: Result<Response<Body>, BoxError>) -> Result<Response<Body>, BoxError> {
+    let error = match result {
+        Ok(mut response) => match response.extensions_mut().remove::<TokenError>() {
+            Some(reason) => return Err(Status::unauthenticated(reason.to_string()).into()),
+            None => return Ok(response),
+        },
+        Err(error) => error.downcast::<TokenError>()?,
+    };
+    let status = if error.is_transient() {
+        Status::unavailable
+    } else {
+        Status::unauthenticated
+    };
+    Err(status(error.to_string()).into())
+}
+
+#[tokio::test]
+async fn a_call_whose_session_has_ended_says_so_in_its_status() {
+    let server = AuthorizationServer::new(Dialect::Rfc6749);
+    let running = echo(&server, Duration::ZERO).await;
+    let stack = ServiceBuilder::new()
+        .map_result(with_status)
+        .layer(BearerAuthLayer::new(source(&server)))
+        .map_request(|request: Request<ReplayBody<Body>>| request.map(Body::new))
+        .service(channel(&running));
+    let client = EchoClient::with_origin(stack, running.url().parse().unwrap());
+    assert_eq!(client.say("hello").await.unwrap(), "hello");
+
+    server.revoke_access_tokens();
+    server.revoke_sessions();
+    let status = client.say("hello").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+    let reason = "a person must authorize again";
+    assert!(status.message().contains(reason), "{status:?}");
 }
 
 #[tokio::test]
