@@ -1,7 +1,7 @@
 //! The state of a session in this process, and every change of it.
 //!
-//! All of it sits behind one mutex, which is never held while anything waits, is polled, is woken, or is dropped that a
-//! user wrote. The token that requests use is also in an `ArcSwap`. It is written under the mutex and read without it.
+//! All of it sits behind one mutex, which is never held while anything waits, is polled or is woken. The token that requests
+//! use is also in an `ArcSwap`. It is written under the mutex and read without it.
 //!
 //! ```text
 //!                            refresh succeeded
