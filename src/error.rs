@@ -49,7 +49,7 @@ struct Inner {
     kind: TokenErrorKind,
     message: Cow<'static, str>,
     /// Where the response came from, its content type and its size.
-    answer: Option<Box<str>>,
+    response: Option<Box<str>>,
     status: Option<StatusCode>,
     oauth_code: Option<Box<str>>,
     retry_after: Option<Duration>,
@@ -68,7 +68,7 @@ impl TokenError {
             inner: Arc::new(Inner {
                 kind,
                 message: message.into(),
-                answer: None,
+                response: None,
                 status: None,
                 oauth_code: None,
                 retry_after: None,
@@ -90,8 +90,7 @@ impl TokenError {
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// let source = source_fn(|_cx| async {
-    ///     let secret = tokio::fs::read_to_string("/run/secrets/missing-token")
-    ///         .await
+    ///     let secret = std::fs::read_to_string("/run/secrets/missing-token")
     ///         .map_err(TokenError::other)?; // from `std::io::Error`
     ///     Token::new(secret.trim())
     /// });
@@ -210,8 +209,8 @@ impl TokenError {
 
     /// Adds a description of the response: where it came from, its content type and its size.
     #[must_use]
-    pub(crate) fn with_answer(self, answer: String) -> Self {
-        self.edit(|inner| inner.answer = Some(answer.into()))
+    pub(crate) fn with_response(self, response: String) -> Self {
+        self.edit(|inner| inner.response = Some(response.into()))
     }
 
     /// Replaces the message by what a person must do, in the terms of the vendor.
@@ -232,7 +231,7 @@ impl fmt::Display for TokenError {
         let Inner {
             kind,
             message,
-            answer,
+            response,
             ..
         } = &*self.inner;
         write!(f, "{kind}: {message}")?;
@@ -240,9 +239,9 @@ impl fmt::Display for TokenError {
             .inner
             .status
             .map(|status| format!("HTTP {}", status.as_u16()));
-        let response = [answer.as_deref(), status.as_deref(), self.oauth_code()];
+        let parts = [response.as_deref(), status.as_deref(), self.oauth_code()];
         let mut separator = " (";
-        for part in response.into_iter().flatten() {
+        for part in parts.into_iter().flatten() {
             write!(f, "{separator}{part}")?;
             separator = ", ";
         }
@@ -255,7 +254,7 @@ impl fmt::Debug for TokenError {
         f.debug_struct("TokenError")
             .field("kind", &self.inner.kind)
             .field("message", &self.inner.message)
-            .field("answer", &self.inner.answer)
+            .field("response", &self.inner.response)
             .field("status", &self.inner.status)
             .field("oauth_code", &self.inner.oauth_code)
             .field("retry_after", &self.inner.retry_after)
@@ -283,7 +282,7 @@ mod tests {
         .with_source(std::io::Error::other("connection reset"));
         assert_eq!(
             error.to_string(),
-            "the token endpoint was not reached: POST to https://a.example failed"
+            "the request to the token endpoint failed: POST to https://a.example failed"
         );
         assert_eq!(error.source().unwrap().to_string(), "connection reset");
     }

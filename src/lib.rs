@@ -50,12 +50,12 @@
 //! # What it promises
 //!
 //! - *One refresh*: however many requests need a token, one refresh runs, and no caller can cancel it.
-//! - *By generation*: a late rejection of an old token does not affect the new one.
+//! - *Late rejections*: a rejection of an old token does not affect the new one.
 //! - *Fail-soft*: while the current token is usable, a failing refresh disturbs no request. A server that fails, limits, or
 //!   rejects everything that it issues is not hammered.
 //! - *The caller's answer*: if a rejected request cannot be sent again, the caller gets the server's own response, unread,
 //!   with the reason, a [`TokenError`], in its extensions.
-//! - *Durable before visible*: a rotated refresh token is saved before its access token is used.
+//! - *Saved before used*: a rotated refresh token is saved before its access token is used.
 //! - *Tokens stay home*: only https or loopback, only the allowed [`Origins`]; never in logs, errors or `Debug`.
 //! - *Bounded*: responses, buffers, waits and retries have limits, each with a name and a default.
 //!
@@ -66,7 +66,8 @@
 //!
 //! # The way of a request
 //!
-//! For readers of the source: the files that a request passes, in order. Each knows those below it, and none above.
+//! For readers of the source: the files that a request passes. Each is named where the request first reaches it. Derived
+//! code is left out.
 //!
 //! A fresh token:
 //!
@@ -74,25 +75,36 @@
 //! |---|---|
 //! | `middleware/bearer/service.rs` | `BearerAuth::call`: has the caller set an `Authorization`, or opted out? |
 //! | `origins.rs` | may the token go to this origin? |
-//! | `body/replay/body.rs`, `body/replay/shared.rs` | the body becomes replayable |
+//! | `body/replay/body.rs` | the body becomes replayable; one that is not empty also in `body/replay/shared.rs` |
 //! | `middleware/bearer/attempt.rs` | `Retry` asks the policy for a snapshot of the head |
 //! | `middleware/bearer/send.rs` | `SendWithToken::call` |
 //! | `middleware/sending.rs` | adds the token and calls the inner service |
 //! | `cache/token_cache.rs` | reads the published token without a lock |
-//! | `cache/issued.rs` | the header value of this thread |
+//! | `cache/issued.rs` | its deadlines, and the header value of this thread |
 //! | `freshness.rs`, `clock.rs` | fresh, due or expired? |
-//! | `challenge/classify.rs` | on the way back: does the response reject the token? |
+//! | `challenge/classify.rs` | does the response reject the token? |
 //!
-//! An expired token: `cache/token_cache.rs` finds no usable one and goes on to `cache/shared.rs`, which takes the lock;
-//! `cache/state.rs`, which starts a refresh or joins the running one; `cache/throttle.rs`, which says when it may start;
-//! `cache/refresh_task.rs`, which calls the source in a task; and `cache/waiter.rs`, which waits for its result. Back in
-//! `middleware/sending.rs`, the request gets the token and is sent.
+//! An expired token, from `cache/token_cache.rs` on:
 //!
-//! A rejected token: `middleware/bearer/send.rs` gets the response and reports the rejection to the cache, which goes the
-//! same way as for an expired token. `middleware/bearer/replay.rs` decides whether the request can be sent again. While
-//! `cache/waiter.rs` waits for the new token, `send.rs` holds the response unread. Then the policy in
-//! `middleware/bearer/attempt.rs` puts the new token and the body into the snapshot, `middleware/drain.rs` reads the rest of
-//! the rejected response, and `Retry` sends the snapshot on the way above, once.
+//! | File | What happens |
+//! |---|---|
+//! | `cache/shared.rs`, `cache/effects.rs` | takes the lock, makes one transition, and does afterwards what it leaves to be done |
+//! | `cache/state.rs` | starts a refresh, or joins the running one |
+//! | `cache/throttle.rs` | may it start? |
+//! | `cache/lookup.rs`, `cache/waiter.rs` | the request waits |
+//! | `cache/refresh_task.rs`, `token_source/boxed.rs` | meanwhile, a task calls the source |
+//! | `middleware/sending.rs` | adds the new token and calls the inner service |
+//!
+//! A rejected token, from `challenge/classify.rs` on, which uses `challenge/parser.rs`:
+//!
+//! | File | What happens |
+//! |---|---|
+//! | `middleware/bearer/send.rs` | holds the response, and reports the rejection to the cache: as above, from `cache/shared.rs` on |
+//! | `middleware/bearer/replay.rs`, `middleware/retry.rs` | can the request be sent again? |
+//! | `cache/waiter.rs` | waits for the new token |
+//! | `middleware/bearer/attempt.rs` | the policy puts token and body into the snapshot, and takes the response |
+//! | `middleware/drain.rs` | reads the rest of the response |
+//! | `middleware/bearer/send.rs` | `Retry` sends the snapshot, once more, as in the first table |
 //!
 //! # Features
 //!

@@ -219,7 +219,7 @@ async fn the_error_names_an_unreachable_endpoint_without_its_query() {
     let error = failure(send(&client, get(API)).await);
     let parts = [
         &*format!("POST http://{address}/token failed"),
-        "not reached",
+        "the request to the token endpoint failed",
     ];
     assert_error(&error, TokenErrorKind::Transport, &parts);
     assert!(error.is_transient());

@@ -7,7 +7,7 @@
 //! | `shared.rs` | what all handles share: the published token, and the lock around the state |
 //! | `lookup.rs` | the answer to "is there a token?" |
 //! | `state.rs` | the state behind the lock, and every change of it |
-//! | `transition.rs` | what a change of the state gets, and what it leaves to be done after it |
+//! | `effects.rs` | what a change of the state gets as input, and what it leaves to be done after it |
 //! | `throttle.rs` | when the next refresh may start |
 //! | `refresh_task.rs` | one call of the source, in a task of its own |
 //! | `waiter.rs` | how the result of a refresh reaches the callers that wait for it |
@@ -16,6 +16,7 @@
 
 mod background;
 mod builder;
+mod effects;
 mod issued;
 mod lookup;
 mod refresh_task;
@@ -24,7 +25,6 @@ mod state;
 mod status;
 mod throttle;
 mod token_cache;
-mod transition;
 mod waiter;
 
 pub use self::{

@@ -29,7 +29,7 @@ pub(super) enum RefreshKind {
 }
 
 /// How a refresh ended.
-pub(super) enum Outcome {
+pub(super) enum RefreshOutcome {
     Token {
         token: Token,
         /// Both clocks, read before the source was asked.
@@ -89,21 +89,21 @@ impl RefreshTask {
                 RefreshKind::IfChanged(error) | RefreshKind::AdoptOnly(error)
                     if !shared.source.has_changed().await =>
                 {
-                    return Outcome::Unchanged(error);
+                    return RefreshOutcome::Unchanged(error);
                 }
                 RefreshKind::IfChanged(_) => (self.cx, None),
                 RefreshKind::AdoptOnly(error) => (self.cx.adopting_only(), Some(error)),
             };
             match (shared.source.token(cx).await, unchanged) {
-                (Ok(token), _) => Outcome::Token { token, asked },
-                (Err(_), Some(error)) => Outcome::Unchanged(error),
-                (Err(error), None) => Outcome::Failed(error),
+                (Ok(token), _) => RefreshOutcome::Token { token, asked },
+                (Err(_), Some(error)) => RefreshOutcome::Unchanged(error),
+                (Err(error), None) => RefreshOutcome::Failed(error),
             }
         };
         let outcome = time::timeout(limit, attempt).await.unwrap_or_else(|_| {
             let message =
                 format!("the token source did not finish within {limit:?} (`refresh_timeout`)");
-            Outcome::Failed(TokenError::new(TokenErrorKind::Timeout, message))
+            RefreshOutcome::Failed(TokenError::new(TokenErrorKind::Timeout, message))
         });
         self.guard.complete(outcome);
     }
@@ -117,16 +117,16 @@ struct CompletionGuard {
 }
 
 impl CompletionGuard {
-    fn complete(mut self, outcome: Outcome) {
+    fn complete(mut self, outcome: RefreshOutcome) {
         self.complete_now(outcome);
     }
 
-    fn complete_now(&mut self, outcome: Outcome) {
+    fn complete_now(&mut self, outcome: RefreshOutcome) {
         self.is_completing = true;
         match &outcome {
-            Outcome::Token { .. } => tracing::debug!("token refreshed"),
-            Outcome::Failed(error) => tracing::warn!(%error, "refresh failed"),
-            Outcome::Unchanged(error) => {
+            RefreshOutcome::Token { .. } => tracing::debug!("token refreshed"),
+            RefreshOutcome::Failed(error) => tracing::warn!(%error, "refresh failed"),
+            RefreshOutcome::Unchanged(error) => {
                 tracing::debug!(%error, "refresh not tried again: nothing has changed");
             }
         }
@@ -143,7 +143,9 @@ impl Drop for CompletionGuard {
         }
         // If completing itself panicked, as a subscriber of `tracing` can, it is not tried again.
         if std::thread::panicking() && !self.is_completing {
-            self.complete_now(Outcome::Failed(interrupted("the token source panicked")));
+            self.complete_now(RefreshOutcome::Failed(interrupted(
+                "the token source panicked",
+            )));
         } else {
             self.result.shared.lose_refresh(self.id);
             self.result.set(None);

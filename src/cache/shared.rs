@@ -11,12 +11,12 @@ use tokio::sync::watch;
 
 use super::{
     background,
+    effects::Input,
     issued::{Generation, Issued},
     lookup::Lookup,
-    refresh_task::Outcome,
+    refresh_task::RefreshOutcome,
     state::State,
     status::CacheStatus,
-    transition::Input,
     waiter::SharedResult,
 };
 use crate::{
@@ -62,7 +62,7 @@ impl Shared {
         }
     }
 
-    /// Starts a refresh of a due token. Does not wait for the lock: who holds it is most likely doing the same.
+    /// Starts a refresh of a due token. Does not wait for the lock: the thread that holds it is most likely starting the refresh.
     #[cold]
     pub(super) fn refresh_due(self: &Arc<Self>) {
         background::start(self);
@@ -108,7 +108,7 @@ impl Shared {
     pub(super) fn complete_refresh(
         self: &Arc<Self>,
         id: u64,
-        outcome: Outcome,
+        outcome: RefreshOutcome,
     ) -> Result<Arc<Issued>, TokenError> {
         self.change(self.lock(), |state, input| {
             state.refresh_completed(input, id, outcome)

@@ -1,20 +1,23 @@
 //! The state of a session in this process, and every change of it.
 //!
+//! It has three parts: the current token, the refresh that may run, and the throttle (`throttle.rs`). That the API has
+//! accepted a token is not among them: it is a flag of the token, set without the mutex.
+//!
 //! All of it sits behind one mutex, which is never held while anything waits, is polled or is woken. The token that requests
 //! use is also in an `ArcSwap`. It is written under the mutex and read without it.
 //!
 //! ```text
-//!                            refresh succeeded
-//!                             ┌───────────┐
-//!  ┌──────┐ refresh succeeded │           ▼
-//!  │ None │ ────────────────► ┌───────────┐ rejected; a refresh ┌───────────────┐
-//!  └──────┘                   │   InUse   │ starts or runs      │ BeingReplaced │
-//!                             │           │ ──────────────────► │               │
-//!                             └───────────┘ ◄────────────────── └───────────────┘
-//!                             │           ▲   refresh succeeded (new token),
-//!                             └───────────┘   failed or lost (old token again)
-//!                  rejected, but no refresh
-//!                  may start: still sent
+//!                         refresh succeeded
+//!                          ┌───────────┐
+//!  ┌──────┐ a token came   │           ▼
+//!  │ None │ ─────────────► ┌───────────┐ rejected; a refresh ┌───────────────┐
+//!  └──────┘                │   InUse   │ starts or runs      │ BeingReplaced │
+//!                          │           │ ──────────────────► │               │
+//!                          └───────────┘ ◄────────────────── └───────────────┘
+//!                          │           ▲   refresh succeeded (new token),
+//!                          └───────────┘   failed or lost (old token again)
+//!               rejected, but no refresh
+//!               may start: still sent
 //! ```
 //!
 //! "A refresh runs" below means one of kind `Full`. If the source is only asked whether something has changed since a
@@ -45,11 +48,11 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    effects::{Effects, Input},
     issued::{Generation, Issued},
-    lookup::{Lookup, interrupted, runtime},
-    refresh_task::{Outcome, RefreshKind, RefreshTask},
+    lookup::{Lookup, runtime},
+    refresh_task::{RefreshKind, RefreshOutcome, RefreshTask},
     throttle::{Permission, RefreshThrottle},
-    transition::{Effects, Input},
     waiter::SharedResult,
 };
 use crate::{
@@ -194,9 +197,7 @@ impl State {
         // Checked first: a lost refresh gives the token back that it was to replace.
         let running = self.joinable(input.now).map(RunningRefresh::lookup);
         let CurrentToken::InUse(issued) = &self.token else {
-            return running.unwrap_or_else(|| {
-                Lookup::Failed(interrupted("the rejected token is not of this session"))
-            });
+            return running.unwrap_or_else(|| Lookup::Failed(not_of_this_cache()));
         };
         if issued.generation != rejected {
             return self.token_wanted(input, Some(rejected));
@@ -246,16 +247,16 @@ impl State {
         &mut self,
         input: Input<'_>,
         id: u64,
-        outcome: Outcome,
+        outcome: RefreshOutcome,
     ) -> Result<Arc<Issued>, TokenError> {
         let Some(refresh) = self.take_running(id) else {
             return match outcome {
-                Outcome::Token { token, asked } => Ok(self.issue(input, token, asked)),
-                Outcome::Failed(error) | Outcome::Unchanged(error) => Err(error),
+                RefreshOutcome::Token { token, asked } => Ok(self.issue(input, token, asked)),
+                RefreshOutcome::Failed(error) | RefreshOutcome::Unchanged(error) => Err(error),
             };
         };
         match outcome {
-            Outcome::Token { token, asked } => {
+            RefreshOutcome::Token { token, asked } => {
                 if token.is_adopted() {
                     self.throttle.not_started(refresh.started_before);
                 }
@@ -263,7 +264,7 @@ impl State {
                 self.put_in_use(input, &issued);
                 Ok(issued)
             }
-            Outcome::Failed(error) => {
+            RefreshOutcome::Failed(error) => {
                 self.counts.failed += 1;
                 self.effects.notify = true;
                 // After a reset the next attempt starts without regard to how this one ended.
@@ -280,7 +281,7 @@ impl State {
                 }
                 Err(error)
             }
-            Outcome::Unchanged(error) => {
+            RefreshOutcome::Unchanged(error) => {
                 self.throttle.not_started(refresh.started_before);
                 self.throttle.unchanged(input.now.mono);
                 Err(error)
@@ -370,7 +371,7 @@ impl State {
                 TokenError::new(TokenErrorKind::Rejected, message).with_retry_after(delay)
             }
             Permission::After(_) if delay > input.settings().max_wait => {
-                let message = "the last refresh started too short a time ago for the next";
+                let message = "the next refresh may not start yet (`min_interval`)";
                 TokenError::new(TokenErrorKind::Rejected, message).with_retry_after(delay)
             }
             Permission::After(_) => return self.start(input, delay, cx, RefreshKind::Full),
@@ -520,4 +521,10 @@ impl RunningRefresh {
             RefreshKind::Full | RefreshKind::AdoptOnly(_) => Lookup::Wait(Arc::clone(&self.result)),
         }
     }
+}
+
+#[cold]
+fn not_of_this_cache() -> TokenError {
+    let message = "the rejected token is not of this cache; do `RefreshOnReject` and `AddTokenLayer` have the same one?";
+    TokenError::new(TokenErrorKind::NotReplayed, message)
 }

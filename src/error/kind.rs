@@ -30,7 +30,7 @@ pub enum TokenErrorKind {
     ReauthRequired,
     /// A token is empty, or has characters that no header may carry.
     InvalidToken,
-    /// The API rejects tokens as soon as they are issued.
+    /// The API rejected the token, and there is no other.
     Rejected,
     /// A rejected request was not sent again: its body or its method does not allow it, or the retry budget is empty.
     NotReplayed,
@@ -113,7 +113,7 @@ impl fmt::Display for TokenErrorKind {
     /// Describes the kind in a few words, as the message of an error begins.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Transport => "the token endpoint was not reached",
+            Self::Transport => "the request to the token endpoint failed",
             Self::Timeout => "no token in time",
             Self::Server => "the token endpoint failed",
             Self::RateLimited => "too many token requests",
@@ -122,10 +122,10 @@ impl fmt::Display for TokenErrorKind {
             Self::InvalidRequest => "the token endpoint rejected the request",
             Self::ReauthRequired => "a person must authorize again",
             Self::InvalidToken => "the token is not valid",
-            Self::Rejected => "the API rejects tokens as soon as they are issued",
+            Self::Rejected => "the API rejected the token",
             Self::NotReplayed => "the rejected request was not sent again",
             Self::Store => "the session store failed",
-            Self::LeaseLost => "the session was saved by another process",
+            Self::LeaseLost => "another process changed the session",
             Self::InsecureOrigin => "a token may not be sent over plain http",
             Self::Interrupted => "the refresh was interrupted",
             Self::Config => "the configuration cannot work",

@@ -1,7 +1,5 @@
 //! What users and layers say in the extensions of requests and responses.
 
-use http::Request;
-
 use crate::cache::Generation;
 
 /// In the extensions of a request: send it without a token.
@@ -23,13 +21,6 @@ use crate::cache::Generation;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WithoutToken;
-
-impl WithoutToken {
-    #[inline]
-    pub(super) fn is_set<B>(request: &Request<B>) -> bool {
-        request.extensions().get::<Self>().is_some()
-    }
-}
 
 /// In the extensions of a response: the API rejected the token that the request was sent with.
 ///

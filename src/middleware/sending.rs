@@ -111,7 +111,7 @@ impl fmt::Debug for SendSettings {
     }
 }
 
-/// Why a request cannot be sent at once.
+/// Why a request cannot be sent at once: the two answers of a [`Lookup`] that are not a token.
 pub(super) enum NotReady {
     Wait(Waiter),
     Failed(TokenError),
@@ -142,11 +142,11 @@ pin_project! {
         Waiting {
             #[pin]
             waiter: Waiter,
-            held: Option<Box<Held<S, B>>>,
+            held: Option<Box<HeldRequest<S, B>>>,
         },
         // There is a token. The inner service must become ready again.
         Readying {
-            held: Option<(Box<Held<S, B>>, Arc<Issued>)>,
+            held: Option<(Box<HeldRequest<S, B>>, Arc<Issued>)>,
         },
         // No token can be had.
         Failed {
@@ -157,7 +157,7 @@ pin_project! {
 
 /// A request that waits, and the service that it will be sent to. Boxed, because it is rare and would make every future
 /// larger.
-struct Held<S, B> {
+struct HeldRequest<S, B> {
     inner: S,
     request: Request<B>,
     cache: TokenCache,
@@ -179,7 +179,7 @@ where
         let state = match not_ready {
             NotReady::Wait(waiter) => State::Waiting {
                 waiter,
-                held: Some(Box::new(Held {
+                held: Some(Box::new(HeldRequest {
                     inner,
                     request,
                     cache: cache.clone(),
@@ -242,7 +242,7 @@ where
                     let (waiting, _) = held.as_mut().expect("polled after completion");
                     ready!(waiting.inner.poll_ready(cx)).map_err(Into::into)?;
                     let (waiting, issued) = held.take().expect("polled after completion");
-                    let Held {
+                    let HeldRequest {
                         mut inner,
                         mut request,
                         cache,

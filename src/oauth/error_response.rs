@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::{
     dead_grant::DeadGrant,
+    error_kind::{is_about_the_request, kind, what_to_do},
     token_response::RawResponse,
     values::{Times, wait},
 };
@@ -259,7 +259,7 @@ impl ErrorResponse {
             _ => Recovery::SlowlyWhenNeeded,
         };
         let mut error = TokenError::new(kind, what_to_do(kind, response, code, known))
-            .with_answer(response.describe())
+            .with_response(response.describe())
             .with_status(response.status)
             .with_recovery(recovery);
         if let Some(code) = code {
@@ -269,84 +269,5 @@ impl ErrorResponse {
             Some(wait) => error.with_retry_after(wait),
             None => error,
         }
-    }
-}
-
-/// Whether the status says something about the request. Otherwise it says "not now".
-fn is_about_the_request(status: StatusCode) -> bool {
-    !status.is_server_error()
-        && !matches!(
-            status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY
-        )
-}
-
-/// The status decides if it says "not now". Otherwise a known code decides, and without one again the status.
-fn kind(
-    response: &RawResponse,
-    code: Option<&str>,
-    known: Option<TokenErrorKind>,
-    vendor: &VendorErrors,
-) -> TokenErrorKind {
-    match (response.status, known) {
-        (StatusCode::TOO_MANY_REQUESTS, _) => TokenErrorKind::RateLimited,
-        (StatusCode::REQUEST_TIMEOUT, _) => TokenErrorKind::Timeout,
-        (status, Some(TokenErrorKind::RateLimited)) if status.is_server_error() => {
-            TokenErrorKind::RateLimited
-        }
-        (status, _) if !is_about_the_request(status) => TokenErrorKind::Server,
-        (_, Some(kind)) => kind,
-        (StatusCode::BAD_REQUEST, None) if vendor.reauth_on_400 => TokenErrorKind::ReauthRequired,
-        (StatusCode::UNAUTHORIZED, None) if code.is_some() || !response.is_web_page() => {
-            TokenErrorKind::InvalidClient
-        }
-        (_, None) if code.is_some() => TokenErrorKind::InvalidRequest,
-        (StatusCode::BAD_REQUEST, None) if response.mentions_refresh_token() => {
-            TokenErrorKind::ReauthRequired
-        }
-        (StatusCode::BAD_REQUEST, None) if response.json_object().is_some() => {
-            TokenErrorKind::InvalidRequest
-        }
-        // A page is from something in front of the server, such as a firewall.
-        (StatusCode::FORBIDDEN, None) if response.is_web_page() => TokenErrorKind::Server,
-        (_, None) => TokenErrorKind::InvalidResponse,
-    }
-}
-
-fn what_to_do(
-    kind: TokenErrorKind,
-    response: &RawResponse,
-    code: Option<&str>,
-    known: Option<TokenErrorKind>,
-) -> &'static str {
-    match kind {
-        TokenErrorKind::ReauthRequired if known.is_none() => {
-            "the server rejected the grant without saying why; most likely the refresh or exchange token is no longer \
-             valid: log in again, or configure a new one"
-        }
-        TokenErrorKind::ReauthRequired => {
-            "the refresh or exchange token is no longer valid: log in again, or configure a new one"
-        }
-        TokenErrorKind::InvalidClient => {
-            "check client id, client secret, and how they are sent (`ClientAuth`)"
-        }
-        TokenErrorKind::RateLimited => "wait before the next request",
-        TokenErrorKind::Timeout => "the server gave up on the request",
-        TokenErrorKind::Server if response.status == StatusCode::FORBIDDEN => {
-            "something in front of the server, such as a firewall, rejected the request"
-        }
-        TokenErrorKind::Server => "the server has a problem of its own",
-        TokenErrorKind::InvalidResponse
-            if matches!(
-                response.status,
-                StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
-            ) && code.is_none() =>
-        {
-            "check the token endpoint's URL"
-        }
-        TokenErrorKind::InvalidResponse => {
-            "the response has no error code; is the URL that of the token endpoint?"
-        }
-        _ => "check the grant, its parameters and the body format",
     }
 }

@@ -20,6 +20,7 @@ mod client_auth;
 mod dead_grant;
 mod endpoint_url;
 mod endpoints;
+mod error_kind;
 mod error_response;
 mod parameters;
 mod send;

@@ -245,7 +245,7 @@ impl RawResponse {
 
     fn error(&self, kind: TokenErrorKind, what: impl Into<Cow<'static, str>>) -> TokenError {
         TokenError::new(kind, what)
-            .with_answer(self.describe())
+            .with_response(self.describe())
             .with_status(self.status)
             .with_recovery(Recovery::SlowlyWhenNeeded)
     }

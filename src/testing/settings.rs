@@ -37,6 +37,7 @@ pub(super) struct Settings {
 /// # drop(server);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NumberFormat {
     /// As a JSON number: `900`.
     Number,

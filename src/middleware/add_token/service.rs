@@ -29,7 +29,7 @@ use crate::{
 ///
 /// It is ready when the inner service is. While a request waits for a token, it gives the readiness of the inner service
 /// back: otherwise a token request through the same client and the same concurrency limit could not be sent. For that the
-/// inner service must be [`Clone`]. Put a service that is not behind a `tower::buffer::Buffer`.
+/// inner service must be [`Clone`]. If it is not, put it behind a `tower::buffer::Buffer`.
 #[derive(Clone, Debug)]
 pub struct AddToken<S> {
     inner: S,
@@ -76,7 +76,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let origin = if WithoutToken::is_set(&request) {
+        let origin = if request.extensions().get::<WithoutToken>().is_some() {
             OriginMatch::NotAllowed
         } else {
             self.settings.origins.check(request.uri())

@@ -72,6 +72,7 @@ where
         };
         let SendAgain { response, replay } = *rejected.take()?;
         snapshot.replay = Some(replay);
+        tracing::debug!("request replayed");
         Some(Drain::new(response.into_body()))
     }
 
@@ -82,7 +83,7 @@ where
 }
 
 impl<B> Attempt<B> {
-    /// What is needed to send the request again. A request without a token never is, and a replay is not sent once more.
+    /// What is needed to send the request again. `None` for a request without a token, and for a replay.
     #[inline]
     fn snapshot(&self) -> Option<Self> {
         match self {

@@ -1,4 +1,5 @@
-//! Whether a request can be sent again: its method, its body and the budget. Decided here and nowhere else.
+//! Whether a request of [`BearerAuth`](crate::BearerAuth) can be sent again: decided here and nowhere else. The rules, which
+//! [`RefreshOnReject`](crate::RefreshOnReject) by itself follows too, are in `retry.rs`.
 
 use crate::{
     body::{BodySnapshot, ReplayBody},
@@ -18,10 +19,6 @@ pub(super) enum CanReplay<B> {
 }
 
 impl<B> CanReplay<B> {
-    pub(super) fn is_replay(&self) -> bool {
-        matches!(self, Self::Never)
-    }
-
     /// Before a new token is waited for: fails if the request cannot be sent again in any case.
     pub(super) fn check(&self) -> Result<(), TokenError> {
         match self {

@@ -84,7 +84,8 @@ where
                 origin,
             } => {
                 let can_replay = CanReplay::Once {
-                    method_allowed: settings.replays.allow_method(request.method()),
+                    method_allowed: !settings.replays.only_idempotent
+                        || request.method().is_idempotent(),
                     body: request.body().snapshot(),
                 };
                 let sending = match settings.send.prepare(request.headers_mut(), origin) {
@@ -139,14 +140,14 @@ pin_project! {
         },
         // Rejected: the response is held, unread, while the token is replaced.
         AwaitingToken {
-            held: Option<Box<Held<B, R>>>,
+            held: Option<Box<HeldResponse<B, R>>>,
             waiter: Waiter,
         },
     }
 }
 
 /// A rejected attempt. Boxed, because it is rare and would make every future larger.
-struct Held<B, R> {
+struct HeldResponse<B, R> {
     response: Response<R>,
     rejected: Generation,
     can_replay: CanReplay<B>,
@@ -172,13 +173,13 @@ where
                     let sent = sending.sent_token();
                     let sent = sent.filter(|sent| settings.send.check_response(&response, *sent));
                     let Some(sent) = sent else {
-                        if can_replay.as_ref().is_some_and(CanReplay::is_replay) {
+                        if let Some(CanReplay::Never) = can_replay {
                             settings.send.cache.replay_accepted();
                             settings.replays.deposit();
                         }
                         return Poll::Ready(Ok(Outcome::Answered(response)));
                     };
-                    let held = Held {
+                    let held = HeldResponse {
                         response,
                         rejected: sent.generation,
                         can_replay: can_replay.take().expect("polled after completion"),
@@ -201,15 +202,16 @@ where
     }
 }
 
-impl<B, R> Held<B, R> {
+impl<B, R> HeldResponse<B, R> {
     /// Reports the rejection, which starts a refresh. Returns the waiter if the request is to wait for it, else the outcome.
     #[cold]
     fn look_up_replacement(
         self,
         settings: &BearerSettings,
     ) -> Result<(Self, Waiter), Outcome<B, R>> {
+        tracing::debug!("token rejected");
         let cache = &settings.send.cache;
-        if self.can_replay.is_replay() {
+        if matches!(self.can_replay, CanReplay::Never) {
             cache.replay_rejected(self.rejected);
             return Err(answered_with(self.response, rejected_again()));
         }

@@ -42,7 +42,7 @@ use crate::{
 /// # Readiness
 ///
 /// It is ready when the inner service is. While a request waits for a token, it gives the readiness of the inner service
-/// back. For that and for replays the inner service must be [`Clone`]. Put a service that is not behind a
+/// back. For that and for replays the inner service must be [`Clone`]. If it is not, put it behind a
 /// `tower::buffer::Buffer`.
 ///
 /// # If it does not compile
@@ -124,7 +124,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let has_own = request.headers().contains_key(AUTHORIZATION);
-        let origin = if has_own || WithoutToken::is_set(&request) {
+        let opts_out = request.extensions().get::<WithoutToken>().is_some();
+        let origin = if has_own || opts_out {
             OriginMatch::NotAllowed
         } else {
             let settings = &self.retry.get_ref().settings;
