@@ -169,7 +169,7 @@ impl Token {
     }
 
     /// Marks a token that another process has obtained.
-    pub(crate) fn as_adopted(self) -> Self {
+    pub(crate) fn into_adopted(self) -> Self {
         self.edit(|inner| inner.is_adopted = true)
     }
 

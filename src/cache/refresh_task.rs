@@ -85,13 +85,12 @@ impl RefreshTask {
         let asked = shared.now();
         let attempt = async {
             let (cx, unchanged) = match self.kind {
-                RefreshKind::Full => (self.cx, None),
                 RefreshKind::IfChanged(error) | RefreshKind::AdoptOnly(error)
                     if !shared.source.has_changed().await =>
                 {
                     return RefreshOutcome::Unchanged(error);
                 }
-                RefreshKind::IfChanged(_) => (self.cx, None),
+                RefreshKind::Full | RefreshKind::IfChanged(_) => (self.cx, None),
                 RefreshKind::AdoptOnly(error) => (self.cx.adopting_only(), Some(error)),
             };
             match (shared.source.token(cx).await, unchanged) {

@@ -159,12 +159,13 @@ impl RefreshThrottle {
     /// How long refreshes are held back that callers need. `None` if they are not, or if time does not end it.
     pub(super) fn held_for(&self, now: Instant, min_interval: Duration) -> Option<Duration> {
         let until = match &self.after_failure {
-            AfterFailure::Open => None,
             AfterFailure::BackingOff { until, .. } => Some(*until),
             AfterFailure::Paused {
-                while_usable: true, ..
-            } => None,
-            AfterFailure::Paused { until, .. } => Some((*until)?),
+                while_usable: false,
+                until,
+                ..
+            } => Some((*until)?),
+            AfterFailure::Open | AfterFailure::Paused { .. } => None,
         };
         let held = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
         let held = held.max(self.delay_after_rejection(now, min_interval));

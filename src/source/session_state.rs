@@ -88,7 +88,7 @@ impl<G: Grant> GrantSource<G> {
                 state.failed = None;
             })
         })?;
-        Some(token.as_adopted())
+        Some(token.into_adopted())
     }
 
     /// The session to refresh: the stored one, or a newer one that could not be saved.
