@@ -9,6 +9,8 @@ use tokio::time::{Instant, error::Elapsed, timeout_at};
 use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
 use tower_service::Service;
 
+#[cfg(feature = "reqwest")]
+use super::reqwest_transport::WasRedirected;
 use super::{
     EndpointUrl, OAuthClient, Parameters, TokenResponse,
     response_body::{ReadError, ResponseBody},
@@ -73,6 +75,17 @@ impl OAuthClient {
             Err(elapsed) => return Err(settings.timed_out(url, elapsed)),
         };
         let (mut head, body) = response.into_parts();
+        #[cfg(feature = "reqwest")]
+        if head.extensions.get::<WasRedirected>().is_some() {
+            return Err(TokenError::new(
+                TokenErrorKind::InvalidResponse,
+                format!(
+                    "the HTTP client followed a redirect from {url}, and the response came from another URL; \
+                     build the client with `redirect::Policy::none()`"
+                ),
+            )
+            .with_status(head.status));
+        }
         let mut received = ResponseBody::new(settings.max_response_size);
         // What has arrived before a failure may be complete, and hold the only refresh token that works.
         let broken = match timeout_at(deadline, received.read(body)).await {
