@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::clock::MAX_DURATION;
 
+/// The floor of [`Schedule::min_interval`]. A refresh takes about as long at a fast server, so less limits nothing.
+const MIN_INTERVAL_FLOOR: Duration = Duration::from_millis(100);
+
 /// The expiry margin is never more than this part of the lifetime, or a short-lived token would never be usable.
 const MAX_MARGIN_DIVISOR: u32 = 10;
 
@@ -105,9 +108,10 @@ impl Schedule {
     /// already expired. Callers that need a token sooner wait. If a rejection comes so early that the wait would exceed
     /// [`max_wait`](crate::TokenCacheBuilder::max_wait), the caller gets the server's own response at once.
     ///
-    /// Default: 1 second.
+    /// Default: 1 second. At least 100 milliseconds: a shorter interval is raised to that, so that no setting makes the
+    /// background refresh send requests without a pause.
     pub fn min_interval(mut self, interval: Duration) -> Self {
-        self.min_interval = interval.min(MAX_DURATION);
+        self.min_interval = interval.clamp(MIN_INTERVAL_FLOOR, MAX_DURATION);
         self
     }
 
@@ -145,5 +149,17 @@ fn clamp_fraction(fraction: f64) -> f64 {
         0.0
     } else {
         fraction.clamp(0.0, 1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_attempt_interval_has_a_floor() {
+        let interval = |set| Schedule::default().min_interval(set).min_interval;
+        assert_eq!(interval(Duration::ZERO), MIN_INTERVAL_FLOOR);
+        assert_eq!(interval(Duration::from_secs(2)), Duration::from_secs(2));
     }
 }
