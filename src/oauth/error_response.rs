@@ -72,7 +72,7 @@ impl VendorErrors {
         search_text: false,
     };
 
-    fn kind_of(&self, code: &str) -> Option<TokenErrorKind> {
+    pub(super) fn kind_of(&self, code: &str) -> Option<TokenErrorKind> {
         CODES
             .iter()
             .chain(self.codes)

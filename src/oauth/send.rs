@@ -5,6 +5,7 @@ use std::{any::Any, error::Error, io, mem};
 use bytes::{Buf, BufMut, Bytes};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use secrecy::ExposeSecret;
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
 use tower_service::Service;
@@ -13,6 +14,7 @@ use tower_service::Service;
 use super::reqwest_transport::WasRedirected;
 use super::{
     EndpointUrl, OAuthClient, Parameters, TokenResponse,
+    parameters::shows,
     response_body::{ReadError, ResponseBody},
     settings::Settings,
     token_response::RawResponse,
@@ -107,6 +109,7 @@ impl OAuthClient {
             broken: broken.map(|error| error.with_status(head.status)),
         }
         .parse(settings.vendor_errors, sent, clock.wall())
+        .map_err(|error| settings.hide_secret(error, parameters))
     }
 }
 
@@ -125,6 +128,24 @@ impl Settings {
         let sent = clock.now();
         let response = transport.call(request).await.map_err(failed)?;
         Ok((sent, response))
+    }
+
+    /// Removes an unknown error code that repeats what was sent.
+    fn hide_secret(&self, error: TokenError, parameters: &Parameters) -> TokenError {
+        let is_secret = error.oauth_code().is_some_and(|code| {
+            self.vendor_errors.kind_of(code).is_none()
+                && (parameters.shows_a_value(code)
+                    || self.client_auth.secret().is_some_and(|it| shows(code, it))
+                    || self
+                        .parameters
+                        .iter()
+                        .any(|(_, value)| shows(code, value.expose_secret())))
+        });
+        if is_secret {
+            error.without_oauth_code()
+        } else {
+            error
+        }
     }
 
     fn timed_out(&self, url: &EndpointUrl, elapsed: Elapsed) -> TokenError {

@@ -156,7 +156,10 @@ impl RawResponse {
         lifetime: Option<Duration>,
         times: &Times,
     ) -> Result<Token, TokenError> {
-        let Some(access_token) = non_empty(fields, "access_token") else {
+        let access_token = non_empty(fields, "access_token")
+            .map(without_scheme)
+            .filter(|token| !token.is_empty());
+        let Some(access_token) = access_token else {
             return Err(self.error(
                 TokenErrorKind::InvalidResponse,
                 "success, without an `access_token`",
@@ -273,6 +276,14 @@ fn non_empty<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> 
         .get(name)?
         .as_str()
         .filter(|text| !text.trim().is_empty())
+}
+
+/// Some servers write `Bearer` before the token, as the header does.
+fn without_scheme(access_token: &str) -> &str {
+    match access_token.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_start(),
+        _ => access_token,
+    }
 }
 
 /// Token types that are not bearer tokens. Any other name is treated as Bearer: servers leave the type out or invent one.

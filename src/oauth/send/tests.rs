@@ -19,7 +19,7 @@ use tower::service_fn;
 use crate::{
     clock::Clock,
     error::{TokenError, TokenErrorKind},
-    oauth::{OAuthClient, Parameters, TokenResponse},
+    oauth::{ClientAuth, OAuthClient, Parameters, TokenResponse},
 };
 
 const ROTATED: &str = r#"{"access_token":"granted","refresh_token":"hunter3","expires_in":900}"#;
@@ -315,4 +315,47 @@ async fn a_token_with_a_replaced_character_is_unusable() {
         .await
         .unwrap_err();
     assert!(!format!("{error:?}").contains("hunter"), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_access_token_loses_the_scheme_before_it() {
+    for written in ["Bearer granted", "bearer  granted", "BEARER granted"] {
+        let body = format!(r#"{{"access_token":"{written}"}}"#);
+        let response = refreshed(&client(200, "", body, End::Whole)).await.unwrap();
+        assert_eq!(response.token.unwrap().header(), "Bearer granted");
+    }
+    let error = refreshed(&client(
+        200,
+        "",
+        r#"{"access_token":"Bearer "}"#,
+        End::Whole,
+    ))
+    .await;
+    assert_eq!(error.unwrap_err().kind(), TokenErrorKind::InvalidResponse);
+}
+
+#[tokio::test]
+async fn an_error_code_that_is_a_sent_secret_is_not_shown() {
+    for code in [
+        "hunter2",
+        "long-secret-value",
+        "x_long-secret-value_x",
+        "long-secret",
+    ] {
+        let body = format!(r#"{{"error":"{code}"}}"#);
+        for auth in [
+            ClientAuth::client_secret_basic("app", "long-secret-value"),
+            ClientAuth::client_secret_post("app", "long-secret-value"),
+        ] {
+            let client = client(400, "", &body, End::Whole).client_auth(auth);
+            let error = refreshed(&client).await.unwrap_err();
+            assert!(!format!("{error}{error:?}").contains(code), "{error:?}");
+            assert_eq!(error.kind(), TokenErrorKind::InvalidRequest);
+        }
+    }
+    // A known code is shown, whatever was sent.
+    let client = client(400, "", r#"{"error":"invalid_grant"}"#, End::Whole)
+        .client_auth(ClientAuth::client_secret_post("app", "invalid_grant"));
+    let error = refreshed(&client).await.unwrap_err();
+    assert_eq!(error.oauth_code(), Some("invalid_grant"));
 }
