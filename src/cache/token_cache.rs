@@ -28,7 +28,8 @@ use crate::{
 /// - *No hammering*: failed refreshes are spaced by backoff with full jitter (1 second, doubling, at most a minute), or by
 ///   what the server asks for. Failures that time alone cannot change are remembered, and callers get them at once.
 ///
-/// A refresh needs a Tokio runtime with its time driver: that of the caller that starts it.
+/// A refresh needs a Tokio runtime with its time driver: that of the caller that starts it. Without the driver
+/// (`enable_time`), Tokio panics in the first call that waits for a token.
 ///
 /// # Examples
 ///
