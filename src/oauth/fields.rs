@@ -81,7 +81,7 @@ fn lossy(bytes: &[u8]) -> String {
 
 /// Writes visible characters without their escapes, in place.
 ///
-/// serde_json decodes a string with escapes in a buffer that is not wiped. Tokens often have them: PHP escapes each `/`.
+/// `serde_json` decodes a string with escapes in a buffer that is not wiped. Tokens often have them: PHP escapes each `/`.
 fn unescape(json: &mut Vec<u8>) {
     let (mut from, mut to) = (0, 0);
     while let Some(rest) = json.get(from..).filter(|rest| !rest.is_empty()) {

@@ -56,7 +56,7 @@ impl ExtraMembers {
     }
 }
 
-/// Not derived: serde_json's map would drop the first of two members of one name without wiping it.
+/// Not derived: the map of `serde_json` would drop the first of two members of one name without wiping it.
 impl<'de> Deserialize<'de> for ExtraMembers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Members;
