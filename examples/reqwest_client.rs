@@ -33,7 +33,7 @@ fn client(
     token_url: &str,
     refresh_token: String,
 ) -> Result<Client, TokenError> {
-    let transport = ReqwestTransport::new(reqwest);
+    let transport = ReqwestTransport::from_client(reqwest);
     let oauth = OAuthClient::with_transport(token_url, transport.clone())?.client_auth(
         ClientAuth::client_secret_basic(
             AuthorizationServer::CLIENT_ID,

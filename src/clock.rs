@@ -96,17 +96,44 @@ impl SimulatedWallClock {
     }
 
     pub(crate) fn step(&self, seconds: i64) {
-        self.stepped_secs.fetch_add(seconds, Ordering::SeqCst);
+        let add = |stepped: i64| Some(stepped.saturating_add(seconds));
+        let _ = self
+            .stepped_secs
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, add);
     }
 
     pub(crate) fn wall_at(&self, mono: Instant) -> SystemTime {
         let unstepped = self.start.wall + mono.saturating_duration_since(self.start.mono);
         let stepped = self.stepped_secs.load(Ordering::SeqCst);
-        let by = Duration::from_secs(stepped.unsigned_abs());
+        let by = Duration::from_secs(stepped.unsigned_abs()).min(MAX_DURATION);
         if stepped < 0 {
-            unstepped - by
+            unstepped.checked_sub(by).unwrap_or(SystemTime::UNIX_EPOCH)
         } else {
-            unstepped + by
+            unstepped.checked_add(by).unwrap_or(unstepped)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_step_makes_the_simulated_clock_panic() {
+        for steps in [
+            [i64::MAX, i64::MAX],
+            [i64::MIN, i64::MIN],
+            [i64::MAX, i64::MIN],
+        ] {
+            let clock = SimulatedWallClock::new(SystemTime::UNIX_EPOCH);
+            for step in steps {
+                clock.step(step);
+                clock.wall_at(Instant::now());
+            }
+        }
+        let clock = SimulatedWallClock::new(SystemTime::UNIX_EPOCH);
+        clock.step(i64::MAX);
+        let furthest = SystemTime::UNIX_EPOCH + MAX_DURATION;
+        assert_eq!(clock.wall_at(Instant::now()), furthest);
     }
 }

@@ -213,6 +213,12 @@ impl TokenError {
         self.edit(|inner| inner.response = Some(response.into()))
     }
 
+    /// Removes the server's error code.
+    #[must_use]
+    pub(crate) fn without_oauth_code(self) -> Self {
+        self.edit(|inner| inner.oauth_code = None)
+    }
+
     /// Replaces the message by what a person must do, in the terms of the vendor.
     #[must_use]
     pub(crate) fn with_reauth_hint(self, reauth_hint: String) -> Self {

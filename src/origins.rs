@@ -92,7 +92,8 @@ impl Origins {
     /// # Errors
     ///
     /// - [`InsecureOrigin`](TokenErrorKind::InsecureOrigin): a scheme other than https, except http to this machine.
-    /// - [`Config`](TokenErrorKind::Config): not an origin, a host outside ASCII, or an empty list.
+    /// - [`Config`](TokenErrorKind::Config): not an origin, a wildcard, a host outside ASCII, or an empty
+    ///   list.
     ///
     /// # Examples
     ///
@@ -185,6 +186,13 @@ impl Origin {
     fn parse(text: &str) -> Result<Self, TokenError> {
         // No message repeats the text, which may hold a password.
         let config = |message: String| TokenError::new(TokenErrorKind::Config, message);
+        if text.contains('*') {
+            return Err(config(
+                "wildcards in origins are not supported; list each origin, or use `Origins::any_https` if every URL \
+                 that requests go to is your own"
+                    .into(),
+            ));
+        }
         let url = HttpUrl::parse(text).map_err(|reason| {
             config(format!(
                 "an origin is not a URL like `https://api.example.com`: it {reason}"

@@ -78,6 +78,15 @@ impl Token {
                 "the access token is empty",
             ));
         }
+        let has_scheme = secret
+            .get(..PREFIX.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
+        if has_scheme {
+            return Err(TokenError::new(
+                TokenErrorKind::InvalidToken,
+                "the access token begins with the scheme `Bearer`, which is added to it; pass the token alone",
+            ));
+        }
         if let Some(at) = secret.bytes().position(|b| !b.is_ascii_graphic()) {
             return Err(TokenError::new(
                 TokenErrorKind::InvalidToken,
@@ -281,6 +290,18 @@ mod tests {
             assert_eq!(error.kind(), TokenErrorKind::InvalidToken, "{bad:?}");
             assert!(bad.len() < 3 || !error.to_string().contains(bad), "{error}");
         }
+    }
+
+    #[test]
+    fn a_secret_with_its_scheme_is_an_error_that_says_so() {
+        for secret in ["Bearer abc", "bearer  abc", "BEARER "] {
+            let error = Token::new(secret).unwrap_err();
+            assert!(
+                error.to_string().contains("begins with the scheme"),
+                "{error}"
+            );
+        }
+        assert!(Token::new("BearerABC").is_ok());
     }
 
     #[test]

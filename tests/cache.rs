@@ -996,6 +996,18 @@ mod background_refresh_task {
         });
         assert!(source.calls() > 30, "{} calls", source.calls());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_background_refresh_pauses_whatever_the_schedule_says() {
+        let source = Numbered::living(900);
+        let schedule = Schedule::default()
+            .max_age(Duration::ZERO)
+            .min_interval(Duration::ZERO)
+            .background_refresh(true);
+        let _cache = source.cache().schedule(schedule).build();
+        sleep(10 * SECOND).await;
+        assert!((2..=101).contains(&source.calls()), "{}", source.calls());
+    }
 }
 
 mod status {

@@ -34,7 +34,7 @@ pub(crate) async fn call(source: impl TokenSource, url: Option<&str>) -> Result<
         .build()?;
     let client = ServiceBuilder::new()
         .layer(BearerAuthLayer::from(cache))
-        .service(ReqwestTransport::new(client));
+        .service(ReqwestTransport::from_client(client));
     let response = get(client, url).await?;
     let status = response.status();
     println!("GET {url}: {status}");

@@ -21,7 +21,7 @@ impl LocalVendor {
         let client = reqwest::Client::builder().no_proxy().build()?;
         let client = ServiceBuilder::new()
             .layer(BearerAuthLayer::new(source))
-            .service(ReqwestTransport::new(client));
+            .service(ReqwestTransport::from_client(client));
         let url = format!("{}/invoices", self.url());
 
         let status = get(client.clone(), &url).await?.status();

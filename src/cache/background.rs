@@ -15,6 +15,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// The pause if a due refresh could not start: one is running, or another thread holds the lock.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// The pause after each refresh that was started, whatever the schedule says: its `min_interval` may be zero.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+
 /// Starts the task if the schedule asks for it, a runtime is there, and none runs yet.
 pub(super) fn start(shared: &Arc<Shared>) {
     let runs = &shared.refreshes_in_background;
@@ -42,6 +45,9 @@ impl BackgroundTask {
                 shared.refresh_due();
             }
             drop(shared);
+            if due == Some(Duration::ZERO) {
+                time::sleep(MIN_PAUSE).await;
+            }
             let pause = match due {
                 Some(Duration::ZERO) => RETRY_PAUSE,
                 None => MAX_PAUSE,

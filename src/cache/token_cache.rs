@@ -32,7 +32,8 @@ use crate::{
 ///   once. Only if the server declares the grant dead, [for good](TokenError::is_final), it is not sent again until
 ///   the source reports a change or the cache is [reset](TokenCache::reset).
 ///
-/// A refresh needs a Tokio runtime with its time driver: that of the caller that starts it.
+/// A refresh needs a Tokio runtime with its time driver: that of the caller that starts it. Without the driver
+/// (`enable_time`), Tokio panics in the first call that waits for a token.
 ///
 /// # Examples
 ///

@@ -8,7 +8,6 @@ use http::{
     header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
 };
 use http_body_util::Full;
-use secrecy::SecretString;
 use tower::BoxError;
 use tower_service::Service;
 
@@ -21,6 +20,7 @@ use crate::{
     clock::Clock,
     error::{TokenError, TokenErrorKind},
     token::Token,
+    zeroize::{secret, zeroized},
 };
 
 /// A client of an authorization server: the URLs of the server, and how to send requests to them.
@@ -182,9 +182,10 @@ impl OAuthClient {
                 "the header `{name}` describes the body and cannot be set; use `body_format`"
             )));
         }
-        let mut value = HeaderValue::from_str(value).map_err(|error| {
-            config(format!("the value of the header `{name}` is invalid")).with_source(error)
-        })?;
+        let mut value = HeaderValue::from_maybe_shared(zeroized(value.as_bytes().to_vec()))
+            .map_err(|error| {
+                config(format!("the value of the header `{name}` is invalid")).with_source(error)
+            })?;
         value.set_sensitive(true);
         Ok(self.edit(|settings| {
             settings.headers.insert(name, value);
@@ -196,7 +197,7 @@ impl OAuthClient {
     ///
     /// A parameter of the same name from the grant or from the client authentication replaces it.
     pub fn parameter(self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        let parameter = (name.into(), SecretString::from(value.into()));
+        let parameter = (name.into(), secret(value));
         self.edit(|settings| settings.parameters.push(parameter))
     }
 

@@ -5,10 +5,13 @@ use std::fmt;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use form_urlencoded::byte_serialize;
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
 use super::Parameters;
-use crate::error::{TokenError, TokenErrorKind};
+use crate::{
+    error::{TokenError, TokenErrorKind},
+    zeroize::{self, zeroized},
+};
 
 /// How the client authenticates at the token endpoint (RFC 6749 §2.3).
 ///
@@ -49,19 +52,19 @@ impl ClientAuth {
     /// try [`client_secret_basic_unencoded`](Self::client_secret_basic_unencoded). For letters and digits both are the
     /// same.
     pub fn client_secret_basic(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self(Method::Basic(id.into(), secret.into().into()))
+        Self(Method::Basic(id.into(), zeroize::secret(secret)))
     }
 
     /// HTTP Basic as in RFC 7617, for servers that expect id and secret without the form-encoding of RFC 6749.
     ///
     /// The id cannot contain a colon.
     pub fn client_secret_basic_unencoded(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self(Method::BasicUnencoded(id.into(), secret.into().into()))
+        Self(Method::BasicUnencoded(id.into(), zeroize::secret(secret)))
     }
 
     /// `client_id` and `client_secret` in the body (RFC 6749 §2.3.1).
     pub fn client_secret_post(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self(Method::Post(id.into(), secret.into().into()))
+        Self(Method::Post(id.into(), zeroize::secret(secret)))
     }
 
     /// `client_id` in the body, without a secret: a public client (RFC 6749 §3.2.1, RFC 7591 §2).
@@ -71,7 +74,18 @@ impl ClientAuth {
 
     /// HTTP Basic with a user name alone: no colon, no password. Winbooks expects the user's e-mail address like that.
     pub(crate) fn basic_user_only(user: impl Into<String>) -> Self {
-        Self(Method::BasicUserOnly(user.into().into()))
+        Self(Method::BasicUserOnly(zeroize::secret(user)))
+    }
+
+    /// The secret that identifies the client.
+    pub(super) fn secret(&self) -> Option<&str> {
+        match &self.0 {
+            Method::Basic(_, secret)
+            | Method::BasicUnencoded(_, secret)
+            | Method::Post(_, secret)
+            | Method::BasicUserOnly(secret) => Some(secret.expose_secret()),
+            Method::Anonymous | Method::None(_) => None,
+        }
     }
 
     fn name(&self) -> &'static str {
@@ -99,18 +113,19 @@ impl ClientAuth {
         match &self.0 {
             Method::Anonymous => {}
             Method::Basic(id, secret) => {
-                let (id, secret) = (form_encode(id), form_encode(secret.expose_secret()));
-                insert_basic(headers, format!("{id}:{secret}"))?;
+                let id = form_encode(id);
+                let secret = form_encode(secret.expose_secret());
+                insert_basic(headers, &[&id, ":", &secret])?;
             }
             Method::BasicUnencoded(id, secret) => {
-                insert_basic(headers, format!("{id}:{}", secret.expose_secret()))?;
+                insert_basic(headers, &[id, ":", secret.expose_secret()])?;
             }
             Method::Post(id, secret) => {
                 parameters.push("client_id", id.as_str().into());
                 parameters.push("client_secret", secret.clone());
             }
             Method::None(id) => parameters.push("client_id", id.as_str().into()),
-            Method::BasicUserOnly(user) => insert_basic(headers, user.expose_secret().to_owned())?,
+            Method::BasicUserOnly(user) => insert_basic(headers, &[user.expose_secret()])?,
         }
         Ok(())
     }
@@ -144,17 +159,24 @@ impl ClientAuth {
     }
 }
 
-fn form_encode(text: &str) -> String {
-    byte_serialize(text.as_bytes()).collect()
+fn form_encode(text: &str) -> Zeroizing<String> {
+    // Room for each byte percent-encoded: a buffer that grows leaves copies behind that are not wiped.
+    let mut encoded = Zeroizing::new(String::with_capacity(3 * text.len()));
+    encoded.extend(byte_serialize(text.as_bytes()));
+    encoded
 }
 
-fn insert_basic(headers: &mut HeaderMap, credentials: String) -> Result<(), TokenError> {
-    let credentials = SecretString::from(credentials);
-    let value = SecretString::from(format!(
-        "Basic {}",
-        STANDARD.encode(credentials.expose_secret())
-    ));
-    let mut value = HeaderValue::from_str(value.expose_secret()).map_err(|error| {
+fn insert_basic(headers: &mut HeaderMap, credentials: &[&str]) -> Result<(), TokenError> {
+    const SCHEME: &str = "Basic ";
+
+    let length = credentials.iter().map(|part| part.len()).sum();
+    let mut plain = Zeroizing::new(String::with_capacity(length));
+    plain.extend(credentials.iter().copied());
+    let mut value = Zeroizing::new(String::with_capacity(SCHEME.len() + 4 * length.div_ceil(3)));
+    value.push_str(SCHEME);
+    STANDARD.encode_string(&*plain, &mut value);
+    let value = zeroized(std::mem::take(&mut *value).into_bytes());
+    let mut value = HeaderValue::from_maybe_shared(value).map_err(|error| {
         TokenError::new(
             TokenErrorKind::Config,
             "the client's id and secret do not fit into an `Authorization` header",

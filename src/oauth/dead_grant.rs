@@ -83,9 +83,10 @@ impl DeadGrant {
         let Some(fields) = response.json_object() else {
             return false;
         };
+        let fields = fields.as_map();
         let errors = fields.get("errors").and_then(Value::as_array);
         let errors = errors.into_iter().flatten().chain(fields.get("error"));
-        self.is_in(&fields) || errors.filter_map(Value::as_object).any(|it| self.is_in(it))
+        self.is_in(fields) || errors.filter_map(Value::as_object).any(|it| self.is_in(it))
     }
 
     fn is_in(&self, fields: &Map<String, Value>) -> bool {

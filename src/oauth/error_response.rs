@@ -96,7 +96,7 @@ impl VendorErrors {
         dead.any(|known| known.eq_ignore_ascii_case(code))
     }
 
-    fn kind_of(&self, code: &str) -> Option<TokenErrorKind> {
+    pub(super) fn kind_of(&self, code: &str) -> Option<TokenErrorKind> {
         CODES
             .iter()
             .chain(self.codes)

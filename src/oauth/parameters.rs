@@ -4,6 +4,8 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::zeroize::secret;
+
 /// The name of both the grant type and its parameter (RFC 6749 §6).
 const REFRESH_TOKEN: &str = "refresh_token";
 
@@ -52,7 +54,7 @@ impl Parameters {
     /// Adds a parameter. A name may be added several times, like `resource` (RFC 8707).
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.push(name, SecretString::from(value.into()));
+        self.push(name, secret(value));
         self
     }
 
@@ -81,6 +83,13 @@ impl Parameters {
         self.is_refresh()
             .then(|| self.expose_secret(REFRESH_TOKEN))
             .flatten()
+    }
+
+    /// Whether `code` shows one of the values: it is one, contains one, or is a part of one.
+    pub(super) fn shows_a_value(&self, code: &str) -> bool {
+        self.fields
+            .iter()
+            .any(|(_, value)| shows(code, value.expose_secret()))
     }
 
     pub(super) fn push(&mut self, name: impl Into<String>, value: SecretString) {
@@ -117,6 +126,15 @@ impl Parameters {
         pairs.extend(fields);
         pairs
     }
+}
+
+/// Whether `code` shows `secret`. Short texts occur in others by chance, so only a whole one counts.
+pub(super) fn shows(code: &str, secret: &str) -> bool {
+    const LONG: usize = 8;
+
+    code.eq_ignore_ascii_case(secret)
+        || (secret.len() >= LONG && code.contains(secret))
+        || (code.len() >= LONG && secret.contains(code))
 }
 
 impl fmt::Debug for Parameters {

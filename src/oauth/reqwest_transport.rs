@@ -15,9 +15,13 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
-use crate::error::{TokenError, TokenErrorKind};
+use crate::{
+    error::{TokenError, TokenErrorKind},
+    host::Host,
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A [`reqwest::Client`] as a [`tower::Service`] of `http` requests and responses.
 ///
@@ -25,24 +29,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// request bodies of any type, and responses have a [`reqwest::Body`]. Errors leave out the URL, whose query may hold
 /// secrets.
 ///
-/// A client for [`OAuthClient::with_transport`](crate::OAuthClient::with_transport) must follow no redirects
-/// (`redirect::Policy::none()`): reqwest removes only the headers that it knows to be secret.
+/// [`new`](Self::new) builds a client that follows no redirects. With a client of your own, `OAuthClient` rejects a response
+/// that came after a redirect, but the secrets have then been sent on: build it with `redirect::Policy::none()`.
 ///
 /// # Examples
-///
-/// ```
-/// use tower_bearer::{OAuthClient, ReqwestTransport};
-///
-/// let client = reqwest::Client::builder()
-///     .redirect(reqwest::redirect::Policy::none())
-///     .user_agent("ledger/2.1")
-///     .build()?;
-/// let oauth = OAuthClient::with_transport(
-///     "https://authorize.example.com/oauth/token",
-///     ReqwestTransport::new(client),
-/// )?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 ///
 /// For an API, with reqwest's own request and response types:
 ///
@@ -51,10 +41,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// use tower_bearer::{BearerAuthLayer, ReqwestTransport, Token, source_fn};
 ///
 /// # async fn run() -> Result<(), BoxError> {
-/// let reqwest = reqwest::Client::new();
+/// let transport = ReqwestTransport::new()?;
+/// let reqwest = transport.get_ref().clone();
 /// let client = ServiceBuilder::new()
 ///     .layer(BearerAuthLayer::new(source_fn(|_| async { Token::new("abc") })))
-///     .service(ReqwestTransport::new(reqwest.clone()));
+///     .service(transport);
 ///
 /// let request = reqwest.get("https://api.example.com/invoices").build()?;
 /// let request = http::Request::<reqwest::Body>::try_from(request)?;
@@ -65,12 +56,46 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct ReqwestTransport {
     client: reqwest::Client,
+    /// Reaches this machine without a proxy.
+    loopback: Option<reqwest::Client>,
 }
 
 impl ReqwestTransport {
-    /// Makes a service that sends requests with `client`.
-    pub fn new(client: reqwest::Client) -> Self {
-        Self { client }
+    /// Makes a service with a client that is safe for requests with secrets, over rustls.
+    ///
+    /// It follows no redirects. It uses the proxy that the environment names, except to reach this machine. It connects
+    /// within 10 seconds, and each read of a response takes at most 60 seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](TokenErrorKind::Config) if the HTTP client cannot be built.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_bearer::{OAuthClient, ReqwestTransport};
+    ///
+    /// let transport = ReqwestTransport::new()?;
+    /// let oauth = OAuthClient::with_transport("https://authorize.example.com/token", transport)?;
+    /// # let _ = oauth;
+    /// # Ok::<(), tower_bearer::TokenError>(())
+    /// ```
+    pub fn new() -> Result<Self, TokenError> {
+        let builder = || safe_builder().read_timeout(READ_TIMEOUT);
+        Ok(Self {
+            client: built(builder())?,
+            loopback: Some(built(builder().no_proxy())?),
+        })
+    }
+
+    /// Makes a service that sends requests with your client: its redirects, proxies and time limits apply.
+    ///
+    /// reqwest follows redirects by default, and uses the environment's proxy also to reach this machine.
+    pub fn from_client(client: reqwest::Client) -> Self {
+        Self {
+            client,
+            loopback: None,
+        }
     }
 
     /// Returns the client.
@@ -85,33 +110,55 @@ impl ReqwestTransport {
 
     /// The transport of [`OAuthClient::new`](crate::OAuthClient::new), which sets a timeout on each request itself.
     pub(super) fn for_tokens(is_https: bool) -> Result<Self, TokenError> {
-        let builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            // No idle connections: one that breaks under a request loses the response, and with it the next refresh
-            // token.
-            .pool_max_idle_per_host(0)
-            .user_agent(concat!("tower-bearer/", env!("CARGO_PKG_VERSION")));
-        let builder = if is_https {
-            builder.https_only(true)
-        } else {
+        // No idle connections: one that breaks under a request loses the response, and with it the next refresh token.
+        let builder = || safe_builder().pool_max_idle_per_host(0);
+        if !is_https {
             // Plain http is for this machine. A proxy would see the secrets.
-            builder.no_proxy()
-        };
-        builder.build().map(Self::new).map_err(|error| {
-            TokenError::new(
-                TokenErrorKind::Config,
-                "the HTTP client for token requests could not be built; \
-                 pass your own to `OAuthClient::with_transport`",
-            )
-            .with_source(error.without_url())
+            return Ok(Self::from_client(built(builder().no_proxy())?));
+        }
+        Ok(Self {
+            client: built(builder().https_only(true))?,
+            loopback: Some(built(builder().https_only(true).no_proxy())?),
         })
+    }
+
+    /// The client for a request to `uri`.
+    fn client_for(&mut self, uri: &http::Uri) -> &mut reqwest::Client {
+        let is_loopback = uri
+            .host()
+            .and_then(|host| Host::parse(host).ok())
+            .is_some_and(|host| host.is_loopback());
+        match &mut self.loopback {
+            Some(loopback) if is_loopback => loopback,
+            _ => &mut self.client,
+        }
     }
 }
 
+fn safe_builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .user_agent(concat!("tower-bearer/", env!("CARGO_PKG_VERSION")))
+}
+
+fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, TokenError> {
+    builder.build().map_err(|error| {
+        TokenError::new(
+            TokenErrorKind::Config,
+            "the HTTP client could not be built; build your own, and pass it to `ReqwestTransport::from_client`",
+        )
+        .with_source(error.without_url())
+    })
+}
+
+/// In the extensions of a response that came from another URL than the request was sent to.
+#[derive(Clone)]
+pub(super) struct WasRedirected;
+
 impl From<reqwest::Client> for ReqwestTransport {
     fn from(client: reqwest::Client) -> Self {
-        Self::new(client)
+        Self::from_client(client)
     }
 }
 
@@ -137,10 +184,12 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        let client = self.client_for(request.uri());
         let request = request.map(|body| reqwest::Body::wrap(SyncBody::new(body)));
         let state = match reqwest::Request::try_from(request) {
             Ok(request) => State::Sent {
-                pending: self.client.call(request),
+                url: request.url().clone(),
+                pending: client.call(request),
             },
             Err(error) => State::Unsendable { error: Some(error) },
         };
@@ -163,7 +212,7 @@ pin_project! {
     #[project = StateProj]
     enum State {
         // The request is sent; waiting for the response.
-        Sent { #[pin] pending: Pending },
+        Sent { url: reqwest::Url, #[pin] pending: Pending },
         // reqwest cannot send the request. The first poll takes the error.
         Unsendable { error: Option<reqwest::Error> },
     }
@@ -174,8 +223,15 @@ impl Future for ReqwestFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProj::Sent { pending } => Poll::Ready(match ready!(pending.poll(cx)) {
-                Ok(response) => Ok(response.into()),
+            StateProj::Sent { url, pending } => Poll::Ready(match ready!(pending.poll(cx)) {
+                Ok(response) => {
+                    let was_redirected = response.url() != url;
+                    let mut response = Response::from(response);
+                    if was_redirected {
+                        response.extensions_mut().insert(WasRedirected);
+                    }
+                    Ok(response)
+                }
                 Err(error) => Err(error.without_url()),
             }),
             StateProj::Unsendable { error } => match error.take() {
@@ -301,14 +357,48 @@ mod tests {
         // Changing the environment of this process is unsafe, so the test above runs again in another process.
         let nowhere = "http://127.0.0.1:1";
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "oauth::reqwest_transport::tests::a_token_request_over_a_real_connection_has_a_content_length"])
+            .args([
+                "--exact",
+                "oauth::reqwest_transport::tests::a_token_request_over_a_real_connection_has_a_content_length",
+                "oauth::reqwest_transport::tests::a_new_transport_reaches_this_machine",
+            ])
             .envs([("http_proxy", nowhere), ("HTTP_PROXY", nowhere), ("ALL_PROXY", nowhere)])
             .env_remove("NO_PROXY")
             .env_remove("no_proxy")
             .output()
             .unwrap();
         let output = String::from_utf8_lossy(&output.stdout);
-        assert!(output.contains("1 passed"), "{output}");
+        assert!(output.contains("2 passed"), "{output}");
+    }
+
+    #[tokio::test]
+    async fn a_new_transport_reaches_this_machine() {
+        let (url, _received) = serve_once(http("200 OK", "hello")).await;
+        let request = Request::get(url).body(Full::<Bytes>::default()).unwrap();
+        let response = ReqwestTransport::new().unwrap().oneshot(request).await;
+        assert_eq!(response.unwrap().status(), 200);
+    }
+
+    #[tokio::test]
+    async fn a_new_transport_follows_no_redirect() {
+        let response = http("302 Found\r\nLocation: http://127.0.0.1:1/", "");
+        let (url, _received) = serve_once(response).await;
+        let request = Request::get(url).body(Full::<Bytes>::default()).unwrap();
+        let response = ReqwestTransport::new().unwrap().oneshot(request).await;
+        assert_eq!(response.unwrap().status(), 302);
+    }
+
+    #[tokio::test]
+    async fn a_response_after_a_redirect_is_not_the_token_endpoints() {
+        let (elsewhere, _) = serve_once(http("200 OK", r#"{"access_token":"theirs"}"#)).await;
+        let response = http(&format!("302 Found\r\nLocation: {elsewhere}"), "");
+        let (url, _received) = serve_once(response).await;
+        let follows = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = OAuthClient::with_transport(url, ReqwestTransport::from_client(follows));
+        let error = client.unwrap().grant("x", &[]).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
+        assert!(error.to_string().contains("followed a redirect"), "{error}");
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
 
     #[tokio::test]
@@ -383,7 +473,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_reqwest_cannot_send_is_an_error() {
-        let transport = ReqwestTransport::new(reqwest::Client::new());
+        let transport = ReqwestTransport::from_client(reqwest::Client::new());
         let request = Request::get("/relative")
             .body(Full::new(Bytes::new()))
             .unwrap();
@@ -397,7 +487,7 @@ mod tests {
             http::HeaderValue::from_static("hunter2"),
         )];
         let builder = reqwest::Client::builder().default_headers(headers.into_iter().collect());
-        let transport = ReqwestTransport::new(builder.build().unwrap());
+        let transport = ReqwestTransport::from_client(builder.build().unwrap());
         assert!(!format!("{transport:?}").contains("hunter2"));
     }
 }

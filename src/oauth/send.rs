@@ -1,20 +1,28 @@
 //! One request to a token endpoint: send it, wait for the response, read it up to the limit.
 
-use std::{error::Error, io};
+use std::{any::Any, error::Error, io, mem};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use secrecy::ExposeSecret;
+use tokio::time::{Instant, error::Elapsed, timeout_at};
 use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
 use tower_service::Service;
 
+#[cfg(feature = "reqwest")]
+use super::reqwest_transport::WasRedirected;
 use super::{
-    EndpointUrl, OAuthClient, Parameters, TokenResponse, settings::Settings,
+    EndpointUrl, OAuthClient, Parameters, TokenResponse,
+    parameters::shows,
+    response_body::{ReadError, ResponseBody},
+    settings::Settings,
     token_response::RawResponse,
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, Now, later},
     error::{TokenError, TokenErrorKind},
+    zeroize::zeroized,
 };
 
 /// Any HTTP service, its types erased. Token requests are rare, so the boxes cost nothing that matters.
@@ -32,12 +40,22 @@ where
 {
     let service = service.map_err(Into::into).map_response(|response| {
         response.map(|body: B| {
-            body.map_frame(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
+            body.map_frame(|frame| frame.map_data(to_bytes))
                 .map_err(Into::into)
                 .boxed_unsync()
         })
     });
     BoxCloneSyncService::new(service)
+}
+
+/// Copies nothing if `data` is `Bytes` already. A copy is wiped when dropped.
+fn to_bytes<D: Buf + 'static>(mut data: D) -> Bytes {
+    if let Some(bytes) = (&mut data as &mut dyn Any).downcast_mut::<Bytes>() {
+        return mem::take(bytes);
+    }
+    let mut copy = Vec::with_capacity(data.remaining());
+    copy.put(data);
+    zeroized(copy)
 }
 
 impl OAuthClient {
@@ -49,45 +67,98 @@ impl OAuthClient {
     ) -> Result<TokenResponse, TokenError> {
         let settings = &*self.settings;
         let url = settings.endpoints.url_for(parameters);
-        let exchange = async {
+        let deadline = later(Instant::now(), settings.timeout);
+        let answered = async {
             let request = settings.token_request(parameters).await?;
-            settings.exchange(clock, url, request).await
+            settings.send(clock, url, request).await
         };
-        match tokio::time::timeout(settings.timeout, exchange).await {
-            Ok(result) => result,
-            Err(elapsed) => Err(TokenError::new(
-                TokenErrorKind::Timeout,
-                format!("POST {url} took longer than {:?}", settings.timeout),
+        let (sent, response) = match timeout_at(deadline, answered).await {
+            Ok(result) => result?,
+            Err(elapsed) => return Err(settings.timed_out(url, elapsed)),
+        };
+        let (mut head, body) = response.into_parts();
+        #[cfg(feature = "reqwest")]
+        if head.extensions.get::<WasRedirected>().is_some() {
+            return Err(TokenError::new(
+                TokenErrorKind::InvalidResponse,
+                format!(
+                    "the HTTP client followed a redirect from {url}, and the response came from another URL; \
+                     build the client with `redirect::Policy::none()`"
+                ),
             )
-            .with_source(elapsed)),
+            .with_status(head.status));
         }
-    }
-}
-
-impl Settings {
-    async fn exchange(
-        &self,
-        clock: &Clock,
-        url: &EndpointUrl,
-        request: Request<Full<Bytes>>,
-    ) -> Result<TokenResponse, TokenError> {
-        let failed = |error| transport_error(url, error);
-        let mut transport = self.transport.clone();
-        let transport = transport.ready().await.map_err(failed)?;
-        // Read the clock after waiting for the transport: lifetimes count from when the request is sent.
-        let sent = clock.now();
-        let (head, body) = transport.call(request).await.map_err(failed)?.into_parts();
-        let (body, cut_at) = read(body, self.max_response_size)
-            .await
-            .map_err(|error| failed(error).with_status(head.status))?;
+        let mut received = ResponseBody::new(settings.max_response_size);
+        // What has arrived before a failure may be complete, and hold the only refresh token that works.
+        let broken = match timeout_at(deadline, received.read(body)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(ReadError::Transport(error))) => Some(transport_error(url, error)),
+            Ok(Err(ReadError::TooManyFrames)) => Some(TokenError::new(
+                TokenErrorKind::InvalidResponse,
+                format!("the response of {url} has too many frames without data"),
+            )),
+            Err(elapsed) => Some(settings.timed_out(url, elapsed)),
+        };
+        let (body, cut_at) = received.decode(&mut head.headers);
         RawResponse {
             endpoint: url.to_string(),
             status: head.status,
             headers: head.headers,
             body,
             cut_at,
+            broken: broken.map(|error| error.with_status(head.status)),
         }
-        .parse(self.vendor_errors, &self.dead_grants, sent, clock.wall())
+        .parse(
+            settings.vendor_errors,
+            &settings.dead_grants,
+            sent,
+            clock.wall(),
+        )
+        .map_err(|error| settings.hide_secret(error, parameters))
+    }
+}
+
+impl Settings {
+    /// Returns when the request was sent, and the response.
+    async fn send(
+        &self,
+        clock: &Clock,
+        url: &EndpointUrl,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(Now, Response<UnsyncBoxBody<Bytes, BoxError>>), TokenError> {
+        let failed = |error| transport_error(url, error);
+        let mut transport = self.transport.clone();
+        let transport = transport.ready().await.map_err(failed)?;
+        // Read the clock after waiting for the transport: lifetimes count from when the request is sent.
+        let sent = clock.now();
+        let response = transport.call(request).await.map_err(failed)?;
+        Ok((sent, response))
+    }
+
+    /// Removes an unknown error code that repeats what was sent.
+    fn hide_secret(&self, error: TokenError, parameters: &Parameters) -> TokenError {
+        let is_secret = error.oauth_code().is_some_and(|code| {
+            self.vendor_errors.kind_of(code).is_none()
+                && (parameters.shows_a_value(code)
+                    || self.client_auth.secret().is_some_and(|it| shows(code, it))
+                    || self
+                        .parameters
+                        .iter()
+                        .any(|(_, value)| shows(code, value.expose_secret())))
+        });
+        if is_secret {
+            error.without_oauth_code()
+        } else {
+            error
+        }
+    }
+
+    fn timed_out(&self, url: &EndpointUrl, elapsed: Elapsed) -> TokenError {
+        TokenError::new(
+            TokenErrorKind::Timeout,
+            format!("POST {url} took longer than {:?}", self.timeout),
+        )
+        .with_source(elapsed)
     }
 }
 
@@ -102,25 +173,6 @@ fn transport_error(url: &EndpointUrl, error: BoxError) -> TokenError {
         (TokenErrorKind::Transport, "failed")
     };
     TokenError::new(kind, format!("POST {url} {what}")).with_source(error)
-}
-
-/// Reads the body up to `limit` bytes. Also returns the limit if the body is longer: the rest stays unread.
-async fn read(
-    mut body: UnsyncBoxBody<Bytes, BoxError>,
-    limit: usize,
-) -> Result<(Bytes, Option<usize>), BoxError> {
-    let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else {
-            continue;
-        };
-        if data.len() > limit - bytes.len() {
-            bytes.extend_from_slice(&data[..limit - bytes.len()]);
-            return Ok((bytes.into(), Some(limit)));
-        }
-        bytes.extend_from_slice(&data);
-    }
-    Ok((bytes.into(), None))
 }
 
 /// Whether any error in the chain of sources is a timeout.
@@ -177,3 +229,6 @@ pub(crate) fn was_not_sent(error: &TokenError) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,19 +6,23 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, StatusCode,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use super::{
     dead_grant::DeadGrant,
     error_response::{ErrorResponse, VendorErrors},
+    fields::{fields, has_replaced_character, is_json_object},
     values::{Times, seconds, time},
 };
 use crate::{
     clock::Now,
     error::{Recovery, TokenError, TokenErrorKind},
-    token::{Expiry, Token, TokenDetails},
+    token::{Expiry, ExtraMembers, Token, TokenDetails},
 };
 
 const RELATIVE: &[&str] = &["expires_in", "expires"];
@@ -42,6 +46,8 @@ pub(super) struct RawResponse {
     pub(super) body: Bytes,
     /// The limit, if the body was longer and is incomplete.
     pub(super) cut_at: Option<usize>,
+    /// Why the end of the body did not arrive.
+    pub(super) broken: Option<TokenError>,
 }
 
 /// A successful token response.
@@ -81,8 +87,16 @@ impl RawResponse {
             ));
         }
         let fields = self.fields();
+        if fields.is_none() {
+            if let Some(broken) = &self.broken {
+                return Err(broken.clone());
+            }
+            if let Some(encoded) = self.encoded(&times) {
+                return Err(encoded);
+            }
+        }
         let error = match &fields {
-            Some(fields) => ErrorResponse::in_fields(fields, vendor),
+            Some(fields) => ErrorResponse::in_fields(fields.as_map(), vendor),
             None => ErrorResponse::in_text(&self.body, vendor),
         };
         if let Some(error) = error {
@@ -103,7 +117,7 @@ impl RawResponse {
                 "success, with a body that is neither a JSON object nor a form",
             ));
         };
-        self.token_response(&fields, &times)
+        self.token_response(fields.as_map(), &times)
     }
 
     fn token_response(
@@ -112,7 +126,18 @@ impl RawResponse {
         times: &Times,
     ) -> Result<TokenResponse, TokenError> {
         let lifetime = lifetime(fields, times);
-        let refresh_token = non_empty(fields, "refresh_token").map(SecretString::from);
+        let refresh_token = non_empty(fields, "refresh_token")
+            .filter(|refresh_token| {
+                let is_usable = !has_replaced_character(refresh_token);
+                if !is_usable {
+                    tracing::warn!(
+                        endpoint = self.endpoint,
+                        "the new refresh token is not valid UTF-8, keeping the old one"
+                    );
+                }
+                is_usable
+            })
+            .map(SecretString::from);
         let token = match self.access_token(fields, lifetime, times) {
             Err(error) if refresh_token.is_none() => return Err(error),
             token => token,
@@ -133,7 +158,10 @@ impl RawResponse {
         lifetime: Option<Duration>,
         times: &Times,
     ) -> Result<Token, TokenError> {
-        let Some(access_token) = non_empty(fields, "access_token") else {
+        let access_token = non_empty(fields, "access_token")
+            .map(without_scheme)
+            .filter(|token| !token.is_empty());
+        let Some(access_token) = access_token else {
             return Err(self.error(
                 TokenErrorKind::InvalidResponse,
                 "success, without an `access_token`",
@@ -160,57 +188,72 @@ impl RawResponse {
         Ok(token.with_details(details(fields)))
     }
 
-    /// The fields of a JSON object or of a form. The body tells which it is: content types are often wrong.
-    fn fields(&self) -> Option<Map<String, Value>> {
-        let body = self.text();
-        match body.first()? {
-            _ if self.cut_at.is_some() => None,
-            b'{' => match serde_json::from_slice(body) {
-                Ok(Value::Object(fields)) => Some(fields),
-                _ => None,
-            },
-            first if first.is_ascii_alphanumeric() || *first == b'_' => {
-                let fields: Map<_, _> = form_urlencoded::parse(body)
-                    .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
-                    .collect();
-                ["access_token", "error"]
-                    .iter()
-                    .any(|name| fields.contains_key(*name))
-                    .then_some(fields)
-            }
-            _ => None,
-        }
-    }
-
     /// The members, if the body is a JSON object.
-    pub(super) fn json_object(&self) -> Option<Map<String, Value>> {
-        let is_form = |body: &[u8]| body.first() != Some(&b'{');
-        self.fields().filter(|_| !is_form(self.text()))
+    pub(super) fn json_object(&self) -> Option<ExtraMembers> {
+        self.fields().filter(|_| is_json_object(&self.body))
     }
 
     /// Whether the text speaks of a refresh token. It may be prose, in whatever member.
     pub(super) fn mentions_refresh_token(&self) -> bool {
-        let words: Vec<u8> = self
-            .body
-            .iter()
-            .map(|b| {
-                if matches!(b, b'_' | b'-') {
-                    b' '
-                } else {
-                    b.to_ascii_lowercase()
-                }
-            })
-            .collect();
+        let is_letter = |(b, wanted): (&u8, &u8)| match wanted {
+            b' ' => matches!(b, b' ' | b'_' | b'-'),
+            _ => b.eq_ignore_ascii_case(wanted),
+        };
         let mention = b"refresh token";
-        self.json_object().is_some() && words.windows(mention.len()).any(|it| it == mention)
+        let is_mention = |text: &[u8]| text.iter().zip(mention).all(is_letter);
+        self.json_object().is_some() && self.body.windows(mention.len()).any(is_mention)
     }
 
-    /// The body without a byte order mark and the spaces around it.
-    fn text(&self) -> &[u8] {
-        self.body
-            .strip_prefix(b"\xef\xbb\xbf")
-            .unwrap_or(&self.body)
-            .trim_ascii()
+    /// The fields of the body, if all of them have arrived.
+    fn fields(&self) -> Option<ExtraMembers> {
+        match self.cut_at {
+            Some(_) => None,
+            None => fields(&self.body, self.broken.is_none()),
+        }
+    }
+
+    /// The encoding of a body that could not be decoded.
+    fn encoding(&self) -> Option<&'static str> {
+        let encodings = self.headers.get(CONTENT_ENCODING)?.to_str().ok()?;
+        let last = encodings.rsplit(',').next()?.trim();
+        let known = [
+            ("identity", None),
+            ("", None),
+            ("gzip", Some("`gzip`")),
+            ("x-gzip", Some("`gzip`")),
+            ("br", Some("`br`")),
+            ("zstd", Some("`zstd`")),
+            ("deflate", Some("`deflate`")),
+            ("compress", Some("`compress`")),
+        ];
+        known
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(last))
+            .map_or(Some("of an unknown name"), |(_, shown)| *shown)
+    }
+
+    /// The error of a body that is encoded in a way that was not asked for, unless the status alone says enough.
+    fn encoded(&self, times: &Times) -> Option<TokenError> {
+        let encoding = self.encoding()?;
+        let says_enough = self.status.is_server_error()
+            || matches!(
+                self.status,
+                StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+            );
+        if says_enough || self.cut_at.is_some() || self.body.is_empty() {
+            return None;
+        }
+        let error = self.error(
+            TokenErrorKind::InvalidResponse,
+            format!(
+                "its body has a content encoding {encoding} that was not asked for and cannot be decoded; \
+                 turn off compression for the token endpoint, or decode it in the transport"
+            ),
+        );
+        Some(match times.retry_after(&self.headers) {
+            Some(wait) => error.with_retry_after(wait),
+            None => error,
+        })
     }
 
     /// Whether this is a web page, and so not from an OAuth endpoint.
@@ -256,6 +299,14 @@ fn non_empty<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> 
         .get(name)?
         .as_str()
         .filter(|text| !text.trim().is_empty())
+}
+
+/// Some servers write `Bearer` before the token, as the header does.
+fn without_scheme(access_token: &str) -> &str {
+    match access_token.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_start(),
+        _ => access_token,
+    }
 }
 
 /// Token types that are not bearer tokens. Any other name is treated as Bearer: servers leave the type out or invent one.

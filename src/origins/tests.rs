@@ -257,3 +257,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_wildcard_is_an_error_that_says_what_to_do() {
+    for origin in [
+        "https://*.example.com",
+        "https://*",
+        "*",
+        "http://*.localhost",
+    ] {
+        let error = Origins::only([origin]).unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Config, "{origin}");
+        let text = error.to_string();
+        assert!(
+            text.contains("wildcards") && text.contains("list each origin"),
+            "{text}"
+        );
+    }
+}

@@ -40,7 +40,7 @@ impl SimulatedClock {
         Self(Arc::new(SimulatedWallClock::new(start)))
     }
 
-    /// Steps the clock by `seconds`, backward if negative.
+    /// Steps the clock by `seconds`, backward if negative. All steps together move it by at most 100 years.
     pub fn step(&self, seconds: i64) {
         self.0.step(seconds);
     }

@@ -1,7 +1,12 @@
 //! What a token response says besides the token and its lifetime.
 
+use std::fmt;
+
 use secrecy::{SecretString, zeroize::Zeroize};
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor},
+};
 use serde_json::{Map, Value};
 
 /// The members of a token response that came with an access token.
@@ -23,7 +28,7 @@ impl TokenDetails {
 }
 
 /// Members that this crate does not interpret. Their strings are zeroised when dropped: some of them may be secrets.
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize)]
 #[serde(transparent)]
 pub(crate) struct ExtraMembers(Map<String, Value>);
 
@@ -40,10 +45,39 @@ impl ExtraMembers {
         self.0.get(name)
     }
 
+    pub(crate) fn as_map(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
     pub(crate) fn insert(&mut self, name: String, value: Value) {
         if let Some(mut replaced) = self.0.insert(name, value) {
             zeroize(&mut replaced);
         }
+    }
+}
+
+/// Not derived: the map of `serde_json` would drop the first of two members of one name without wiping it.
+impl<'de> Deserialize<'de> for ExtraMembers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = ExtraMembers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ExtraMembers, A::Error> {
+                let mut members = ExtraMembers::default();
+                while let Some((name, value)) = map.next_entry()? {
+                    members.insert(name, value);
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(Members)
     }
 }
 

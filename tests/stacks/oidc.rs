@@ -240,7 +240,8 @@ fn hyper(session: &TokenCache, api: &Served) -> Echo {
 
 fn reqwest(session: &TokenCache, api: &Served) -> Echo {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let client = BearerAuthLayer::from(session.clone()).layer(ReqwestTransport::new(client));
+    let client =
+        BearerAuthLayer::from(session.clone()).layer(ReqwestTransport::from_client(client));
     let url = api.url();
     BoxCloneSyncService::new(service_fn(move |text| {
         echo_over_http(client.clone(), url.clone(), text)

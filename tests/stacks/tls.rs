@@ -284,7 +284,7 @@ fn reqwest(config: ClientConfig) -> ReqwestTransport {
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .https_only(true);
-    ReqwestTransport::new(client.build().unwrap())
+    ReqwestTransport::from_client(client.build().unwrap())
 }
 
 fn received<B>(response: Response<B>) -> Response<Received>

@@ -33,6 +33,7 @@ fn response(status: u16, content_type: &str, body: impl AsRef<[u8]>) -> RawRespo
         headers,
         body: Bytes::copy_from_slice(body.as_ref()),
         cut_at: None,
+        broken: None,
     }
 }
 
