@@ -109,6 +109,10 @@ impl<G: Grant> GrantSource<G> {
     ) -> Result<Attempt, TokenError> {
         let unknown_since = session.refreshing_since();
         let session = session.at(replaces).refreshing(cx.clock().wall());
+        if session.version() <= replaces {
+            let message = "the stored session has the highest possible version, so no save can follow: remove it";
+            return Err(TokenError::new(TokenErrorKind::Store, message));
+        }
         lease.save(replaces, &session).await?;
         Ok(Attempt::new(session, unknown_since))
     }
