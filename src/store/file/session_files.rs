@@ -101,7 +101,7 @@ impl SessionFiles {
     }
 
     /// Whether the locked file is still the one that other processes lock.
-    fn is_current(&self, lock: &FileLock) -> bool {
+    pub(super) fn is_current(&self, lock: &FileLock) -> bool {
         let found = fs::symlink_metadata(&self.lock);
         match (lock.0.metadata(), found) {
             #[cfg(unix)]
