@@ -1115,7 +1115,7 @@ mod status {
     async fn close_waits_for_the_refresh_that_runs() {
         let source = Numbered::living(900).takes(5 * SECOND);
         let cache = source.cache().build();
-        cache.close().await;
+        cache.close().await.unwrap();
         assert_eq!(source.calls(), 0, "no refresh starts for it");
 
         let begin = Instant::now();
@@ -1125,7 +1125,7 @@ mod status {
         });
         sleep(SECOND).await;
         caller.abort();
-        cache.close().await;
+        cache.close().await.unwrap();
         assert_eq!(begin.elapsed(), 5 * SECOND);
         assert!(cache.peek().is_some());
         assert!(!cache.status().refreshing);

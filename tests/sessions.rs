@@ -66,13 +66,38 @@ struct FaultyStore {
 struct Inner {
     log: Vec<&'static str>,
     fail: Vec<(&'static str, TokenErrorKind)>,
+    broken: Vec<&'static str>,
+    /// Leases do not know whether they are still held.
+    leases_end: bool,
     replaced_session: Option<StoredSession>,
+    foreign_session: Option<StoredSession>,
+}
+
+impl Inner {
+    fn given_session(&self) -> Option<StoredSession> {
+        let replaced = self.replaced_session.clone();
+        replaced.or_else(|| self.foreign_session.clone())
+    }
 }
 
 impl FaultyStore {
     /// The next call of `what` fails.
     fn fail(&self, what: &'static str, kind: TokenErrorKind) {
         self.inner.lock().unwrap().fail.push((what, kind));
+    }
+
+    /// The calls of `what` fail until [`repair`](Self::repair).
+    fn break_down(&self, what: &[&'static str]) {
+        self.inner.lock().unwrap().broken = what.to_vec();
+    }
+
+    /// Another process saves although it has no lease.
+    fn replace_without_a_lease(&self, session: StoredSession) {
+        self.inner.lock().unwrap().foreign_session = Some(session);
+    }
+
+    fn repair(&self) {
+        self.break_down(&[]);
     }
 
     fn log(&self) -> Vec<&'static str> {
@@ -82,6 +107,10 @@ impl FaultyStore {
     fn enter(&self, what: &'static str) -> Result<(), TokenError> {
         let mut inner = self.inner.lock().unwrap();
         inner.log.push(what);
+        if inner.broken.contains(&what) {
+            let message = "the store is broken";
+            return Err(TokenError::new(TokenErrorKind::Store, message));
+        }
         let planned = inner.fail.iter().position(|(planned, _)| *planned == what);
         match planned.map(|at| inner.fail.remove(at)) {
             Some((_, kind)) => Err(TokenError::new(kind, "the store was set to fail")),
@@ -93,7 +122,6 @@ impl FaultyStore {
 struct FaultyLease {
     lease: MemoryLease,
     faulty: FaultyStore,
-    saves: usize,
 }
 
 impl TokenStore for FaultyStore {
@@ -101,8 +129,8 @@ impl TokenStore for FaultyStore {
 
     async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
         self.enter("load")?;
-        if let Some(session) = &self.inner.lock().unwrap().replaced_session {
-            return Ok(Some(session.clone()));
+        if let Some(session) = self.inner.lock().unwrap().given_session() {
+            return Ok(Some(session));
         }
         self.store.load().await
     }
@@ -112,18 +140,28 @@ impl TokenStore for FaultyStore {
         Ok(FaultyLease {
             lease: self.store.lease().await?,
             faulty: self.clone(),
-            saves: 0,
         })
     }
 }
 
 impl StoreLease for FaultyLease {
     async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
-        // The first save under a lease marks that a refresh has begun.
-        self.saves += 1;
-        self.faulty
-            .enter(if self.saves == 1 { "mark" } else { "save" })?;
+        let json = serde_json::to_value(session).unwrap();
+        let is_mark = !json["refreshing_since"].is_null();
+        self.faulty.enter(if is_mark { "mark" } else { "save" })?;
+        if let Some(stored) = &mut self.faulty.inner.lock().unwrap().foreign_session {
+            if stored.version() != replaces {
+                let message = "another process has saved";
+                return Err(TokenError::new(TokenErrorKind::LeaseLost, message));
+            }
+            *stored = session.clone();
+            return Ok(());
+        }
         self.lease.save(replaces, session).await
+    }
+
+    async fn is_held(&self) -> bool {
+        !self.faulty.inner.lock().unwrap().leases_end
     }
 
     async fn release(self) {
@@ -586,11 +624,13 @@ mod durability {
             let server = server();
             let store = FaultyStore::default();
             let source = refresh(&server).store(store.clone());
-            store.fail(what, TokenErrorKind::Store);
+            store.break_down(&[what]);
+            store.inner.lock().unwrap().leases_end = true;
             let error = source.token(TokenContext::new()).await.unwrap_err();
             assert_eq!(error.kind(), TokenErrorKind::Store, "{what}");
             assert!(error.is_transient());
             assert_eq!(server.token_requests(), 0, "{what}");
+            store.repair();
             first(&source).await;
         }
     }
@@ -760,6 +800,204 @@ mod durability {
             token = next(&start(), &token).await.unwrap();
         }
         assert_eq!((server.refreshes(), server.reuse_detected()), (6, 0));
+    }
+}
+
+/// A session whose saves fail after the token request.
+mod failed_saves {
+    use super::*;
+
+    /// A source in another process with the same store.
+    fn another(source: &RefreshTokenSource, store: &FaultyStore) -> RefreshTokenSource {
+        source.clone().store(store.clone())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_session_is_saved_in_the_background() {
+        let server = server().detect_reuse(true);
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        for _ in 0..3 {
+            store.fail("save", TokenErrorKind::Store);
+        }
+        let token = first(&source).await;
+        sleep(10 * SECOND).await;
+        let adopted = first(&another(&source, &store)).await;
+        assert_eq!(adopted.expose_secret(), token.expose_secret());
+        assert_eq!((server.token_requests(), server.reuse_detected()), (1, 0));
+        // The lease is free again.
+        store.log();
+        sleep(600 * SECOND).await;
+        assert!(store.log().is_empty(), "saving has ended");
+        next(&another(&source, &store), &token).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_process_cannot_send_the_spent_token_while_this_one_lives() {
+        let server = server().detect_reuse(true);
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        store.break_down(&["save"]);
+        let token = first(&source).await;
+        let other = another(&source, &store);
+        let waiting = tokio::time::timeout(3_600 * SECOND, first(&other)).await;
+        assert!(waiting.is_err(), "the lease is held");
+        assert_eq!(server.token_requests(), 1);
+        store.repair();
+        let adopted = first(&other).await;
+        assert_eq!(adopted.expose_secret(), token.expose_secret());
+        assert_eq!((server.token_requests(), server.reuse_detected()), (1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_session_goes_on_from_memory_for_as_long_as_nothing_can_be_saved() {
+        let server = server().detect_reuse(true);
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        store.break_down(&["mark", "save"]);
+        let mut token = first(&source).await;
+        for _ in 0..5 {
+            sleep(60 * SECOND).await;
+            token = next(&source, &token).await.unwrap();
+        }
+        assert!(server.is_live(token.expose_secret()));
+        store.repair();
+        sleep(60 * SECOND).await;
+        let adopted = first(&another(&source, &store)).await;
+        assert_eq!(adopted.expose_secret(), token.expose_secret());
+        assert_eq!((server.token_requests(), server.reuse_detected()), (6, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mark_that_fails_once_is_saved_again_before_anything_is_sent() {
+        let server = server();
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        store.fail("mark", TokenErrorKind::Store);
+        first(&source).await;
+        assert_eq!(
+            store.log()[2..],
+            ["load", "mark", "mark", "save", "release"]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refresh_that_fails_keeps_the_session_that_is_not_saved() {
+        let server = server().detect_reuse(true);
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        store.break_down(&["mark", "save"]);
+        let token = first(&source).await;
+        server.fault(Fault::Status(http::StatusCode::BAD_GATEWAY));
+        next(&source, &token).await.unwrap_err();
+        store.repair();
+        sleep(60 * SECOND).await;
+        let newer = next(&another(&source, &store), &token).await.unwrap();
+        assert!(server.is_live(newer.expose_secret()));
+        assert_eq!(server.reuse_detected(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn saving_ends_when_another_process_has_saved_a_newer_session() {
+        let server = server();
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        store.break_down(&["save"]);
+        first(&source).await;
+        let other = MemoryStore::new();
+        let newer = first(&refresh(&server).store(other.clone())).await;
+        let session = other.load().await.unwrap().unwrap();
+        // The store is changed without a lease.
+        store.replace_without_a_lease(session);
+        store.repair();
+        sleep(60 * SECOND).await;
+        store.log();
+        sleep(600 * SECOND).await;
+        assert!(store.log().is_empty(), "saving has ended");
+        let adopted = first(&source).await;
+        assert_eq!(adopted.expose_secret(), newer.expose_secret());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_clone_that_is_dropped_has_the_session_saved_once_more() {
+        let server = server();
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        let other = another(&source, &store);
+        store.break_down(&["save"]);
+        let token = first(&source).await;
+        sleep(3_600 * SECOND).await;
+        store.repair();
+        drop(source);
+        // Long before the next save would be due.
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(first(&other).await.expose_secret(), token.expose_secret());
+        assert_eq!(server.token_requests(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_source_releases_the_lease_even_if_the_session_cannot_be_saved() {
+        let server = server();
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        store.break_down(&["save"]);
+        first(&source).await;
+        drop(source);
+        sleep(SECOND).await;
+        store.log();
+        let lease = tokio::time::timeout(SECOND, store.lease()).await;
+        lease.expect("the lease is free").unwrap();
+        sleep(600 * SECOND).await;
+        assert_eq!(store.log(), ["lease"], "saving has ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn flush_saves_the_session_or_says_that_it_cannot() {
+        let server = server();
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        source.flush().await.expect("nothing to save");
+        store.break_down(&["save"]);
+        let token = first(&source).await;
+        let error = source.flush().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Store);
+        store.repair();
+        TokenSource::flush(&source.clone().boxed()).await.unwrap();
+        let adopted = first(&another(&source, &store)).await;
+        assert_eq!(adopted.expose_secret(), token.expose_secret());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn flush_waits_for_a_refresh_that_is_running() {
+        let server = server();
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        server.fault(Fault::Delay(10 * SECOND));
+        let waiting = tokio::time::timeout(SECOND, first(&source)).await;
+        assert!(waiting.is_err(), "the caller has stopped waiting");
+        source.flush().await.unwrap();
+        assert_eq!(store.log().last(), Some(&"release"));
+        assert_eq!(server.token_requests(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_whose_lease_was_lost_is_saved_under_the_next_one() {
+        let server = server().detect_reuse(true);
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        store.break_down(&["save"]);
+        store.inner.lock().unwrap().leases_end = true;
+        let token = first(&source).await;
+        // Another process has had the lease, and has saved no more than its mark.
+        let mut marked = serde_json::to_value(store.load().await.unwrap().unwrap()).unwrap();
+        marked["version"] = 7.into();
+        let marked = serde_json::from_value(marked).unwrap();
+        store.replace_without_a_lease(marked);
+        store.repair();
+        sleep(60 * SECOND).await;
+        let adopted = first(&another(&source, &store)).await;
+        assert_eq!(adopted.expose_secret(), token.expose_secret());
+        assert_eq!((server.token_requests(), server.reuse_detected()), (1, 0));
     }
 }
 

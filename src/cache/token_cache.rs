@@ -122,11 +122,16 @@ impl TokenCache {
         self.shared.reset();
     }
 
-    /// Waits until no refresh runs, for example before the process exits: a refresh that is cut off can lose a rotated refresh
-    /// token. When it returns, the session of the last refresh has been saved.
+    /// Waits until no refresh runs, and saves a session that could not be saved so far. For example before the process
+    /// exits: a refresh that is cut off can lose a rotated refresh token.
     ///
-    /// It neither starts a refresh nor prevents one. So call it when no more requests are sent. It returns at once if no
-    /// refresh runs.
+    /// It neither starts a refresh nor prevents one. So call it when no more requests are sent. It returns at once if there
+    /// is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the store if the session could not be saved: see
+    /// [`TokenSource::flush`](crate::TokenSource::flush).
     ///
     /// # Examples
     ///
@@ -136,16 +141,17 @@ impl TokenCache {
     /// # let cache = TokenCache::new(source_fn(|_| async { Token::new("abc") }));
     /// # cache.token().await?;
     /// // after the server has shut down gracefully:
-    /// cache.close().await;
+    /// cache.close().await?;
     /// assert!(!cache.status().refreshing);
     /// # Ok(()) }
     /// ```
-    pub async fn close(&self) {
+    pub async fn close(&self) -> Result<(), TokenError> {
         let limit = self.shared.settings.refresh_timeout;
         while let Some(running) = self.shared.running_result() {
             // If its runtime is not polled, the refresh never ends, and is given up some time after its limit.
             drop(time::timeout(limit, running.ended()).await);
         }
+        self.shared.source.flush().await
     }
 
     /// Returns the state of the session.

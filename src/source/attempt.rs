@@ -15,7 +15,7 @@ use crate::{
 
 /// A refresh in progress.
 pub(super) struct Attempt {
-    /// The session as it is marked in the store.
+    /// The session with the mark that a refresh has begun.
     pub(super) session: StoredSession,
     /// The version that saving replaces.
     pub(super) replaces: u64,
@@ -28,10 +28,15 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    pub(super) fn new(session: StoredSession, unknown_since: Option<SystemTime>) -> Self {
+    /// An attempt for `session`, which is marked in the store if `replaces` is its version.
+    pub(super) fn new(
+        session: StoredSession,
+        replaces: u64,
+        unknown_since: Option<SystemTime>,
+    ) -> Self {
         Self {
-            replaces: session.version(),
             session,
+            replaces,
             unknown_since,
             was_resent: false,
             not_sent: false,

@@ -125,6 +125,10 @@ impl<G: Grant> TokenSource for GrantSource<G> {
         self.store_has_changed().await
     }
 
+    async fn flush(&self) -> Result<(), TokenError> {
+        GrantSource::flush(self).await
+    }
+
     fn origins(&self) -> Origins {
         self.origins.clone()
     }

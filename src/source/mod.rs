@@ -12,7 +12,7 @@
 //!                                     └─► error: keep or clear the mark
 //! ```
 //!
-//! `session_state.rs` has what this process knows of the session, and decides which credential comes next.
+//! `unsaved.rs` keeps a session that could not be saved, and its lease. `session_state.rs` has what this process knows of the session, and decides which credential comes next.
 
 mod attempt;
 mod exchange_token;
@@ -21,6 +21,7 @@ mod outcome;
 mod refresh;
 mod refresh_token;
 mod session_state;
+mod unsaved;
 
 pub use self::{
     exchange_token::ExchangeTokenSource, grant_source::GrantSource,

@@ -1,13 +1,12 @@
 //! The outcome of an attempt: save the new tokens, or record the failure and explain it.
 
-use std::time::{Duration, SystemTime};
-
-use tokio::time::sleep;
+use std::time::SystemTime;
 
 use super::{
     GrantSource,
     attempt::{Attempt, Granted},
     session_state::Failed,
+    unsaved::{LeaseSlot, Unsaved},
 };
 use crate::{
     clock::Clock,
@@ -17,16 +16,13 @@ use crate::{
     token::Token,
 };
 
-/// How often a save is tried. Losing a rotated refresh token would lose the session.
-const MAX_SAVES: u32 = 3;
-const SAVE_INTERVAL: Duration = Duration::from_millis(100);
-
 impl<G: Grant> GrantSource<G> {
-    /// Saves the session before its token is used. If that fails, the session goes on from memory, and the token carries
-    /// a warning.
+    /// Saves the session before its token is used. If that fails, the session goes on from memory, the token carries a
+    /// warning, and `slot` gets the session to be saved later.
     pub(super) async fn save(
         &self,
         lease: &mut BoxStoreLease,
+        slot: &mut LeaseSlot,
         attempt: &Attempt,
         granted: Granted,
     ) -> Result<Token, TokenError> {
@@ -43,20 +39,19 @@ impl<G: Grant> GrantSource<G> {
             state.newest = Some(session.clone());
             state.failed = None;
         });
-        let mut saved = lease.save(attempt.replaces, &session).await;
-        for _ in 1..MAX_SAVES {
-            match &saved {
-                Err(error) if error.kind() != TokenErrorKind::LeaseLost => {
-                    sleep(SAVE_INTERVAL).await;
-                    saved = lease.save(attempt.replaces, &session).await;
-                }
-                _ => break,
+        match Self::save_repeatedly(lease, attempt.replaces, &session).await {
+            Ok(()) => {
+                slot.unsaved = None;
+                token
             }
-        }
-        match saved {
-            Ok(()) => token,
             Err(error) => {
                 tracing::error!(%error, "the refreshed session was not saved, it goes on from memory");
+                let is_lost = error.kind() == TokenErrorKind::LeaseLost;
+                slot.unsaved = Some(Unsaved {
+                    session,
+                    replaces: attempt.replaces,
+                    is_lease_lost: is_lost && !lease.is_held().await,
+                });
                 token.map(|token| token.with_warning(error))
             }
         }

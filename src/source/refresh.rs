@@ -5,6 +5,7 @@ use http::StatusCode;
 use super::{
     GrantSource,
     attempt::{Attempt, Granted},
+    unsaved::LeaseSlot,
 };
 use crate::{
     error::{TokenError, TokenErrorKind},
@@ -43,13 +44,30 @@ impl<G: Grant> GrantSource<G> {
             let message = "no other process has stored a newer session";
             return Err(TokenError::new(TokenErrorKind::Rejected, message));
         }
-        let mut lease = self.store.lease().await?;
+        let mut slot = self.lease_slot().lock_owned().await;
+        // It may have ended while the store was not reached.
+        if let Some(lease) = &slot.lease
+            && !lease.is_held().await
+        {
+            slot.lease = None;
+        }
+        let mut lease = match slot.lease.take() {
+            Some(lease) => lease,
+            None => self.store.lease().await?,
+        };
         // A task of its own: from here on a refresh token may be spent, and its successor must be saved even if the
         // caller stops waiting.
         let (source, cx) = (self.clone(), cx.clone());
         let task = tokio::spawn(async move {
-            let result = source.refresh_under_lease(&mut lease, &cx).await;
-            lease.release().await;
+            let result = source.refresh_under_lease(&mut lease, &mut slot, &cx).await;
+            let is_lost = is_lease_lost(&result);
+            match &slot.unsaved {
+                Some(unsaved) if !unsaved.is_lease_lost && !is_lost => slot.lease = Some(lease),
+                _ => lease.release().await,
+            }
+            if slot.unsaved.is_some() {
+                source.save_in_background(&mut slot);
+            }
             result
         });
         task.await.unwrap_or_else(|error| {
@@ -61,6 +79,7 @@ impl<G: Grant> GrantSource<G> {
     async fn refresh_under_lease(
         &self,
         lease: &mut BoxStoreLease,
+        slot: &mut LeaseSlot,
         cx: &TokenContext,
     ) -> Result<Token, TokenError> {
         // The last holder of the lease may have refreshed the session.
@@ -69,7 +88,9 @@ impl<G: Grant> GrantSource<G> {
             return Ok(token);
         }
         let replaces = stored.as_ref().map_or(0, StoredSession::version);
-        let mut attempt = self.mark(lease, self.newest(stored), replaces, cx).await?;
+        let mut attempt = self
+            .mark(lease, slot, self.newest(stored), replaces, cx)
+            .await?;
         let mut result = self.send(&mut attempt, cx.clock()).await;
 
         // Before a rejected credential ends the session, look for a newer one in the store.
@@ -85,7 +106,7 @@ impl<G: Grant> GrantSource<G> {
                 let message = "another process is refreshing the session";
                 return Err(TokenError::new(TokenErrorKind::LeaseLost, message));
             }
-            attempt = self.mark(lease, newest, replaces, cx).await?;
+            attempt = self.mark(lease, slot, newest, replaces, cx).await?;
             result = self.send(&mut attempt, cx.clock()).await;
         }
         if may_be_dead(&result) && self.can_begin_anew(&attempt.session) {
@@ -93,7 +114,7 @@ impl<G: Grant> GrantSource<G> {
             result = self.send_grant(&mut attempt, cx.clock()).await;
         }
         match result {
-            Ok(granted) => self.save(lease, &attempt, granted).await,
+            Ok(granted) => self.save(lease, slot, &attempt, granted).await,
             Err(error) => Err(self.record_failure(lease, attempt, error, cx.clock()).await),
         }
     }
@@ -106,17 +127,36 @@ impl<G: Grant> GrantSource<G> {
     }
 
     /// Marks the stored session as being refreshed. Saving the mark also proves that the lease is still held.
+    ///
+    /// If the mark cannot be saved although the lease is held, as on a full disk, the refresh goes on without it. Should
+    /// this process die before the new session is saved, the next one sends the spent refresh token and cannot say why.
     async fn mark(
         &self,
         lease: &mut BoxStoreLease,
+        slot: &mut LeaseSlot,
         session: StoredSession,
         replaces: u64,
         cx: &TokenContext,
     ) -> Result<Attempt, TokenError> {
         let unknown_since = session.refreshing_since();
         let session = session.at(replaces).refreshing(cx.clock().wall());
-        lease.save(replaces, &session).await?;
-        Ok(Attempt::new(session, unknown_since))
+        if session.version() <= replaces {
+            let message = "the stored session has the highest possible version, so no save can follow: remove it";
+            return Err(TokenError::new(TokenErrorKind::Store, message));
+        }
+        let marked = session.version();
+        match Self::save_repeatedly(lease, replaces, &session).await {
+            Ok(()) => {
+                slot.unsaved = None;
+                Ok(Attempt::new(session, marked, unknown_since))
+            }
+            Err(error) if error.kind() == TokenErrorKind::LeaseLost => Err(error),
+            Err(error) if lease.is_held().await => {
+                tracing::warn!(%error, "the store cannot save, the session is refreshed from memory");
+                Ok(Attempt::new(session, replaces, unknown_since))
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -126,6 +166,12 @@ fn may_be_dead(result: &Result<Granted, TokenError>) -> bool {
         error.status() == Some(StatusCode::BAD_REQUEST) && error.oauth_code().is_none()
     };
     is_reauth_required(result) || result.as_ref().is_err_and(is_unexplained)
+}
+
+fn is_lease_lost(result: &Result<Token, TokenError>) -> bool {
+    result
+        .as_ref()
+        .is_err_and(|error| error.kind() == TokenErrorKind::LeaseLost)
 }
 
 fn is_reauth_required(result: &Result<Granted, TokenError>) -> bool {

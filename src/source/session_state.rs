@@ -3,8 +3,9 @@
 use std::sync::PoisonError;
 
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::watch;
 
-use super::GrantSource;
+use super::{GrantSource, unsaved::SharedSlot};
 use crate::{
     freshness::{Deadlines, Freshness},
     grant::{Grant, refresh_token_identity},
@@ -20,6 +21,10 @@ pub(super) struct SessionState {
     pub(super) newest: Option<StoredSession>,
     /// The session and the credential of the last refresh that failed for good.
     pub(super) failed: Option<Failed>,
+    /// The lease while a session is not saved.
+    pub(super) slot: SharedSlot,
+    /// Closed when the last clone of the source is dropped.
+    pub(super) alive: watch::Sender<()>,
 }
 
 pub(super) struct Failed {

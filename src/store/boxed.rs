@@ -69,6 +69,10 @@ impl StoreLease for BoxStoreLease {
         self.0.save(replaces, session).await
     }
 
+    async fn is_held(&self) -> bool {
+        self.0.is_held().await
+    }
+
     async fn release(self) {
         self.0.release().await;
     }
@@ -99,6 +103,7 @@ trait ErasedLease: Send + Sync {
         replaces: u64,
         session: &'a StoredSession,
     ) -> BoxFuture<'a, Result<(), TokenError>>;
+    fn is_held(&self) -> BoxFuture<'_, bool>;
     fn release(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 
@@ -122,6 +127,10 @@ impl<T: StoreLease> ErasedLease for T {
         session: &'a StoredSession,
     ) -> BoxFuture<'a, Result<(), TokenError>> {
         Box::pin(StoreLease::save(self, replaces, session))
+    }
+
+    fn is_held(&self) -> BoxFuture<'_, bool> {
+        Box::pin(StoreLease::is_held(self))
     }
 
     fn release(self: Box<Self>) -> BoxFuture<'static, ()> {

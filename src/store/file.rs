@@ -178,6 +178,12 @@ impl StoreLease for FileLease {
         })
         .await
     }
+
+    async fn is_held(&self) -> bool {
+        let held = Arc::clone(&self.held);
+        let is_held = blocking(move || Ok(held.files.is_current(&held.lock))).await;
+        is_held.unwrap_or(false)
+    }
 }
 
 /// Runs `work` on a thread where it may block. It runs to its end even if the future is dropped.

@@ -8,7 +8,10 @@ use std::fmt;
 use secrecy::zeroize::Zeroizing;
 use serde::Deserialize;
 
-use super::{StoredSession, stored_session::FORMAT};
+use super::{
+    StoredSession,
+    stored_session::{FORMAT, MAX_COUNT},
+};
 use crate::error::{TokenError, TokenErrorKind};
 
 /// The most bytes that a session is stored in. Token responses are limited to 64 KiB by default.
@@ -18,6 +21,14 @@ pub(super) const MAX_LEN: usize = 1 << 20;
 #[derive(Deserialize)]
 struct Header {
     format: u64,
+}
+
+/// The counters of a session.
+#[derive(Deserialize)]
+struct Counters {
+    version: u64,
+    #[serde(default)]
+    generation: u64,
 }
 
 /// A session as it is stored; zeroised when dropped.
@@ -95,6 +106,13 @@ fn parse(bytes: &[u8]) -> Result<StoredSession, String> {
         ));
     }
     let session: StoredSession = serde_json::from_slice(bytes).map_err(|error| {
+        if let Ok(Counters { version, generation }) = serde_json::from_slice(bytes)
+            && version.max(generation) > MAX_COUNT
+        {
+            return format!(
+                "is a session whose version or generation is too high, and no save has written it: {REMEDY}"
+            );
+        }
         let (line, column) = (error.line(), error.column());
         format!("is a session that is damaged at line {line}, column {column}: {REMEDY}")
     })?;
@@ -168,6 +186,17 @@ mod tests {
             assert!(error.contains("left as it is"), "{error}");
             assert!(!error.contains("s3cret"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_error_of_a_counter_that_is_too_high_says_so() {
+        let valid = String::from_utf8(encode(&sample(3, "x")).unwrap().to_vec()).unwrap();
+        let highest = format!("\"version\":{}", u64::MAX);
+        let error = rejection(valid.replace("\"version\":3", &highest).as_bytes());
+        assert!(error.contains("too high"), "{error}");
+        let highest = format!("\"generation\":{}", u64::MAX);
+        let error = rejection(valid.replace("\"generation\":1", &highest).as_bytes());
+        assert!(error.contains("too high"), "{error}");
     }
 
     #[test]

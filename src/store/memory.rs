@@ -81,6 +81,10 @@ impl StoreLease for MemoryLease {
         *stored = Some(session.clone());
         Ok(())
     }
+
+    async fn is_held(&self) -> bool {
+        true
+    }
 }
 
 impl fmt::Debug for MemoryStore {

@@ -16,10 +16,10 @@ use secrecy::{SecretString, zeroize::Zeroizing};
 use serde::{Deserialize, Serialize};
 
 #[cfg(any(feature = "file-store", feature = "redis-store"))]
-pub(super) use self::encoding::FORMAT;
+pub(super) use self::encoding::{FORMAT, MAX_COUNT};
 use self::{
     access::Access,
-    encoding::{Format, Secret, millis},
+    encoding::{Format, Secret, count, millis},
 };
 use super::Identity;
 use crate::token::Token;
@@ -79,9 +79,10 @@ const MAX_FORMER_IDENTITIES: usize = 8;
 #[derive(Clone, Serialize, Deserialize)]
 pub struct StoredSession {
     format: Format,
+    #[serde(deserialize_with = "count")]
     version: u64,
     /// Counts the token responses. Of two sessions, the one with the higher generation has the newer tokens.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "count")]
     generation: u64,
     /// The credential that the session began with.
     identity: Identity,
@@ -171,7 +172,7 @@ impl StoredSession {
     /// The session while a refresh runs whose outcome is not known yet.
     pub(crate) fn refreshing(&self, since: SystemTime) -> Self {
         Self {
-            version: self.version + 1,
+            version: self.version.saturating_add(1),
             // Of several interrupted refreshes, the first tells since when a rotation may have been lost.
             refreshing_since: self.refreshing_since.or(Some(since)),
             ..self.clone()
@@ -194,7 +195,7 @@ impl StoredSession {
     /// The session after a refresh that changed nothing, because the server rejected it.
     pub(crate) fn settled(&self, doubtful_since: Option<SystemTime>) -> Self {
         Self {
-            version: self.version + 1,
+            version: self.version.saturating_add(1),
             refreshing_since: doubtful_since,
             ..self.clone()
         }
@@ -205,8 +206,8 @@ impl StoredSession {
         let rotated = new.refresh_token.is_some();
         Self {
             format: Format,
-            version: self.version + 1,
-            generation: self.generation + 1,
+            version: self.version.saturating_add(1),
+            generation: self.generation.saturating_add(1),
             identity: self.identity.clone(),
             former_identities: self.former_identities.clone(),
             access: new

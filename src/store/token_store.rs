@@ -163,6 +163,12 @@ pub trait StoreLease: Send + Sync + 'static {
         session: &StoredSession,
     ) -> impl Future<Output = Result<(), TokenError>> + Send;
 
+    /// Whether the lease is certainly still held: as far as the store can tell now, no other process has had it since.
+    ///
+    /// `false` if the lease may have ended, or if the store cannot be asked. A source that cannot save, because the disk
+    /// is full, goes on from memory only while this is `true`.
+    fn is_held(&self) -> impl Future<Output = bool> + Send;
+
     /// Releases the lease, so that others need not wait until it ends.
     ///
     /// Dropping the lease of a store of this crate releases it as well. This method returns when that is done.

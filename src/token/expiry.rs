@@ -55,14 +55,20 @@ impl Expires {
         }
     }
 
-    /// The lifetime is the time that is left, unless a longer one is known.
+    /// The lifetime is the time that is left, unless another one is known. Then no more than that is left, whatever the
+    /// clock said when the end was stored.
     fn at(at: SystemTime, lifetime: Option<Duration>, now: Now) -> Self {
-        let left = at.duration_since(now.wall).unwrap_or_default();
-        let left = left.min(MAX_DURATION);
+        let until_end = at.duration_since(now.wall).unwrap_or_default();
+        let lifetime = lifetime.unwrap_or(until_end).min(MAX_DURATION);
+        let left = until_end.min(lifetime);
         Self {
             mono: now.mono + left,
-            wall: at,
-            lifetime: lifetime.unwrap_or(left).clamp(left, MAX_DURATION),
+            wall: if left < until_end {
+                now.wall + left
+            } else {
+                at
+            },
+            lifetime,
         }
     }
 }
@@ -110,6 +116,28 @@ mod tests {
         let far = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX as u64 / 2);
         let token = Token::new("a").unwrap().expires_at(far);
         assert_eq!(token.expires(now, now).unwrap().lifetime, MAX_DURATION);
+    }
+
+    #[test]
+    fn a_stored_end_is_not_trusted_beyond_the_stored_lifetime() {
+        let now = now();
+        let year = Duration::from_secs(365 * 86_400);
+        let lifetime = Duration::from_secs(900);
+        for (ahead, expected) in [
+            (year, lifetime),
+            (Duration::MAX / 4 / 1_000_000_000, lifetime),
+            (lifetime, lifetime),
+            (Duration::from_secs(30), Duration::from_secs(30)),
+        ] {
+            let token = Token::new("a").unwrap().expiry(Expiry::Stored {
+                at: now.wall + ahead,
+                lifetime: Some(lifetime),
+            });
+            let expires = token.expires(now, now).unwrap();
+            assert_eq!(expires.mono, now.mono + expected, "{ahead:?}");
+            assert_eq!(expires.wall, now.wall + expected, "{ahead:?}");
+            assert_eq!(expires.lifetime, lifetime, "{ahead:?}");
+        }
     }
 
     #[test]

@@ -45,6 +45,7 @@ impl BoxTokenSource {
 trait ErasedSource: Send + Sync {
     fn token(&self, cx: TokenContext) -> BoxFuture<'_, Result<Token, TokenError>>;
     fn has_changed(&self) -> BoxFuture<'_, bool>;
+    fn flush(&self) -> BoxFuture<'_, Result<(), TokenError>>;
     fn origins(&self) -> Origins;
     fn schedule(&self) -> Schedule;
 }
@@ -56,6 +57,10 @@ impl<T: TokenSource> ErasedSource for T {
 
     fn has_changed(&self) -> BoxFuture<'_, bool> {
         Box::pin(TokenSource::has_changed(self))
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), TokenError>> {
+        Box::pin(TokenSource::flush(self))
     }
 
     fn origins(&self) -> Origins {
@@ -74,6 +79,10 @@ impl TokenSource for BoxTokenSource {
 
     fn has_changed(&self) -> impl Future<Output = bool> + Send {
         self.source.has_changed()
+    }
+
+    fn flush(&self) -> impl Future<Output = Result<(), TokenError>> + Send {
+        self.source.flush()
     }
 
     fn origins(&self) -> Origins {

@@ -47,6 +47,17 @@ pub trait TokenSource: Send + Sync + 'static {
         std::future::ready(false)
     }
 
+    /// Waits until nothing would be lost if the process ended now: a refresh is finished, and its session is saved.
+    ///
+    /// Call it before the process exits. Default: there is nothing to save.
+    ///
+    /// # Errors
+    ///
+    /// The session could not be saved.
+    fn flush(&self) -> impl Future<Output = Result<(), TokenError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Where the tokens of this source may be sent. Default: [`Origins::any_https`].
     fn origins(&self) -> Origins {
         Origins::any_https()
@@ -75,6 +86,10 @@ macro_rules! forward_to_pointee {
 
             fn has_changed(&self) -> impl Future<Output = bool> + Send {
                 (**self).has_changed()
+            }
+
+            fn flush(&self) -> impl Future<Output = Result<(), TokenError>> + Send {
+                (**self).flush()
             }
 
             fn origins(&self) -> Origins {

@@ -458,9 +458,15 @@ async fn a_user_with_the_documented_permissions_is_enough() {
     assert!(
         error
             .to_string()
-            .contains("rejected the command: its user needs"),
+            .contains("does not permit GET: its user needs"),
         "{error}"
     );
+
+    // A command that only the script may not use.
+    let _: () = server.raw(&["ACL", "SETUSER", "app", "-set"]).await;
+    let error = RedisStore::new(&url, "other").unwrap().lease().await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("EVAL") && error.contains("SET"), "{error}");
 }
 
 #[tokio::test]

@@ -205,3 +205,19 @@ fn debug_shows_no_secret() {
     let shown = format!("{refresh:?}{exchange:?}{grants:?}{grants:#?}");
     assert!(!shown.contains("hunter2"), "{shown}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_session_of_the_highest_version_is_an_error_and_sends_nothing() {
+    use crate::store::{StoreLease, sample};
+
+    let (client, sent) = server(&[(200, r#"{"access_token":"a"}"#)]);
+    let store = MemoryStore::new();
+    let mut lease = TokenStore::lease(&store).await.unwrap();
+    lease.save(0, &sample(u64::MAX, "x")).await.unwrap();
+    lease.release().await;
+    let source = RefreshTokenSource::new(client, "first").store(store);
+    let error = source.token(TokenContext::new()).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store);
+    assert!(error.to_string().contains("highest"), "{error}");
+    assert!(sent.lock().unwrap().is_empty());
+}

@@ -17,12 +17,16 @@ pub(super) trait FileSystem: Send + Sync + 'static {
     fn open_lock(&self, path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        open_without_following(owner_only(&mut options), path)
+        let file = open_without_following(owner_only(&mut options), path)?;
+        restore_owner_access(&file)?;
+        Ok(file)
     }
 
     /// Creates a file with access for its owner only. Fails if it exists.
     fn create(&self, path: &Path) -> io::Result<File> {
-        owner_only(OpenOptions::new().write(true).create_new(true)).open(path)
+        let file = owner_only(OpenOptions::new().write(true).create_new(true)).open(path)?;
+        restore_owner_access(&file)?;
+        Ok(file)
     }
 
     fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
@@ -89,6 +93,25 @@ fn open_without_following(options: &mut OpenOptions, path: &Path) -> io::Result<
 #[cfg(unix)]
 fn owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600)
+}
+
+/// Gives the owner the access that the umask of the process has removed. Access of others is not changed.
+#[cfg(unix)]
+fn restore_owner_access(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let mut permissions = file.metadata()?.permissions();
+    let mode = permissions.mode() & 0o777;
+    if mode & 0o600 == 0o600 {
+        return Ok(());
+    }
+    permissions.set_mode(mode | 0o600);
+    file.set_permissions(permissions)
+}
+
+#[cfg(not(unix))]
+fn restore_owner_access(_file: &File) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(not(unix))]

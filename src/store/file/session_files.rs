@@ -31,6 +31,13 @@ pub(super) struct SessionFiles {
 /// A lock on the lock file. It is released when dropped.
 pub(super) struct FileLock(File);
 
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a forked child that has a copy of its descriptor would keep the lock.
+        self.0.unlock().ok();
+    }
+}
+
 impl SessionFiles {
     pub(super) fn new(path: &Path) -> Result<Self, TokenError> {
         let invalid = |message: String| Err(TokenError::new(TokenErrorKind::Config, message));
@@ -101,7 +108,7 @@ impl SessionFiles {
     }
 
     /// Whether the locked file is still the one that other processes lock.
-    fn is_current(&self, lock: &FileLock) -> bool {
+    pub(super) fn is_current(&self, lock: &FileLock) -> bool {
         let found = fs::symlink_metadata(&self.lock);
         match (lock.0.metadata(), found) {
             #[cfg(unix)]
@@ -230,5 +237,24 @@ fn io_error(operation: &str, path: &Path, error: io::Error) -> TokenError {
 impl fmt::Display for SessionFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.session.display().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::file::file_system::OsFileSystem;
+
+    #[test]
+    fn a_released_lock_is_free_although_a_forked_child_has_its_descriptor() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = SessionFiles::new(&folder.path().join("session.json")).unwrap();
+        let lock = files.try_lock(&OsFileSystem).unwrap().unwrap();
+        // A forked child shares the open file, as this handle does.
+        let childs = lock.0.try_clone().unwrap();
+        assert!(files.try_lock(&OsFileSystem).unwrap().is_none());
+        drop(lock);
+        assert!(files.try_lock(&OsFileSystem).unwrap().is_some());
+        drop(childs);
     }
 }

@@ -450,3 +450,34 @@ fn a_runtime_that_ends_leaves_nothing_locked() {
     drop(lease);
     assert!(store.files.try_lock(&OsFileSystem).unwrap().is_some());
 }
+
+/// Runs the test of this name in a process of its own, because a umask applies to a whole process.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_umask_that_forbids_everything_leaves_a_session_that_its_owner_can_read() {
+    use std::os::unix::fs::PermissionsExt;
+
+    const FOLDER: &str = "TOWER_BEARER_TEST_FOLDER";
+    let name = "store::file::tests::a_umask_that_forbids_everything_leaves_a_session_that_its_owner_can_read";
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let store = FileStore::new(Path::new(&folder).join("session.json")).unwrap();
+        save(&store, &FaultyFileSystem::with(None), 0)
+            .await
+            .unwrap();
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let status = std::process::Command::new("sh")
+        .args(["-c", "umask 0777 && exec \"$0\" --exact \"$1\""])
+        .arg(std::env::current_exe().unwrap())
+        .arg(name)
+        .env(FOLDER, folder.path())
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    for file in ["session.json", "session.json.lock"] {
+        let found = fs::metadata(folder.path().join(file)).unwrap();
+        assert_eq!(found.permissions().mode() & 0o777, 0o600, "{file}");
+    }
+}

@@ -7,7 +7,7 @@ use std::{
 };
 
 use redis::{
-    Client, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult,
+    Arg, Client, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use tokio::time::timeout;
@@ -48,7 +48,7 @@ impl Connection {
         let mut used = None;
         match timeout(limit, self.send(command, limit, &mut used)).await {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(self.describe(&error)),
+            Ok(Err(error)) => Err(self.describe(&error, &name_of(command))),
             Err(_) => {
                 self.discard(used);
                 let message = format!("{self} did not answer within {limit:?}");
@@ -117,13 +117,17 @@ impl Connection {
     }
 
     /// Describes an error in our own words. A server may quote the command that it rejects, and with it the session.
-    fn describe(&self, error: &RedisError) -> TokenError {
+    fn describe(&self, error: &RedisError, command: &str) -> TokenError {
         let problem = match (error.kind(), error.code()) {
             (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => {
                 "rejected the user or the password of the store".into()
             }
-            (_, Some("NOPERM")) => {
-                "rejected the command: its user needs GET, SET, DEL, PEXPIRE and EVAL on the keys of the store"
+            (_, Some("NOPERM")) => format!(
+                "does not permit {command}: its user needs GET, SET, DEL, PEXPIRE and EVAL on the keys of the store"
+            ),
+            // A script whose own command is not permitted fails with this code, and names the command in a text only.
+            (_, Some("ERR")) if command == "EVAL" => {
+                "rejected the script of EVAL: does its user have GET, SET, DEL and PEXPIRE on the keys of the store?"
                     .into()
             }
             (_, Some("READONLY")) => "is a replica: give the store the address of the primary".into(),
@@ -148,6 +152,14 @@ impl Connection {
             _ => format!("sent an unexpected answer ({})", error.category()),
         };
         TokenError::new(TokenErrorKind::Store, format!("{self} {problem}"))
+    }
+}
+
+/// The name of a command that this crate sends.
+fn name_of(command: &Cmd) -> String {
+    match command.args_iter().next() {
+        Some(Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
+        _ => "a command".into(),
     }
 }
 

@@ -17,7 +17,9 @@ if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 if redis.call('GET', KEYS[1]) == ARGV[1] then return 1 end
 return 0";
 
+/// Extends the lease. Takes it again if it has ended and no other owner has it, as after an outage of Redis.
 const EXTEND: &str = "\
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])";
 
@@ -58,6 +60,14 @@ impl LeaseKey {
             .arg(&self.owner)
             .arg(millis(self.store.lease_duration));
         self.store.run(&command).await
+    }
+
+    /// Whether Redis has the lease of this owner. It works when Redis cannot write.
+    async fn is_owner(&self) -> Result<bool, TokenError> {
+        let mut get = redis::cmd("GET");
+        get.arg(self.store.key("lease"));
+        let owner: Option<String> = self.store.run(&get).await?;
+        Ok(owner.is_some_and(|owner| owner == self.owner))
     }
 
     /// Extends the lease until another owner has it, or until the task is aborted.
@@ -130,6 +140,10 @@ impl RedisLease {
 impl StoreLease for RedisLease {
     async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
         self.key.store.save(replaces, session).await
+    }
+
+    async fn is_held(&self) -> bool {
+        self.key.is_owner().await.unwrap_or(false)
     }
 
     async fn release(mut self) {

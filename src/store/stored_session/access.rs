@@ -41,7 +41,7 @@ impl Access {
         Self {
             token: Secret(token.expose_secret().into()),
             expires_at,
-            lifetime_secs: lifetime.map(|lifetime| lifetime.as_secs()),
+            lifetime_secs: lifetime.map(whole_secs),
             token_type,
             scope,
             id_token: id_token.map(Secret),
@@ -69,4 +69,11 @@ impl Access {
             }),
         })
     }
+}
+
+/// The seconds of a lifetime, rounded up: a stored token is not used for longer than its stored lifetime.
+fn whole_secs(lifetime: Duration) -> u64 {
+    lifetime
+        .as_secs()
+        .saturating_add(u64::from(lifetime.subsec_nanos() > 0))
 }

@@ -80,6 +80,21 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
+/// The highest version and the highest generation of a session that is read. No session gets there by counting, and a
+/// higher one could not be replaced: each save needs a higher version.
+pub(in crate::store) const MAX_COUNT: u64 = u64::MAX / 2;
+
+/// Reads a version or a generation.
+pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let count = u64::deserialize(deserializer)?;
+    if count > MAX_COUNT {
+        return Err(D::Error::custom(
+            "the version or the generation of the session is too high: no save has written it",
+        ));
+    }
+    Ok(count)
+}
+
 /// Times as milliseconds since 1970.
 #[allow(clippy::ref_option, reason = "serde passes it so")]
 pub(super) mod millis {

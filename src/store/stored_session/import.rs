@@ -62,8 +62,8 @@ impl StoredSession {
     #[must_use]
     pub fn replacing(self, stored: &Self) -> Self {
         Self {
-            version: stored.version + 1,
-            generation: stored.generation + 1,
+            version: stored.version.saturating_add(1),
+            generation: stored.generation.saturating_add(1),
             former_identities: stored.former_identities_before(&self.identity),
             ..self
         }

@@ -61,6 +61,38 @@ fn a_stored_token_keeps_its_details() {
 }
 
 #[test]
+fn a_lifetime_is_not_stored_shorter_than_it_is() {
+    let session = session().merged(NewTokens {
+        lifetime: Some(Duration::from_millis(1_500)),
+        ..new_tokens("at-2", None)
+    });
+    assert_eq!(
+        serde_json::to_value(&session).unwrap()["access"]["lifetime_secs"],
+        2
+    );
+}
+
+#[test]
+fn counters_that_no_save_reaches_are_rejected_and_do_not_overflow() {
+    for counter in ["version", "generation"] {
+        for value in [u64::MAX, u64::MAX - 1, u64::MAX / 2 + 1] {
+            let mut json = serde_json::to_value(session()).unwrap();
+            json[counter] = value.into();
+            let error = serde_json::from_value::<StoredSession>(json).unwrap_err();
+            let error = error.to_string();
+            assert!(error.contains("too high"), "{counter} {value}: {error}");
+        }
+    }
+    // A session of a program's own making: saturates, and a store rejects it as it was saved by another process.
+    let highest = sample(u64::MAX, "x");
+    assert_eq!(highest.refreshing(now()).version(), u64::MAX);
+    assert_eq!(highest.settled(None).version(), u64::MAX);
+    assert_eq!(highest.merged(new_tokens("at-2", None)).version(), u64::MAX);
+    let replacing = StoredSession::new(identity()).replacing(&highest);
+    assert_eq!(replacing.version(), u64::MAX);
+}
+
+#[test]
 fn a_session_begins_with_its_format() {
     let json = serde_json::to_string(&session()).unwrap();
     assert!(json.starts_with("{\"format\":1,\"version\":1,"), "{json}");

@@ -174,6 +174,10 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
         clause
             .must_wait(&ours, "while the same handle held one")
             .await;
+        clause.check(
+            lease.is_held().await,
+            "is_held is false although the lease is held and the store is reached",
+        );
         lease.release().await;
         let lease = clause.lease(&theirs).await;
         clause

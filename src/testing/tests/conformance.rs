@@ -129,6 +129,10 @@ impl StoreLease for Lease {
         self.save_now(replaces, session)
     }
 
+    async fn is_held(&self) -> bool {
+        true
+    }
+
     async fn release(mut self) {
         if self.flaw == Flaw::ReleaseDoesNothing {
             std::mem::forget(self.permit.take());
