@@ -60,7 +60,7 @@ pin_project! {
 }
 
 impl<B: Body> PeekBody<B> {
-    /// Wraps `body`, so that up to `limit` bytes of it can be read ahead. With 0 nothing is.
+    /// Wraps `body`, so that up to `limit` bytes of it can be read ahead. A limit of 0 reads nothing ahead.
     pub fn new(body: B, limit: usize) -> Self {
         Self {
             front: VecDeque::new(),

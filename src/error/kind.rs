@@ -8,7 +8,7 @@ use super::Recovery;
 
 /// What kind of failure a [`TokenError`](crate::TokenError) is.
 ///
-/// It is serialised as its [name](TokenErrorKind::as_str).
+/// It is serialized as its [name](TokenErrorKind::as_str).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenErrorKind {

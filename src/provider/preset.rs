@@ -60,7 +60,7 @@ impl Settings {
     }
 }
 
-/// Rejects empty values. The vendor would reject them too, but later and with less to say.
+/// Rejects empty values. The vendor would reject them too, but only at the first request and without the name.
 pub(super) fn check_not_empty(vendor: &str, values: &[(&str, &str)]) -> Result<(), TokenError> {
     match values.iter().find(|(_, value)| value.trim().is_empty()) {
         None => Ok(()),

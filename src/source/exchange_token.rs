@@ -20,7 +20,7 @@ use crate::{grant::ExchangeTokenGrant, oauth::OAuthClient};
 /// let client = OAuthClient::new("https://login.example.com/token")?
 ///     .client_auth(ClientAuth::none("my-client"));
 /// let source = ExchangeTokenSource::new(client, "a-signed-assertion")
-///     .grant("urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion");
+///     .grant_type("urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion");
 /// # let _ = source;
 /// # }
 /// # Ok::<(), tower_bearer::TokenError>(())
@@ -36,7 +36,7 @@ impl GrantSource<ExchangeTokenGrant> {
     /// Sets the grant type of the exchange, and the parameter that carries the token.
     ///
     /// Default: `exchange_token` and `code`.
-    pub fn grant(self, grant_type: impl Into<String>, parameter: impl Into<String>) -> Self {
+    pub fn grant_type(self, grant_type: impl Into<String>, parameter: impl Into<String>) -> Self {
         self.map_grant(|grant| grant.grant_type(grant_type, parameter))
     }
 

@@ -1,4 +1,4 @@
-//! The way of a refresh: adopt the stored token, or take the lease and obtain another one.
+//! The steps of a refresh: use the stored token, or take the lease and obtain another one.
 
 use http::StatusCode;
 
@@ -15,20 +15,20 @@ use crate::{
     token_source::TokenContext,
 };
 
-/// How many attempts one call makes. A new attempt begins if another process has saved in between.
-const MAX_ATTEMPTS: u32 = 3;
+/// How often one call begins. It begins again if another process has saved in between.
+const MAX_ROUNDS: u32 = 3;
 
 impl<G: Grant> GrantSource<G> {
     pub(super) async fn refresh(&self, cx: &TokenContext) -> Result<Token, TokenError> {
-        let mut attempt = 1;
+        let mut round = 1;
         loop {
             match self.adopt_or_refresh(cx).await {
                 // The store has a newer session, or will have one soon.
                 Err(error)
-                    if error.kind() == TokenErrorKind::LeaseLost && attempt < MAX_ATTEMPTS =>
+                    if error.kind() == TokenErrorKind::LeaseLost && round < MAX_ROUNDS =>
                 {
                     tracing::debug!(%error, "lease lost, starting over");
-                    attempt += 1;
+                    round += 1;
                 }
                 result => return result,
             }
@@ -45,7 +45,7 @@ impl<G: Grant> GrantSource<G> {
             return Err(TokenError::new(TokenErrorKind::Rejected, message));
         }
         let mut slot = self.lease_slot().lock_owned().await;
-        // It may have ended while the store was not reached.
+        // A kept lease may have ended, for example while the store could not be reached.
         if let Some(lease) = &slot.lease
             && !lease.is_held().await
         {
@@ -126,7 +126,8 @@ impl<G: Grant> GrantSource<G> {
             && self.grant.can_repeat()
     }
 
-    /// Marks the stored session as being refreshed. Saving the mark also proves that the lease is still held.
+    /// Marks the stored session as being refreshed. The save also proves that no other process has
+    /// saved since the session was loaded.
     ///
     /// If the mark cannot be saved although the lease is held, as on a full disk, the refresh goes on without it. Should
     /// this process die before the new session is saved, the next one sends the spent refresh token and cannot say why.

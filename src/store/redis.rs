@@ -21,7 +21,8 @@ use crate::error::{TokenError, TokenErrorKind};
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
 const MAX_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Stores ARGV[2] if ARGV[1] is stored, or nothing is and ARGV[1] is empty. Succeeds as well if ARGV[2] is stored already.
+/// Replaces ARGV[1] by ARGV[2]. An empty ARGV[1] means that nothing is stored. Succeeds as well if ARGV[2] is stored
+/// already.
 const COMPARE_AND_SET: &str = "\
 local stored = redis.call('GET', KEYS[1])
 if stored == ARGV[2] then return 1 end

@@ -29,7 +29,7 @@ const MAX_FORMER_IDENTITIES: usize = 8;
 
 /// A session as a store keeps it: its tokens, their times of expiry, and a version that counts its changes.
 ///
-/// A store reads nothing of it but its [`version`](StoredSession::version), and serialises it with serde in a
+/// A store reads nothing of it but its [`version`](StoredSession::version), and serializes it with serde in a
 /// self-describing format such as JSON. What is written contains secrets. `Debug` shows none.
 ///
 /// # What is written
@@ -57,7 +57,7 @@ const MAX_FORMER_IDENTITIES: usize = 8;
 /// ```
 ///
 /// Times are milliseconds since 1970. `generation` counts the token responses, and `identity` is an [`Identity`]. A session
-/// of another `format` is not deserialised: the error of a newer one says to update the crate.
+/// of another `format` is not deserialized: the error of a newer one says to update the crate.
 ///
 /// # Examples
 ///
@@ -231,7 +231,7 @@ impl StoredSession {
         self.access.as_ref()?.token()
     }
 
-    /// Whether both sessions are serialised to the same text, so that saving one over the other changes nothing.
+    /// Whether both sessions are serialized to the same text, so that saving one over the other changes nothing.
     pub(crate) fn is_written_like(&self, other: &Self) -> bool {
         let written = |session| serde_json::to_vec(session).map(Zeroizing::new).ok();
         written(self).is_some_and(|written_self| Some(written_self) == written(other))

@@ -39,7 +39,7 @@ use crate::error::{TokenError, TokenErrorKind};
     not(feature = "redis-store"),
     doc = "| `RedisStore` | processes on several hosts | what its Redis survives | `redis-store` |"
 )]
-/// | an implementation of your own | depends: a database, a secrets manager | | |
+/// | your own implementation | depends on what it uses: a database, a secrets manager | | |
 ///
 /// [`boxed`](TokenStore::boxed) hides the type of a store, so that it can be chosen by configuration.
 ///
@@ -74,7 +74,7 @@ use crate::error::{TokenError, TokenErrorKind};
 ///
 /// # What an implementation must do
 ///
-/// Serialise the [`StoredSession`] with serde, compare [`version`](StoredSession::version)s in a transaction of your
+/// Serialize the [`StoredSession`] with serde, compare [`version`](StoredSession::version)s in a transaction of your
 /// database, and run `testing::store_conformance` in your tests.
 ///
 /// - [`load`](TokenStore::load) returns what was saved last, whole, or `None` if nothing was saved. It does not wait for a
@@ -87,7 +87,7 @@ use crate::error::{TokenError, TokenErrorKind};
 /// - A save is fenced. If the stored version is not the one that is to be replaced, it changes nothing and fails with
 ///   [`LeaseLost`](TokenErrorKind::LeaseLost). The lease makes others wait, but the version decides: a process that was
 ///   suspended for longer than its lease lasts does no harm.
-/// - A save can be repeated. If the stored session is serialised to the same text as the new one, the save succeeds. A
+/// - A save can be repeated. If the stored session is serialized to the same text as the new one, the save succeeds. A
 ///   caller that did not learn the result of a save, because the connection broke, tries again.
 ///
 /// | Call | [`Timeout`](TokenErrorKind::Timeout) | [`LeaseLost`](TokenErrorKind::LeaseLost) | [`Store`](TokenErrorKind::Store) |
@@ -116,7 +116,7 @@ use crate::error::{TokenError, TokenErrorKind};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a token store",
     label = "this does not implement `TokenStore`",
-    note = "`MemoryStore`, `FileStore` and `RedisStore` do; the documentation of `TokenStore` says what one of your own must do"
+    note = "`MemoryStore`, `FileStore` and `RedisStore` do; the documentation of `TokenStore` says what your own must do"
 )]
 pub trait TokenStore: Send + Sync + 'static {
     /// The right to save.

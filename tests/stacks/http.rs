@@ -1,4 +1,4 @@
-//! Rejections over real connections, with HTTP/1.1 and HTTP/2: which are recognised, replayed, or returned unchanged.
+//! Rejections over real connections, with HTTP/1.1 and HTTP/2: which are recognized, replayed, or returned unchanged.
 
 #[path = "../support/wire.rs"]
 mod support;

@@ -196,7 +196,7 @@ fn the_identity_tells_grants_apart_and_does_not_depend_on_the_client() {
 fn debug_shows_no_secret() {
     let (client, _) = server(&[(200, "{}")]);
     let refresh = RefreshTokenSource::new(client.clone(), "hunter2");
-    let exchange = ExchangeTokenSource::new(client, "hunter2").grant("x", "y");
+    let exchange = ExchangeTokenSource::new(client, "hunter2").grant_type("x", "y");
     let grants = (
         RefreshTokenGrant::new("hunter2"),
         ExchangeTokenGrant::new("hunter2"),

@@ -1,4 +1,4 @@
-//! How the parts of a [`StoredSession`](super::StoredSession) are serialised.
+//! How the parts of a [`StoredSession`](super::StoredSession) are serialized.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use serde::{
 /// The format that is written, and the only one that is read.
 pub(in crate::store) const FORMAT: u64 = 1;
 
-/// The format of a serialised session, checked when it is deserialised.
+/// The format of a serialized session, checked when it is deserialized.
 #[derive(Clone, Copy)]
 pub(super) struct Format;
 
@@ -64,7 +64,7 @@ impl<'de> Visitor<'de> for FormatVisitor {
     }
 }
 
-/// A secret that is serialised, because that is what a store is for.
+/// A secret that is serialized, because that is what a store is for.
 #[derive(Clone)]
 pub(super) struct Secret(pub(super) SecretString);
 
