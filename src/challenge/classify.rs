@@ -104,7 +104,8 @@ where
 /// | 401, `WWW-Authenticate: Bearer error="invalid_token"` (RFC 6750 §3.1) | `Rejected` |
 /// | 401, `Bearer` with `insufficient_scope`, `invalid_request` or `insufficient_user_authentication` (RFC 9470 §3) | `Forbidden`: the same session yields no better token |
 /// | 401, `Bearer` without an error, or with one that isn't in the standards | `Rejected`: many servers send no more for an expired token |
-/// | 401, challenges but none of them `Bearer` | `Forbidden`: the server wants something else than a token |
+/// | 401, `Negotiate` or `NTLM` without `Bearer`, or `DPoP` alone | `Forbidden`: a bearer token does not help |
+/// | 401, other schemes without `Bearer`, such as `Basic` or `Token` | `Rejected`: many frameworks name only their first scheme |
 /// | 401, without a challenge or with an unreadable one | `Rejected`: against RFC 9110 §15.5.2, but common |
 /// | `content-type: application/grpc…` and `grpc-status: 16` in the headers | `Rejected`: `UNAUTHENTICATED`, and nothing was begun |
 /// | other responses with `content-type: application/grpc…` | `Unrelated`: the status 200 comes before the result |
@@ -172,9 +173,59 @@ pub(crate) fn is_unauthenticated(headers: &HeaderMap) -> bool {
 
 #[cold]
 fn classify_challenges(headers: &HeaderMap) -> Verdict {
-    let mut readable = true;
-    let mut others = false;
-    let mut bearer = None;
+    let challenges = read_challenges(headers);
+    match (challenges.bearer, challenges.others) {
+        (Some(verdict), _) => verdict,
+        (None, Others::Connection | Others::Dpop) if challenges.is_readable => Verdict::Forbidden,
+        (None, _) => Verdict::Rejected,
+    }
+}
+
+/// Whether challenges are named, and `Bearer` is not among them.
+pub(crate) fn has_only_other_schemes(headers: &HeaderMap) -> bool {
+    let challenges = read_challenges(headers);
+    challenges.bearer.is_none() && challenges.others != Others::None && challenges.is_readable
+}
+
+/// What the challenges of a response say.
+struct Challenges {
+    is_readable: bool,
+    /// The verdict of the `Bearer` challenges, if there are any.
+    bearer: Option<Verdict>,
+    others: Others,
+}
+
+/// The schemes besides `Bearer`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Others {
+    None,
+    /// `Negotiate` or `NTLM` (RFC 4559), perhaps among others. They authenticate a user of a domain.
+    Connection,
+    /// `DPoP` and no other (RFC 9449 §7.1).
+    Dpop,
+    /// Others, of which none is a connection scheme.
+    Any,
+}
+
+impl Others {
+    fn and(self, name: &[u8]) -> Self {
+        let is = |scheme: &[u8]| name.eq_ignore_ascii_case(scheme);
+        if self == Self::Connection || is(b"Negotiate") || is(b"NTLM") {
+            Self::Connection
+        } else if self != Self::Any && is(b"DPoP") {
+            Self::Dpop
+        } else {
+            Self::Any
+        }
+    }
+}
+
+fn read_challenges(headers: &HeaderMap) -> Challenges {
+    let mut found = Challenges {
+        is_readable: true,
+        bearer: None,
+        others: Others::None,
+    };
     // Kept across lines: several header lines are one list (RFC 9110 §5.3).
     let mut scheme = None;
     let lines = headers.get_all(header::WWW_AUTHENTICATE).iter();
@@ -182,35 +233,32 @@ fn classify_challenges(headers: &HeaderMap) -> Verdict {
         match part {
             Ok(Part::Scheme(name)) if name.eq_ignore_ascii_case(b"Bearer") => {
                 scheme = Some(Scheme::Bearer);
-                bearer.get_or_insert(Verdict::Rejected);
+                found.bearer.get_or_insert(Verdict::Rejected);
             }
-            Ok(Part::Scheme(_)) => {
+            Ok(Part::Scheme(name)) => {
                 scheme = Some(Scheme::Other);
-                others = true;
+                found.others = found.others.and(name);
             }
             Ok(Part::Param(name, value)) => match scheme {
                 Some(Scheme::Bearer) if name.eq_ignore_ascii_case(b"error") => {
                     if value.is("invalid_token") {
-                        return Verdict::Rejected;
+                        found.bearer = Some(Verdict::Rejected);
+                        return found;
                     }
                     if FORBIDDEN_ERRORS
                         .iter()
                         .any(|forbidden_error| value.is(forbidden_error))
                     {
-                        bearer = Some(Verdict::Forbidden);
+                        found.bearer = Some(Verdict::Forbidden);
                     }
                 }
                 Some(_) => {}
-                None => readable = false,
+                None => found.is_readable = false,
             },
-            Err(Malformed) => readable = false,
+            Err(Malformed) => found.is_readable = false,
         }
     }
-    match bearer {
-        Some(verdict) => verdict,
-        None if others && readable => Verdict::Forbidden,
-        None => Verdict::Rejected,
-    }
+    found
 }
 
 enum Scheme {

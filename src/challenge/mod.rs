@@ -4,4 +4,4 @@ mod classify;
 mod parser;
 
 pub use self::classify::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict};
-pub(crate) use self::classify::{is_grpc, is_unauthenticated};
+pub(crate) use self::classify::{has_only_other_schemes, is_grpc, is_unauthenticated};

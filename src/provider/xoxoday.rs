@@ -2,12 +2,13 @@
 
 use std::{fmt, time::Duration};
 
+use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::preset::{Defaults, Settings, check_not_empty, common_methods};
 use crate::{
-    challenge::{ResponseHead, Verdict},
+    challenge::{ResponseHead, Verdict, has_only_other_schemes},
     error::{TokenError, TokenErrorKind},
     grant::RefreshTokenGrant,
     middleware::InspectBodyLayer,
@@ -139,6 +140,9 @@ impl Xoxoday {
     /// | `"error": "invalid_token"` | `Rejected` |
     /// | `auth.request_limit_exceeded` as `message`, `error` or `error_message_id`, or as the `message` of one of `errors` | `Forbidden`: another refresh would make it worse |
     ///
+    /// A 401 without these, whose challenges name no `Bearer`, is `Forbidden` as well: refreshes are limited, and it may be
+    /// about something else.
+    ///
     /// The limit is also recognized as `{message:'auth.request_limit_exceeded'}`, which is not JSON: the documentation
     /// prints it like that. The status does not matter, except that 5xx has no verdict: the server may have executed the
     /// request, so it must not be sent again.
@@ -201,6 +205,13 @@ fn classify(head: ResponseHead<'_>, beginning: &[u8]) -> Option<Verdict> {
     if head.status.is_server_error() {
         return None;
     }
+    classify_body(beginning).or_else(|| {
+        let is_unauthorized = head.status == StatusCode::UNAUTHORIZED;
+        (is_unauthorized && has_only_other_schemes(head.headers)).then_some(Verdict::Forbidden)
+    })
+}
+
+fn classify_body(beginning: &[u8]) -> Option<Verdict> {
     let Ok(body) = serde_json::from_slice::<Value>(beginning) else {
         return is_printed_limit(beginning).then_some(Verdict::Forbidden);
     };
@@ -260,6 +271,24 @@ mod tests {
     fn verdict(status: u16, body: &str) -> Option<Verdict> {
         let response = Response::builder().status(status).body(()).unwrap();
         classify(ResponseHead::of(&response), body.as_bytes())
+    }
+
+    #[test]
+    fn a_401_that_names_only_other_schemes_costs_no_refresh() {
+        let verdict = |status: u16, challenge: &str, body: &str| {
+            let response = Response::builder()
+                .status(status)
+                .header("www-authenticate", challenge);
+            let response = response.body(()).unwrap();
+            classify(ResponseHead::of(&response), body.as_bytes())
+        };
+        let rejected = r#"{"error":"invalid_token"}"#;
+        assert_eq!(verdict(401, "Basic", "{}"), Some(Verdict::Forbidden));
+        assert_eq!(verdict(401, "Basic", "<html>"), Some(Verdict::Forbidden));
+        assert_eq!(verdict(401, "Basic", rejected), Some(Verdict::Rejected));
+        assert_eq!(verdict(401, "Basic, Bearer", "{}"), None);
+        assert_eq!(verdict(401, "", "{}"), None);
+        assert_eq!(verdict(403, "Basic", "{}"), None);
     }
 
     #[test]

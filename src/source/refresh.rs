@@ -24,9 +24,7 @@ impl<G: Grant> GrantSource<G> {
         loop {
             match self.adopt_or_refresh(cx).await {
                 // The store has a newer session, or will have one soon.
-                Err(error)
-                    if error.kind() == TokenErrorKind::LeaseLost && round < MAX_ROUNDS =>
-                {
+                Err(error) if error.kind() == TokenErrorKind::LeaseLost && round < MAX_ROUNDS => {
                     tracing::debug!(%error, "lease lost, starting over");
                     round += 1;
                 }

@@ -226,7 +226,7 @@ async fn if_the_refresh_fails_the_caller_gets_the_rejection() {
 #[tokio::test]
 async fn a_response_that_does_not_reject_the_token_is_not_replayed() {
     let rows: [(u16, &[(&'static str, &'static str)]); 12] = [
-        (401, &[("www-authenticate", "Basic realm=\"x\"")]),
+        (401, &[("www-authenticate", "DPoP algs=\"ES256\"")]),
         (
             401,
             &[("www-authenticate", "Negotiate, Digest realm=\"x\"")],
@@ -281,15 +281,28 @@ async fn a_response_that_does_not_reject_the_token_is_not_replayed() {
 }
 
 #[tokio::test]
-async fn a_401_without_a_challenge_is_replayed_once() {
-    for http2 in VERSIONS {
-        let upstream = TestServer::new(|_| respond(401, &[], "no")).await;
+async fn a_401_without_a_bearer_challenge_is_replayed_once() {
+    let rows: [&[(&'static str, &'static str)]; 4] = [
+        &[],
+        &[("www-authenticate", "Basic realm=\"x\"")],
+        &[("www-authenticate", "Token")],
+        &[("www-authenticate", "JWT realm=\"api\"")],
+    ];
+    for (http2, headers) in VERSIONS.into_iter().flat_map(|v| rows.map(|row| (v, row))) {
+        let upstream = TestServer::new(move |_| respond(401, headers, "no")).await;
         let service = BearerAuthLayer::new(Numbered::default()).layer(client(http2));
-        let response = service.oneshot(get(upstream.url("/"))).await.unwrap();
-        assert_eq!(response.status(), 401);
-        assert_eq!(reason(&response), Some(TokenErrorKind::Rejected));
-        assert_eq!(text(response).await, "no");
-        assert_eq!(upstream.tokens(), ["token-1", "token-2"]);
+        for _ in 0..5 {
+            let request = get(upstream.url("/"));
+            let response = service.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 401);
+            assert_eq!(reason(&response), Some(TokenErrorKind::Rejected));
+            assert_eq!(text(response).await, "no");
+        }
+        // Two tokens were rejected at once, so the next refresh is held back.
+        let tokens = upstream.tokens();
+        let first = ["token-1", "token-2"];
+        assert_eq!(tokens[..2], first, "{headers:?}");
+        assert!(!tokens.contains(&"token-4".to_owned()), "{tokens:?}");
     }
 }
 

@@ -153,7 +153,7 @@ impl Provider {
             }
             InitialGrant::Code => {
                 let source = ExchangeTokenSource::new(endpoint, token)
-                    .grant("authorization_code", "code")
+                    .grant_type("authorization_code", "code")
                     .reusable(false);
                 TokenCache::builder(source).schedule(schedule).build()
             }

@@ -53,9 +53,20 @@ fn the_challenges_of_a_401_decide() {
             Forbidden,
             &["Basic realm=\"a\"", "Bearer error=\"insufficient_scope\""],
         ),
-        (Forbidden, &["Basic realm=\"a\""]),
+        // Frameworks name only their first scheme.
+        (Rejected, &["Basic realm=\"a\""]),
+        (Rejected, &["Token"]),
+        (Rejected, &["JWT realm=\"api\""]),
+        (Rejected, &["Basic", "DPoP algs=\"ES256\""]),
+        (Rejected, &["DPoP algs=\"ES256\", Basic"]),
+        (Rejected, &["DPoP, Basic, DPoP"]),
+        // Schemes for which a bearer token does not help.
         (Forbidden, &["Negotiate", "NTLM"]),
+        (Forbidden, &["ntlm"]),
+        (Forbidden, &["Negotiate, Basic realm=\"a\""]),
+        (Forbidden, &["Basic realm=\"a\"", "negotiate"]),
         (Forbidden, &["DPoP error=\"invalid_token\""]),
+        (Forbidden, &["DPoP algs=\"ES256\", dpop algs=\"ES384\""]),
         // The parameters of another scheme are not about a bearer token.
         (Rejected, &["DPoP error=\"insufficient_scope\", Bearer"]),
         (Rejected, &["Bearer, DPoP error=\"insufficient_scope\""]),
@@ -66,7 +77,11 @@ fn the_challenges_of_a_401_decide() {
         ),
         (
             Forbidden,
-            &["Basic realm=\"x, Bearer error=invalid_token\""],
+            &["Negotiate realm=\"x, Bearer error=invalid_token\""],
+        ),
+        (
+            Rejected,
+            &["Basic realm=\"x, Bearer error=insufficient_scope\""],
         ),
         // Several header lines are one list.
         (
@@ -87,7 +102,7 @@ fn the_challenges_of_a_401_decide() {
         (Rejected, &["error=\"invalid_token\""]),
         (Rejected, &["error=\"insufficient_scope\""]),
         (Rejected, &["Basic realm=\"unterminated"]),
-        (Rejected, &["Basic realm=\"a\"", "???"]),
+        (Rejected, &["Negotiate", "???"]),
         (
             Forbidden,
             &["Bearer error=insufficient_scope, realm=\"unterminated"],
