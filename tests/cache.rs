@@ -781,7 +781,14 @@ mod throttling {
 
     #[tokio::test(start_paused = true)]
     async fn tokens_that_are_always_rejected_slow_down_refreshes() {
+        always_rejected(Numbered::default()).await;
+        // A source that says it has changed is called no more often.
         let source = Numbered::default();
+        source.0.has_changed.store(true, Ordering::SeqCst);
+        always_rejected(source).await;
+    }
+
+    async fn always_rejected(source: Numbered) {
         let cache = source.cache().build();
         let start = Instant::now();
         for _ in 0..1_000 {

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -26,7 +26,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower::{
-    BoxError, Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimit, service_fn,
+    BoxError, Layer, Service, ServiceBuilder, ServiceExt,
+    limit::ConcurrencyLimit,
+    retry::{Policy, budget::Budget},
+    service_fn,
 };
 use tower_bearer::{
     AddToken, AddTokenLayer, BearerAuth, BearerAuthLayer, BoxTokenSource, ClientAuth, OAuthClient,
@@ -703,6 +706,96 @@ async fn add_token_marks_a_rejected_response_and_no_other() {
     let rejected = send(&client, get(API)).await.unwrap();
     let mark = rejected.extensions().get::<TokenRejected>();
     assert!(!format!("{:?}", mark.unwrap()).contains("access"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_policies_only_the_inner_one_sends_a_request_again() {
+    let sends = Arc::new(AtomicUsize::new(0));
+    let count = sends.clone();
+    let (outer, inner) = (TokenCache::new(numbered()), TokenCache::new(numbered()));
+    outer.token().await.unwrap();
+    let origins = |origin| Origins::only([origin]).unwrap();
+    let client = ServiceBuilder::new()
+        .retry(RefreshOnReject::new(outer.clone()))
+        .layer(AddTokenLayer::from(outer).origins(origins("https://outer.example")))
+        .retry(RefreshOnReject::new(inner.clone()))
+        .layer(AddTokenLayer::from(inner).origins(origins("https://inner.example")))
+        .service(service_fn(move |_: Request<ReplayBody<String>>| {
+            count.fetch_add(1, Ordering::SeqCst);
+            async { Response::builder().status(401).body(()) }
+        }));
+    let request = Request::get("https://inner.example/");
+    let request = request.body(ReplayBody::new(String::new(), 0)).unwrap();
+    let response = client.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 401);
+    assert_eq!(sends.load(Ordering::SeqCst), 2);
+}
+
+/// A policy that retries a 503 as well.
+#[derive(Clone)]
+struct RetryUnavailable(RefreshOnReject);
+
+type RetryFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl<E: Send + 'static> Policy<Request<ReplayBody<String>>, Response<()>, E> for RetryUnavailable {
+    type Future = RetryFuture;
+
+    fn retry(
+        &mut self,
+        request: &mut Request<ReplayBody<String>>,
+        result: &mut Result<Response<()>, E>,
+    ) -> Option<RetryFuture> {
+        if let Some(future) = self.0.retry(request, result) {
+            return Some(Box::pin(future));
+        }
+        let response = result.as_ref().ok()?;
+        (response.status() == 503).then(|| Box::pin(std::future::ready(())) as RetryFuture)
+    }
+
+    fn clone_request(
+        &mut self,
+        request: &Request<ReplayBody<String>>,
+    ) -> Option<Request<ReplayBody<String>>> {
+        Policy::<_, Response<()>, E>::clone_request(&mut self.0, request)
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct CountingBudget(Arc<AtomicIsize>);
+
+impl Budget for CountingBudget {
+    fn deposit(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn withdraw(&self) -> bool {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_is_paid_back_once_however_often_another_policy_retries() {
+    let cache = TokenCache::new(numbered());
+    let budget = CountingBudget::default();
+    let sends = Arc::new(AtomicUsize::new(0));
+    let policy = RefreshOnReject::new(cache.clone()).budget(budget.clone());
+    let client = ServiceBuilder::new()
+        .retry(RetryUnavailable(policy))
+        .layer(AddTokenLayer::from(cache))
+        .service(service_fn(move |_: Request<ReplayBody<String>>| {
+            let status = match sends.fetch_add(1, Ordering::SeqCst) {
+                0 => 401,
+                1..=4 => 503,
+                _ => 200,
+            };
+            async move { Response::builder().status(status).body(()) }
+        }));
+    let request = Request::get(API);
+    let request = request.body(ReplayBody::new(String::new(), 0)).unwrap();
+    let response = client.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(budget.0.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test(start_paused = true)]

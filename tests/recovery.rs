@@ -288,3 +288,28 @@ async fn the_error_of_a_page_says_what_came_and_is_not_final() {
     );
     assert!(!text.contains("hunter2"), "{text}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn background_refresh_goes_on_after_an_odd_response_although_nobody_asks() {
+    for response in [
+        odd(404, "<html>no backend</html>"),
+        odd(401, r#"{"error":"invalid_client"}"#),
+    ] {
+        let endpoint = Endpoint::default();
+        let cache = cache(&endpoint, Schedule::default().background_refresh(true));
+        while endpoint.requests() == 0 {
+            sleep(SECOND).await;
+        }
+        endpoint.set(Some(response));
+        while endpoint.requests() == 1 {
+            sleep(SECOND).await;
+        }
+        endpoint.set(None);
+        let requests = endpoint.requests();
+        sleep(Duration::from_secs(24 * HOUR)).await;
+        // About one request for each lifetime of a token.
+        let requests = endpoint.requests() - requests;
+        assert!((80..140).contains(&requests), "{requests}");
+        drop(cache);
+    }
+}

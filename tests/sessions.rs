@@ -1,16 +1,24 @@
 //! The invariants of sources: each refresh token is used once, and saved before its access token is used.
 
 use std::{
-    sync::{Arc, Mutex},
+    convert::Infallible,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
 use proptest::prelude::*;
 use tokio::{task::JoinSet, time::sleep};
+use tower::service_fn;
 use tower_bearer::{
-    ClientAuth, ExchangeTokenSource, MemoryLease, MemoryStore, OAuthClient, RefreshTokenSource,
-    Schedule, StoreLease, StoredSession, Token, TokenCache, TokenContext, TokenError,
-    TokenErrorKind, TokenSource, TokenStore,
+    ClientAuth, ExchangeTokenSource, Identity, MemoryLease, MemoryStore, OAuthClient,
+    RefreshTokenSource, Schedule, StoreLease, StoredSession, Token, TokenCache, TokenContext,
+    TokenError, TokenErrorKind, TokenSource, TokenStore,
     testing::{AuthorizationServer, Dialect, Fault, SimulatedClock},
 };
 
@@ -407,15 +415,21 @@ mod shared_stores {
         );
     }
 
-    /// Two processes: the caches of two clones of a source over one store.
-    fn two_processes(server: &AuthorizationServer) -> (TokenCache, TokenCache) {
+    /// Caches over one store, each with a source of its own.
+    fn processes(server: &AuthorizationServer, count: u8) -> Vec<TokenCache> {
         let token = server.issue_refresh_token();
         let store = MemoryStore::new();
-        let process = || {
+        let process = |seed: u8| {
             let source = RefreshTokenSource::new(endpoint(server), token.clone());
-            TokenCache::new(source.store(store.clone()))
+            let builder = TokenCache::builder(source.store(store.clone()));
+            builder.seed(seed.into()).build()
         };
-        (process(), process())
+        (0..count).map(process).collect()
+    }
+
+    fn two_processes(server: &AuthorizationServer) -> (TokenCache, TokenCache) {
+        let mut caches = processes(server, 2).into_iter();
+        (caches.next().unwrap(), caches.next().unwrap())
     }
 
     #[tokio::test(start_paused = true)]
@@ -475,6 +489,24 @@ mod shared_stores {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_fleet_whose_tokens_are_always_rejected_sends_hardly_more_than_one_process() {
+        for count in [1_u8, 2, 5, 10] {
+            let server = server();
+            let caches = processes(&server, count);
+            for _ in 0..30 * 60 {
+                for cache in &caches {
+                    if let Ok(token) = cache.token().await {
+                        cache.reject(&token);
+                    }
+                    sleep(SECOND / u32::from(count)).await;
+                }
+            }
+            let requests = server.token_requests();
+            assert!(requests <= 60, "{count} processes: {requests}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn adopting_a_token_does_not_delay_the_first_refresh() {
         let server = server();
         let (other, ours) = two_processes(&server);
@@ -486,6 +518,40 @@ mod shared_stores {
         let fresh = ours.token().await.unwrap();
         assert_ne!(fresh.expose_secret(), adopted.expose_secret());
         assert_eq!(begin.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn before_a_session_begins_anew_the_store_is_read_again() {
+        for body in [r#"{"error":"invalid_grant"}"#, r#"{"message":"bad"}"#, ""] {
+            let (store, sent) = (FaultyStore::default(), Arc::new(AtomicUsize::new(0)));
+            let (shared_store, count) = (store.clone(), sent.clone());
+            let transport = service_fn(move |_: Request<Full<Bytes>>| {
+                let (store, count) = (shared_store.clone(), count.clone());
+                async move {
+                    let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+                    let first = r#"{"access_token":"first","expires_in":900,"refresh_token":"r1"}"#;
+                    let mut response = Response::new(Full::<Bytes>::from(first));
+                    if number > 1 {
+                        // Another process, which has the lease now, has refreshed the session meanwhile.
+                        let before = store.store.load().await.unwrap().unwrap();
+                        let token = Token::new("of-the-other").unwrap().expires_in(900 * SECOND);
+                        let newer = StoredSession::new(Identity::new("exchange", "x"))
+                            .with_refresh_token("r2")
+                            .with_access_token(&token);
+                        store.replace_without_a_lease(newer.replacing(&before));
+                        *response.body_mut() = Full::from(body);
+                        *response.status_mut() = StatusCode::BAD_REQUEST;
+                    }
+                    Ok::<_, Infallible>(response)
+                }
+            });
+            let client = OAuthClient::with_transport("https://login.example/token", transport);
+            let source = ExchangeTokenSource::new(client.unwrap(), "x").store(store);
+            let token = first(&source).await;
+            let newer = next(&source, &token).await.unwrap();
+            assert_eq!(newer.expose_secret(), "of-the-other", "{body:?}");
+            assert_eq!(sent.load(Ordering::SeqCst), 2, "{body:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -513,7 +579,6 @@ mod shared_stores {
 }
 
 mod import {
-    use tower_bearer::Identity;
 
     use super::*;
 

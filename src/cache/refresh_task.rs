@@ -36,7 +36,7 @@ pub(super) enum RefreshOutcome {
         asked: Now,
     },
     Failed(TokenError),
-    /// The source was only asked whether something has changed since it failed with this error. Nothing has.
+    /// The source was only asked whether something has changed, and nothing has. Callers get this error.
     Unchanged(TokenError),
 }
 
@@ -84,19 +84,19 @@ impl RefreshTask {
         let limit = shared.settings.refresh_timeout;
         let asked = shared.now();
         let attempt = async {
-            let (cx, unchanged) = match self.kind {
-                RefreshKind::IfChanged(error) | RefreshKind::AdoptOnly(error)
-                    if !shared.source.has_changed().await =>
-                {
+            let result = match self.kind {
+                RefreshKind::AdoptOnly(error) => match shared.source.stored_token(self.cx).await {
+                    Some(token) => Ok(token.into_adopted()),
+                    None => return RefreshOutcome::Unchanged(error),
+                },
+                RefreshKind::IfChanged(error) if !shared.source.has_changed().await => {
                     return RefreshOutcome::Unchanged(error);
                 }
-                RefreshKind::Full | RefreshKind::IfChanged(_) => (self.cx, None),
-                RefreshKind::AdoptOnly(error) => (self.cx.adopting_only(), Some(error)),
+                RefreshKind::Full | RefreshKind::IfChanged(_) => shared.source.token(self.cx).await,
             };
-            match (shared.source.token(cx).await, unchanged) {
-                (Ok(token), _) => RefreshOutcome::Token { token, asked },
-                (Err(_), Some(error)) => RefreshOutcome::Unchanged(error),
-                (Err(error), None) => RefreshOutcome::Failed(error),
+            match result {
+                Ok(token) => RefreshOutcome::Token { token, asked },
+                Err(error) => RefreshOutcome::Failed(error),
             }
         };
         let outcome = time::timeout(limit, attempt).await.unwrap_or_else(|_| {

@@ -146,9 +146,11 @@ impl State {
         if self.joinable(input.now).is_some() || is_fresh {
             return;
         }
-        let permission = self
-            .throttle
-            .permits(input.now.mono, input.min_interval(), false);
+        let permission = self.throttle.permits(
+            input.now.mono,
+            input.min_interval(),
+            self.token.usable(input.now).is_none(),
+        );
         let kind = match permission {
             Permission::After(wait) if wait.is_zero() => RefreshKind::Full,
             Permission::IfChanged(error) => RefreshKind::IfChanged(error),
@@ -446,6 +448,7 @@ impl State {
         self.warning = issued.token.warning().cloned();
         self.refreshed_at = Some(input.now.wall);
         self.throttle.succeeded();
+        self.throttle.token_came(input.now.mono);
         let rejected = self.token.is_rejected();
         let before = self.token.issued().map(|before| before.generation);
         self.set_token(CurrentToken::InUse(Arc::clone(issued)));

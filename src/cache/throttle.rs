@@ -59,6 +59,8 @@ pub(super) struct RefreshThrottle {
     epoch: u32,
     last_start: Option<Instant>,
     last_look: Option<Instant>,
+    /// When the current token came, from a token request or from a store.
+    last_token: Option<Instant>,
     /// Failures in a row.
     failures: u32,
     after_failure: AfterFailure,
@@ -102,7 +104,7 @@ impl RefreshThrottle {
             } => {
                 let has_ended = until.is_some_and(|until| until <= now);
                 if (needed && *while_usable) || (has_ended && (needed || !when_needed)) {
-                    return Permission::After(self.left_of(min_interval, now));
+                    return Permission::After(left_of(min_interval, self.last_start, now));
                 }
                 let error = with_time_left(error, until.unwrap_or(*check_at), now);
                 if *check_at <= now {
@@ -112,7 +114,7 @@ impl RefreshThrottle {
                 }
             }
             AfterFailure::Open | AfterFailure::BackingOff { .. } => {
-                Permission::After(self.left_of(min_interval, now))
+                Permission::After(left_of(min_interval, self.last_start, now))
             }
         }
     }
@@ -124,19 +126,18 @@ impl RefreshThrottle {
             0 | 1 => min_interval,
             n => doubled(FIRST_BACKOFF, n, MAX_BACKOFF).max(min_interval),
         };
-        self.left_of(interval, now)
+        // Tokens of other processes count as well, or a fleet would hold back less than one process does.
+        let since = if self.is_ineffective() {
+            self.last_start.max(self.last_token)
+        } else {
+            self.last_start
+        };
+        left_of(interval, since, now)
     }
 
     /// Whether several refreshes in a row did not help.
     pub(super) fn is_ineffective(&self) -> bool {
         self.ineffective > 1
-    }
-
-    fn left_of(&self, interval: Duration, now: Instant) -> Duration {
-        match self.last_start {
-            Some(start) => interval.saturating_sub(now.saturating_duration_since(start)),
-            None => Duration::ZERO,
-        }
     }
 
     /// How long until a refresh, or a check for changes, may start that no caller waits for.
@@ -153,7 +154,7 @@ impl RefreshThrottle {
             AfterFailure::Paused { check_at, .. } => Some(*check_at),
         };
         let closed = at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        closed.max(self.left_of(min_interval, now))
+        closed.max(left_of(min_interval, self.last_start, now))
     }
 
     /// How long refreshes are held back that callers need. `None` if they are not, or if time does not end it.
@@ -191,6 +192,11 @@ impl RefreshThrottle {
             self.last_look = Some(now);
         }
         may
+    }
+
+    /// A new token is in use, from a token request or from a store.
+    pub(super) fn token_came(&mut self, now: Instant) {
+        self.last_token = Some(now);
     }
 
     pub(super) fn epoch(&self) -> u32 {
@@ -249,8 +255,8 @@ impl RefreshThrottle {
     /// A new token did not help: it was rejected before it was ever accepted, or is the one that it was to replace.
     pub(super) fn ineffective(&mut self, now: Instant) {
         let has_lasted = self
-            .last_start
-            .is_none_or(|start| start + REJECTED_AT_ONCE < now);
+            .last_token
+            .is_none_or(|came| came + REJECTED_AT_ONCE < now);
         self.ineffective = if has_lasted {
             0
         } else {
@@ -279,6 +285,13 @@ impl RefreshThrottle {
             }
         }
     }
+}
+
+/// What is left of `interval`, which began at `since`.
+fn left_of(interval: Duration, since: Option<Instant>, now: Instant) -> Duration {
+    since.map_or(Duration::ZERO, |since| {
+        interval.saturating_sub(now.saturating_duration_since(since))
+    })
 }
 
 /// The error with what is left of the time that the server asked for.
@@ -503,6 +516,7 @@ mod tests {
         let now = Instant::now();
         let mut throttle = RefreshThrottle::default();
         throttle.started(now);
+        throttle.token_came(now);
         assert_eq!(
             throttle.delay_after_rejection(now, MIN_INTERVAL),
             MIN_INTERVAL

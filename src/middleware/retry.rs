@@ -186,8 +186,9 @@ impl<B, R, E> Policy<Request<ReplayBody<B>>, Response<R>, E> for RefreshOnReject
         result: &mut Result<Response<R>, E>,
     ) -> Option<RefreshOnRejectFuture> {
         let Ok(response) = result else { return None };
-        let Some(rejected) = response.extensions().get::<TokenRejected>() else {
-            if self.is_replay {
+        // Removed, so that a policy above, which may have another cache, does not send the request again as well.
+        let Some(rejected) = response.extensions_mut().remove::<TokenRejected>() else {
+            if std::mem::take(&mut self.is_replay) {
                 self.shared.cache.replay_accepted();
                 self.shared.replays.deposit();
             }

@@ -23,8 +23,8 @@ pub(super) struct Attempt {
     pub(super) unknown_since: Option<SystemTime>,
     /// No response came to a refresh token, and it was sent again.
     pub(super) was_resent: bool,
-    /// The last credential was not sent, because the grant made no parameters.
-    pub(super) not_sent: bool,
+    /// A credential was sent.
+    pub(super) was_sent: bool,
 }
 
 impl Attempt {
@@ -39,7 +39,7 @@ impl Attempt {
             replaces,
             unknown_since,
             was_resent: false,
-            not_sent: false,
+            was_sent: false,
         }
     }
 }
@@ -85,8 +85,8 @@ impl<G: Grant> GrantSource<G> {
         let parameters = self
             .grant
             .parameters(&GrantContext::new(clock.wall(), &audience))
-            .await
-            .inspect_err(|_| attempt.not_sent = true)?;
+            .await?;
+        attempt.was_sent = true;
         let begun = StoredSession::begin(self.identity.clone(), Some(&attempt.session));
         if let Some(refresh_token) = parameters.as_refresh_token() {
             // If the server issues no other refresh token, the session keeps this one.
@@ -120,6 +120,7 @@ impl<G: Grant> GrantSource<G> {
         parameters: &Parameters,
         clock: &Clock,
     ) -> Result<TokenResponse, TokenError> {
+        attempt.was_sent = true;
         let error = match self.client.request(clock, parameters).await {
             Err(error) if may_have_arrived(&error) => error,
             result => return result,

@@ -125,6 +125,13 @@ impl<G: Grant> TokenSource for GrantSource<G> {
         self.store_has_changed().await
     }
 
+    async fn stored_token(&self, cx: TokenContext) -> Option<Token> {
+        let stored = self.store.load().await.inspect_err(|error| {
+            tracing::debug!(%error, "the store was not read after a rejection");
+        });
+        self.adopt(stored.ok()?.as_ref(), &cx)
+    }
+
     async fn flush(&self) -> Result<(), TokenError> {
         GrantSource::flush(self).await
     }

@@ -67,7 +67,7 @@ impl<G: Grant> GrantSource<G> {
     ) -> TokenError {
         // Clear the mark only if the server has certainly issued no tokens. Otherwise it tells the next attempt that a
         // rotation may have been lost.
-        if attempt.not_sent || was_decided_by_the_server(&error) {
+        if !attempt.was_sent || was_decided_by_the_server(&error) {
             let unmarked = attempt.session.settled(attempt.unknown_since);
             if let Err(error) = lease.save(attempt.replaces, &unmarked).await {
                 tracing::warn!(%error, "the outcome of a refresh was not saved");

@@ -38,10 +38,6 @@ impl<G: Grant> GrantSource<G> {
         if let Some(token) = self.adopt(stored.as_ref(), cx) {
             return Ok(token);
         }
-        if cx.may_only_adopt() {
-            let message = "no other process has stored a newer session";
-            return Err(TokenError::new(TokenErrorKind::Rejected, message));
-        }
         let mut slot = self.lease_slot().lock_owned().await;
         // A kept lease may have ended, for example while the store could not be reached.
         if let Some(lease) = &slot.lease
@@ -92,7 +88,7 @@ impl<G: Grant> GrantSource<G> {
         let mut result = self.send(&mut attempt, cx.clock()).await;
 
         // Before a rejected credential ends the session, look for a newer one in the store.
-        if is_reauth_required(&result)
+        if may_be_dead(&result)
             && let Ok(Some(newest)) = self.store.load().await
             && self.credential_identity(&newest) != self.credential_identity(&attempt.session)
         {

@@ -45,6 +45,7 @@ impl BoxTokenSource {
 trait ErasedSource: Send + Sync {
     fn token(&self, cx: TokenContext) -> BoxFuture<'_, Result<Token, TokenError>>;
     fn has_changed(&self) -> BoxFuture<'_, bool>;
+    fn stored_token(&self, cx: TokenContext) -> BoxFuture<'_, Option<Token>>;
     fn flush(&self) -> BoxFuture<'_, Result<(), TokenError>>;
     fn origins(&self) -> Origins;
     fn schedule(&self) -> Schedule;
@@ -57,6 +58,10 @@ impl<T: TokenSource> ErasedSource for T {
 
     fn has_changed(&self) -> BoxFuture<'_, bool> {
         Box::pin(TokenSource::has_changed(self))
+    }
+
+    fn stored_token(&self, cx: TokenContext) -> BoxFuture<'_, Option<Token>> {
+        Box::pin(TokenSource::stored_token(self, cx))
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), TokenError>> {
@@ -79,6 +84,10 @@ impl TokenSource for BoxTokenSource {
 
     fn has_changed(&self) -> impl Future<Output = bool> + Send {
         self.source.has_changed()
+    }
+
+    fn stored_token(&self, cx: TokenContext) -> impl Future<Output = Option<Token>> + Send {
+        self.source.stored_token(cx)
     }
 
     fn flush(&self) -> impl Future<Output = Result<(), TokenError>> + Send {

@@ -17,7 +17,6 @@ use crate::{clock::Clock, token::Token};
 pub struct TokenContext {
     previous: Option<Token>,
     is_rejected: bool,
-    adopt_only: bool,
     clock: Clock,
 }
 
@@ -59,16 +58,6 @@ impl TokenContext {
     /// The token to replace, if the reason is that the API rejected it.
     pub fn rejected_token(&self) -> Option<&Token> {
         self.previous.as_ref().filter(|_| self.is_rejected)
-    }
-
-    /// Asks for a token that another process has stored. No token request may be sent.
-    pub(crate) fn adopting_only(mut self) -> Self {
-        self.adopt_only = true;
-        self
-    }
-
-    pub(crate) fn may_only_adopt(&self) -> bool {
-        self.adopt_only
     }
 
     pub(crate) fn clock(&self) -> &Clock {

@@ -47,6 +47,14 @@ pub trait TokenSource: Send + Sync + 'static {
         std::future::ready(false)
     }
 
+    /// Returns a token that another process has stored, if it can replace the one in `cx`. It sends no token request.
+    ///
+    /// The cache asks after a rejection while refreshes are held back, at most every 100 ms. Default: `None`.
+    fn stored_token(&self, cx: TokenContext) -> impl Future<Output = Option<Token>> + Send {
+        let _ = cx;
+        std::future::ready(None)
+    }
+
     /// Waits until nothing would be lost if the process ended now: a refresh is finished, and its session is saved.
     ///
     /// Call it before the process exits. Default: there is nothing to save.
@@ -86,6 +94,10 @@ macro_rules! forward_to_pointee {
 
             fn has_changed(&self) -> impl Future<Output = bool> + Send {
                 (**self).has_changed()
+            }
+
+            fn stored_token(&self, cx: TokenContext) -> impl Future<Output = Option<Token>> + Send {
+                (**self).stored_token(cx)
             }
 
             fn flush(&self) -> impl Future<Output = Result<(), TokenError>> + Send {
