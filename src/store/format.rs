@@ -1,7 +1,7 @@
 //! Sessions as the file and the Redis store write them: JSON that begins with its format.
 //!
-//! A reader accepts only the format that it knows. Whatever is added makes a newer format, so that an older process
-//! reports it, and does not drop what it does not know with its next save.
+//! A reader accepts only the formats that it knows: this one, and the first one. Whatever is added makes a newer format, so
+//! that an older process reports it, and does not drop what it does not know with its next save.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{
     StoredSession,
-    stored_session::{FORMAT, MAX_COUNT},
+    stored_session::{FIRST_FORMAT, FORMAT, FirstFormat, MAX_COUNT},
 };
 use crate::error::{TokenError, TokenErrorKind};
 
@@ -99,13 +99,17 @@ fn parse(bytes: &[u8]) -> Result<StoredSession, String> {
             header.format
         ));
     }
-    if header.format != FORMAT {
+    if header.format == 0 {
         return Err(format!(
             "is a session of the unknown format {}: {REMEDY}",
             header.format
         ));
     }
-    let session: StoredSession = serde_json::from_slice(bytes).map_err(|error| {
+    let session = match header.format {
+        FIRST_FORMAT => serde_json::from_slice::<FirstFormat>(bytes).map(StoredSession::from),
+        _ => serde_json::from_slice(bytes),
+    };
+    let session = session.map_err(|error| {
         if let Ok(Counters { version, generation }) = serde_json::from_slice(bytes)
             && version.max(generation) > MAX_COUNT
         {
@@ -164,11 +168,13 @@ mod tests {
             ("[1,2]", "not a session of this crate"),
             ("{\"token\":\"s3cret\"}", "not a session of this crate"),
             ("{\"format\":\"s3cret\"}", "not a session of this crate"),
-            ("{\"format\":2,\"s3cret\":{}}", "format 2"),
-            ("{\"version\":1,\"format\":2}", "update it"),
+            ("{\"format\":3,\"s3cret\":{}}", "format 3"),
+            ("{\"version\":1,\"format\":3}", "update it"),
             ("{\"format\":0,\"version\":1}", "unknown format 0"),
-            ("{\"format\":1,\"access\":\"s3cret\"}", "damaged at line 1"),
+            ("{\"format\":2,\"access\":\"s3cret\"}", "damaged at line 1"),
+            ("{\"format\":1,\"session\":\"s3cret\"}", "damaged at line 1"),
             ("{\"format\":1}", "damaged"),
+            ("{\"format\":2}", "damaged"),
             (
                 &valid.replace("\"version\":3", "\"version\":0"),
                 "version 0",
@@ -186,6 +192,23 @@ mod tests {
             assert!(error.contains("left as it is"), "{error}");
             assert!(!error.contains("s3cret"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_session_of_the_first_version_is_read_and_written_in_the_present_format() {
+        let first = r#"{"format":1,"session":{"version":3,"generation":2,"seed":"abc","retired":["def"],
+            "access":{"token":"at","expires_at":1700000900000,"lifetime_secs":900,"scope":null},"refresh_token":"rt",
+            "refresh_expires_at":null,"refreshing_since":1700000000000}}"#;
+        let session = decode(first.as_bytes(), &"the file").unwrap();
+        assert_eq!((session.version(), session.generation()), (3, 2));
+        let written: serde_json::Value =
+            serde_json::from_slice(&encode(&session).unwrap()).unwrap();
+        let expected = serde_json::json!({
+            "format": 2, "version": 3, "generation": 2, "identity": "abc", "former_identities": ["def"],
+            "access": {"token": "at", "expires_at": 1_700_000_900_000_u64, "lifetime_secs": 900},
+            "refresh_token": "rt", "refresh_expires_at": null, "refreshing_since": 1_700_000_000_000_u64,
+        });
+        assert_eq!(written, expected);
     }
 
     #[test]

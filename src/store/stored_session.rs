@@ -2,6 +2,8 @@
 
 mod access;
 mod encoding;
+#[cfg(any(feature = "file-store", feature = "redis-store"))]
+mod first_format;
 mod import;
 
 #[cfg(test)]
@@ -15,11 +17,14 @@ use std::{
 use secrecy::{SecretString, zeroize::Zeroizing};
 use serde::{Deserialize, Serialize};
 
-#[cfg(any(feature = "file-store", feature = "redis-store"))]
-pub(super) use self::encoding::{FORMAT, MAX_COUNT};
 use self::{
     access::Access,
     encoding::{Format, Secret, count, millis},
+};
+#[cfg(any(feature = "file-store", feature = "redis-store"))]
+pub(super) use self::{
+    encoding::{FORMAT, MAX_COUNT},
+    first_format::{FIRST_FORMAT, FirstFormat},
 };
 use super::Identity;
 use crate::token::Token;
@@ -36,7 +41,7 @@ const MAX_FORMER_IDENTITIES: usize = 8;
 ///
 /// ```json
 /// {
-///   "format": 1,
+///   "format": 2,
 ///   "version": 3,
 ///   "generation": 2,
 ///   "identity": "…",
@@ -57,7 +62,8 @@ const MAX_FORMER_IDENTITIES: usize = 8;
 /// ```
 ///
 /// Times are milliseconds since 1970. `generation` counts the token responses, and `identity` is an [`Identity`]. A session
-/// of another `format` is not deserialized: the error of a newer one says to update the crate.
+/// of another `format` is not deserialized: the error of a newer one says to update the crate. The stores of this crate
+/// also read format 1, and save such a session in format 2.
 ///
 /// # Examples
 ///
@@ -73,7 +79,7 @@ const MAX_FORMER_IDENTITIES: usize = 8;
 ///
 /// assert_eq!(session.version(), 1);
 /// let json = serde_json::to_string(&session)?;
-/// assert!(json.starts_with(r#"{"format":1,"version":1,"#));
+/// assert!(json.starts_with(r#"{"format":2,"version":1,"#));
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Serialize, Deserialize)]

@@ -11,8 +11,8 @@ use serde::{
     de::{Error, Visitor},
 };
 
-/// The format that is written, and the only one that is read.
-pub(in crate::store) const FORMAT: u64 = 1;
+/// The format that is written.
+pub(in crate::store) const FORMAT: u64 = 2;
 
 /// The format of a serialized session, checked when it is deserialized.
 #[derive(Clone, Copy)]

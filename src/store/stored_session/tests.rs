@@ -95,15 +95,15 @@ fn counters_that_no_save_reaches_are_rejected_and_do_not_overflow() {
 #[test]
 fn a_session_begins_with_its_format() {
     let json = serde_json::to_string(&session()).unwrap();
-    assert!(json.starts_with("{\"format\":1,\"version\":1,"), "{json}");
+    assert!(json.starts_with("{\"format\":2,\"version\":1,"), "{json}");
 }
 
 #[test]
 fn the_error_of_another_format_says_what_was_found() {
     let cases = [
         (
-            json!(2),
-            "format 2, and this version of tower-bearer reads formats up to 1: update it",
+            json!(3),
+            "format 3, and this version of tower-bearer reads formats up to 2: update it",
         ),
         (json!(0), "unknown format 0"),
         (Value::Null, "no `format`"),
