@@ -631,6 +631,39 @@ mod import {
         assert_eq!(adopted.expose_secret(), imported.expose_secret());
         assert_eq!(server.token_requests(), requests);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_imported_session_replaces_a_dead_one_of_a_running_process() {
+        let server = server();
+        let store = MemoryStore::new();
+        let source = refresh(&server).store(store.clone());
+        let identity = source.identity().clone();
+        let cache = TokenCache::new(source);
+        for _ in 0..3 {
+            cache.refresh().await.unwrap();
+            sleep(20 * SECOND).await;
+        }
+        server.revoke_sessions();
+        let error = cache.refresh().await.unwrap_err();
+        assert!(error.is_final(), "{error}");
+        cache.reject(&cache.token().await.unwrap());
+
+        // Its generation is lower than that of the dead session.
+        let mut lease = store.lease().await.unwrap();
+        let dead = store.load().await.unwrap().unwrap();
+        let imported =
+            StoredSession::new(identity.clone()).with_refresh_token(server.issue_refresh_token());
+        let mut json = serde_json::to_value(&imported).unwrap();
+        json["version"] = (dead.version() + 1).into();
+        let imported = serde_json::from_value(json).unwrap();
+        lease.save(dead.version(), &imported).await.unwrap();
+        lease.release().await;
+
+        sleep(30 * SECOND).await;
+        let token = cache.refresh().await.unwrap();
+        assert!(server.is_live(token.expose_secret()));
+        assert_eq!(server.live_sessions(), 1);
+    }
 }
 
 mod durability {

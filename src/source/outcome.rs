@@ -79,6 +79,7 @@ impl<G: Grant> GrantSource<G> {
                 credential: self
                     .credential_identity(&attempt.session)
                     .unwrap_or_else(|| self.identity.clone()),
+                is_final: error.is_final(),
             };
             self.with_state(|state| state.failed = Some(failed));
         }

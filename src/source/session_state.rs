@@ -31,6 +31,24 @@ pub(super) struct Failed {
     /// The generation of the session.
     pub(super) generation: u64,
     pub(super) credential: Identity,
+    /// The server has declared the grant dead.
+    pub(super) is_final: bool,
+}
+
+impl SessionState {
+    /// Whether `stored`, which would send `credential`, takes the place of the newest session that is known here: it is
+    /// not older, or it is another session, as after a login, and ours is dead.
+    fn is_replaced_by(&self, stored: &StoredSession, credential: Option<&Identity>) -> bool {
+        let Some(newest) = &self.newest else {
+            return true;
+        };
+        let is_dead = |failed: &Failed| {
+            failed.is_final
+                && failed.generation == newest.generation()
+                && credential.is_some_and(|credential| *credential != failed.credential)
+        };
+        newest.generation() <= stored.generation() || self.failed.as_ref().is_some_and(is_dead)
+    }
 }
 
 /// What a refresh of a session sends.
@@ -86,9 +104,9 @@ impl<G: Grant> GrantSource<G> {
         if deadlines.freshness(now) == Freshness::Expired || is_replaced {
             return None;
         }
+        let credential = self.credential_identity(stored);
         self.with_state(|state| {
-            let newest = state.newest.as_ref().map_or(0, StoredSession::generation);
-            (newest <= stored.generation()).then(|| {
+            state.is_replaced_by(stored, credential.as_ref()).then(|| {
                 state.newest = Some(stored.clone());
                 state.failed = None;
             })
@@ -98,11 +116,12 @@ impl<G: Grant> GrantSource<G> {
 
     /// The session to refresh: the stored one, or a newer one that could not be saved.
     pub(super) fn newest(&self, stored: Option<StoredSession>) -> StoredSession {
-        let ours = self.with_state(|state| state.newest.clone());
-        ours.into_iter()
-            .chain(stored)
-            .max_by_key(StoredSession::generation)
-            .unwrap_or_else(|| StoredSession::begin(self.identity.clone(), None))
+        let credential = stored.as_ref().and_then(|it| self.credential_identity(it));
+        let stored_or_newer = self.with_state(|state| match stored {
+            Some(stored) if state.is_replaced_by(&stored, credential.as_ref()) => Some(stored),
+            _ => state.newest.clone(),
+        });
+        stored_or_newer.unwrap_or_else(|| StoredSession::begin(self.identity.clone(), None))
     }
 
     /// Whether the store has a newer session than this process, or another one than the one whose refresh failed.
