@@ -25,8 +25,8 @@ pub struct WithoutToken;
 /// In the extensions of a response: the API rejected the token that the request was sent with.
 ///
 /// [`AddTokenLayer`](crate::AddTokenLayer) adds it, and [`RefreshOnReject`](crate::RefreshOnReject) above takes it
-/// out, so that of several policies only the innermost sends the request again. It identifies the token without containing
-/// it.
+/// out, so that of several policies only the innermost sends the request again. It identifies the token without
+/// containing it.
 #[derive(Clone, Debug)]
 pub struct TokenRejected {
     generation: Generation,

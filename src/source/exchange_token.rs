@@ -5,10 +5,10 @@ use crate::{grant::ExchangeTokenGrant, oauth::OAuthClient};
 
 /// Exchanges a long-lived token once, and refreshes afterwards.
 ///
-/// The exchange is a POST of `grant_type=exchange_token` with the token in `code`. [`grant_type`](GrantSource::grant_type)
-/// sets other names: an assertion (RFC 7523) has the same form. The refresh token in the response keeps the session alive,
-/// rotation included. If there is none, the exchange is repeated. If the refresh token becomes invalid, the exchange token
-/// begins the session anew, as long as the server accepts it.
+/// The exchange is a POST of `grant_type=exchange_token` with the token in `code`.
+/// [`grant_type`](GrantSource::grant_type) sets other names: an assertion (RFC 7523) has the same form. The refresh token
+/// in the response keeps the session alive, rotation included. If there is none, the exchange is repeated. If the refresh
+/// token becomes invalid, the exchange token begins the session anew, as long as the server accepts it.
 ///
 /// # Examples
 ///
