@@ -47,20 +47,34 @@
 //! Three parts of the layer are also useful alone: [`AddTokenLayer`] adds the token and never sends a request again,
 //! [`RefreshOnReject`] is a [`tower::retry::Policy`], and [`ReplayBody`] makes any body replayable up to a limit.
 //!
+//! # All items
+//!
+//! | For | Items |
+//! |---|---|
+//! | requests | [`BearerAuthLayer`], [`AddTokenLayer`], [`WithoutToken`], [`Origins`] |
+//! | rejections | [`ClassifyRejection`], [`BearerChallenge`], [`ResponseHead`], [`Verdict`], [`InspectBodyLayer`], [`RejectOnTrailersLayer`] |
+//! | sending again | [`RefreshOnReject`], [`TokenRejected`], [`ReplayBody`], [`ReplayError`], [`PeekBody`] |
+//! | a session in memory | [`TokenCache`], [`CacheStatus`], [`TokenState`], [`Schedule`], [`Token`] |
+//! | sources of tokens | [`TokenSource`], [`TokenContext`], [`source_fn`], [`BoxTokenSource`], [`RefreshTokenSource`], [`ExchangeTokenSource`], [`GrantSource`], [`Grant`] |
+//! | the token endpoint | [`OAuthClient`], [`ClientAuth`], [`BodyFormat`], [`Parameters`], [`DeadGrant`] |
+//! | stores | [`TokenStore`], [`StoreLease`], [`StoredSession`], [`Identity`], [`MemoryStore`], [`BoxTokenStore`], with features `FileStore` and `RedisStore` |
+//! | errors | [`TokenError`], [`TokenErrorKind`] |
+//!
 //! # What it promises
 //!
 //! - *One refresh*: however many requests need a token, one refresh runs, and no caller can cancel it.
 //! - *Late rejections*: a rejection of an old token does not affect the new one.
-//! - *Fail-soft*: while the current token is usable, a failing refresh disturbs no request. A server that fails, limits, or
-//!   rejects everything that it issues is not hammered.
+//! - *Failing refreshes*: while the current token is usable, a failing refresh disturbs no request. A server that fails,
+//!   limits, or rejects everything that it issues gets few requests, further and further apart.
 //! - *The caller's answer*: if a rejected request cannot be sent again, the caller gets the server's own response, unread,
 //!   with the reason, a [`TokenError`], in its extensions.
 //! - *Saved before used*: a rotated refresh token is saved before its access token is used.
-//! - *Tokens stay home*: only https or loopback, only the allowed [`Origins`]; never in logs, errors or `Debug`.
+//! - *Where tokens go*: over https or to this machine, and only to the allowed [`Origins`]. Never to logs, errors or
+//!   `Debug`.
 //! - *Bounded*: responses, buffers, waits and retries have limits, each with a name and a default.
 //!
 //! What no client can promise: a server that accepts each refresh token once may answer, and the answer may be lost on the
-//! way. Then the session is lost too, unless the server grants some grace. The same refresh token is sent again at once,
+//! way. Then the session is lost too, unless the server accepts the old token for some time longer. The same refresh token is sent again at once,
 //! because that is the only chance. If that fails, the error says that a rotation was interrupted, and when. The
 //! documentation of [`TokenStore`] lists all cases in which a session can be lost, and what you can do about them.
 //!

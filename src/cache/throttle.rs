@@ -218,7 +218,7 @@ impl RefreshThrottle {
         schedule: &Schedule,
     ) {
         self.failures = match &self.after_failure {
-            // What failed while nobody needed it does not lengthen the first pause of callers that do.
+            // A failure while no caller needed a token does not lengthen the first pause of callers that do.
             AfterFailure::Paused {
                 while_usable: true, ..
             } if needed => 1,
