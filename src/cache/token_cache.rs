@@ -24,8 +24,8 @@ use crate::{
 ///
 /// - *One refresh*: however many callers wait, one call of the source runs, in a task that no caller can cancel. All of
 ///   them get its result.
-/// - *Fail-soft*: while the current token is usable, a failing refresh disturbs no caller.
-/// - *No hammering*: failed refreshes are spaced by backoff with full jitter (1 second, doubling, at most a minute), or by
+/// - *Failing refreshes*: while the current token is usable, a failing refresh disturbs no caller.
+/// - *Pauses*: failed refreshes are spaced by backoff with full jitter (1 second, doubling, at most a minute), or by
 ///   what the server asks for, up to [a limit](crate::Schedule::max_retry_after).
 /// - *No giving up*: after an error that somebody has to correct, and after a response that makes no sense, a refresh is
 ///   tried again after 30 seconds, doubling up to 15 minutes, while callers want a token. In between they get the error at
