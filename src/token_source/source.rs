@@ -10,7 +10,8 @@ use crate::{error::TokenError, origins::Origins, schedule::Schedule, token::Toke
 /// A [`TokenCache`](crate::TokenCache) calls its source for one token at a time, from a task that no caller can cancel. The
 /// cache spaces failing attempts and shares the result. A source only has to get one token, now.
 ///
-/// For a closure there is [`source_fn`](crate::source_fn).
+/// For a closure there is [`source_fn`](crate::source_fn). A source that wraps another one passes all methods on, not only
+/// [`token`](TokenSource::token).
 ///
 /// # Examples
 ///
