@@ -74,9 +74,10 @@
 //! - *Bounded*: responses, buffers, waits and retries have limits, each with a name and a default.
 //!
 //! What no client can promise: a server that accepts each refresh token once may answer, and the answer may be lost on the
-//! way. Then the session is lost too, unless the server accepts the old token for some time longer. The same refresh token is sent again at once,
-//! because that is the only chance. If that fails, the error says that a rotation was interrupted, and when. The
-//! documentation of [`TokenStore`] lists all cases in which a session can be lost, and what you can do about them.
+//! way. Then the session is lost too, unless the server accepts the old token for some time longer. The same refresh token
+//! is sent again at once, because that is the only chance. If that fails, the error says that a rotation was interrupted,
+//! and when. The documentation of [`TokenStore`] lists all cases in which a session can be lost, and what you can do about
+//! them.
 //!
 //! # The way of a request
 //!

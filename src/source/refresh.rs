@@ -87,7 +87,7 @@ impl<G: Grant> GrantSource<G> {
             .await?;
         let mut result = self.send(&mut attempt, cx.clock()).await;
 
-        // Before a rejected credential ends the session, look for a newer one in the store.
+        // Before a rejected credential ends the session, or the grant begins another, look for a newer one in the store.
         if may_be_dead(&result)
             && let Ok(Some(newest)) = self.store.load().await
             && self.credential_identity(&newest) != self.credential_identity(&attempt.session)

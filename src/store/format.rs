@@ -31,7 +31,7 @@ struct Counters {
     generation: u64,
 }
 
-/// A session as it is stored; zeroised when dropped.
+/// A session as it is stored; zeroized when dropped.
 pub(super) type Encoded = Zeroizing<Vec<u8>>;
 
 pub(super) fn encode(session: &StoredSession) -> Result<Encoded, TokenError> {

@@ -39,8 +39,8 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Gets a token. `cx` says why it is wanted, and which token it replaces.
     fn token(&self, cx: TokenContext) -> impl Future<Output = Result<Token, TokenError>> + Send;
 
-    /// Whether something has changed since [`token`](TokenSource::token) failed for good, so that another call may succeed:
-    /// for example, another process has stored a new login.
+    /// Whether something has changed since [`token`](TokenSource::token) failed, so that another call may succeed: for
+    /// example, another process has stored a new login.
     ///
     /// The cache asks at most every 10 seconds, and only while a caller wants a token or the schedule refreshes in the
     /// background. Default: `false`.
