@@ -779,6 +779,33 @@ mod throttling {
         );
     }
 
+    /// A source whose grant is dead, and whose store never responds.
+    #[derive(Clone, Default)]
+    struct HangingStore(Arc<AtomicUsize>);
+
+    impl TokenSource for HangingStore {
+        async fn token(&self, _: TokenContext) -> Result<Token, TokenError> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            let message = "log in again";
+            Err(TokenError::new(TokenErrorKind::ReauthRequired, message))
+        }
+
+        async fn has_changed(&self) -> bool {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_never_responds_does_not_end_the_pause_of_a_dead_grant() {
+        let source = HangingStore::default();
+        let cache = TokenCache::new(source.clone());
+        for _ in 0..3_600 {
+            cache.token().await.unwrap_err();
+            sleep(SECOND).await;
+        }
+        assert_eq!(source.0.load(Ordering::SeqCst), 1);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn tokens_that_are_always_rejected_slow_down_refreshes() {
         always_rejected(Numbered::default()).await;

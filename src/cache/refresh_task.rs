@@ -6,11 +6,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{runtime::Handle, time};
+use tokio::{
+    runtime::Handle,
+    time::{self, Instant},
+};
 
 use super::{lookup::interrupted, waiter::SharedResult};
 use crate::{
-    clock::Now,
+    clock::{Now, later},
     error::{TokenError, TokenErrorKind},
     token::Token,
     token_source::{TokenContext, TokenSource},
@@ -83,27 +86,41 @@ impl RefreshTask {
         let shared = &self.guard.result.shared;
         let limit = shared.settings.refresh_timeout;
         let asked = shared.now();
-        let attempt = async {
-            let result = match self.kind {
-                RefreshKind::AdoptOnly(error) => match shared.source.stored_token(self.cx).await {
-                    Some(token) => Ok(token.into_adopted()),
-                    None => return RefreshOutcome::Unchanged(error),
-                },
-                RefreshKind::IfChanged(error) if !shared.source.has_changed().await => {
-                    return RefreshOutcome::Unchanged(error);
+        let deadline = later(Instant::now(), limit);
+        // A look into the store that takes too long has found nothing. It must not end a pause.
+        let unchanged = match &self.kind {
+            RefreshKind::IfChanged(error) => {
+                let changed = time::timeout_at(deadline, shared.source.has_changed()).await;
+                (!changed.unwrap_or(false)).then(|| error.clone())
+            }
+            RefreshKind::Full | RefreshKind::AdoptOnly(_) => None,
+        };
+        let outcome = match (unchanged, self.kind) {
+            (Some(error), _) => RefreshOutcome::Unchanged(error),
+            (None, RefreshKind::AdoptOnly(error)) => {
+                let stored = time::timeout_at(deadline, shared.source.stored_token(self.cx)).await;
+                match stored {
+                    Ok(Some(token)) => RefreshOutcome::Token {
+                        token: token.into_adopted(),
+                        asked,
+                    },
+                    Ok(None) | Err(_) => RefreshOutcome::Unchanged(error),
                 }
-                RefreshKind::Full | RefreshKind::IfChanged(_) => shared.source.token(self.cx).await,
-            };
-            match result {
-                Ok(token) => RefreshOutcome::Token { token, asked },
-                Err(error) => RefreshOutcome::Failed(error),
+            }
+            (None, RefreshKind::Full | RefreshKind::IfChanged(_)) => {
+                match time::timeout_at(deadline, shared.source.token(self.cx)).await {
+                    Ok(Ok(token)) => RefreshOutcome::Token { token, asked },
+                    Ok(Err(error)) => RefreshOutcome::Failed(error),
+                    Err(_) => {
+                        let message = format!(
+                            "the token source did not finish within {limit:?} (`refresh_timeout`)"
+                        );
+                        let error = TokenError::new(TokenErrorKind::Timeout, message);
+                        RefreshOutcome::Failed(error)
+                    }
+                }
             }
         };
-        let outcome = time::timeout(limit, attempt).await.unwrap_or_else(|_| {
-            let message =
-                format!("the token source did not finish within {limit:?} (`refresh_timeout`)");
-            RefreshOutcome::Failed(TokenError::new(TokenErrorKind::Timeout, message))
-        });
         self.guard.complete(outcome);
     }
 }
