@@ -60,7 +60,7 @@ impl Deadline {
     }
 }
 
-/// When a token, and when unusable; `None` is never.
+/// When a token is due, and when it is unusable; `None` is never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Deadlines {
     pub(crate) due: Option<Deadline>,

@@ -1,6 +1,11 @@
 //! [`Origins`]: where a token may go.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    num::NonZeroU32,
+    sync::Arc,
+};
 
 use http::{Uri, uri};
 
@@ -41,6 +46,8 @@ use crate::{
 pub struct Origins {
     /// `None` allows any origin over https.
     allowed: Option<Arc<[Origin]>>,
+    /// The only origin, if there is just one.
+    single: Option<OriginHash>,
 }
 
 /// How the URI of a request matches the allowed origins.
@@ -84,7 +91,10 @@ impl Origins {
     /// # Ok::<(), http::uri::InvalidUri>(())
     /// ```
     pub fn any_https() -> Self {
-        Self { allowed: None }
+        Self {
+            allowed: None,
+            single: None,
+        }
     }
 
     /// Only these origins. Each is a URL without user, path and query: `https://api.example.com`.
@@ -121,8 +131,13 @@ impl Origins {
                 "the list of origins that may receive the token is empty",
             ));
         }
+        let single = match &*allowed {
+            [origin] => Some(OriginHash::new(origin.is_https, &origin.host, origin.port)),
+            _ => None,
+        };
         Ok(Self {
             allowed: Some(allowed),
+            single,
         })
     }
 
@@ -130,6 +145,11 @@ impl Origins {
     #[inline]
     pub fn allows(&self, uri: &Uri) -> bool {
         self.check(uri) == OriginMatch::Allowed
+    }
+
+    /// The origin that all requests with the token go to, if there is just one.
+    pub(crate) fn single(&self) -> Option<OriginHash> {
+        self.single
     }
 
     #[inline]
@@ -172,6 +192,48 @@ impl Origins {
         } else {
             OriginMatch::NotAllowed
         }
+    }
+}
+
+/// Tells the origins of requests apart. Two origins have the same hash by accident once in four billion pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OriginHash(NonZeroU32);
+
+impl OriginHash {
+    /// The origin of `uri`. All URIs that name none have the same one: the service below knows where they go.
+    pub(crate) fn of(uri: &Uri) -> Self {
+        let is_https = uri.scheme() == Some(&uri::Scheme::HTTPS);
+        match uri.authority().map(request_host) {
+            Some(Some((host, port))) => {
+                Self::new(is_https, &host, port.unwrap_or(default_port(is_https)))
+            }
+            Some(None) => Self::from(|hasher| uri.authority().hash(hasher)),
+            None => Self::from(|_| {}),
+        }
+    }
+
+    fn new<S: AsRef<str>>(is_https: bool, host: &Host<S>, port: u16) -> Self {
+        Self::from(|hasher| {
+            (is_https, port).hash(hasher);
+            match host {
+                Host::Name(name) => {
+                    let lower = |b: u8| b.to_ascii_lowercase();
+                    name.as_ref()
+                        .bytes()
+                        .map(lower)
+                        .for_each(|b| hasher.write_u8(b));
+                }
+                Host::V4(address) => address.hash(hasher),
+                Host::V6(address) => address.hash(hasher),
+            }
+        })
+    }
+
+    fn from(write: impl FnOnce(&mut DefaultHasher)) -> Self {
+        let mut hasher = DefaultHasher::new();
+        write(&mut hasher);
+        let upper_half = u32::try_from(hasher.finish() >> 32).unwrap_or_default();
+        Self(NonZeroU32::new(upper_half).unwrap_or(NonZeroU32::MIN))
     }
 }
 

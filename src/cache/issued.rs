@@ -13,8 +13,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, Uri};
 
+use super::rejection::{Rejection, SentToken};
 use crate::{
     clock::Clock,
     error::{TokenError, TokenErrorKind},
@@ -35,14 +36,6 @@ impl Generation {
     }
 }
 
-/// What a request remembers of the token that it was sent with.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SentToken {
-    pub(crate) generation: Generation,
-    /// The API had accepted the token before.
-    pub(crate) is_accepted: bool,
-}
-
 /// A token as the cache holds it.
 #[derive(Debug)]
 pub(crate) struct Issued {
@@ -50,12 +43,14 @@ pub(crate) struct Issued {
     headers: ShardedHeader,
     pub(super) generation: Generation,
     pub(super) deadlines: Deadlines,
+    /// The deadlines without regard to rejections.
+    scheduled: Deadlines,
     /// When it ends by the wall clock, computed once when it came.
     pub(super) expires_at: Option<SystemTime>,
     /// The API has accepted it at least once.
     accepted: AtomicBool,
     /// The API has rejected it, and no other token has come since.
-    pub(super) rejected: bool,
+    pub(super) rejection: Option<Rejection>,
 }
 
 impl Issued {
@@ -70,25 +65,35 @@ impl Issued {
             token,
             generation,
             deadlines,
+            scheduled: deadlines,
             expires_at,
             accepted: AtomicBool::new(false),
-            rejected: false,
+            rejection: None,
         }
     }
 
     /// The same token with a refresh that is due at `due`.
-    pub(super) fn due_at(&self, due: Deadline, rejected: bool) -> Self {
+    pub(super) fn due_at(&self, due: Deadline) -> Self {
         Self {
-            deadlines: self.deadlines.due_at(due),
-            rejected,
+            deadlines: self.scheduled.due_at(due),
             ..self.copy()
         }
     }
 
     /// The same token after the API has rejected it.
-    pub(super) fn as_rejected(&self) -> Self {
+    pub(super) fn rejected(&self, rejection: Rejection) -> Self {
         Self {
-            rejected: true,
+            rejection: Some(rejection),
+            ..self.copy()
+        }
+    }
+
+    /// The same token after the API has accepted it in spite of an earlier rejection.
+    pub(super) fn accepted_after_all(&self) -> Self {
+        Self {
+            deadlines: self.scheduled,
+            accepted: AtomicBool::new(true),
+            rejection: None,
             ..self.copy()
         }
     }
@@ -99,9 +104,10 @@ impl Issued {
             headers: self.headers.clone(),
             generation: self.generation,
             deadlines: self.deadlines,
+            scheduled: self.scheduled,
             expires_at: self.expires_at,
             accepted: AtomicBool::new(self.is_accepted()),
-            rejected: self.rejected,
+            rejection: self.rejection,
         }
     }
 
@@ -116,17 +122,19 @@ impl Issued {
         self.headers.of_this_thread()
     }
 
+    /// What a request to `uri` remembers of the token.
     #[inline]
-    pub(crate) fn sent(&self) -> SentToken {
-        SentToken {
-            generation: self.generation,
-            is_accepted: self.is_accepted(),
+    pub(crate) fn sent_to(&self, uri: &Uri) -> SentToken {
+        if self.is_accepted() && self.rejection.is_none() {
+            SentToken::settled(self.generation)
+        } else {
+            SentToken::unsettled(self.generation, self.rejection, uri)
         }
     }
 
     #[inline]
     pub(crate) fn is_rejected(&self) -> bool {
-        self.rejected
+        self.rejection.is_some()
     }
 
     #[inline]

@@ -20,6 +20,7 @@ mod effects;
 mod issued;
 mod lookup;
 mod refresh_task;
+mod rejection;
 mod shared;
 mod state;
 mod status;
@@ -32,8 +33,4 @@ pub use self::{
     status::{CacheStatus, TokenState},
     token_cache::TokenCache,
 };
-pub(crate) use self::{
-    issued::{Generation, Issued, SentToken},
-    lookup::Lookup,
-    waiter::Waiter,
-};
+pub(crate) use self::{issued::Issued, lookup::Lookup, rejection::SentToken, waiter::Waiter};

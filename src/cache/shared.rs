@@ -15,6 +15,7 @@ use super::{
     issued::{Generation, Issued},
     lookup::Lookup,
     refresh_task::RefreshOutcome,
+    rejection::SentToken,
     state::State,
     status::CacheStatus,
     waiter::SharedResult,
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     clock::{Clock, Now},
     error::TokenError,
-    origins::Origins,
+    origins::{OriginHash, Origins},
     schedule::Schedule,
     token_source::BoxTokenSource,
 };
@@ -88,21 +89,27 @@ impl Shared {
     pub(super) fn reject(
         self: &Arc<Self>,
         rejected: Generation,
+        origin: Option<OriginHash>,
         was_accepted: bool,
     ) -> Lookup<Arc<SharedResult>> {
         self.change(self.lock(), |state, input| {
-            state.token_rejected(input, rejected, was_accepted)
+            state.token_rejected(input, rejected, origin, was_accepted)
         })
     }
 
-    pub(super) fn replay_rejected(self: &Arc<Self>, rejected: Generation) {
+    pub(super) fn replay_rejected(self: &Arc<Self>, sent: SentToken) {
         self.change(self.lock(), |state, input| {
-            state.replay_rejected(input, rejected);
+            state.replay_rejected(input, sent);
         });
     }
 
     pub(super) fn replay_accepted(&self) {
         self.lock().replay_accepted();
+    }
+
+    #[cold]
+    pub(super) fn accepted_after_rejection(self: &Arc<Self>, sent: SentToken) {
+        self.change(self.lock(), |state, _| state.accepted_after_rejection(sent));
     }
 
     pub(super) fn complete_refresh(

@@ -32,6 +32,7 @@
 //! | `token_rejected`, the current one | start a refresh and wait; if the throttle does not allow it, look for a token of another process, and keep sending this one | wait |
 //! | `token_rejected`, an older one | as `token_wanted` | as `token_wanted` |
 //! | `replay_rejected` | keep sending the token, and refresh it later | nothing |
+//! | `accepted_after_rejection` | the token is good after all: refresh it when it is due | nothing |
 //! | `refresh_completed`, a token came | | use it |
 //! | `refresh_completed`, it failed | | tell the throttle, keep sending the old token |
 //! | `refresh_lost` (its task disappeared) | | keep sending the old token; waiters start the next refresh |
@@ -41,6 +42,7 @@
 //! its own waiters get the result.
 
 use std::{
+    num::NonZeroU32,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -52,6 +54,7 @@ use super::{
     issued::{Generation, Issued},
     lookup::{Lookup, runtime},
     refresh_task::{RefreshKind, RefreshOutcome, RefreshTask},
+    rejection::{RejectedBy, Rejection, SentToken},
     throttle::{Permission, RefreshThrottle},
     waiter::SharedResult,
 };
@@ -59,6 +62,7 @@ use crate::{
     clock::{self, Now},
     error::{TokenError, TokenErrorKind},
     freshness::{Deadline, Deadlines, Freshness},
+    origins::OriginHash,
     token::Token,
     token_source::TokenContext,
 };
@@ -107,6 +111,8 @@ pub(super) struct State {
     pub(super) warning: Option<TokenError>,
     /// When the current token came.
     pub(super) refreshed_at: Option<SystemTime>,
+    /// The number of the last rejection.
+    last_rejection: NonZeroU32,
     rng: fastrand::Rng,
     pub(super) effects: Effects,
 }
@@ -130,6 +136,7 @@ impl State {
             counts: Counts::default(),
             warning: None,
             refreshed_at: None,
+            last_rejection: NonZeroU32::MIN,
             rng,
             effects: Effects::default(),
         }
@@ -189,11 +196,13 @@ impl State {
         }
     }
 
-    /// The API rejected the token of this generation. `was_accepted` says that it accepted the same token before.
+    /// The API rejected the token of this generation, in a request to `origin` if that is known. `was_accepted` says that it
+    /// accepted the same token before.
     pub(super) fn token_rejected(
         &mut self,
         input: Input<'_>,
         rejected: Generation,
+        origin: Option<OriginHash>,
         was_accepted: bool,
     ) -> Lookup<Arc<SharedResult>> {
         // Checked first: a lost refresh gives the token back that it was to replace.
@@ -205,43 +214,49 @@ impl State {
             return self.token_wanted(input, Some(rejected));
         }
         let issued = Arc::clone(issued);
-        if !issued.rejected {
-            self.counts.rejected += 1;
-            self.effects.notify = true;
-            if !was_accepted && !issued.is_accepted() {
-                self.throttle.ineffective(input.now.mono);
-            }
-        }
+        let issued = self.count_rejection(input, &issued, origin, was_accepted);
         let lookup = running.unwrap_or_else(|| self.start_replacement(input, &issued));
-        let is_replaced = matches!(
-            &self.refresh,
-            RefreshState::Running(running) if matches!(running.kind, RefreshKind::Full)
-        );
-        if is_replaced {
+        if self.is_replacing() {
             self.set_token(CurrentToken::BeingReplaced(issued));
         } else {
-            self.keep_sending(input, &issued, true);
+            self.keep_sending(input, &issued);
         }
         lookup
     }
 
     /// The API rejected the token that a request was sent again with.
-    pub(super) fn replay_rejected(&mut self, input: Input<'_>, rejected: Generation) {
+    pub(super) fn replay_rejected(&mut self, input: Input<'_>, sent: SentToken) {
         let CurrentToken::InUse(issued) = &self.token else {
             return;
         };
-        if issued.generation == rejected && !issued.rejected {
+        if issued.generation == sent.generation {
             let issued = Arc::clone(issued);
-            self.counts.rejected += 1;
-            self.effects.notify = true;
-            self.throttle.ineffective(input.now.mono);
-            self.keep_sending(input, &issued, true);
+            let issued = self.count_rejection(input, &issued, sent.origin, false);
+            self.keep_sending(input, &issued);
         }
     }
 
     /// The API did not reject the token that a request was sent again with.
     pub(super) fn replay_accepted(&mut self) {
         self.throttle.effective();
+    }
+
+    /// The API accepted the token in a request that was sent after a rejection. So the rejection came too early, as from a
+    /// server that did not know the token yet, or from a server that is not well. A refresh that runs is not stopped.
+    pub(super) fn accepted_after_rejection(&mut self, sent: SentToken) {
+        let CurrentToken::InUse(issued) = &self.token else {
+            return;
+        };
+        let is_disproved = issued.generation == sent.generation
+            && issued
+                .rejection
+                .is_some_and(|rejection| rejection.is_disproved_by(sent));
+        if is_disproved && !self.is_replacing() {
+            let issued = Arc::new(issued.accepted_after_all());
+            self.throttle.effective();
+            self.effects.notify = true;
+            self.set_token(CurrentToken::InUse(issued));
+        }
     }
 
     /// The refresh `id` ended. Returns what its waiters get.
@@ -279,7 +294,7 @@ impl State {
                 }
                 if let CurrentToken::BeingReplaced(old) = &self.token {
                     let old = Arc::clone(old);
-                    self.keep_sending(input, &old, true);
+                    self.keep_sending(input, &old);
                 }
                 Err(error)
             }
@@ -318,6 +333,14 @@ impl State {
 
     pub(super) fn is_refreshing(&self) -> bool {
         matches!(self.refresh, RefreshState::Running(_))
+    }
+
+    /// Whether a refresh runs that obtains a token in any case.
+    fn is_replacing(&self) -> bool {
+        matches!(
+            &self.refresh,
+            RefreshState::Running(running) if matches!(running.kind, RefreshKind::Full)
+        )
     }
 
     /// The result of the running refresh, to wait for its end.
@@ -424,7 +447,7 @@ impl State {
         let cx = TokenContext::with_clock(input.settings().clock.clone());
         match self.token.in_use() {
             // Until another token comes, so that a source with a cache of its own does not return the rejected one again.
-            Some(issued) if issued.rejected => cx.rejected(issued.token.clone()),
+            Some(issued) if issued.is_rejected() => cx.rejected(issued.token.clone()),
             Some(issued) => cx.replacing(issued.token.clone()),
             None => cx,
         }
@@ -448,34 +471,67 @@ impl State {
         self.warning = issued.token.warning().cloned();
         self.refreshed_at = Some(input.now.wall);
         self.throttle.succeeded();
-        self.throttle.token_came(input.now.mono);
-        let rejected = self.token.is_rejected();
-        let before = self.token.issued().map(|before| before.generation);
+        let before = self.token.issued().cloned();
         self.set_token(CurrentToken::InUse(Arc::clone(issued)));
-        if before == Some(issued.generation) {
-            self.throttle.ineffective(input.now.mono);
-            self.keep_sending(input, issued, rejected);
-        } else if before.is_some() && !rejected {
-            self.throttle.effective();
+        let (same, other) = match &before {
+            Some(before) if before.generation == issued.generation => (Some(before), None),
+            before => (None, before.as_ref()),
+        };
+        if other.is_some_and(|before| !before.is_rejected()) {
+            self.throttle.replaced_when_due(input.now.mono);
         }
+        self.throttle.token_came(input.now.mono);
+        if let Some(before) = same {
+            self.throttle.same_token_came();
+            match before.rejection {
+                Some(rejection) => self.keep_sending(input, &issued.rejected(rejection)),
+                None => self.keep_sending(input, issued),
+            }
+        }
+    }
+
+    /// Counts a rejection of the current token, and returns the token with it.
+    fn count_rejection(
+        &mut self,
+        input: Input<'_>,
+        issued: &Issued,
+        origin: Option<OriginHash>,
+        was_accepted: bool,
+    ) -> Arc<Issued> {
+        if !issued.is_rejected() {
+            self.counts.rejected += 1;
+            self.effects.notify = true;
+            self.throttle
+                .rejected(input.now.mono, was_accepted || issued.is_accepted());
+        }
+        let number = self.last_rejection.checked_add(1);
+        self.last_rejection = number.unwrap_or(NonZeroU32::MIN);
+        let by = issued
+            .rejection
+            .map_or(RejectedBy::Unknown, |before| before.by)
+            .and(origin);
+        Arc::new(issued.rejected(Rejection {
+            number: self.last_rejection,
+            by,
+        }))
     }
 
     /// Keeps the token published although it should be replaced, and makes it due when the next refresh may start. The
     /// server's own response tells the caller more than an error of ours, and the token may not be the reason for the
     /// rejection.
-    fn keep_sending(&mut self, input: Input<'_>, issued: &Issued, rejected: bool) {
+    fn keep_sending(&mut self, input: Input<'_>, issued: &Issued) {
         let (now, min_interval) = (input.now.mono, input.min_interval());
         let wait = self
             .throttle
             .delay_after_rejection(now, min_interval)
             .max(self.throttle.opens_in(now, min_interval));
         let due = Deadline::after(wait, input.now);
-        self.set_token(CurrentToken::InUse(Arc::new(issued.due_at(due, rejected))));
+        self.set_token(CurrentToken::InUse(Arc::new(issued.due_at(due))));
     }
 
     fn publish_again(&mut self) {
         if let CurrentToken::BeingReplaced(issued) = &self.token {
-            let issued = Arc::new(issued.as_rejected());
+            let issued = Arc::clone(issued);
             self.set_token(CurrentToken::InUse(issued));
         }
     }
@@ -506,7 +562,7 @@ impl CurrentToken {
     pub(super) fn is_rejected(&self) -> bool {
         match self {
             Self::None => false,
-            Self::InUse(issued) => issued.rejected,
+            Self::InUse(issued) => issued.is_rejected(),
             Self::BeingReplaced(_) => true,
         }
     }

@@ -86,7 +86,8 @@ impl CacheStatus {
         let counts = &state.counts;
         let last_error = state.throttle.error().or(state.warning.as_ref());
         let due = issued.and_then(|issued| issued.deadlines.due.or(issued.deadlines.unusable));
-        let held = state.throttle.held_for(now.mono, min_interval);
+        let is_rejected = state.token.is_rejected();
+        let held = state.throttle.held_for(now.mono, min_interval, is_rejected);
         Self {
             state: TokenState::of(&state.token, now),
             expires_at: issued.and_then(|issued| issued.expires_at),
@@ -108,7 +109,7 @@ impl TokenState {
         match token {
             CurrentToken::None => Self::Empty,
             CurrentToken::BeingReplaced(_) => Self::Rejected,
-            CurrentToken::InUse(issued) if issued.rejected => Self::Rejected,
+            CurrentToken::InUse(issued) if issued.is_rejected() => Self::Rejected,
             CurrentToken::InUse(issued) => match issued.deadlines.freshness(now) {
                 Freshness::Fresh => Self::Fresh,
                 Freshness::Due => Self::Due,

@@ -33,8 +33,12 @@ pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 /// The upper limit of every pause. A server's `Retry-After` may be longer.
 const MAX_PAUSE: Duration = Duration::from_secs(15 * 60);
-/// A token that is rejected within this time was rejected as soon as it was issued.
+/// A token that is rejected within this time, and was never accepted, was rejected as soon as it was issued.
 const REJECTED_AT_ONCE: Duration = Duration::from_secs(10);
+/// A token that is rejected within this time is rejected early, whether or not the API had accepted it.
+const REJECTED_EARLY: Duration = Duration::from_secs(30);
+/// How many tokens in a row may be rejected early before refreshes start further and further apart.
+const EARLY_BUDGET: u32 = 10;
 /// How often a source is asked during a pause whether something has changed.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -66,6 +70,12 @@ pub(super) struct RefreshThrottle {
     after_failure: AfterFailure,
     /// Refreshes in a row whose token did not help.
     ineffective: u32,
+    /// Tokens in a row that were rejected early. Most of them were accepted as well, as by an API of several servers of which
+    /// one is not well.
+    rejected_early: u32,
+    /// The current token is one of them.
+    is_counted: bool,
+    last_rejection: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -120,12 +130,17 @@ impl RefreshThrottle {
     }
 
     /// How long until a refresh may replace a rejected token: `min_interval` as long as new tokens help, and twice as long
-    /// with each one that does not.
+    /// with each one that does not, up to [`MAX_BACKOFF`]. Tokens that are rejected early although they helped have a budget;
+    /// when it is used up, the time doubles with each, up to [`MAX_PAUSE`].
     pub(super) fn delay_after_rejection(&self, now: Instant, min_interval: Duration) -> Duration {
-        let interval = match self.ineffective {
-            0 | 1 => min_interval,
-            n => doubled(FIRST_BACKOFF, n, MAX_BACKOFF).max(min_interval),
-        };
+        let mut interval = min_interval;
+        if self.ineffective > 1 {
+            interval = interval.max(doubled(FIRST_BACKOFF, self.ineffective, MAX_BACKOFF));
+        }
+        if self.rejected_early > EARLY_BUDGET {
+            let over = self.rejected_early - EARLY_BUDGET;
+            interval = interval.max(doubled(2 * FIRST_BACKOFF, over, MAX_PAUSE));
+        }
         // Tokens of other processes count as well, or a fleet would hold back less than one process does.
         let since = if self.is_ineffective() {
             self.last_start.max(self.last_token)
@@ -135,9 +150,9 @@ impl RefreshThrottle {
         left_of(interval, since, now)
     }
 
-    /// Whether several refreshes in a row did not help.
+    /// Whether several refreshes in a row did not help, or not for long.
     pub(super) fn is_ineffective(&self) -> bool {
-        self.ineffective > 1
+        self.ineffective > 1 || self.rejected_early > EARLY_BUDGET
     }
 
     /// How long until a refresh, or a check for changes, may start that no caller waits for.
@@ -158,7 +173,12 @@ impl RefreshThrottle {
     }
 
     /// How long refreshes are held back that callers need. `None` if they are not, or if time does not end it.
-    pub(super) fn held_for(&self, now: Instant, min_interval: Duration) -> Option<Duration> {
+    pub(super) fn held_for(
+        &self,
+        now: Instant,
+        min_interval: Duration,
+        is_rejected: bool,
+    ) -> Option<Duration> {
         let until = match &self.after_failure {
             AfterFailure::BackingOff { until, .. } => Some(*until),
             AfterFailure::Paused {
@@ -169,7 +189,11 @@ impl RefreshThrottle {
             AfterFailure::Open | AfterFailure::Paused { .. } => None,
         };
         let held = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
-        let held = held.max(self.delay_after_rejection(now, min_interval));
+        let held = held.max(if is_rejected {
+            self.delay_after_rejection(now, min_interval)
+        } else {
+            left_of(min_interval, self.last_start, now)
+        });
         (!held.is_zero()).then_some(held)
     }
 
@@ -197,6 +221,7 @@ impl RefreshThrottle {
     /// A new token is in use, from a token request or from a store.
     pub(super) fn token_came(&mut self, now: Instant) {
         self.last_token = Some(now);
+        self.is_counted = false;
     }
 
     pub(super) fn epoch(&self) -> u32 {
@@ -252,21 +277,47 @@ impl RefreshThrottle {
         }
     }
 
-    /// A new token did not help: it was rejected before it was ever accepted, or is the one that it was to replace.
-    pub(super) fn ineffective(&mut self, now: Instant) {
-        let has_lasted = self
-            .last_token
-            .is_none_or(|came| came + REJECTED_AT_ONCE < now);
-        self.ineffective = if has_lasted {
-            0
-        } else {
-            self.ineffective.saturating_add(1)
-        };
+    /// The API rejected the current token, for the first time since it came or was accepted again.
+    pub(super) fn rejected(&mut self, now: Instant, was_accepted: bool) {
+        if !was_accepted {
+            self.ineffective = if self.has_lasted(now, REJECTED_AT_ONCE) {
+                0
+            } else {
+                self.ineffective.saturating_add(1)
+            };
+        }
+        if self.has_lasted(now, REJECTED_EARLY) {
+            self.rejected_early = 0;
+        } else if !self.is_counted {
+            self.rejected_early = self.rejected_early.saturating_add(1);
+            self.is_counted = true;
+        }
+        self.last_rejection = Some(now);
     }
 
-    /// A new token helped after a rejection, or replaced one that was due.
+    /// A new token helped: a request that was sent again with it was not rejected, or the API accepted it after all.
     pub(super) fn effective(&mut self) {
         self.ineffective = 0;
+    }
+
+    /// A refresh returned the token that it was to replace.
+    pub(super) fn same_token_came(&mut self) {
+        self.ineffective = self.ineffective.saturating_add(1);
+    }
+
+    /// A token that is not rejected was replaced when it was due.
+    pub(super) fn replaced_when_due(&mut self, now: Instant) {
+        self.effective();
+        if self.has_lasted(now, REJECTED_EARLY) {
+            self.rejected_early = 0;
+        }
+    }
+
+    /// Whether the current token came more than `early` ago, and was not rejected since then. One that is rejected and
+    /// accepted by turns does not last.
+    fn has_lasted(&self, now: Instant, early: Duration) -> bool {
+        let since = self.last_token.max(self.last_rejection);
+        since.is_none_or(|since| since + early < now)
     }
 
     /// Forgets failures. `min_interval` still holds.
@@ -274,6 +325,7 @@ impl RefreshThrottle {
         self.epoch = self.epoch.wrapping_add(1);
         self.succeeded();
         self.effective();
+        self.rejected_early = 0;
     }
 
     /// The last failure, if no token came since.
@@ -511,45 +563,84 @@ mod tests {
         assert!(matches!(unneeded(&resending), Permission::After(_)));
     }
 
+    /// How long each of some refreshes waits if the token before it is rejected as soon as it came.
+    fn holds(throttle: &mut RefreshThrottle, now: Instant, was_accepted: bool) -> Vec<u64> {
+        let next = |_| {
+            throttle.started(now);
+            throttle.token_came(now);
+            throttle.rejected(now, was_accepted);
+            throttle.delay_after_rejection(now, MIN_INTERVAL).as_secs()
+        };
+        (0..22).map(next).collect()
+    }
+
     #[test]
     fn refreshes_that_do_not_help_start_further_and_further_apart() {
         let now = Instant::now();
         let mut throttle = RefreshThrottle::default();
-        throttle.started(now);
-        throttle.token_came(now);
+        let holds = holds(&mut throttle, now, false);
+        assert_eq!(holds[..10], [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
+        assert!(throttle.is_ineffective());
+    }
+
+    #[test]
+    fn tokens_that_are_accepted_and_rejected_early_have_a_budget() {
+        let now = Instant::now();
+        let mut throttle = RefreshThrottle::default();
+        let holds = holds(&mut throttle, now, true);
+        assert_eq!(holds[..10], [1; 10]);
+        let at_most_a_quarter_of_an_hour = [2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900];
+        assert_eq!(holds[10..], at_most_a_quarter_of_an_hour);
+        let later = now + MAX_PAUSE;
+        assert!(throttle.is_ineffective());
         assert_eq!(
-            throttle.delay_after_rejection(now, MIN_INTERVAL),
-            MIN_INTERVAL
-        );
-        throttle.ineffective(now);
-        assert_eq!(
-            throttle.delay_after_rejection(now, MIN_INTERVAL),
-            MIN_INTERVAL
-        );
-        let holds: Vec<u64> = (0..8)
-            .map(|_| {
-                throttle.ineffective(now);
-                assert!(throttle.is_ineffective());
-                throttle.delay_after_rejection(now, MIN_INTERVAL).as_secs()
-            })
-            .collect();
-        assert_eq!(holds, [2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(
-            throttle.delay_after_rejection(now + MAX_BACKOFF, MIN_INTERVAL),
+            throttle.delay_after_rejection(later, MIN_INTERVAL),
             Duration::ZERO
         );
-        throttle.effective();
-        assert_eq!(
-            throttle.delay_after_rejection(now, MIN_INTERVAL),
-            MIN_INTERVAL
-        );
-        throttle.ineffective(now);
-        throttle.ineffective(now);
-        throttle.ineffective(now + 2 * MAX_BACKOFF);
-        assert_eq!(
-            throttle.delay_after_rejection(now, MIN_INTERVAL),
-            MIN_INTERVAL,
-            "a token that lasted starts the count again"
-        );
+    }
+
+    #[test]
+    fn a_token_counts_once_however_often_it_is_rejected_and_accepted() {
+        let now = Instant::now();
+        let mut throttle = RefreshThrottle::default();
+        throttle.token_came(now);
+        for _ in 0..100 {
+            throttle.rejected(now, true);
+            throttle.effective();
+        }
+        assert!(!throttle.is_ineffective());
+    }
+
+    #[test]
+    fn a_token_that_lasted_is_replaced_at_once() {
+        let now = Instant::now();
+        let later = now + REJECTED_EARLY + Duration::from_secs(1);
+        let waits = |last: fn(&mut RefreshThrottle, Instant)| {
+            let mut throttle = RefreshThrottle::default();
+            holds(&mut throttle, now, true);
+            throttle.token_came(now);
+            last(&mut throttle, later);
+            throttle.is_ineffective()
+        };
+        assert!(!waits(|throttle, later| throttle.rejected(later, true)));
+        assert!(!waits(|throttle, later| throttle.rejected(later, false)));
+        assert!(!waits(RefreshThrottle::replaced_when_due));
+        assert!(waits(|throttle, later| {
+            throttle.replaced_when_due(later - REJECTED_EARLY);
+        }));
+    }
+
+    #[test]
+    fn a_token_that_is_rejected_again_and_again_has_not_lasted() {
+        let now = Instant::now();
+        let mut throttle = RefreshThrottle::default();
+        holds(&mut throttle, now, true);
+        throttle.token_came(now);
+        for second in 1..600 {
+            throttle.rejected(now + Duration::from_secs(second), true);
+            throttle.effective();
+        }
+        throttle.replaced_when_due(now + Duration::from_secs(600));
+        assert!(throttle.is_ineffective());
     }
 }

@@ -6,11 +6,8 @@ use http::HeaderValue;
 use tokio::{sync::watch, time};
 
 use super::{
-    builder::TokenCacheBuilder,
-    issued::{Generation, Issued},
-    lookup::Lookup,
-    shared::Shared,
-    status::CacheStatus,
+    builder::TokenCacheBuilder, issued::Issued, lookup::Lookup, rejection::SentToken,
+    shared::Shared, status::CacheStatus,
 };
 use crate::{
     error::TokenError, freshness::Freshness, origins::Origins, token::Token,
@@ -31,6 +28,11 @@ use crate::{
 ///   tried again after 30 seconds, doubling up to 15 minutes, while callers want a token. In between they get the error at
 ///   once. Only if the server declares the grant dead, [for good](TokenError::is_final), it is not sent again until
 ///   the source reports a change or the cache is [reset](TokenCache::reset).
+/// - *Rejections*: a rejected token is replaced at once. If new tokens are rejected as well, refreshes start 2 seconds
+///   apart, doubling, up to a minute. If tokens are rejected within 30 seconds although they were accepted too, as by an API
+///   of several servers of which one is not well, ten refreshes in a row start at once, and the next ones 2 seconds apart,
+///   doubling, up to 15 minutes: 20 refreshes in the first 17 minutes, then 4 an hour. Meanwhile the token stays in use. A
+///   success cancels a refresh that is held back, if its request was sent after the rejection, and to the same origin.
 ///
 /// A refresh needs a Tokio runtime with its time driver: that of the caller that starts it. Without the driver
 /// (`enable_time`), Tokio panics in the first call that waits for a token.
@@ -208,24 +210,30 @@ impl TokenCache {
     }
 
     /// Reports that the API rejected this token, and returns the one that replaces it, or what to wait for.
-    pub(crate) fn replacement(&self, rejected: Generation) -> Lookup {
+    pub(crate) fn replacement(&self, sent: SentToken) -> Lookup {
         self.shared
-            .reject(rejected, false)
-            .with_waiter(Some(rejected))
+            .reject(sent.generation, sent.origin, false)
+            .with_waiter(Some(sent.generation))
     }
 
-    /// Reports that the API accepted this token. Takes no lock: a flag of the token remembers it.
-    pub(crate) fn accept(&self, accepted: Generation) {
+    /// Reports that the API accepted this token. Mostly this takes no lock: a flag of the token remembers it.
+    pub(crate) fn accept(&self, sent: SentToken) {
         if let Some(issued) = &*self.shared.published.load()
-            && issued.generation == accepted
+            && issued.generation == sent.generation
         {
             issued.accept();
+            if issued
+                .rejection
+                .is_some_and(|rejection| rejection.is_disproved_by(sent))
+            {
+                self.shared.accepted_after_rejection(sent);
+            }
         }
     }
 
     /// Reports that the API rejected this token.
-    pub(crate) fn reject_generation(&self, rejected: Generation) {
-        drop(self.shared.reject(rejected, false));
+    pub(crate) fn reject_sent(&self, sent: SentToken) {
+        drop(self.shared.reject(sent.generation, sent.origin, false));
     }
 
     /// Reports that the API rejected the token of this header value, which may be an older one. `was_accepted` says that it
@@ -240,16 +248,16 @@ impl TokenCache {
         if let Some(issued) = &*published
             && is_meant(issued.token())
         {
-            drop(self.shared.reject(issued.generation, was_accepted));
+            drop(self.shared.reject(issued.generation, None, was_accepted));
         }
     }
 
     /// Reports that the API rejected the token that a request was sent again with.
-    pub(crate) fn replay_rejected(&self, rejected: Generation) {
-        self.shared.replay_rejected(rejected);
+    pub(crate) fn replay_rejected(&self, sent: SentToken) {
+        self.shared.replay_rejected(sent);
     }
 
-    /// Reports that the API accepted the token that a request was sent again with.
+    /// Reports that the API did not reject the token that a request was sent again with.
     pub(crate) fn replay_accepted(&self) {
         self.shared.replay_accepted();
     }

@@ -12,9 +12,9 @@ use super::parser::{Malformed, Part, challenges};
 /// [`Rejected`](Verdict::Rejected) costs a refresh and a second request, so the first request must have had no effect.
 /// If it may have had one, or if a new token would not change the result, return another verdict.
 ///
-/// [`Accepted`](Verdict::Accepted) is believed whatever the status is. If the token is rejected later, that counts as
-/// its normal end, while tokens that were never accepted make further refreshes slower. So return
-/// [`Unrelated`](Verdict::Unrelated) for responses that prove nothing, such as most errors.
+/// [`Accepted`](Verdict::Accepted) is believed whatever the status is. It disproves an earlier rejection, while tokens that
+/// were never accepted make further refreshes slower. So return [`Unrelated`](Verdict::Unrelated) for responses that prove
+/// nothing, such as most errors.
 ///
 /// # Examples
 ///
@@ -71,6 +71,11 @@ impl<'a> ResponseHead<'a> {
 /// What a response says about the token of its request.
 ///
 /// A layer below can decide: [`BearerChallenge`] returns the verdict that it finds in a response's extensions.
+///
+/// A service below that follows redirects should do so. If another origin has answered, which usually has not received the
+/// token, its 401 is no rejection: insert [`Unrelated`](Verdict::Unrelated). `ReqwestTransport` does that itself. For
+/// tower-http's `FollowRedirect`, compare its `RequestUri` with the request's URI. Better still, put the redirects above the
+/// layer, which then decides for each request whether the token may go there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {

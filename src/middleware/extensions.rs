@@ -1,6 +1,6 @@
 //! What users and layers say in the extensions of requests and responses.
 
-use crate::cache::Generation;
+use crate::cache::SentToken;
 
 /// In the extensions of a request: send it without a token.
 ///
@@ -29,15 +29,15 @@ pub struct WithoutToken;
 /// containing it.
 #[derive(Clone, Debug)]
 pub struct TokenRejected {
-    generation: Generation,
+    sent: SentToken,
 }
 
 impl TokenRejected {
-    pub(super) fn new(generation: Generation) -> Self {
-        Self { generation }
+    pub(super) fn new(sent: SentToken) -> Self {
+        Self { sent }
     }
 
-    pub(super) fn generation(&self) -> Generation {
-        self.generation
+    pub(super) fn sent(&self) -> SentToken {
+        self.sent
     }
 }

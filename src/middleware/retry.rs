@@ -18,7 +18,7 @@ use tower::retry::{
 use super::extensions::TokenRejected;
 use crate::{
     body::ReplayBody,
-    cache::{Generation, Lookup, TokenCache, Waiter},
+    cache::{Lookup, SentToken, TokenCache, Waiter},
     error::{TokenError, TokenErrorKind},
 };
 
@@ -194,7 +194,7 @@ impl<B, R, E> Policy<Request<ReplayBody<B>>, Response<R>, E> for RefreshOnReject
             }
             return None;
         };
-        match self.replay(rejected.generation(), request) {
+        match self.replay(rejected.sent(), request) {
             Ok(future) => {
                 self.is_replay = true;
                 Some(future)
@@ -218,7 +218,7 @@ impl RefreshOnReject {
     /// What to wait for before the request is sent again, or why it is not.
     fn replay<B>(
         &self,
-        rejected: Generation,
+        rejected: SentToken,
         request: &Request<ReplayBody<B>>,
     ) -> Result<RefreshOnRejectFuture, TokenError> {
         let Shared { cache, replays } = &*self.shared;
@@ -230,7 +230,7 @@ impl RefreshOnReject {
         ReplaySettings::check(method_allowed, request.body().can_replay())?;
         let waiter = match cache.replacement(rejected) {
             Lookup::Ready(issued) => {
-                issued.check_differs_from(rejected)?;
+                issued.check_differs_from(rejected.generation)?;
                 None
             }
             Lookup::Wait(waiter) => Some(waiter),

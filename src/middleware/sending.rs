@@ -47,45 +47,45 @@ impl SendSettings {
             None => BearerChallenge.classify(head),
             Some(classifier) => classifier.classify(head),
         };
-        if verdict == Verdict::Accepted && !sent.is_accepted {
-            self.cache.accept(sent.generation);
+        if verdict == Verdict::Accepted && !sent.is_settled() {
+            self.cache.accept(sent);
         }
         verdict == Verdict::Rejected
     }
 
     /// Adds the current token to a request that is sent again, or `awaited`, which it has waited for, if the current token
     /// does not help. So the request does not wait a second time.
-    pub(super) fn add_current_or(
+    pub(super) fn add_current_or<B>(
         &self,
-        headers: &mut HeaderMap,
+        request: &mut Request<B>,
         awaited: &Issued,
     ) -> Option<SentToken> {
         self.cache
-            .read_or(awaited, |issued| add_token(issued, headers))
+            .read_or(awaited, |issued| add_token(issued, request))
     }
 
     /// Adds the token to a request, if `origin` allows that. Returns the token that was added.
     #[inline]
-    pub(super) fn prepare(
+    pub(super) fn prepare<B>(
         &self,
-        headers: &mut HeaderMap,
+        request: &mut Request<B>,
         origin: OriginMatch,
     ) -> Result<Option<SentToken>, NotReady> {
         if origin == OriginMatch::Allowed
-            && let Some(sent) = self.cache.read(|issued| add_token(issued, headers))
+            && let Some(sent) = self.cache.read(|issued| add_token(issued, request))
         {
             return Ok(Some(sent));
         }
-        self.prepare_without_usable_token(headers, origin)
+        self.prepare_without_usable_token(request, origin)
     }
 
     #[cold]
-    fn prepare_without_usable_token(
+    fn prepare_without_usable_token<B>(
         &self,
-        headers: &mut HeaderMap,
+        request: &mut Request<B>,
         origin: OriginMatch,
     ) -> Result<Option<SentToken>, NotReady> {
-        if origin == OriginMatch::NotAllowed || has_authorization(headers) {
+        if origin == OriginMatch::NotAllowed || has_authorization(request.headers()) {
             return Ok(None);
         }
         if origin == OriginMatch::Insecure {
@@ -95,7 +95,7 @@ impl SendSettings {
             return Err(NotReady::Failed(error));
         }
         match self.cache.lookup() {
-            Lookup::Ready(issued) => Ok(add_token(&issued, headers)),
+            Lookup::Ready(issued) => Ok(add_token(&issued, request)),
             Lookup::Wait(waiter) => Err(NotReady::Wait(waiter)),
             Lookup::Failed(error) => Err(NotReady::Failed(error)),
         }
@@ -248,8 +248,7 @@ where
                         cache,
                     } = *waiting;
                     // The token that came may have expired while this future was not polled, or not ready.
-                    let headers = request.headers_mut();
-                    let sent = cache.read_or(&issued, |issued| add_token(issued, headers));
+                    let sent = cache.read_or(&issued, |issued| add_token(issued, &mut request));
                     let future = inner.call(request);
                     state.set(State::Sent { future, sent });
                 }
@@ -269,8 +268,9 @@ fn has_authorization(headers: &HeaderMap) -> bool {
 }
 
 #[inline]
-fn add_token(issued: &Issued, headers: &mut HeaderMap) -> Option<SentToken> {
-    add_authorization(headers, issued.header()).then(|| issued.sent())
+fn add_token<B>(issued: &Issued, request: &mut Request<B>) -> Option<SentToken> {
+    let is_added = add_authorization(request.headers_mut(), issued.header());
+    is_added.then(|| issued.sent_to(request.uri()))
 }
 
 /// Adds `value`, unless the caller has set an `Authorization`. Then it returns `false`.

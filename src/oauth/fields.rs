@@ -46,7 +46,8 @@ fn json(body: &[u8]) -> Option<ExtraMembers> {
 
 fn form(body: &[u8]) -> Option<ExtraMembers> {
     let mut fields = ExtraMembers::default();
-    for pair in body.split(|b| *b == b'&') {
+    let pairs = body.split(|b| *b == b'&');
+    for pair in pairs.filter(|pair| !pair.is_empty()) {
         let end = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
         let (name, value) = (&pair[..end], pair.get(end + 1..).unwrap_or_default());
         fields.insert(decoded(name), Value::String(decoded(value)));
@@ -154,6 +155,12 @@ mod tests {
             let expected = if expected.is_empty() { json } else { expected };
             assert_eq!(unescaped(json), expected);
         }
+    }
+
+    #[test]
+    fn empty_pairs_of_a_form_are_skipped() {
+        let fields = form(b"&error=1&&=a&").unwrap();
+        assert_eq!(fields.get("").and_then(Value::as_str), Some("a"));
     }
 
     proptest! {

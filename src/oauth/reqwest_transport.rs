@@ -16,6 +16,7 @@ use tower::BoxError;
 use tower_service::Service;
 
 use crate::{
+    challenge::Verdict,
     error::{TokenError, TokenErrorKind},
     host::Host,
 };
@@ -31,6 +32,9 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 ///
 /// [`new`](Self::new) builds a client that follows no redirects. With a client of your own, `OAuthClient` rejects a response
 /// that came after a redirect, but the secrets have then been sent on: build it with `redirect::Policy::none()`.
+///
+/// If a client of your own follows a redirect to another origin, the response has [`Verdict::Unrelated`] in its extensions:
+/// reqwest has removed the token, so what that origin says is not about the token.
 ///
 /// # Examples
 ///
@@ -226,9 +230,13 @@ impl Future for ReqwestFuture {
             StateProj::Sent { url, pending } => Poll::Ready(match ready!(pending.poll(cx)) {
                 Ok(response) => {
                     let was_redirected = response.url() != url;
+                    let is_other_origin = was_redirected && response.url().origin() != url.origin();
                     let mut response = Response::from(response);
                     if was_redirected {
                         response.extensions_mut().insert(WasRedirected);
+                    }
+                    if is_other_origin {
+                        response.extensions_mut().insert(Verdict::Unrelated);
                     }
                     Ok(response)
                 }
@@ -399,6 +407,22 @@ mod tests {
         assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
         assert!(error.to_string().contains("followed a redirect"), "{error}");
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_response_of_another_origin_says_nothing_about_the_token() {
+        let (elsewhere, _) = serve_once(http("401 Unauthorized", "")).await;
+        let redirect = http(&format!("302 Found\r\nLocation: {elsewhere}"), "");
+        let (url, _received) = serve_once(redirect).await;
+        let (same, _) = serve_once(http("401 Unauthorized", "")).await;
+        let follows = reqwest::Client::builder().no_proxy().build().unwrap();
+        let transport = ReqwestTransport::from_client(follows);
+        for (url, expected) in [(url, Some(Verdict::Unrelated)), (same, None)] {
+            let request = Request::get(url).body(Full::<Bytes>::default()).unwrap();
+            let response = transport.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 401);
+            assert_eq!(response.extensions().get(), expected.as_ref());
+        }
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use std::{future::Ready, time::Duration};
 
 use axum::body::Body as AxumBody;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Uri};
 use http_body::Body;
 use http_body_util::Full;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
@@ -24,13 +24,13 @@ use tower::{
 };
 use tower_bearer::{
     AddToken, AddTokenLayer, BearerAuth, BearerAuthFuture, BearerAuthLayer, ReplayBody, TokenCache,
-    TokenError,
+    TokenError, Verdict,
     testing::{AuthorizationServer, Dialect, ProtectedApi},
 };
 use tower_http::{
     compression::CompressionLayer,
     decompression::DecompressionLayer,
-    follow_redirect::FollowRedirectLayer,
+    follow_redirect::{FollowRedirect, FollowRedirectLayer, RequestUri},
     sensitive_headers::{SetSensitiveHeadersLayer, SetSensitiveRequestHeadersLayer},
     trace::TraceLayer,
 };
@@ -320,6 +320,51 @@ async fn above_redirects() {
         stack.layer(FollowRedirectLayer::new()).service(api)
     })
     .await;
+}
+
+/// Follows redirects, and marks the responses of other origins.
+async fn follow_redirects<S, B, R>(
+    client: FollowRedirect<S>,
+    request: Request<B>,
+) -> Result<Response<R>, S::Error>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone,
+    B: Body + Default,
+{
+    let origin = |uri: &Uri| (uri.scheme().cloned(), uri.authority().cloned());
+    let sent_to = origin(request.uri());
+    let mut response = client.oneshot(request).await?;
+    let answered = response.extensions().get::<RequestUri>();
+    if answered.is_some_and(|RequestUri(uri)| origin(uri) != sent_to) {
+        response.extensions_mut().insert(Verdict::Unrelated);
+    }
+    Ok(response)
+}
+
+#[tokio::test]
+async fn a_401_of_another_origin_after_a_redirect_below_is_no_rejection() {
+    let servers = service_fn(|request: Request<ReplayBody<Full<Bytes>>>| async move {
+        let is_api = request.uri().host() == Some("api.example.com");
+        let mut response = Response::builder();
+        response = match (is_api, request.uri().path()) {
+            (true, "/elsewhere") => response
+                .status(307)
+                .header("location", "https://cdn.example.com/"),
+            (true, "/here") => response.status(307).header("location", "/rejected"),
+            _ => response.status(401),
+        };
+        response.body(Full::<Bytes>::default())
+    });
+    let redirecting = FollowRedirectLayer::new().layer(servers);
+    let marking = service_fn(move |request| follow_redirects(redirecting.clone(), request));
+    let cache = TokenCache::new(source(&AuthorizationServer::new(Dialect::Rfc6749)));
+    let client = BearerAuthLayer::from(cache.clone()).layer(marking);
+    for (path, rejected) in [("elsewhere", 0), ("here", 2)] {
+        let url = format!("https://api.example.com/{path}");
+        let response = client.clone().oneshot(support::get(&url)).await.unwrap();
+        assert_eq!(response.status(), 401);
+        assert_eq!(cache.status().rejected, rejected, "{path}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,10 +55,9 @@ where
             && this.settings.check_response(response, sent)
         {
             // Reported at once, so that the next request and a policy above find the refresh running.
-            this.settings.cache.reject_generation(sent.generation);
-            response
-                .extensions_mut()
-                .insert(TokenRejected::new(sent.generation));
+            let sent = sent.or_to(this.settings.origins.single());
+            this.settings.cache.reject_sent(sent);
+            response.extensions_mut().insert(TokenRejected::new(sent));
         }
         polled
     }

@@ -81,7 +81,7 @@ where
         } else {
             self.settings.origins.check(request.uri())
         };
-        let sending = match self.settings.prepare(request.headers_mut(), origin) {
+        let sending = match self.settings.prepare(&mut request, origin) {
             Ok(sent) => Sending::sent(self.inner.call(request), sent),
             Err(not_ready) => {
                 Sending::not_ready(&mut self.inner, request, not_ready, &self.settings.cache)

@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     body::ReplayBody,
-    cache::{Generation, Issued, Lookup, Waiter},
+    cache::{Issued, Lookup, SentToken, Waiter},
     error::TokenError,
     middleware::{
         retry::{ReplaySettings, rejected_again},
@@ -88,7 +88,7 @@ where
                         || request.method().is_idempotent(),
                     body: request.body().snapshot(),
                 };
-                let sending = match settings.send.prepare(request.headers_mut(), origin) {
+                let sending = match settings.send.prepare(&mut request, origin) {
                     Ok(sent) => Sending::sent(self.inner.call(request), sent),
                     Err(not_ready) => {
                         let cache = &settings.send.cache;
@@ -99,8 +99,8 @@ where
             }
             Attempt::Again(snapshot) => {
                 let (mut request, token) = snapshot.restore();
-                let headers = request.headers_mut();
-                let sent = token.and_then(|token| settings.send.add_current_or(headers, &token));
+                let sent =
+                    token.and_then(|token| settings.send.add_current_or(&mut request, &token));
                 let sending = Sending::sent(self.inner.call(request), sent);
                 (sending, CanReplay::Never)
             }
@@ -149,7 +149,7 @@ pin_project! {
 /// A rejected attempt. Boxed, because it is rare and would make every future larger.
 struct HeldResponse<B, R> {
     response: Response<R>,
-    rejected: Generation,
+    rejected: SentToken,
     can_replay: CanReplay<B>,
 }
 
@@ -181,7 +181,7 @@ where
                     };
                     let held = HeldResponse {
                         response,
-                        rejected: sent.generation,
+                        rejected: sent.or_to(settings.send.origins.single()),
                         can_replay: can_replay.take().expect("polled after completion"),
                     };
                     match held.look_up_replacement(settings) {
@@ -240,7 +240,7 @@ impl<B, R> HeldResponse<B, R> {
             can_replay,
         } = self;
         let replay = token.and_then(|token| {
-            token.check_differs_from(rejected)?;
+            token.check_differs_from(rejected.generation)?;
             let body = can_replay.claim(&settings.replays)?;
             Ok(Replay { token, body })
         });

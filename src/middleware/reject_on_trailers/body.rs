@@ -13,14 +13,14 @@ use pin_project_lite::pin_project;
 use crate::{cache::TokenCache, challenge::is_unauthenticated};
 
 /// The token of a request, and the cache to report its rejection to.
-pub(super) struct SentToken {
+pub(super) struct StreamToken {
     header: HeaderValue,
     cache: TokenCache,
     /// Messages have arrived, so the API accepted the token at first.
     accepted: bool,
 }
 
-impl SentToken {
+impl StreamToken {
     pub(super) fn new(header: HeaderValue, cache: TokenCache) -> Self {
         Self {
             header,
@@ -46,12 +46,12 @@ pin_project! {
     pub struct RejectOnTrailersBody<R> {
         #[pin]
         inner: R,
-        token: Option<SentToken>,
+        token: Option<StreamToken>,
     }
 }
 
 impl<R> RejectOnTrailersBody<R> {
-    pub(super) fn new(inner: R, token: Option<SentToken>) -> Self {
+    pub(super) fn new(inner: R, token: Option<StreamToken>) -> Self {
         Self { inner, token }
     }
 

@@ -10,7 +10,7 @@ use std::{
 use http::Response;
 use pin_project_lite::pin_project;
 
-use super::body::{RejectOnTrailersBody, SentToken};
+use super::body::{RejectOnTrailersBody, StreamToken};
 use crate::challenge::is_grpc;
 
 pin_project! {
@@ -19,12 +19,12 @@ pin_project! {
     pub struct RejectOnTrailersFuture<F> {
         #[pin]
         inner: F,
-        token: Option<SentToken>,
+        token: Option<StreamToken>,
     }
 }
 
 impl<F> RejectOnTrailersFuture<F> {
-    pub(super) fn new(inner: F, token: Option<SentToken>) -> Self {
+    pub(super) fn new(inner: F, token: Option<StreamToken>) -> Self {
         Self { inner, token }
     }
 }

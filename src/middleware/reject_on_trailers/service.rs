@@ -6,7 +6,7 @@ use http::{Request, Response, header::AUTHORIZATION};
 use tower_service::Service;
 
 use super::{
-    body::{RejectOnTrailersBody, SentToken},
+    body::{RejectOnTrailersBody, StreamToken},
     future::RejectOnTrailersFuture,
 };
 use crate::cache::TokenCache;
@@ -57,7 +57,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let header = request.headers().get(AUTHORIZATION);
-        let token = header.map(|header| SentToken::new(header.clone(), self.cache.clone()));
+        let token = header.map(|header| StreamToken::new(header.clone(), self.cache.clone()));
         RejectOnTrailersFuture::new(self.inner.call(request), token)
     }
 }

@@ -84,12 +84,20 @@ async fn only_status_16_of_grpc_with_the_current_token_rejects_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejection_after_messages_does_not_slow_down_refreshes() {
+async fn a_rejection_after_messages_is_that_of_an_accepted_token() {
     let (cache, mut sent) = numbered().await;
-    for number in 2..20 {
+    for number in 2..12 {
         call(&cache, Some(&sent), "application/grpc", "16").await;
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;
         sent = cache.token().await.unwrap().header().clone();
         assert_eq!(sent, format!("Bearer token-{number}"));
     }
+    // After ten of them in a row, the budget is used up.
+    for _ in 0..1_800 {
+        call(&cache, Some(&sent), "application/grpc", "16").await;
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        sent = cache.token().await.unwrap().header().clone();
+    }
+    let issued = cache.status().issued;
+    assert!(issued <= 11 + 13, "{issued}");
 }

@@ -1,0 +1,96 @@
+//! Rejections of a token that stays in use, and what requests remember to tell whether they were sent after one.
+
+use std::num::NonZeroU32;
+
+use http::Uri;
+
+use super::issued::Generation;
+use crate::origins::OriginHash;
+
+/// What a request remembers of the token that it was sent with.
+///
+/// Kept small, because it is a part of every request's future.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SentToken {
+    pub(crate) generation: Generation,
+    /// Where the request went. `None` if that does not matter, because the token was settled.
+    pub(super) origin: Option<OriginHash>,
+    /// The last rejection of the token before it was sent.
+    pub(super) rejection: Option<NonZeroU32>,
+}
+
+impl SentToken {
+    /// A token that the API had accepted, and not rejected since.
+    #[inline]
+    pub(super) fn settled(generation: Generation) -> Self {
+        Self {
+            generation,
+            origin: None,
+            rejection: None,
+        }
+    }
+
+    #[cold]
+    pub(super) fn unsettled(
+        generation: Generation,
+        rejection: Option<Rejection>,
+        uri: &Uri,
+    ) -> Self {
+        Self {
+            generation,
+            origin: Some(OriginHash::of(uri)),
+            rejection: rejection.map(|rejection| rejection.number),
+        }
+    }
+
+    /// Whether the API had accepted the token, and not rejected it since. Then another success says nothing new.
+    #[inline]
+    pub(crate) fn is_settled(self) -> bool {
+        self.origin.is_none()
+    }
+
+    /// The same with `origin` where it is not known yet.
+    pub(crate) fn or_to(self, origin: Option<OriginHash>) -> Self {
+        Self {
+            origin: self.origin.or(origin),
+            ..self
+        }
+    }
+}
+
+/// The last rejection of a token that is still in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rejection {
+    /// Tells the rejections of a token apart: a request that was sent with the token knows the last one before it.
+    pub(super) number: NonZeroU32,
+    pub(super) by: RejectedBy,
+}
+
+impl Rejection {
+    /// Whether `sent`, which the API has accepted, shows that the token is good after all: it was sent after the last
+    /// rejection, and to the only origin that has rejected the token.
+    pub(super) fn is_disproved_by(self, sent: SentToken) -> bool {
+        sent.rejection == Some(self.number)
+            && sent
+                .origin
+                .is_some_and(|origin| self.by == RejectedBy::One(origin))
+    }
+}
+
+/// Where a token was rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RejectedBy {
+    Unknown,
+    One(OriginHash),
+    Several,
+}
+
+impl RejectedBy {
+    pub(super) fn and(self, origin: Option<OriginHash>) -> Self {
+        match (self, origin) {
+            (Self::Unknown, Some(origin)) => Self::One(origin),
+            (Self::One(before), Some(origin)) if before != origin => Self::Several,
+            (by, _) => by,
+        }
+    }
+}
