@@ -66,7 +66,7 @@ async fn a_save_leaves_only_the_session_and_its_lock_file() {
     names.sort();
     assert_eq!(names, ["session.json", "session.json.lock"]);
     let json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    assert_eq!(json["format"], 2);
+    assert_eq!(json["format"], 3);
     assert_eq!(json["version"], 1);
 }
 
@@ -82,7 +82,7 @@ async fn a_file_that_is_not_a_session_is_an_error_and_never_overwritten() {
             b"{\"refresh_token\":\"s3cret\"}",
             "not a session of this crate",
         ),
-        (b"{\"format\":3,\"version\":1}", "format 3"),
+        (b"{\"format\":4,\"version\":1}", "format 4"),
     ];
     for (content, expected) in cases {
         fs::write(&path, content).unwrap();
