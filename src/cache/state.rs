@@ -59,7 +59,7 @@ use crate::{
     clock::{self, Now},
     error::{TokenError, TokenErrorKind},
     freshness::{Deadline, Deadlines, Freshness},
-    token::Token,
+    token::{Token, Warning},
     token_source::TokenContext,
 };
 
@@ -104,9 +104,11 @@ pub(super) struct State {
     pub(super) throttle: RefreshThrottle,
     pub(super) counts: Counts,
     /// What the last token came with, such as a session that could not be saved.
-    pub(super) warning: Option<TokenError>,
+    pub(super) warning: Option<Warning>,
     /// When the current token came.
     pub(super) refreshed_at: Option<SystemTime>,
+    /// No refresh since the last reset has ended with a new token or a dead grant.
+    is_after_reset: bool,
     rng: fastrand::Rng,
     pub(super) effects: Effects,
 }
@@ -130,6 +132,7 @@ impl State {
             counts: Counts::default(),
             warning: None,
             refreshed_at: None,
+            is_after_reset: false,
             rng,
             effects: Effects::default(),
         }
@@ -257,10 +260,13 @@ impl State {
                 RefreshOutcome::Failed(error) | RefreshOutcome::Unchanged(error) => Err(error),
             };
         };
+        let is_of_this_epoch = refresh.epoch == self.throttle.epoch();
         match outcome {
             RefreshOutcome::Token { token, asked } => {
                 if token.is_adopted() {
                     self.throttle.not_started(refresh.started_before);
+                } else if is_of_this_epoch {
+                    self.is_after_reset = false;
                 }
                 let issued = self.issue(input, token, asked);
                 self.put_in_use(input, &issued);
@@ -270,7 +276,8 @@ impl State {
                 self.counts.failed += 1;
                 self.effects.notify = true;
                 // After a reset the next attempt starts without regard to how this one ended.
-                if refresh.epoch == self.throttle.epoch() {
+                if is_of_this_epoch {
+                    self.is_after_reset &= !error.is_final();
                     let needed = self.token.usable(input.now).is_none();
                     let random = self.rng.f64();
                     let schedule = &input.settings().schedule;
@@ -301,6 +308,7 @@ impl State {
     /// The user wants remembered failures to be forgotten.
     pub(super) fn reset(&mut self) {
         self.throttle.reset();
+        self.is_after_reset = true;
         self.effects.notify = true;
     }
 
@@ -421,7 +429,10 @@ impl State {
 
     /// What the source is told of the current token.
     fn context(&self, input: Input<'_>) -> TokenContext {
-        let cx = TokenContext::with_clock(input.settings().clock.clone());
+        let mut cx = TokenContext::with_clock(input.settings().clock.clone());
+        if self.is_after_reset {
+            cx = cx.after_reset();
+        }
         match self.token.in_use() {
             // Until another token comes, so that a source with a cache of its own does not return the rejected one again.
             Some(issued) if issued.rejected => cx.rejected(issued.token.clone()),

@@ -21,7 +21,7 @@ use std::{
 use secrecy::{SecretString, zeroize::Zeroizing};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::ended::Ended;
+use self::ended::Ended;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::sample::sample;
 use self::{

@@ -14,6 +14,11 @@ impl StoredSession {
         former
     }
 
+    /// The credential that the session began with.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Whether the session began with the credential of `identity`.
     pub(crate) fn began_with(&self, identity: &Identity) -> bool {
         self.identity == *identity
@@ -30,9 +35,11 @@ impl StoredSession {
         self.client.as_ref()
     }
 
-    /// The session with the client that its tokens belong to.
+    /// The session with the client that its tokens belong to. What the server of another client has said of a credential
+    /// does not count for this one.
     pub(crate) fn of_client(self, client: Identity) -> Self {
         Self {
+            ended: self.ended.filter(|_| self.client.as_ref() == Some(&client)),
             client: Some(client),
             ..self
         }
