@@ -9,7 +9,10 @@
 mod endpoint;
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -19,7 +22,8 @@ use tokio::time::sleep;
 use tower_bearer::{
     DeadGrant, ExchangeTokenSource, Grant, GrantContext, GrantSource, Identity, MemoryStore,
     OAuthClient, Parameters, RefreshTokenSource, StoreLease, StoredSession, TokenCache,
-    TokenContext, TokenError, TokenErrorKind, TokenSource, TokenStore, testing::SimulatedClock,
+    TokenContext, TokenError, TokenErrorKind, TokenSource, TokenStore, source_fn,
+    testing::SimulatedClock,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -279,7 +283,29 @@ mod ways_on {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn adopting_a_token_and_an_older_refresh_do_not_use_up_a_reset() {
+    async fn a_refresh_that_began_before_a_reset_does_not_use_it_up() {
+        let resets = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&resets);
+        let source = source_fn(move |cx: TokenContext| {
+            seen.lock().unwrap().push(cx.is_after_reset());
+            async {
+                sleep(10 * SECOND).await;
+                Err(TokenError::new(TokenErrorKind::ReauthRequired, "dead"))
+            }
+        });
+        let cache = TokenCache::new(source);
+        let reset = async {
+            sleep(SECOND).await;
+            cache.reset();
+        };
+        let (first, ()) = tokio::join!(cache.token(), reset);
+        assert_is_dead(&first.unwrap_err());
+        assert_is_dead(&cache.token().await.unwrap_err());
+        assert_eq!(*resets.lock().unwrap(), [false, true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn adopting_a_token_does_not_use_up_a_reset() {
         let endpoint = TokenEndpoint::default();
         let store = ended(&endpoint).await;
         let cache = TokenCache::new(process(&endpoint, &store));
@@ -308,6 +334,22 @@ mod ways_on {
         sleep(SECOND).await;
         assert_eq!(old.token().await.unwrap().header(), token.header());
         assert_eq!(endpoint.sent(), [""; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_has_sent_nothing_finds_a_new_login() {
+        let (endpoint, store) = (TokenEndpoint::default(), MemoryStore::new());
+        endpoint.respond_next([DEAD]);
+        first(&process(&endpoint, &store)).await.unwrap_err();
+        let cache = TokenCache::new(process(&endpoint, &store));
+        assert_is_dead(&cache.token().await.unwrap_err());
+        let login = RefreshTokenSource::new(client(&endpoint), "login").store(store.clone());
+        let token = first(&login).await.unwrap();
+        sleep(11 * SECOND).await;
+        cache.token().await.unwrap_err();
+        sleep(SECOND).await;
+        assert_eq!(cache.token().await.unwrap().header(), token.header());
+        assert_eq!(endpoint.sent().len(), 2);
     }
 
     #[tokio::test(start_paused = true)]
@@ -437,9 +479,10 @@ mod grants_that_repeat {
     impl Grant for Fresh {
         async fn parameters(&self, _cx: &GrantContext<'_>) -> Result<Parameters, TokenError> {
             let number = self.number.fetch_add(1, Ordering::SeqCst).to_string();
-            Ok(match self.refreshes {
-                true => Parameters::refresh_token(number),
-                false => Parameters::new("assertion").with("assertion", number),
+            Ok(if self.refreshes {
+                Parameters::refresh_token(number)
+            } else {
+                Parameters::new("assertion").with("assertion", number)
             })
         }
 

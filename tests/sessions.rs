@@ -80,6 +80,7 @@ struct Inner {
     replaced_session: Option<StoredSession>,
     foreign_session: Option<StoredSession>,
     after_mark: Option<StoredSession>,
+    before_save: Option<StoredSession>,
 }
 
 impl Inner {
@@ -168,6 +169,10 @@ impl StoreLease for FaultyLease {
             let mut inner = self.faulty.inner.lock().unwrap();
             inner.foreign_session = inner.after_mark.take();
             return Ok(());
+        }
+        let before = self.faulty.inner.lock().unwrap().before_save.take();
+        if before.is_some() {
+            self.faulty.inner.lock().unwrap().foreign_session = before;
         }
         if let Some(stored) = &mut self.faulty.inner.lock().unwrap().foreign_session {
             if stored.version() != replaces {
@@ -1212,6 +1217,19 @@ mod other_clients {
             let adopted = first(&source.clone().store(store.clone())).await;
             assert_eq!(adopted.expose_secret(), token.expose_secret());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn saving_in_the_background_does_not_overwrite_one_that_comes_just_before_it() {
+        let server = server();
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        store.break_down(&["save"]);
+        first(&source).await;
+        store.inner.lock().unwrap().before_save = Some(foreign(9));
+        store.repair();
+        sleep(60 * SECOND).await;
+        assert_untouched(&store, 9).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -277,7 +277,7 @@ async fn a_session_without_a_token_is_not_begun_anew_by_a_former_credential() {
     let former = RefreshTokenSource::new(usual(&endpoint), "former").store(store.clone());
     let former_identity = serde_json::to_value(former.identity()).unwrap();
     overwrite(&store, |session| {
-        session["former_identities"] = vec![former_identity].into()
+        session["former_identities"] = vec![former_identity].into();
     })
     .await;
     assert_is_kept_out(former, &store, &endpoint).await;

@@ -5,7 +5,7 @@
 //! ```text
 //! refresh.rs  load ──► is the stored token usable? adopt it
 //!                  ──► of another client, or ended? an error
-//!             lease ─► load again ─► the same, and release
+//!             lease ─► load again ─► usable by now? adopt it, release
 //!                        │
 //! attempt.rs             └─► mark ─► POST ─► once more if no response comes
 //!                                     │

@@ -85,14 +85,14 @@ impl<G: Grant> GrantSource<G> {
         }
         let replaces = stored.as_ref().map_or(0, StoredSession::version);
         let session = self.newest(stored);
-        self.check_not_ended(&session, cx)?;
         let mut attempt = self.mark(lease, slot, session, replaces, cx).await?;
         let mut result = self.send(&mut attempt, cx.clock()).await;
 
         // Before a rejected credential ends the session, or the grant begins another, look for a newer one in the store.
-        let newest = match may_be_dead(&result) {
-            true => self.store.load().await.ok().flatten(),
-            false => None,
+        let newest = if may_be_dead(&result) {
+            self.store.load().await.ok().flatten()
+        } else {
+            None
         };
         if let Some(newest) = &newest {
             self.check_owner(newest)?;

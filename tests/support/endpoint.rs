@@ -46,16 +46,15 @@ impl TokenEndpoint {
     fn respond(&self, request: String) -> Response<Full<Bytes>> {
         let mut inner = self.inner.lock().unwrap();
         inner.sent.push(request);
-        let (status, body) = match inner.responses.pop_front() {
-            Some((status, body)) => (status, body.to_owned()),
-            None => {
-                inner.issued += 1;
-                let n = inner.issued;
-                let body = format!(
-                    r#"{{"access_token":"at-{n}","refresh_token":"rt-{n}","expires_in":900}}"#
-                );
-                (200, body)
-            }
+        let planned = inner.responses.pop_front();
+        let (status, body) = if let Some((status, body)) = planned {
+            (status, body.to_owned())
+        } else {
+            inner.issued += 1;
+            let n = inner.issued;
+            let body =
+                format!(r#"{{"access_token":"at-{n}","refresh_token":"rt-{n}","expires_in":900}}"#);
+            (200, body)
         };
         let mut response = Response::new(Full::from(body));
         *response.status_mut() = status.try_into().unwrap();

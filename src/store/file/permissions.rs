@@ -80,10 +80,10 @@ fn mode_problem(mode: u32, path: &Path, access: Access) -> Option<String> {
     if mode & forbidden == 0 {
         return None;
     }
-    let who = if mode & 0o007 == 0 {
-        "its group"
-    } else {
+    let who = if mode & 0o007 != 0 {
         "other users"
+    } else {
+        "its group"
     };
     let or = match access {
         Access::Owner => ", or allow access to its group with `FileStore::allow_group_access`",
