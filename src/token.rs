@@ -2,6 +2,7 @@
 
 mod details;
 mod expiry;
+mod warning;
 
 use std::{
     fmt,
@@ -16,6 +17,7 @@ use serde_json::Value;
 pub(crate) use self::{
     details::{ExtraMembers, TokenDetails},
     expiry::{Expires, Expiry},
+    warning::Warning,
 };
 use crate::{
     clock::Now,
@@ -57,7 +59,7 @@ struct Inner {
     expiry: Expiry,
     /// Boxed, so that a token without details stays small.
     details: Option<Box<TokenDetails>>,
-    warning: Option<TokenError>,
+    warning: Option<Warning>,
     is_adopted: bool,
 }
 
@@ -173,7 +175,7 @@ impl Token {
     }
 
     /// Adds an error that must be reported although the token is usable: its session could not be saved.
-    pub(crate) fn with_warning(self, warning: TokenError) -> Self {
+    pub(crate) fn with_warning(self, warning: Warning) -> Self {
         self.edit(|inner| inner.warning = Some(warning))
     }
 
@@ -186,7 +188,7 @@ impl Token {
         self.inner.is_adopted
     }
 
-    pub(crate) fn warning(&self) -> Option<&TokenError> {
+    pub(crate) fn warning(&self) -> Option<&Warning> {
         self.inner.warning.as_ref()
     }
 

@@ -66,7 +66,7 @@ async fn a_save_leaves_only_the_session_and_its_lock_file() {
     names.sort();
     assert_eq!(names, ["session.json", "session.json.lock"]);
     let json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    assert_eq!(json["format"], 2);
+    assert_eq!(json["format"], 3);
     assert_eq!(json["version"], 1);
 }
 
@@ -82,7 +82,7 @@ async fn a_file_that_is_not_a_session_is_an_error_and_never_overwritten() {
             b"{\"refresh_token\":\"s3cret\"}",
             "not a session of this crate",
         ),
-        (b"{\"format\":3,\"version\":1}", "format 3"),
+        (b"{\"format\":4,\"version\":1}", "format 4"),
     ];
     for (content, expected) in cases {
         fs::write(&path, content).unwrap();
@@ -209,6 +209,131 @@ mod unix {
                 .version(),
             1
         );
+    }
+
+    /// A store for a group.
+    fn shared(path: &Path) -> FileStore {
+        FileStore::new(path).unwrap().allow_group_access(true)
+    }
+
+    #[tokio::test]
+    async fn files_are_created_for_a_group_if_that_is_allowed() {
+        let (_folder, path) = folder();
+        let lock = path.with_file_name("session.json.lock");
+        let mut lease = shared(&path).lease().await.unwrap();
+        lease.save(0, &sample_session(1, "first")).await.unwrap();
+        assert_eq!((mode(&path), mode(&lock)), (0o660, 0o660));
+        drop(lease);
+
+        // Files from before are accepted, and the next save gives the group access.
+        set_mode(&path, 0o600);
+        set_mode(&lock, 0o600);
+        let mut lease = shared(&path).lease().await.unwrap();
+        assert_eq!(shared(&path).load().await.unwrap().unwrap().version(), 1);
+        lease.save(1, &sample_session(2, "second")).await.unwrap();
+        assert_eq!((mode(&path), mode(&lock)), (0o660, 0o660));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_its_group_can_use_is_rejected_with_the_option_that_allows_it() {
+        let (_folder, path) = folder();
+        save_first(&path).await;
+        let lock = path.with_file_name("session.json.lock");
+        for group_mode in [0o660, 0o640, 0o620, 0o610] {
+            set_mode(&path, group_mode);
+            let error = rejection(&path).await;
+            assert!(error.contains("can be used by its group"), "{error}");
+            assert!(error.contains("FileStore::allow_group_access"), "{error}");
+            assert_eq!(shared(&path).load().await.unwrap().unwrap().version(), 1);
+        }
+        set_mode(&path, 0o600);
+        set_mode(&lock, 0o660);
+        let error = FileStore::new(&path).unwrap().lease().await.unwrap_err();
+        assert!(error.to_string().contains("allow_group_access"), "{error}");
+        shared(&path).lease().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn access_of_all_users_is_rejected_whatever_is_allowed() {
+        let (_folder, path) = folder();
+        save_first(&path).await;
+        let lock = path.with_file_name("session.json.lock");
+        for all in [0o664, 0o662, 0o661, 0o604, 0o606] {
+            set_mode(&path, all);
+            let error = shared(&path).load().await.unwrap_err().to_string();
+            assert!(error.contains("can be used by other users"), "{error}");
+            assert!(error.contains("chmod 660"), "{error}");
+            assert!(!error.contains("allow_group_access"), "{error}");
+        }
+        set_mode(&path, 0o660);
+        set_mode(&lock, 0o664);
+        let error = shared(&path).lease().await.unwrap_err().to_string();
+        assert!(error.contains("can be used by other users"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_session_of_another_user_is_accepted_if_it_is_of_a_group_of_this_process() {
+        if !is_root() {
+            eprintln!("skipped: only root can give a file to another user");
+            return;
+        }
+        let (_folder, path) = folder();
+        let mut lease = shared(&path).lease().await.unwrap();
+        lease.save(0, &sample_session(1, "first")).await.unwrap();
+        drop(lease);
+        let lock = path.with_file_name("session.json.lock");
+        for path in [&path, &lock] {
+            chown(path, Some(12345), None).unwrap();
+        }
+        let mut lease = shared(&path).lease().await.unwrap();
+        lease.save(1, &sample_session(2, "second")).await.unwrap();
+        drop(lease);
+        let error = FileStore::new(&path).unwrap().lease().await.unwrap_err();
+        assert!(
+            error.to_string().contains("belongs to user 12345"),
+            "{error}"
+        );
+
+        chown(&path, Some(12345), Some(54321)).unwrap();
+        let error = shared(&path).load().await.unwrap_err().to_string();
+        assert!(error.contains("is not in that group"), "{error}");
+    }
+
+    #[test]
+    fn processes_of_two_users_share_a_session_through_a_group_and_a_third_is_kept_out() {
+        use std::os::unix::process::CommandExt;
+
+        if !is_root() {
+            eprintln!("skipped: only root can run programs as other users");
+            return;
+        }
+        // As `fsGroup` makes it: the group may write, and new files get the group of the folder.
+        let (folder, path) = folder();
+        chown(folder.path(), None, Some(54_321)).unwrap();
+        set_mode(folder.path(), 0o2770);
+        let run = |user: u32, group: u32| {
+            let output = child("share", &path).uid(user).gid(group).output();
+            output.map(|output| child_output(&output.stdout))
+        };
+        let Ok(first) = run(1_001, 54_321) else {
+            eprintln!("skipped: an unprivileged user cannot run this program");
+            return;
+        };
+        assert_eq!(first, "saved 1");
+        for (user, expected) in [(1_002, "saved 2"), (1_001, "saved 3"), (1_002, "saved 4")] {
+            assert_eq!(run(user, 54_321).unwrap(), expected);
+            let found = fs::metadata(&path).unwrap();
+            let (owner, group) = (found.uid(), found.gid());
+            assert_eq!((owner, group, mode(&path)), (user, 54_321, 0o660));
+        }
+        let kept_out = run(1_003, 1_003).unwrap();
+        assert!(kept_out.contains("no permission"), "{kept_out}");
+    }
+
+    #[tokio::test]
+    async fn stores_with_group_access_conform() {
+        let (_folder, path) = folder();
+        store_conformance(|| shared(&path)).await;
     }
 
     #[tokio::test]
@@ -413,6 +538,19 @@ async fn the_other_process() {
                 lease.save(version, &next).await.unwrap();
                 lease.release().await;
             }
+        }
+        "share" => {
+            let store = store.allow_group_access(true);
+            let share = async {
+                let mut lease = store.lease().await?;
+                let version = store.load().await?.map_or(0, |it| it.version());
+                let session = sample_session(version + 1, "shared");
+                lease.save(version, &session).await?;
+                Ok(version + 1)
+            };
+            let shared: Result<u64, TokenError> = share.await;
+            let said = shared.map_or_else(describe, |version| format!("saved {version}"));
+            println!("{OUTPUT_PREFIX}{said}");
         }
         role => panic!("{role}"),
     }

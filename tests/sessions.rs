@@ -79,6 +79,8 @@ struct Inner {
     leases_end: bool,
     replaced_session: Option<StoredSession>,
     foreign_session: Option<StoredSession>,
+    after_mark: Option<StoredSession>,
+    before_save: Option<StoredSession>,
 }
 
 impl Inner {
@@ -102,6 +104,11 @@ impl FaultyStore {
     /// Another process saves although it has no lease.
     fn replace_without_a_lease(&self, session: StoredSession) {
         self.inner.lock().unwrap().foreign_session = Some(session);
+    }
+
+    /// Another process saves without a lease, right after the next mark.
+    fn replace_after_next_mark(&self, session: StoredSession) {
+        self.inner.lock().unwrap().after_mark = Some(session);
     }
 
     fn repair(&self) {
@@ -157,6 +164,16 @@ impl StoreLease for FaultyLease {
         let json = serde_json::to_value(session).unwrap();
         let is_mark = !json["refreshing_since"].is_null();
         self.faulty.enter(if is_mark { "mark" } else { "save" })?;
+        if is_mark && self.faulty.inner.lock().unwrap().after_mark.is_some() {
+            self.lease.save(replaces, session).await?;
+            let mut inner = self.faulty.inner.lock().unwrap();
+            inner.foreign_session = inner.after_mark.take();
+            return Ok(());
+        }
+        let before = self.faulty.inner.lock().unwrap().before_save.take();
+        if before.is_some() {
+            self.faulty.inner.lock().unwrap().foreign_session = before;
+        }
         if let Some(stored) = &mut self.faulty.inner.lock().unwrap().foreign_session {
             if stored.version() != replaces {
                 let message = "another process has saved";
@@ -717,6 +734,37 @@ mod durability {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_warning_stays_until_the_session_is_saved_in_the_background() {
+        let server = server();
+        let store = FaultyStore::default();
+        let cache = TokenCache::new(refresh(&server).store(store.clone()));
+        store.break_down(&["save"]);
+        cache.token().await.unwrap();
+        sleep(60 * SECOND).await;
+        assert!(cache.status().last_error.is_some(), "not saved");
+        store.repair();
+        sleep(10 * SECOND).await;
+        assert!(cache.status().last_error.is_none(), "saved");
+        assert_eq!(server.token_requests(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_warning_ends_with_the_mark_that_saves_its_session() {
+        let server = server();
+        let store = FaultyStore::default();
+        let cache = TokenCache::new(refresh(&server).store(store.clone()));
+        store.break_down(&["save"]);
+        cache.token().await.unwrap();
+        // The mark of the next refresh saves the session. The refresh itself fails.
+        server.fault(Fault::Status(http::StatusCode::BAD_GATEWAY));
+        sleep(2 * SECOND).await;
+        let error = cache.refresh().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Server);
+        cache.reset();
+        assert!(cache.status().last_error.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn nothing_is_sent_if_the_store_fails() {
         for what in ["load", "lease", "mark"] {
             let server = server();
@@ -1096,6 +1144,181 @@ mod failed_saves {
         let adopted = first(&another(&source, &store)).await;
         assert_eq!(adopted.expose_secret(), token.expose_secret());
         assert_eq!((server.token_requests(), server.reuse_detected()), (1, 0));
+    }
+}
+
+/// The store has a session of another client by now.
+mod other_clients {
+    use super::*;
+
+    /// A session of another client. Its generation is lower than any that a source has obtained.
+    fn foreign(version: u64) -> StoredSession {
+        let session = StoredSession::new(Identity::new("refresh", "of the other"))
+            .with_refresh_token("of-the-other")
+            .with_access_token(&Token::new("of-the-other").unwrap());
+        let mut json = serde_json::to_value(session).unwrap();
+        json["client"] = "another".into();
+        json["version"] = version.into();
+        json["generation"] = 0.into();
+        serde_json::from_value(json).unwrap()
+    }
+
+    /// The stored session is that of the other client, and as it was.
+    async fn assert_untouched(store: &FaultyStore, version: u64) {
+        let stored = store.load().await.unwrap().unwrap();
+        let expected = serde_json::to_value(foreign(version)).unwrap();
+        assert_eq!(serde_json::to_value(stored).unwrap(), expected);
+    }
+
+    fn is_of_another_client(error: &TokenError) -> bool {
+        error.kind() == TokenErrorKind::Config
+            && error.to_string().contains("another token endpoint")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newer_session_in_memory_is_neither_sent_nor_saved_over_it() {
+        let server = server();
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        let mut token = first(&source).await;
+        token = next(&source, &token).await.unwrap();
+        store.replace_without_a_lease(foreign(1));
+        for _ in 0..3 {
+            let error = next(&source, &token).await.unwrap_err();
+            assert!(is_of_another_client(&error), "{error}");
+        }
+        assert_eq!(server.token_requests(), 2);
+        assert_untouched(&store, 1).await;
+        // The session in memory goes on when the store is ours again.
+        store.inner.lock().unwrap().foreign_session = None;
+        next(&source, &token).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn saving_in_the_background_does_not_overwrite_it_whatever_its_version_is() {
+        // The mark has version 1, so the session would replace version 1.
+        for version in [1, 7] {
+            let server = server();
+            let store = FaultyStore::default();
+            let source = refresh(&server).store(store.clone());
+            store.break_down(&["save"]);
+            let token = first(&source).await;
+            store.replace_without_a_lease(foreign(version));
+            store.repair();
+            sleep(60 * SECOND).await;
+            assert_untouched(&store, version).await;
+            let error = source.flush().await.unwrap_err();
+            assert!(is_of_another_client(&error), "{error}");
+            let lease = tokio::time::timeout(SECOND, store.lease()).await;
+            drop(lease.expect("the other client can have the lease"));
+            // It is not lost, should somebody correct the store.
+            store.inner.lock().unwrap().foreign_session = None;
+            sleep(60 * SECOND).await;
+            let adopted = first(&source.clone().store(store.clone())).await;
+            assert_eq!(adopted.expose_secret(), token.expose_secret());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn saving_in_the_background_does_not_overwrite_one_that_comes_just_before_it() {
+        let server = server();
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        store.break_down(&["save"]);
+        first(&source).await;
+        store.inner.lock().unwrap().before_save = Some(foreign(9));
+        store.repair();
+        sleep(60 * SECOND).await;
+        assert_untouched(&store, 9).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_comes_during_a_refresh_is_not_overwritten_and_nothing_more_is_sent() {
+        let dead = Fault::raw(
+            http::StatusCode::BAD_REQUEST,
+            "application/json",
+            r#"{"error":"invalid_grant"}"#,
+        );
+        // After the one the grant would begin the session anew, after the other the refresh token would be sent again.
+        for fault in [dead, Fault::NeverAnswers] {
+            let server = server().exchange_once(false);
+            let store = FaultyStore::default();
+            let source = exchange(&server).store(store.clone());
+            let token = first(&source).await;
+            server.fault(fault.clone());
+            store.replace_after_next_mark(foreign(9));
+            let error = next(&source, &token).await.unwrap_err();
+            assert!(is_of_another_client(&error), "{error}");
+            assert_eq!(server.token_requests(), 2, "{fault:?}");
+            assert_untouched(&store, 9).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_comes_before_the_save_is_not_overwritten() {
+        let server = server();
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        store.replace_after_next_mark(foreign(9));
+        let cache = TokenCache::new(source);
+        let token = cache.token().await.unwrap();
+        assert!(
+            server.is_live(token.expose_secret()),
+            "it goes on from memory"
+        );
+        assert!(cache.status().last_error.is_some());
+        sleep(60 * SECOND).await;
+        assert_untouched(&store, 9).await;
+        assert!(cache.status().last_error.is_some(), "it is still not saved");
+    }
+}
+
+mod dead_grants {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mark_that_cannot_be_saved_changes_no_error_and_the_next_process_sends_again() {
+        let server = server();
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        let token = first(&source).await;
+        server.revoke_sessions();
+        store.fail("save", TokenErrorKind::Store);
+        store.fail("mark", TokenErrorKind::Store);
+        let error = next(&source, &token).await.unwrap_err();
+        assert_eq!(error.oauth_code(), Some("invalid_grant"));
+        let requests = server.token_requests();
+        let other = source.clone().store(store.clone());
+        let error = next(&other, &token).await.unwrap_err();
+        assert_eq!(error.oauth_code(), Some("invalid_grant"));
+        assert_eq!(server.token_requests(), requests + 1);
+        next(&other, &token).await.unwrap_err();
+        assert_eq!(server.token_requests(), requests + 1, "marked now");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_is_not_saved_yet_is_not_stopped_by_a_mark_of_the_one_before() {
+        let server = server();
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        let token = first(&source).await;
+        store.break_down(&["mark", "save"]);
+        let newer = next(&source, &token).await.unwrap();
+        // Another process without the lease has sent the spent refresh token.
+        store.repair();
+        store.inner.lock().unwrap().leases_end = true;
+        let mut json = serde_json::to_value(store.load().await.unwrap().unwrap()).unwrap();
+        let spent = json["refresh_token"].as_str().unwrap().to_owned();
+        json["version"] = 9.into();
+        json["ended"] = serde_json::json!({
+            "since": 1_700_000_000_000_u64, "credentials": [Identity::new("refresh", &spent)], "reason": "rejected",
+        });
+        store.replace_without_a_lease(serde_json::from_value(json).unwrap());
+        let newest = next(&source, &newer).await.unwrap();
+        assert!(server.is_live(newest.expose_secret()));
+        let stored = store.load().await.unwrap().unwrap();
+        let stored = serde_json::to_value(stored).unwrap();
+        assert!(stored["ended"].is_null(), "{stored}");
     }
 }
 

@@ -63,7 +63,7 @@ use crate::{
     error::{TokenError, TokenErrorKind},
     freshness::{Deadline, Deadlines, Freshness},
     origins::OriginHash,
-    token::Token,
+    token::{Token, Warning},
     token_source::TokenContext,
 };
 
@@ -108,11 +108,13 @@ pub(super) struct State {
     pub(super) throttle: RefreshThrottle,
     pub(super) counts: Counts,
     /// What the last token came with, such as a session that could not be saved.
-    pub(super) warning: Option<TokenError>,
+    pub(super) warning: Option<Warning>,
     /// When the current token came.
     pub(super) refreshed_at: Option<SystemTime>,
     /// The number of the last rejection.
     last_rejection: NonZeroU32,
+    /// No refresh since the last reset has ended with a new token or a dead grant.
+    is_after_reset: bool,
     rng: fastrand::Rng,
     pub(super) effects: Effects,
 }
@@ -137,6 +139,7 @@ impl State {
             warning: None,
             refreshed_at: None,
             last_rejection: NonZeroU32::MIN,
+            is_after_reset: false,
             rng,
             effects: Effects::default(),
         }
@@ -272,10 +275,13 @@ impl State {
                 RefreshOutcome::Failed(error) | RefreshOutcome::Unchanged(error) => Err(error),
             };
         };
+        let is_of_this_epoch = refresh.epoch == self.throttle.epoch();
         match outcome {
             RefreshOutcome::Token { token, asked } => {
                 if token.is_adopted() {
                     self.throttle.not_started(refresh.started_before);
+                } else if is_of_this_epoch {
+                    self.is_after_reset = false;
                 }
                 let issued = self.issue(input, token, asked);
                 self.put_in_use(input, &issued);
@@ -285,7 +291,8 @@ impl State {
                 self.counts.failed += 1;
                 self.effects.notify = true;
                 // After a reset the next attempt starts without regard to how this one ended.
-                if refresh.epoch == self.throttle.epoch() {
+                if is_of_this_epoch {
+                    self.is_after_reset &= !error.is_final();
                     let needed = self.token.usable(input.now).is_none();
                     let random = self.rng.f64();
                     let schedule = &input.settings().schedule;
@@ -316,6 +323,7 @@ impl State {
     /// The user wants remembered failures to be forgotten.
     pub(super) fn reset(&mut self) {
         self.throttle.reset();
+        self.is_after_reset = true;
         self.effects.notify = true;
     }
 
@@ -444,7 +452,10 @@ impl State {
 
     /// What the source is told of the current token.
     fn context(&self, input: Input<'_>) -> TokenContext {
-        let cx = TokenContext::with_clock(input.settings().clock.clone());
+        let mut cx = TokenContext::with_clock(input.settings().clock.clone());
+        if self.is_after_reset {
+            cx = cx.after_reset();
+        }
         match self.token.in_use() {
             // Until another token comes, so that a source with a cache of its own does not return the rejected one again.
             Some(issued) if issued.is_rejected() => cx.rejected(issued.token.clone()),

@@ -8,7 +8,7 @@ use std::{
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::state::{CurrentToken, State};
-use crate::{clock::Now, error::TokenError, freshness::Freshness};
+use crate::{clock::Now, error::TokenError, freshness::Freshness, token::Warning};
 
 /// The state of a session, for health checks, metrics and logs. From [`TokenCache::status`](crate::TokenCache::status).
 ///
@@ -38,7 +38,7 @@ pub struct CacheStatus {
     /// none. `None` if a refresh may start, or if only a change of the source ends the pause.
     pub held_until: Option<SystemTime>,
     /// The last failure, until a token comes. A token can come with a warning, for example if its session could not be
-    /// saved: then the warning is here.
+    /// saved: then the warning is here until it is.
     pub last_error: Option<TokenError>,
     /// How many tokens came.
     pub issued: u64,
@@ -84,7 +84,8 @@ impl CacheStatus {
     pub(super) fn of(state: &State, now: Now, min_interval: Duration) -> Self {
         let issued = state.token.issued();
         let counts = &state.counts;
-        let last_error = state.throttle.error().or(state.warning.as_ref());
+        let warning = state.warning.as_ref().and_then(Warning::error);
+        let last_error = state.throttle.error().or(warning);
         let due = issued.and_then(|issued| issued.deadlines.due.or(issued.deadlines.unusable));
         let is_rejected = state.token.is_rejected();
         let held = state.throttle.held_for(now.mono, min_interval, is_rejected);

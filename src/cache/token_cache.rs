@@ -119,7 +119,8 @@ impl TokenCache {
         self.reject_if(|current| current.same_secret(token), false);
     }
 
-    /// Forgets failures and their backoff, because something has changed that the next refresh should try.
+    /// Forgets failures and their backoff, because something has changed that the next refresh should try. A credential that
+    /// the server has declared dead is sent once more, also if the store says so.
     pub fn reset(&self) {
         self.shared.reset();
     }

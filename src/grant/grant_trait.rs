@@ -73,7 +73,8 @@ pub trait Grant: Send + Sync + 'static {
     /// Identifies the session in a store. Called once, when the source is made.
     ///
     /// It must stay the same as long as the same login is configured, across restarts. A different identity is a new
-    /// login: it replaces the stored session.
+    /// login: it replaces the stored session. The [`OAuthClient`](crate::OAuthClient) is no part of it: a session is stored
+    /// with its client as well.
     fn identity(&self) -> Identity;
 
     /// Whether the grant may begin the session anew after its refresh token has become invalid.
@@ -84,7 +85,8 @@ pub trait Grant: Send + Sync + 'static {
     /// Whether [`parameters`](Grant::parameters) always makes the same ones, so that a server that has rejected them as
     /// `invalid_grant` will reject them again.
     ///
-    /// Default: `false`. Then a rejection is never [final](TokenError::is_final): the next request has new parameters.
+    /// Default: `false`. Then a rejection is never [final](TokenError::is_final), and not marked in the store: the next
+    /// request has new parameters.
     fn is_fixed(&self) -> bool {
         false
     }

@@ -77,6 +77,18 @@ impl ClientAuth {
         Self(Method::BasicUserOnly(zeroize::secret(user)))
     }
 
+    /// The id of the client, or the user name in its place.
+    pub(super) fn id(&self) -> Option<&str> {
+        match &self.0 {
+            Method::Basic(id, _)
+            | Method::BasicUnencoded(id, _)
+            | Method::Post(id, _)
+            | Method::None(id) => Some(id),
+            Method::BasicUserOnly(user) => Some(user.expose_secret()),
+            Method::Anonymous => None,
+        }
+    }
+
     /// The secret that identifies the client.
     pub(super) fn secret(&self) -> Option<&str> {
         match &self.0 {
@@ -131,13 +143,8 @@ impl ClientAuth {
     }
 
     fn check_id(&self) -> Result<(), TokenError> {
-        let id = match &self.0 {
-            Method::Anonymous => return Ok(()),
-            Method::Basic(id, _)
-            | Method::BasicUnencoded(id, _)
-            | Method::Post(id, _)
-            | Method::None(id) => id,
-            Method::BasicUserOnly(user) => user.expose_secret(),
+        let Some(id) = self.id() else {
+            return Ok(());
         };
         if id.is_empty() {
             return Err(TokenError::new(

@@ -17,6 +17,7 @@
 
 mod client;
 mod client_auth;
+mod client_identity;
 mod dead_grant;
 mod endpoint_url;
 mod endpoints;

@@ -4,13 +4,14 @@ use std::time::SystemTime;
 
 use secrecy::ExposeSecret;
 
-use super::{GrantSource, session_state::Credential};
+use super::{GrantSource, ended::not_sent_again, session_state::Credential};
 use crate::{
     clock::Clock,
     error::{Recovery, TokenError, TokenErrorKind},
-    grant::{Grant, GrantContext},
+    grant::{Grant, GrantContext, refresh_token_identity},
     oauth::{Parameters, TokenResponse, was_not_sent},
-    store::{StoredSession, TokenStore},
+    store::{Identity, StoredSession, TokenStore},
+    token_source::TokenContext,
 };
 
 /// A refresh in progress.
@@ -25,6 +26,10 @@ pub(super) struct Attempt {
     pub(super) was_resent: bool,
     /// A credential was sent.
     pub(super) was_sent: bool,
+    /// The credentials that the server has declared dead in this attempt.
+    pub(super) dead: Vec<Identity>,
+    /// Credentials are sent although they were declared dead before.
+    pub(super) is_after_reset: bool,
 }
 
 impl Attempt {
@@ -33,6 +38,7 @@ impl Attempt {
         session: StoredSession,
         replaces: u64,
         unknown_since: Option<SystemTime>,
+        cx: &TokenContext,
     ) -> Self {
         Self {
             session,
@@ -40,6 +46,15 @@ impl Attempt {
             unknown_since,
             was_resent: false,
             was_sent: false,
+            dead: Vec::new(),
+            is_after_reset: cx.is_after_reset(),
+        }
+    }
+
+    /// Remembers whether the server has declared the credential of `sent` dead.
+    fn note_outcome(&mut self, sent: Identity, outcome: &Result<TokenResponse, TokenError>) {
+        if outcome.as_ref().is_err_and(TokenError::is_final) {
+            self.dead.push(sent);
         }
     }
 }
@@ -60,13 +75,19 @@ impl<G: Grant> GrantSource<G> {
     ) -> Result<Granted, TokenError> {
         match self.credential(&attempt.session) {
             Some(Credential::RefreshToken(refresh_token)) => {
+                let sent = refresh_token_identity(refresh_token.expose_secret());
+                if self.skips(attempt, &sent) {
+                    return Err(not_sent_again());
+                }
                 let parameters = Parameters::refresh_token(refresh_token.expose_secret());
-                let response = self.send_refresh_token(attempt, &parameters, clock).await?;
+                let outcome = self.send_refresh_token(attempt, &parameters, clock).await;
+                attempt.note_outcome(sent, &outcome);
                 Ok(Granted {
-                    response,
+                    response: outcome?,
                     session: attempt.session.clone(),
                 })
             }
+            Some(Credential::Grant) if self.skips(attempt, &self.identity) => Err(not_sent_again()),
             Some(Credential::Grant) => self.send_grant(attempt, clock).await,
             None => Err(TokenError::new(
                 TokenErrorKind::ReauthRequired,
@@ -87,17 +108,20 @@ impl<G: Grant> GrantSource<G> {
             .parameters(&GrantContext::new(clock.wall(), &audience))
             .await?;
         attempt.was_sent = true;
-        let begun = StoredSession::begin(self.identity.clone(), Some(&attempt.session));
-        if let Some(refresh_token) = parameters.as_refresh_token() {
+        let mut session = StoredSession::begin(self.identity.clone(), Some(&attempt.session))
+            .of_client(self.client_identity.clone());
+        let outcome = if let Some(refresh_token) = parameters.as_refresh_token() {
             // If the server issues no other refresh token, the session keeps this one.
-            let session = begun.with_refresh_token(refresh_token);
-            let response = self.send_refresh_token(attempt, &parameters, clock).await?;
-            return Ok(Granted { response, session });
-        }
-        let response = self.client.request(clock, &parameters).await;
+            session = session.with_refresh_token(refresh_token);
+            self.send_refresh_token(attempt, &parameters, clock).await
+        } else {
+            self.client.request(clock, &parameters).await
+        };
+        let outcome = outcome.map_err(|error| self.unless_new_parameters_help(error));
+        attempt.note_outcome(self.identity.clone(), &outcome);
         Ok(Granted {
-            response: response.map_err(|error| self.unless_new_parameters_help(error))?,
-            session: begun,
+            response: outcome?,
+            session,
         })
     }
 

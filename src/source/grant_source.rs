@@ -44,6 +44,8 @@ pub struct GrantSource<G> {
     pub(super) client: OAuthClient,
     pub(super) grant: Arc<G>,
     pub(super) identity: Identity,
+    /// Which sessions of a store are ours: those of this client.
+    pub(super) client_identity: Identity,
     pub(super) store: BoxTokenStore,
     origins: Origins,
     pub(super) schedule: Schedule,
@@ -55,6 +57,7 @@ impl<G: Grant> GrantSource<G> {
     /// A source that begins with `grant`, and keeps its session in memory.
     pub fn with_grant(client: OAuthClient, grant: G) -> Self {
         Self {
+            client_identity: client.identity(),
             client,
             identity: grant.identity(),
             grant: Arc::new(grant),
@@ -71,6 +74,25 @@ impl<G: Grant> GrantSource<G> {
         Self {
             store: store.boxed(),
             // What is known of the session in the other store does not apply here.
+            state: Arc::default(),
+            ..self
+        }
+    }
+
+    /// Names the session. The name is stored with it instead of the client that it belongs to.
+    ///
+    /// Without a name, a stored session belongs to the token endpoint and the refresh URL, the client id, the scope, the
+    /// resources and the audiences of the client, as [`parameter`](OAuthClient::parameter) sets them. A source of another
+    /// client neither uses nor overwrites it: its error is of kind [`Config`](crate::TokenErrorKind::Config). The client's
+    /// secret may change.
+    ///
+    /// Set a name before the session begins if these may change while it lives, for example if the token endpoint is
+    /// reached through changing ports. Then different sessions need different names. It is not a key: each session needs
+    /// a store of its own.
+    pub fn session_name(self, name: impl AsRef<str>) -> Self {
+        Self {
+            client_identity: Identity::new("session-name", name.as_ref()),
+            // What is known of the session of the client does not apply here.
             state: Arc::default(),
             ..self
         }
@@ -126,7 +148,7 @@ impl<G: Grant> TokenSource for GrantSource<G> {
     }
 
     async fn stored_token(&self, cx: TokenContext) -> Option<Token> {
-        let stored = self.store.load().await.inspect_err(|error| {
+        let stored = self.load().await.inspect_err(|error| {
             tracing::debug!(%error, "the store was not read after a rejection");
         });
         self.adopt(stored.ok()?.as_ref(), &cx)
@@ -151,6 +173,7 @@ impl<G> Clone for GrantSource<G> {
             client: self.client.clone(),
             grant: Arc::clone(&self.grant),
             identity: self.identity.clone(),
+            client_identity: self.client_identity.clone(),
             store: self.store.clone(),
             origins: self.origins.clone(),
             schedule: self.schedule.clone(),

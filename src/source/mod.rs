@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! refresh.rs  load ──► is the stored token usable? adopt it
+//!                  ──► of another client, or ended? an error
 //!             lease ─► load again ─► usable by now? adopt it, release
 //!                        │
 //! attempt.rs             └─► mark ─► POST ─► once more if no response comes
@@ -13,11 +14,14 @@
 //! ```
 //!
 //! `unsaved.rs` keeps a session that could not be saved, and its lease. `session_state.rs` has what this process knows of the session, and decides which credential comes next.
+//! `owner.rs` keeps the sessions of other clients out, and `ended.rs` the credentials that the server has declared dead.
 
 mod attempt;
+mod ended;
 mod exchange_token;
 mod grant_source;
 mod outcome;
+mod owner;
 mod refresh;
 mod refresh_token;
 mod session_state;

@@ -13,7 +13,7 @@ use crate::{
     error::{Recovery, TokenError, TokenErrorKind},
     grant::Grant,
     store::{BoxStoreLease, NewTokens, StoreLease},
-    token::Token,
+    token::{Token, Warning},
 };
 
 impl<G: Grant> GrantSource<G> {
@@ -41,18 +41,20 @@ impl<G: Grant> GrantSource<G> {
         });
         match Self::save_repeatedly(lease, attempt.replaces, &session).await {
             Ok(()) => {
-                slot.unsaved = None;
+                slot.saved();
                 token
             }
             Err(error) => {
                 tracing::error!(%error, "the refreshed session was not saved, it goes on from memory");
                 let is_lost = error.kind() == TokenErrorKind::LeaseLost;
+                let warning = Warning::new(error);
                 slot.unsaved = Some(Unsaved {
                     session,
                     replaces: attempt.replaces,
                     is_lease_lost: is_lost && !lease.is_held().await,
+                    warning: warning.clone(),
                 });
-                token.map(|token| token.with_warning(error))
+                token.map(|token| token.with_warning(warning))
             }
         }
     }
@@ -67,9 +69,21 @@ impl<G: Grant> GrantSource<G> {
     ) -> TokenError {
         // Clear the mark only if the server has certainly issued no tokens. Otherwise it tells the next attempt that a
         // rotation may have been lost.
-        if !attempt.was_sent || was_decided_by_the_server(&error) {
-            let unmarked = attempt.session.settled(attempt.unknown_since);
-            if let Err(error) = lease.save(attempt.replaces, &unmarked).await {
+        let is_settled = !attempt.was_sent || was_decided_by_the_server(&error);
+        // A new login that was rejected says nothing about a session of another client.
+        let has_ended =
+            !attempt.dead.is_empty() && attempt.session.client() == Some(&self.client_identity);
+        if is_settled || has_ended {
+            let mark = if is_settled {
+                attempt.unknown_since
+            } else {
+                attempt.session.refreshing_since()
+            };
+            let mut outcome = attempt.session.settled(mark);
+            if has_ended {
+                outcome = outcome.with_dead(&attempt.dead, clock.wall());
+            }
+            if let Err(error) = lease.save(attempt.replaces, &outcome).await {
                 tracing::warn!(%error, "the outcome of a refresh was not saved");
             }
         }
@@ -96,9 +110,22 @@ impl<G: Grant> GrantSource<G> {
     }
 
     /// Adds what a person must do, and what may have ended the session.
-    fn explain(&self, mut error: TokenError, attempt: &Attempt, now: SystemTime) -> TokenError {
+    pub(super) fn explain(
+        &self,
+        mut error: TokenError,
+        attempt: &Attempt,
+        now: SystemTime,
+    ) -> TokenError {
         if let Some(reauth_hint) = &self.reauth_hint {
             error = error.with_reauth_hint(reauth_hint.clone());
+        }
+        if let Some(ended) = attempt.session.ended().filter(|_| !attempt.was_sent) {
+            let on = ended.since().and_then(http_date);
+            let on = on.map_or(String::new(), |date| format!(" on {date}"));
+            error = error.with_more(&format!(
+                "the authorization server declared the session's credential dead{on}, so it is not sent again before a new \
+                 login or a reset of the cache"
+            ));
         }
         if let Some(since) = attempt.unknown_since.and_then(http_date) {
             error = error.with_more(&format!(

@@ -34,10 +34,12 @@ impl<G: Grant> GrantSource<G> {
     }
 
     async fn adopt_or_refresh(&self, cx: &TokenContext) -> Result<Token, TokenError> {
-        let stored = self.store.load().await?;
+        let stored = self.load().await?;
+        self.with_state(|state| state.has_seen_another_client = false);
         if let Some(token) = self.adopt(stored.as_ref(), cx) {
             return Ok(token);
         }
+        self.check_not_ended(&self.newest(stored), cx)?;
         let mut slot = self.lease_slot().lock_owned().await;
         // A kept lease may have ended, for example while the store could not be reached.
         if let Some(lease) = &slot.lease
@@ -77,19 +79,25 @@ impl<G: Grant> GrantSource<G> {
         cx: &TokenContext,
     ) -> Result<Token, TokenError> {
         // The last holder of the lease may have refreshed the session.
-        let stored = self.store.load().await?;
+        let stored = self.load().await?;
         if let Some(token) = self.adopt(stored.as_ref(), cx) {
             return Ok(token);
         }
         let replaces = stored.as_ref().map_or(0, StoredSession::version);
-        let mut attempt = self
-            .mark(lease, slot, self.newest(stored), replaces, cx)
-            .await?;
+        let session = self.newest(stored);
+        let mut attempt = self.mark(lease, slot, session, replaces, cx).await?;
         let mut result = self.send(&mut attempt, cx.clock()).await;
 
         // Before a rejected credential ends the session, or the grant begins another, look for a newer one in the store.
-        if may_be_dead(&result)
-            && let Ok(Some(newest)) = self.store.load().await
+        let newest = if may_be_dead(&result) {
+            self.store.load().await.ok().flatten()
+        } else {
+            None
+        };
+        if let Some(newest) = &newest {
+            self.check_owner(newest)?;
+        }
+        if let Some(newest) = newest
             && self.credential_identity(&newest) != self.credential_identity(&attempt.session)
         {
             if let Some(token) = self.adopt(Some(&newest), cx) {
@@ -114,7 +122,7 @@ impl<G: Grant> GrantSource<G> {
     }
 
     /// Whether the grant may begin the session again. It has been used once, or it would have been sent already.
-    fn can_begin_anew(&self, session: &StoredSession) -> bool {
+    pub(super) fn can_begin_anew(&self, session: &StoredSession) -> bool {
         session.refresh_token().is_some()
             && session.began_with(&self.identity)
             && self.grant.can_repeat()
@@ -133,6 +141,7 @@ impl<G: Grant> GrantSource<G> {
         replaces: u64,
         cx: &TokenContext,
     ) -> Result<Attempt, TokenError> {
+        let session = self.with_owner(session);
         let unknown_since = session.refreshing_since();
         let session = session.at(replaces).refreshing(cx.clock().wall());
         if session.version() <= replaces {
@@ -142,13 +151,13 @@ impl<G: Grant> GrantSource<G> {
         let marked = session.version();
         match Self::save_repeatedly(lease, replaces, &session).await {
             Ok(()) => {
-                slot.unsaved = None;
-                Ok(Attempt::new(session, marked, unknown_since))
+                slot.saved();
+                Ok(Attempt::new(session, marked, unknown_since, cx))
             }
             Err(error) if error.kind() == TokenErrorKind::LeaseLost => Err(error),
             Err(error) if lease.is_held().await => {
                 tracing::warn!(%error, "the store cannot save, the session is refreshed from memory");
-                Ok(Attempt::new(session, replaces, unknown_since))
+                Ok(Attempt::new(session, replaces, unknown_since, cx))
             }
             Err(error) => Err(error),
         }

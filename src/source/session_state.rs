@@ -9,7 +9,7 @@ use super::{GrantSource, unsaved::SharedSlot};
 use crate::{
     freshness::{Deadlines, Freshness},
     grant::{Grant, refresh_token_identity},
-    store::{Identity, StoredSession, TokenStore},
+    store::{Identity, StoredSession},
     token::Token,
     token_source::TokenContext,
 };
@@ -21,6 +21,8 @@ pub(super) struct SessionState {
     pub(super) newest: Option<StoredSession>,
     /// The session and the credential of the last refresh that failed for good.
     pub(super) failed: Option<Failed>,
+    /// The store had a session of another client when it was last read.
+    pub(super) has_seen_another_client: bool,
     /// The lease while a session is not saved.
     pub(super) slot: SharedSlot,
     /// Closed when the last clone of the source is dropped.
@@ -64,7 +66,7 @@ impl<G: Grant> GrantSource<G> {
     }
 
     /// Whether our grant is a new login that `session` does not know yet. It is not new once it has been used.
-    fn is_new_login(&self, session: &StoredSession) -> bool {
+    pub(super) fn is_new_login(&self, session: &StoredSession) -> bool {
         session.is_older_than(&self.identity) && self.with_state(|state| state.newest.is_none())
     }
 
@@ -74,6 +76,9 @@ impl<G: Grant> GrantSource<G> {
     pub(super) fn credential<'a>(&self, session: &'a StoredSession) -> Option<Credential<'a>> {
         if self.is_new_login(session) {
             return Some(Credential::Grant);
+        }
+        if !self.is_ours(session) && session.has_tokens() {
+            return None;
         }
         match session.refresh_token() {
             Some(refresh_token) => Some(Credential::RefreshToken(refresh_token)),
@@ -94,7 +99,7 @@ impl<G: Grant> GrantSource<G> {
     /// The token of a stored session, if it can be used now: it is not older than what this process has, has not
     /// expired, and is not the token to be replaced.
     pub(super) fn adopt(&self, stored: Option<&StoredSession>, cx: &TokenContext) -> Option<Token> {
-        let stored = stored.filter(|stored| !self.is_new_login(stored))?;
+        let stored = stored.filter(|stored| !self.is_new_login(stored) && self.is_ours(stored))?;
         let token = stored.token()?;
         let now = cx.clock().now();
         let deadlines = Deadlines::new(token.expires(now, now), &self.schedule, 0.0, now);
@@ -126,8 +131,11 @@ impl<G: Grant> GrantSource<G> {
 
     /// Whether the store has a newer session than this process, or another one than the one whose refresh failed.
     pub(super) async fn store_has_changed(&self) -> bool {
-        let Ok(Some(stored)) = self.store.load().await else {
-            return false;
+        let had_another_client = self.with_state(|state| state.has_seen_another_client);
+        let stored = match self.load().await {
+            Ok(_) if had_another_client => return true,
+            Ok(Some(stored)) => stored,
+            Ok(None) | Err(_) => return false,
         };
         let credential = self.credential_identity(&stored);
         self.with_state(|state| {

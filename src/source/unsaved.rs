@@ -12,11 +12,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::GrantSource;
+use super::{
+    GrantSource,
+    owner::{is_of_another_client, of_another_client},
+};
 use crate::{
     error::{TokenError, TokenErrorKind},
     grant::Grant,
     store::{BoxStoreLease, BoxTokenStore, StoreLease, StoredSession, TokenStore},
+    token::Warning,
 };
 
 /// How often a save is tried at once. Losing a rotated refresh token would lose the session.
@@ -44,9 +48,22 @@ pub(super) struct Unsaved {
     pub(super) replaces: u64,
     /// Another process has the lease by now.
     pub(super) is_lease_lost: bool,
+    /// What its token came with.
+    pub(super) warning: Warning,
 }
 
 impl Unsaved {
+    /// Fails if `stored` belongs to another client. Its session stays, whatever the versions are.
+    fn check_owner(&self, stored: Option<&StoredSession>) -> Result<(), TokenError> {
+        let client = self.session.client();
+        match (stored, client) {
+            (Some(stored), Some(client)) if is_of_another_client(stored, client) => {
+                Err(of_another_client())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the next save replace `stored`. Returns `false` if `stored` is as new as this session.
     fn replace(&mut self, stored: Option<&StoredSession>) -> bool {
         if stored.is_some_and(|stored| stored.generation() >= self.session.generation()) {
@@ -59,6 +76,13 @@ impl Unsaved {
 }
 
 impl LeaseSlot {
+    /// There is no session to save any more.
+    pub(super) fn saved(&mut self) {
+        if let Some(unsaved) = self.unsaved.take() {
+            unsaved.warning.withdraw();
+        }
+    }
+
     /// Saves the session once, and releases the lease. Does nothing if there is no session to save, or if another process
     /// has saved a newer one.
     async fn save(&mut self, store: &BoxTokenStore) -> Result<(), TokenError> {
@@ -69,6 +93,12 @@ impl LeaseSlot {
             Some(lease) => lease,
             None => self.lease.insert(store.lease().await?),
         };
+        let stored = store.load().await?;
+        if let Err(error) = unsaved.check_owner(stored.as_ref()) {
+            // The other client needs the lease.
+            self.lease = None;
+            return Err(error);
+        }
         match lease.save(unsaved.replaces, &unsaved.session).await {
             Err(error) if error.kind() == TokenErrorKind::LeaseLost => {
                 // The store has a mark of ours whose save seemed to fail, or another process has had the lease. While it
@@ -78,6 +108,7 @@ impl LeaseSlot {
                     self.lease = Some(store.lease().await?);
                 }
                 let stored = store.load().await?;
+                unsaved.check_owner(stored.as_ref())?;
                 if unsaved.replace(stored.as_ref())
                     && let Some(lease) = &mut self.lease
                 {
@@ -86,7 +117,7 @@ impl LeaseSlot {
             }
             saved => saved?,
         }
-        self.unsaved = None;
+        self.saved();
         if let Some(lease) = self.lease.take() {
             lease.release().await;
         }

@@ -1,6 +1,7 @@
 //! [`FileStore`]: a session in a file, for the processes of one machine.
 
 mod file_system;
+mod permissions;
 mod session_files;
 
 #[cfg(test)]
@@ -15,6 +16,7 @@ use std::{
 
 use self::{
     file_system::{FileSystem, OsFileSystem},
+    permissions::Access,
     session_files::{FileLock, SessionFiles},
 };
 use super::{
@@ -38,8 +40,9 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_millis(100);
 ///   cut at any time leaves the old session or the new one. If the caller drops the save, it still runs to its end, and the
 ///   lease ends after it.
 /// - **Permissions.** Files are created with mode 0600. A file is rejected if others than its owner may read or write it, if
-///   it belongs to another user, or if it is a symbolic link. Only trusted users may have write access to the folder.
-///   Symbolic links on the path to the folder are followed.
+///   it belongs to another user, or if it is a symbolic link. [`allow_group_access`](FileStore::allow_group_access) lets a
+///   group share it. Only trusted users may have write access to the folder. Symbolic links on the path to the folder are
+///   followed.
 /// - **Other content.** A file that is empty, incomplete, not a session or of a newer format is an error that says which. It
 ///   is never overwritten. Remove it to begin a new session.
 /// - **Waiting.** All file access runs on Tokio's blocking threads. The lock is tried at growing intervals of 2 to 100 ms, so
@@ -98,6 +101,33 @@ impl FileStore {
     pub fn lease_timeout(self, lease_timeout: Duration) -> Self {
         Self {
             lease_timeout,
+            ..self
+        }
+    }
+
+    /// Sets whether the group of the files may read and write them. Default: no.
+    ///
+    /// It is for a volume that processes of several users share through a group, as `fsGroup` in Kubernetes makes it. Files
+    /// are created with mode 0660, whatever the umask is. A file of another user is accepted if this process is in the group
+    /// of the file. Access of all users is never accepted.
+    ///
+    /// All members of the group have the session. New files get the group of the folder if it has the setgid bit, which
+    /// `fsGroup` sets, and the group of the process otherwise. It changes nothing on systems other than Unix.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_bearer::FileStore;
+    ///
+    /// let store = FileStore::new("/var/lib/invoices/session.json")?.allow_group_access(true);
+    /// # let _ = store;
+    /// # Ok::<(), tower_bearer::TokenError>(())
+    /// ```
+    #[must_use]
+    pub fn allow_group_access(self, allow: bool) -> Self {
+        let access = if allow { Access::Group } else { Access::Owner };
+        Self {
+            files: Arc::new(Arc::unwrap_or_clone(self.files).with_access(access)),
             ..self
         }
     }

@@ -1,6 +1,6 @@
 //! Sessions as the file and the Redis store write them: JSON that begins with its format.
 //!
-//! A reader accepts only the formats that it knows: this one, and the first one. Whatever is added makes a newer format, so
+//! A reader accepts only the formats that it knows: this one, and the two before it. Whatever is added makes a newer format, so
 //! that an older process reports it, and does not drop what it does not know with its next save.
 
 use std::fmt;
@@ -168,13 +168,18 @@ mod tests {
             ("[1,2]", "not a session of this crate"),
             ("{\"token\":\"s3cret\"}", "not a session of this crate"),
             ("{\"format\":\"s3cret\"}", "not a session of this crate"),
-            ("{\"format\":3,\"s3cret\":{}}", "format 3"),
-            ("{\"version\":1,\"format\":3}", "update it"),
+            ("{\"format\":4,\"s3cret\":{}}", "format 4"),
+            ("{\"version\":1,\"format\":4}", "update it"),
             ("{\"format\":0,\"version\":1}", "unknown format 0"),
             ("{\"format\":2,\"access\":\"s3cret\"}", "damaged at line 1"),
             ("{\"format\":1,\"session\":\"s3cret\"}", "damaged at line 1"),
             ("{\"format\":1}", "damaged"),
             ("{\"format\":2}", "damaged"),
+            ("{\"format\":3}", "damaged"),
+            (
+                "{\"format\":3,\"ended\":{\"reason\":\"s3cret\"}}",
+                "damaged at line 1",
+            ),
             (
                 &valid.replace("\"version\":3", "\"version\":0"),
                 "version 0",
@@ -204,11 +209,26 @@ mod tests {
         let written: serde_json::Value =
             serde_json::from_slice(&encode(&session).unwrap()).unwrap();
         let expected = serde_json::json!({
-            "format": 2, "version": 3, "generation": 2, "identity": "abc", "former_identities": ["def"],
+            "format": 3, "version": 3, "generation": 2, "identity": "abc", "former_identities": ["def"], "client": null,
             "access": {"token": "at", "expires_at": 1_700_000_900_000_u64, "lifetime_secs": 900},
             "refresh_token": "rt", "refresh_expires_at": null, "refreshing_since": 1_700_000_000_000_u64,
+            "ended": null,
         });
         assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn a_session_of_the_second_format_is_read_and_written_in_the_present_format() {
+        let second = r#"{"format":2,"version":3,"generation":2,"identity":"abc","former_identities":["def"],
+            "access":{"token":"at","expires_at":1700000900000,"lifetime_secs":900},"refresh_token":"rt",
+            "refresh_expires_at":null,"refreshing_since":null}"#;
+        let session = decode(second.as_bytes(), &"the file").unwrap();
+        assert_eq!((session.version(), session.generation()), (3, 2));
+        let written: serde_json::Value =
+            serde_json::from_slice(&encode(&session).unwrap()).unwrap();
+        assert_eq!(written["format"], 3);
+        assert_eq!(written["refresh_token"], "rt");
+        assert!(written["client"].is_null() && written["ended"].is_null());
     }
 
     #[test]

@@ -4,9 +4,10 @@ use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Identifies the credential that a session began with, without containing it.
+/// Identifies a credential, or a client, without containing it.
 ///
-/// It is stored with the session. A source whose credential has another identity has a new login.
+/// The identity of the credential that a session began with is stored with the session. A source whose credential has
+/// another identity has a new login.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity(Box<str>);
 
@@ -18,6 +19,28 @@ impl Identity {
         hash.update(kind);
         hash.update([0]);
         hash.update(credential);
+        Self::from_hash(hash)
+    }
+
+    /// The SHA-256 hash of several named values, in this order.
+    pub(crate) fn of_parts<'a>(
+        kind: &str,
+        parts: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(kind);
+        hash.update([0]);
+        for (name, value) in parts {
+            for text in [name, value] {
+                // With its length, so that no two lists of values are the same bytes.
+                hash.update((text.len() as u64).to_be_bytes());
+                hash.update(text);
+            }
+        }
+        Self::from_hash(hash)
+    }
+
+    fn from_hash(hash: Sha256) -> Self {
         Self(BASE64_STANDARD_NO_PAD.encode(hash.finalize()).into())
     }
 }
@@ -33,5 +56,14 @@ mod tests {
         assert_ne!(a, Identity::new("refresh", "secret-b"));
         assert_ne!(a, Identity::new("exchange", "secret-a"));
         assert!(!format!("{a:?}").contains("secret-a"));
+    }
+
+    #[test]
+    fn an_identity_of_parts_depends_on_where_each_ends() {
+        let of = |parts: &[(&str, &str)]| Identity::of_parts("client", parts.iter().copied());
+        assert_eq!(of(&[("a", "bc")]), of(&[("a", "bc")]));
+        assert_ne!(of(&[("a", "bc")]), of(&[("ab", "c")]));
+        assert_ne!(of(&[("a", "b"), ("c", "d")]), of(&[("a", "bc"), ("", "d")]));
+        assert_ne!(of(&[]), of(&[("", "")]));
     }
 }

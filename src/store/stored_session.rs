@@ -2,9 +2,13 @@
 
 mod access;
 mod encoding;
+mod ended;
 #[cfg(any(feature = "file-store", feature = "redis-store"))]
 mod first_format;
 mod import;
+mod owner;
+#[cfg(any(test, feature = "testing"))]
+mod sample;
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +21,9 @@ use std::{
 use secrecy::{SecretString, zeroize::Zeroizing};
 use serde::{Deserialize, Serialize};
 
+use self::ended::Ended;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use self::sample::sample;
 use self::{
     access::Access,
     encoding::{Format, Secret, count, millis},
@@ -29,9 +36,6 @@ pub(super) use self::{
 use super::Identity;
 use crate::token::Token;
 
-/// How many identities of earlier credentials a session keeps.
-const MAX_FORMER_IDENTITIES: usize = 8;
-
 /// A session as a store keeps it: its tokens, their times of expiry, and a version that counts its changes.
 ///
 /// A store reads nothing of it but its [`version`](StoredSession::version), and serializes it with serde in a
@@ -41,11 +45,12 @@ const MAX_FORMER_IDENTITIES: usize = 8;
 ///
 /// ```json
 /// {
-///   "format": 2,
+///   "format": 3,
 ///   "version": 3,
 ///   "generation": 2,
 ///   "identity": "…",
 ///   "former_identities": [],
+///   "client": "…",
 ///   "access": {
 ///     "token": "…",
 ///     "expires_at": 1700000900000,
@@ -57,13 +62,25 @@ const MAX_FORMER_IDENTITIES: usize = 8;
 ///   },
 ///   "refresh_token": "…",
 ///   "refresh_expires_at": null,
-///   "refreshing_since": null
+///   "refreshing_since": null,
+///   "ended": { "since": 1700000900000, "credentials": ["…"], "reason": "rejected" }
 /// }
 /// ```
 ///
-/// Times are milliseconds since 1970. `generation` counts the token responses, and `identity` is an [`Identity`]. A session
-/// of another `format` is not deserialized: the error of a newer one says to update the crate. The stores of this crate
-/// also read format 1, and save such a session in format 2.
+/// Times are milliseconds since 1970, and `generation` counts the token responses.
+///
+/// - `identity` and `former_identities` are [`Identity`]s of the credentials that the session and those before it began
+///   with.
+/// - `client` is a hash of what tells clients apart: the token endpoint, the client id, the scope, the resource and the
+///   audience, or the [name](crate::GrantSource::session_name) that was set instead. A source of another client does not
+///   use the session. If it is `null`, as in older formats, the next source that uses the session records its own. So
+///   setting it to `null` by hand moves a session to a client with other settings.
+/// - `ended` is `null` while the session lives. Otherwise the server has declared these credentials dead, and no process
+///   sends them again. `credentials` are [`Identity`]s as well.
+///
+/// A session of another `format` is not deserialized: the error of a newer one says to update the crate. Format 2, which
+/// has neither `client` nor `ended`, is deserialized. The stores of this crate also read format 1. Both are saved in
+/// format 3.
 ///
 /// # Examples
 ///
@@ -79,7 +96,7 @@ const MAX_FORMER_IDENTITIES: usize = 8;
 ///
 /// assert_eq!(session.version(), 1);
 /// let json = serde_json::to_string(&session)?;
-/// assert!(json.starts_with(r#"{"format":2,"version":1,"#));
+/// assert!(json.starts_with(r#"{"format":3,"version":1,"#));
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Serialize, Deserialize)]
@@ -96,6 +113,9 @@ pub struct StoredSession {
     /// credential, not a new login.
     #[serde(default)]
     former_identities: Vec<Identity>,
+    /// The client that the tokens belong to. `None` in a session of an older format, and in an imported one.
+    #[serde(default)]
+    client: Option<Identity>,
     #[serde(default)]
     access: Option<Access>,
     #[serde(default)]
@@ -105,6 +125,8 @@ pub struct StoredSession {
     /// When a refresh began whose outcome is not known yet.
     #[serde(default, with = "millis")]
     refreshing_since: Option<SystemTime>,
+    #[serde(default)]
+    ended: Option<Ended>,
 }
 
 /// What a token response contains of a session.
@@ -137,30 +159,13 @@ impl StoredSession {
                 .map(|before| before.former_identities_before(&identity))
                 .unwrap_or_default(),
             identity,
+            client: None,
             access: None,
             refresh_token: None,
             refresh_expires_at: None,
             refreshing_since: None,
+            ended: None,
         }
-    }
-
-    /// The former identities of a session of `next` that replaces this one.
-    fn former_identities_before(&self, next: &Identity) -> Vec<Identity> {
-        let all = self.former_identities.iter().chain([&self.identity]);
-        let mut former: Vec<_> = all.filter(|former| *former != next).cloned().collect();
-        former.drain(..former.len().saturating_sub(MAX_FORMER_IDENTITIES));
-        former
-    }
-
-    /// Whether the session began with the credential of `identity`.
-    pub(crate) fn began_with(&self, identity: &Identity) -> bool {
-        self.identity == *identity
-    }
-
-    /// Whether neither the session nor one before it began with the credential of `identity`. Then that credential is a
-    /// new login.
-    pub(crate) fn is_older_than(&self, identity: &Identity) -> bool {
-        self.identity != *identity && !self.former_identities.contains(identity)
     }
 
     pub(crate) fn refresh_token(&self) -> Option<&SecretString> {
@@ -216,6 +221,7 @@ impl StoredSession {
             generation: self.generation.saturating_add(1),
             identity: self.identity.clone(),
             former_identities: self.former_identities.clone(),
+            client: self.client.clone(),
             access: new
                 .token
                 .map(|token| Access::new(&token, new.expires_at, new.lifetime)),
@@ -229,6 +235,7 @@ impl StoredSession {
                 new.refresh_expires_at.or(self.refresh_expires_at)
             },
             refreshing_since: None,
+            ended: None,
         }
     }
 
@@ -254,28 +261,7 @@ impl fmt::Debug for StoredSession {
             .field("has_refresh_token", &self.refresh_token.is_some())
             .field("refresh_expires_at", &self.refresh_expires_at)
             .field("refreshing_since", &self.refreshing_since)
+            .field("ended", &self.ended)
             .finish_non_exhaustive()
     }
-}
-
-/// A session of made-up tokens, for tests of stores.
-#[cfg(any(test, feature = "testing"))]
-pub(crate) fn sample(version: u64, label: &str) -> StoredSession {
-    // Whole milliseconds, so that a loaded session equals the saved one.
-    let expires_at = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
-    let token = Token::new(format!("sample-access-token-{version}"))
-        .unwrap_or_else(|_| unreachable!("a number is visible ASCII"))
-        .with_token_type("Bearer")
-        .with_scope(label)
-        .with_id_token("sample-id-token")
-        .with_extra("region", "eu");
-    StoredSession::begin(Identity::new("sample", label), None)
-        .at(version.saturating_sub(1))
-        .merged(NewTokens {
-            token: Some(token),
-            expires_at: Some(expires_at),
-            lifetime: Some(Duration::from_secs(900)),
-            refresh_token: Some(format!("sample-refresh-token-{label}-{version}").into()),
-            refresh_expires_at: Some(expires_at),
-        })
 }

@@ -1,6 +1,7 @@
 //! [`store_conformance`]: the contract of a token store, as a suite of checks for any implementation.
 
 mod clause;
+mod contents;
 mod suite;
 
 use self::suite::Suite;
@@ -58,6 +59,7 @@ pub async fn store_conformance<S: TokenStore>(handle: impl Fn() -> S) {
     suite.a_save_can_be_repeated().await;
     suite.versions_may_skip().await;
     suite.sessions_come_back_whole().await;
+    suite.marks_are_saved().await;
     suite.one_holder_at_a_time().await;
     suite.a_dropped_wait_holds_no_lease().await;
     suite.a_dropped_save_is_done_or_not().await;

@@ -17,6 +17,7 @@ use crate::{clock::Clock, token::Token};
 pub struct TokenContext {
     previous: Option<Token>,
     is_rejected: bool,
+    is_after_reset: bool,
     clock: Clock,
 }
 
@@ -48,6 +49,13 @@ impl TokenContext {
         self.replacing(token)
     }
 
+    /// Asks for a token after the user has [reset](crate::TokenCache::reset) the cache.
+    #[must_use]
+    pub fn after_reset(mut self) -> Self {
+        self.is_after_reset = true;
+        self
+    }
+
     /// The token to replace, if there is one: it is due, has expired, or was rejected.
     ///
     /// A source with a store of its own must not return this token again.
@@ -58,6 +66,14 @@ impl TokenContext {
     /// The token to replace, if the reason is that the API rejected it.
     pub fn rejected_token(&self) -> Option<&Token> {
         self.previous.as_ref().filter(|_| self.is_rejected)
+    }
+
+    /// Whether the user has [reset](crate::TokenCache::reset) the cache since the last refresh that ended with a new token or
+    /// with a dead grant.
+    ///
+    /// Then a source sends its credential although the server has declared it dead before.
+    pub fn is_after_reset(&self) -> bool {
+        self.is_after_reset
     }
 
     pub(crate) fn clock(&self) -> &Clock {

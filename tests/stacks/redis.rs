@@ -78,7 +78,7 @@ async fn the_keys_are_as_documented_and_depend_on_name_and_prefix() {
         "{keys:?}"
     );
     let stored: String = server.raw(&["GET", SESSION]).await;
-    assert!(stored.starts_with("{\"format\":2,\"version\":1,"));
+    assert!(stored.starts_with("{\"format\":3,\"version\":1,"));
     let ttl: i64 = server.raw(&["PTTL", SESSION]).await;
     assert_eq!(ttl, -1);
 
@@ -381,7 +381,7 @@ async fn a_value_that_is_not_a_session_is_an_error_and_never_overwritten() {
             "{\"refresh_token\":\"s3cret\"}",
             "not a session of this crate",
         ),
-        ("{\"format\":3,\"version\":1}", "format 3"),
+        ("{\"format\":4,\"version\":1}", "format 4"),
         ("{\"format\":1,\"version\":1,", "ends in the middle"),
     ];
     for (content, expected) in cases {

@@ -213,11 +213,29 @@ async fn a_session_of_the_highest_version_is_an_error_and_sends_nothing() {
     let (client, sent) = server(&[(200, r#"{"access_token":"a"}"#)]);
     let store = MemoryStore::new();
     let mut lease = TokenStore::lease(&store).await.unwrap();
-    lease.save(0, &sample(u64::MAX, "x")).await.unwrap();
+    let highest = sample(u64::MAX, "x").of_client(client.identity());
+    lease.save(0, &highest).await.unwrap();
     lease.release().await;
     let source = RefreshTokenSource::new(client, "first").store(store);
     let error = source.token(TokenContext::new()).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Store);
     assert!(error.to_string().contains("highest"), "{error}");
     assert!(sent.lock().unwrap().is_empty());
+}
+
+#[test]
+fn the_tokens_of_another_client_are_neither_adopted_nor_sent_wherever_they_come_from() {
+    use crate::store::sample;
+
+    let (client, _) = server(&[(200, "{}")]);
+    let source = RefreshTokenSource::new(client, "first");
+    let cx = TokenContext::new();
+    let ours = sample(1, "x").of_client(source.client_identity.clone());
+    let of_another = sample(1, "x");
+    // Not a new login: this source has used its credential.
+    source.with_state(|state| state.newest = Some(ours.clone()));
+    assert!(source.adopt(Some(&ours), &cx).is_some());
+    assert!(source.credential(&ours).is_some());
+    assert!(source.adopt(Some(&of_another), &cx).is_none());
+    assert!(source.credential(&of_another).is_none());
 }

@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use super::permissions::Access;
+
 /// File operations. Those that an implementation does not override are the operating system's.
 pub(super) trait FileSystem: Send + Sync + 'static {
     /// Opens a file for reading. Fails if it is a symbolic link.
@@ -13,19 +15,20 @@ pub(super) trait FileSystem: Send + Sync + 'static {
         open_without_following(OpenOptions::new().read(true), path)
     }
 
-    /// Opens the lock file. Creates it if it is missing, with access for its owner only.
-    fn open_lock(&self, path: &Path) -> io::Result<File> {
+    /// Opens the lock file. Creates it if it is missing.
+    fn open_lock(&self, path: &Path, access: Access) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        let file = open_without_following(owner_only(&mut options), path)?;
-        restore_owner_access(&file)?;
+        let file = open_without_following(with_access(&mut options, access), path)?;
+        restore_access(&file, access)?;
         Ok(file)
     }
 
-    /// Creates a file with access for its owner only. Fails if it exists.
-    fn create(&self, path: &Path) -> io::Result<File> {
-        let file = owner_only(OpenOptions::new().write(true).create_new(true)).open(path)?;
-        restore_owner_access(&file)?;
+    /// Creates a file. Fails if it exists.
+    fn create(&self, path: &Path, access: Access) -> io::Result<File> {
+        let file =
+            with_access(OpenOptions::new().write(true).create_new(true), access).open(path)?;
+        restore_access(&file, access)?;
         Ok(file)
     }
 
@@ -91,30 +94,30 @@ fn open_without_following(options: &mut OpenOptions, path: &Path) -> io::Result<
 }
 
 #[cfg(unix)]
-fn owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600)
+fn with_access(options: &mut OpenOptions, access: Access) -> &mut OpenOptions {
+    std::os::unix::fs::OpenOptionsExt::mode(options, access.mode())
 }
 
-/// Gives the owner the access that the umask of the process has removed. Access of others is not changed.
+/// Gives back the access that the umask of the process has removed. Access of others is not changed.
 #[cfg(unix)]
-fn restore_owner_access(file: &File) -> io::Result<()> {
+fn restore_access(file: &File, access: Access) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
 
     let mut permissions = file.metadata()?.permissions();
     let mode = permissions.mode() & 0o777;
-    if mode & 0o600 == 0o600 {
+    if mode & access.mode() == access.mode() {
         return Ok(());
     }
-    permissions.set_mode(mode | 0o600);
+    permissions.set_mode(mode | access.mode());
     file.set_permissions(permissions)
 }
 
 #[cfg(not(unix))]
-fn restore_owner_access(_file: &File) -> io::Result<()> {
+fn restore_access(_file: &File, _access: Access) -> io::Result<()> {
     Ok(())
 }
 
 #[cfg(not(unix))]
-fn owner_only(options: &mut OpenOptions) -> &mut OpenOptions {
+fn with_access(options: &mut OpenOptions, _access: Access) -> &mut OpenOptions {
     options
 }

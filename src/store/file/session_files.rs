@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::file_system::FileSystem;
+use super::{
+    file_system::FileSystem,
+    permissions::{Access, check},
+};
 use crate::{
     error::{TokenError, TokenErrorKind},
     store::{
@@ -18,7 +21,7 @@ use crate::{
 };
 
 /// The paths of a session's files.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SessionFiles {
     session: PathBuf,
     /// The file that a save writes. Its name is always the same, so that killed processes leave at most one such file. Only
@@ -26,6 +29,7 @@ pub(super) struct SessionFiles {
     temporary: PathBuf,
     lock: PathBuf,
     folder: PathBuf,
+    access: Access,
 }
 
 /// A lock on the lock file. It is released when dropped.
@@ -68,7 +72,12 @@ impl SessionFiles {
             lock: beside(".lock"),
             folder: folder.to_owned(),
             session,
+            access: Access::default(),
         })
+    }
+
+    pub(super) fn with_access(self, access: Access) -> Self {
+        Self { access, ..self }
     }
 
     /// Returns the content of the session's file, or `None` if there is no such file.
@@ -78,7 +87,7 @@ impl SessionFiles {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error("opening", &self.session, error)),
         };
-        let length = check(&file, &self.session)?;
+        let length = check(&file, &self.session, self.access)?;
         // Enough for all of it: a buffer that grows leaves copies of its content in memory.
         let mut bytes = Encoded::new(Vec::with_capacity(length.min(MAX_LEN) + 64));
         file.take(MAX_LEN as u64 + 1)
@@ -93,10 +102,10 @@ impl SessionFiles {
         file_system: &dyn FileSystem,
     ) -> Result<Option<FileLock>, TokenError> {
         let file = file_system
-            .open_lock(&self.lock)
+            .open_lock(&self.lock, self.access)
             .map_err(|error| io_error("opening", &self.lock, error))?;
         // Another user who can open it can lock it, and so stop all refreshes.
-        check(&file, &self.lock)?;
+        check(&file, &self.lock, self.access)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
@@ -170,7 +179,7 @@ impl SessionFiles {
             _ => {}
         }
         let mut file = file_system
-            .create(&self.temporary)
+            .create(&self.temporary, self.access)
             .map_err(failed("creating"))?;
         file_system
             .write(&mut file, new)
@@ -179,43 +188,8 @@ impl SessionFiles {
     }
 }
 
-/// Checks that only this user can use the file, and returns its length.
-fn check(file: &File, path: &Path) -> Result<usize, TokenError> {
-    let reject = |problem: String| {
-        let message = format!("{} {problem}; it is left as it is", path.display());
-        Err(TokenError::new(TokenErrorKind::Store, message))
-    };
-    let found = file
-        .metadata()
-        .map_err(|error| io_error("examining", path, error))?;
-    if !found.is_file() {
-        return reject("is not a regular file: give the store another path".into());
-    }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-
-        let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
-        if owner != user {
-            return reject(format!(
-                "belongs to user {owner}, and this process runs as user {user}: \
-                 run it as {owner}, or give the file to {user} with chown"
-            ));
-        }
-        let mode = found.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return reject(format!(
-                "can be used by other users (its mode is {mode:03o}): run `chmod 600 {}`, and log in again if they \
-                 may have read the session",
-                path.display()
-            ));
-        }
-    }
-    Ok(usize::try_from(found.len()).unwrap_or(usize::MAX))
-}
-
 /// The error of a file operation, with what to do about it.
-fn io_error(operation: &str, path: &Path, error: io::Error) -> TokenError {
+pub(super) fn io_error(operation: &str, path: &Path, error: io::Error) -> TokenError {
     let hint = match error.kind() {
         _ if fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) => {
             ": it is a symbolic link, which another user may have made; give the store the path that it points to"

@@ -91,10 +91,10 @@ impl FileSystem for FaultyFileSystem {
         OsFileSystem.open(path)
     }
 
-    fn create(&self, path: &Path) -> io::Result<File> {
+    fn create(&self, path: &Path, access: Access) -> io::Result<File> {
         self.call("create")?;
         self.state.lock().unwrap().temporary = path.to_owned();
-        OsFileSystem.create(path)
+        OsFileSystem.create(path, access)
     }
 
     fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
@@ -382,8 +382,8 @@ async fn a_save_waits_for_the_dropped_one_before_it() {
 struct RemovesLockFile(AtomicBool);
 
 impl FileSystem for RemovesLockFile {
-    fn open_lock(&self, path: &Path) -> io::Result<File> {
-        let file = OsFileSystem.open_lock(path)?;
+    fn open_lock(&self, path: &Path, access: Access) -> io::Result<File> {
+        let file = OsFileSystem.open_lock(path, access)?;
         if !self.0.swap(true, Ordering::SeqCst) {
             fs::remove_file(path)?;
         }
@@ -454,30 +454,36 @@ fn a_runtime_that_ends_leaves_nothing_locked() {
 /// Runs the test of this name in a process of its own, because a umask applies to a whole process.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_umask_that_forbids_everything_leaves_a_session_that_its_owner_can_read() {
+async fn a_umask_that_forbids_everything_leaves_a_session_with_the_access_that_is_set() {
     use std::os::unix::fs::PermissionsExt;
 
     const FOLDER: &str = "TOWER_BEARER_TEST_FOLDER";
-    let name = "store::file::tests::a_umask_that_forbids_everything_leaves_a_session_that_its_owner_can_read";
+    const GROUP: &str = "TOWER_BEARER_TEST_GROUP";
+    let name = "store::file::tests::a_umask_that_forbids_everything_leaves_a_session_with_the_access_that_is_set";
     if let Some(folder) = std::env::var_os(FOLDER) {
-        let store = FileStore::new(Path::new(&folder).join("session.json")).unwrap();
+        let store = FileStore::new(Path::new(&folder).join("session.json"))
+            .unwrap()
+            .allow_group_access(std::env::var_os(GROUP).is_some());
         save(&store, &FaultyFileSystem::with(None), 0)
             .await
             .unwrap();
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let status = std::process::Command::new("sh")
-        .args(["-c", "umask 0777 && exec \"$0\" --exact \"$1\""])
-        .arg(std::env::current_exe().unwrap())
-        .arg(name)
-        .env(FOLDER, folder.path())
-        .stdout(std::process::Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success());
-    for file in ["session.json", "session.json.lock"] {
-        let found = fs::metadata(folder.path().join(file)).unwrap();
-        assert_eq!(found.permissions().mode() & 0o777, 0o600, "{file}");
+    for (group, mode) in [(None, 0o600), (Some("yes"), 0o660)] {
+        let folder = tempfile::tempdir().unwrap();
+        let status = std::process::Command::new("sh")
+            .args(["-c", "umask 0777 && exec \"$0\" --exact \"$1\""])
+            .arg(std::env::current_exe().unwrap())
+            .arg(name)
+            .env(FOLDER, folder.path())
+            .envs(group.map(|group| (GROUP, group)))
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        for file in ["session.json", "session.json.lock"] {
+            let found = fs::metadata(folder.path().join(file)).unwrap();
+            assert_eq!(found.permissions().mode() & 0o777, mode, "{file}");
+        }
     }
 }

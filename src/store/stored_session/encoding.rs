@@ -12,7 +12,10 @@ use serde::{
 };
 
 /// The format that is written.
-pub(in crate::store) const FORMAT: u64 = 2;
+pub(in crate::store) const FORMAT: u64 = 3;
+
+/// The format before it. It has neither `client` nor `ended`.
+const SECOND_FORMAT: u64 = 2;
 
 /// The format of a serialized session, checked when it is deserialized.
 #[derive(Clone, Copy)]
@@ -43,12 +46,12 @@ impl<'de> Visitor<'de> for FormatVisitor {
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Format, D::Error> {
         match u64::deserialize(deserializer)? {
-            FORMAT => Ok(Format),
+            SECOND_FORMAT | FORMAT => Ok(Format),
             newer if newer > FORMAT => Err(D::Error::custom(format_args!(
                 "a session of format {newer}, and this version of tower-bearer reads formats up to {FORMAT}: update it"
             ))),
             unknown => Err(D::Error::custom(format_args!(
-                "a session of the unknown format {unknown}; this version of tower-bearer reads format {FORMAT}"
+                "a session of the unknown format {unknown}; this version of tower-bearer reads formats {SECOND_FORMAT} and {FORMAT}"
             ))),
         }
     }

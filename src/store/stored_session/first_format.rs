@@ -45,10 +45,12 @@ impl From<FirstFormat> for StoredSession {
             generation: session.generation,
             identity: session.seed,
             former_identities: session.retired,
+            client: None,
             access: session.access,
             refresh_token: session.refresh_token,
             refresh_expires_at: session.refresh_expires_at,
             refreshing_since: session.refreshing_since,
+            ended: None,
         }
     }
 }

@@ -12,6 +12,8 @@ impl StoredSession {
     /// A source adopts it if `identity` is the source's own: then the configured credential is the one that the session
     /// began with. A source of another identity takes its credential for a new login, and begins a session of its own.
     ///
+    /// The session belongs to no client yet. The first source that refreshes it records its own.
+    ///
     /// The session has version 1. See [`TokenStore`](crate::TokenStore) for how to save it.
     #[must_use]
     pub fn new(identity: Identity) -> Self {

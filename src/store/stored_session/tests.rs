@@ -95,15 +95,15 @@ fn counters_that_no_save_reaches_are_rejected_and_do_not_overflow() {
 #[test]
 fn a_session_begins_with_its_format() {
     let json = serde_json::to_string(&session()).unwrap();
-    assert!(json.starts_with("{\"format\":2,\"version\":1,"), "{json}");
+    assert!(json.starts_with("{\"format\":3,\"version\":1,"), "{json}");
 }
 
 #[test]
 fn the_error_of_another_format_says_what_was_found() {
     let cases = [
         (
-            json!(3),
-            "format 3, and this version of tower-bearer reads formats up to 2: update it",
+            json!(4),
+            "format 4, and this version of tower-bearer reads formats up to 3: update it",
         ),
         (json!(0), "unknown format 0"),
         (Value::Null, "no `format`"),
@@ -162,7 +162,7 @@ fn a_new_credential_is_told_apart_from_a_former_one() {
     for n in 2..20 {
         session = StoredSession::begin(of(&n.to_string()), Some(&session));
     }
-    assert_eq!(session.former_identities.len(), MAX_FORMER_IDENTITIES);
+    assert_eq!(session.former_identities.len(), owner::MAX_IDENTITIES);
     assert!(!session.is_older_than(&of("18")));
 }
 
@@ -202,4 +202,79 @@ fn an_imported_session_that_replaces_another_is_newer_and_knows_its_identity() {
     assert!(session.generation() > before.generation());
     assert!(session.began_with(&login));
     assert!(!session.is_older_than(&identity()));
+}
+
+#[test]
+fn a_session_of_the_second_format_is_deserialized_and_written_in_the_present_format() {
+    let second = r#"{"format":2,"version":3,"generation":2,"identity":"abc","former_identities":["def"],
+        "access":{"token":"at","expires_at":1700000900000,"lifetime_secs":900},"refresh_token":"rt",
+        "refresh_expires_at":null,"refreshing_since":1700000000000}"#;
+    let session: StoredSession = serde_json::from_str(second).unwrap();
+    assert_eq!((session.version(), session.generation()), (3, 2));
+    assert_eq!(session.refresh_token().unwrap().expose_secret(), "rt");
+    assert_eq!(session.token().unwrap().expose_secret(), "at");
+    assert!(session.client().is_none() && session.ended().is_none());
+    let mut expected: Value = serde_json::from_str(second).unwrap();
+    expected["format"] = 3.into();
+    expected["client"] = Value::Null;
+    expected["ended"] = Value::Null;
+    assert_eq!(serde_json::to_value(&session).unwrap(), expected);
+}
+
+#[test]
+fn the_client_and_the_end_of_a_session_are_written_and_read() {
+    let client = Identity::new("client", "a");
+    let dead = [Identity::new("refresh", "rt-1")];
+    let session = session().of_client(client.clone()).with_dead(&dead, now());
+    let json = serde_json::to_value(&session).unwrap();
+    assert_eq!(json["client"], serde_json::to_value(&client).unwrap());
+    let expected =
+        json!({"since": 1_700_000_000_000_u64, "credentials": dead, "reason": "rejected"});
+    assert_eq!(json["ended"], expected);
+    let back = stored(&session);
+    assert!(back.is_written_like(&session));
+    assert_eq!(back.client(), Some(&client));
+    assert!(back.ended().unwrap().contains(&dead[0]));
+    assert_eq!(back.ended().unwrap().since(), Some(now()));
+}
+
+#[test]
+fn new_tokens_end_the_end_of_a_session_and_a_mark_does_not() {
+    let dead = [Identity::new("refresh", "rt-1")];
+    let session = session().of_client(identity()).with_dead(&dead, now());
+    assert!(session.refreshing(now()).ended().is_some());
+    assert!(session.settled(None).ended().is_some());
+    let refreshed = session.merged(new_tokens("at-2", None));
+    assert!(refreshed.ended().is_none());
+    assert_eq!(refreshed.client(), Some(&identity()));
+    assert!(
+        StoredSession::begin(identity(), Some(&session))
+            .ended()
+            .is_none()
+    );
+}
+
+#[test]
+fn a_session_that_was_marked_as_ended_keeps_its_history() {
+    let before = StoredSession::begin(Identity::new("refresh", "new"), Some(&session()))
+        .merged(new_tokens("at-2", Some("rt-2")));
+    let ended = before.clone().with_dead(&[identity()], now());
+    assert_eq!(ended.version(), before.version());
+    assert_eq!(ended.generation(), before.generation());
+    assert_eq!(ended.former_identities, before.former_identities);
+    assert_eq!(ended.token().unwrap().expose_secret(), "at-2");
+}
+
+#[test]
+fn the_list_of_dead_credentials_is_bounded_and_keeps_the_newest() {
+    let of = |n: u32| Identity::new("refresh", &n.to_string());
+    let mut session = session();
+    for n in 0..20 {
+        session = session.with_dead(&[of(n)], now() + Duration::from_secs(n.into()));
+    }
+    let ended = session.ended().unwrap();
+    assert!(ended.contains(&of(19)) && !ended.contains(&of(11)));
+    // The same credential once more does not change when it was declared dead.
+    let again = session.clone().with_dead(&[of(19)], now());
+    assert_eq!(again.ended().unwrap().since(), ended.since());
 }

@@ -26,7 +26,7 @@ pub(super) struct Suite<F> {
 }
 
 impl<S: TokenStore, F: Fn() -> S> Suite<F> {
-    fn store(&self) -> S {
+    pub(super) fn store(&self) -> S {
         (self.handle)()
     }
 
@@ -141,27 +141,6 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
             .await;
         let next = sample_session(version + 11, "ahead");
         clause.ok("the next save", lease.save(version + 10, &next).await);
-    }
-
-    pub(super) async fn sessions_come_back_whole(&self) {
-        let clause = Clause("load returns the whole session");
-        let store = self.store();
-        let mut lease = clause.lease(&store).await;
-        // Tokens have up to 64 KiB, and the label is part of two of them.
-        let long = "long ".repeat(12_000);
-        for label in [
-            "",
-            "\"\\/\u{0}\r\n\t{}'%00 --",
-            "ü€𝄞\u{feff}",
-            &long,
-            "short again",
-        ] {
-            let version = clause.version(&store).await;
-            let session = sample_session(version + 1, label);
-            clause.ok("save", lease.save(version, &session).await);
-            let what = format!("a session with {} bytes of label was saved", label.len());
-            clause.is_stored(&store, &session, &what).await;
-        }
     }
 
     pub(super) async fn one_holder_at_a_time(&self) {

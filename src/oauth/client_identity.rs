@@ -1,0 +1,135 @@
+//! What tells the clients of authorization servers apart in a store.
+
+use secrecy::ExposeSecret;
+
+use super::OAuthClient;
+use crate::store::Identity;
+
+impl OAuthClient {
+    /// Identifies the endpoints, the client id, the scope, the resources and the audiences. Two clients of different
+    /// identities must not use each other's refresh tokens.
+    ///
+    /// The secret, the method of the client authentication and other parameters are no part of it: they may change while
+    /// the session stays the same.
+    pub(crate) fn identity(&self) -> Identity {
+        let settings = &*self.settings;
+        let endpoints = &settings.endpoints;
+        let token_url = endpoints.token.uri().to_string();
+        let refresh_url = endpoints.refresh.as_ref().map(|url| url.uri().to_string());
+
+        let mut parts = vec![("token_url", &*token_url)];
+        parts.extend(refresh_url.as_deref().map(|url| ("refresh_url", url)));
+        let values = |wanted: &'static str| {
+            let of_name = move |(name, _): &&(String, _)| name == wanted;
+            settings
+                .parameters
+                .iter()
+                .filter(of_name)
+                .map(|(_, value)| value.expose_secret())
+        };
+        let id = settings.client_auth.id();
+        parts.extend(
+            id.or_else(|| values("client_id").next())
+                .map(|id| ("client_id", id)),
+        );
+        // The order of values means nothing (RFC 6749 §3.3, RFC 8707 §2).
+        for name in ["scope", "resource", "audience"] {
+            let mut values: Vec<&str> = match name {
+                "scope" => values(name).flat_map(str::split_ascii_whitespace).collect(),
+                _ => values(name).collect(),
+            };
+            values.sort_unstable();
+            values.dedup();
+            parts.extend(values.into_iter().map(|value| (name, value)));
+        }
+        Identity::of_parts("client", parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use tower::service_fn;
+
+    use super::*;
+    use crate::oauth::{BodyFormat, ClientAuth};
+
+    fn client(url: &str) -> OAuthClient {
+        let service = service_fn(|_: Request<Full<Bytes>>| async {
+            Ok::<_, Infallible>(Response::new(String::new()))
+        });
+        OAuthClient::with_transport(url, service).unwrap()
+    }
+
+    fn usual() -> OAuthClient {
+        client("https://login.example/token")
+            .client_auth(ClientAuth::client_secret_basic("app", "s3cr3t"))
+            .parameter("scope", "read write")
+            .parameter("resource", "https://a.example")
+            .parameter("resource", "https://b.example")
+            .parameter("audience", "api")
+    }
+
+    #[test]
+    fn another_endpoint_client_id_scope_resource_or_audience_is_another_client() {
+        let token_url = |url| client(url).client_auth(ClientAuth::none("app")).identity();
+        let with = |name: &str, value: &str| usual().parameter(name, value).identity();
+        let refresh_url = usual()
+            .refresh_url("https://login.example/refresh")
+            .unwrap();
+        let all = [
+            usual().identity(),
+            usual().client_auth(ClientAuth::none("another")).identity(),
+            usual().client_auth(ClientAuth::anonymous()).identity(),
+            refresh_url.identity(),
+            with("scope", "admin"),
+            with("resource", "https://c.example"),
+            with("audience", "another"),
+            token_url("https://login.example/token"),
+            token_url("https://staging.login.example/token"),
+            token_url("https://login.example/token?tenant=7"),
+            token_url("https://login.example/token2"),
+            client("https://login.example/token").identity(),
+            client("https://login.example/token")
+                .parameter("client_id", "another")
+                .identity(),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            for (other_at, other) in all.iter().enumerate() {
+                assert_eq!(at == other_at, one == other, "{at} and {other_at}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_change_while_the_session_stays_is_no_part_of_the_identity() {
+        let same = [
+            usual().client_auth(ClientAuth::client_secret_basic("app", "rotated")),
+            usual().client_auth(ClientAuth::client_secret_post("app", "s3cr3t")),
+            usual().parameter("client_secret", "s3cr3t"),
+            usual().header("x-api-key", "s3cr3t").unwrap(),
+            usual().body_format(BodyFormat::Json),
+            usual().parameter("scope", " write  read"),
+            client("HTTPS://LOGIN.example:443/token")
+                .client_auth(ClientAuth::none("app"))
+                .parameter("audience", "api")
+                .parameter("resource", "https://b.example")
+                .parameter("resource", "https://a.example")
+                .parameter("scope", "write")
+                .parameter("scope", "read"),
+            client("https://login.example/token")
+                .parameter("client_id", "app")
+                .parameter("scope", "read write")
+                .parameter("resource", "https://a.example")
+                .parameter("resource", "https://b.example")
+                .parameter("audience", "api"),
+        ];
+        for (at, client) in same.iter().enumerate() {
+            assert_eq!(client.identity(), usual().identity(), "{at}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Credentials that the server has declared dead: no process that shares the store sends them again.
+
+use super::{GrantSource, attempt::Attempt, session_state::Failed};
+use crate::{
+    error::{TokenError, TokenErrorKind},
+    grant::Grant,
+    store::{Identity, StoredSession},
+    token_source::TokenContext,
+};
+
+impl<G: Grant> GrantSource<G> {
+    /// Whether the store says that the server of our client has declared this credential dead.
+    fn is_declared_dead(&self, session: &StoredSession, credential: &Identity) -> bool {
+        session.client() == Some(&self.client_identity)
+            && session.ended().is_some_and(|it| it.contains(credential))
+    }
+
+    /// Fails if all that a refresh of `session` could send has been declared dead. After a reset it is sent once more.
+    pub(super) fn check_not_ended(
+        &self,
+        session: &StoredSession,
+        cx: &TokenContext,
+    ) -> Result<(), TokenError> {
+        let next = self.credential_identity(session);
+        let is_dead = |credential: &Identity| self.is_declared_dead(session, credential);
+        let Some(next) = next.filter(|next| !cx.is_after_reset() && is_dead(next)) else {
+            return Ok(());
+        };
+        if self.can_begin_anew(session) && !is_dead(&self.identity) {
+            return Ok(());
+        }
+        self.with_state(|state| {
+            state.failed = Some(Failed {
+                generation: session.generation(),
+                credential: next,
+                is_final: true,
+            });
+        });
+        let attempt = Attempt::new(session.clone(), 0, session.refreshing_since(), cx);
+        Err(self.explain(not_sent_again(), &attempt, cx.clock().wall()))
+    }
+
+    /// Whether `credential` is not sent, because it was declared dead. The grant may still begin the session anew.
+    pub(super) fn skips(&self, attempt: &Attempt, credential: &Identity) -> bool {
+        !attempt.is_after_reset && self.is_declared_dead(&attempt.session, credential)
+    }
+}
+
+/// The error for a credential that was declared dead before.
+pub(super) fn not_sent_again() -> TokenError {
+    TokenError::new(
+        TokenErrorKind::ReauthRequired,
+        "the credential of the stored session is dead; log in again",
+    )
+}

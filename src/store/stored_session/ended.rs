@@ -1,0 +1,66 @@
+//! [`Ended`]: the credentials of a session that no process sends again.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::{StoredSession, encoding::millis, owner::MAX_IDENTITIES};
+use crate::store::Identity;
+
+/// Which credentials of a session no process sends again, and why.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    #[serde(with = "millis")]
+    since: Option<SystemTime>,
+    credentials: Vec<Identity>,
+    reason: EndReason,
+}
+
+/// Why a session has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum EndReason {
+    /// The authorization server has declared the credentials dead.
+    #[default]
+    Rejected,
+}
+
+impl Ended {
+    pub(crate) fn since(&self) -> Option<SystemTime> {
+        self.since
+    }
+
+    /// Whether the credential of `identity` is one of those that are not sent again.
+    pub(crate) fn contains(&self, identity: &Identity) -> bool {
+        self.credentials.contains(identity)
+    }
+
+    /// The same with more `credentials`, which were declared dead at `now`.
+    pub(super) fn with_dead(mut self, credentials: &[Identity], now: SystemTime) -> Self {
+        for credential in credentials {
+            if !self.contains(credential) {
+                self.since = Some(now);
+                self.credentials.push(credential.clone());
+            }
+        }
+        let excess = self.credentials.len().saturating_sub(MAX_IDENTITIES);
+        self.credentials.drain(..excess);
+        self
+    }
+}
+
+impl StoredSession {
+    /// The credentials that the server has declared dead since the last token response.
+    pub(crate) fn ended(&self) -> Option<&Ended> {
+        self.ended.as_ref()
+    }
+
+    /// The session after the server has declared `credentials` dead.
+    pub(crate) fn with_dead(self, credentials: &[Identity], since: SystemTime) -> Self {
+        let ended = self.ended.clone().unwrap_or_default();
+        Self {
+            ended: Some(ended.with_dead(credentials, since)),
+            ..self
+        }
+    }
+}
