@@ -14,13 +14,13 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 
 pub(crate) use self::{
-    details::{ExtraMembers, TokenDetails},
+    details::{ExtraMembers, ExtraValues, TokenDetails},
     expiry::{Expires, Expiry},
 };
 use crate::{
     clock::Now,
     error::{TokenError, TokenErrorKind},
-    zeroize::zeroized,
+    zeroize::{secret, zeroized},
 };
 
 const PREFIX: &str = "Bearer ";
@@ -154,7 +154,7 @@ impl Token {
     /// Sets the ID token (`OpenID` Connect Core §2).
     #[must_use]
     pub fn with_id_token(self, id_token: impl Into<String>) -> Self {
-        self.edit_details(|details| details.id_token = Some(id_token.into().into()))
+        self.edit_details(|details| details.id_token = Some(secret(id_token)))
     }
 
     /// Adds a member of the token response that this crate does not interpret.
