@@ -17,7 +17,7 @@ use tower_bearer::{
 };
 
 use crate::{
-    scanner::{Watch, unwatched},
+    scanner::{Alone, unwatched},
     server::{Answer, Server, block_on},
 };
 
@@ -53,8 +53,8 @@ fn roomy(secret: &str) -> String {
 
 /// Runs a scenario to its end, and panics if it has left a secret behind.
 #[track_caller]
-fn assert_wipes<F: Future>(scenario: impl FnOnce() -> F) {
-    let watch = Watch::new(SECRETS);
+fn assert_wipes<F: Future>(test: &Alone, scenario: impl FnOnce() -> F) {
+    let watch = test.watch(SECRETS);
     block_on(async { drop(scenario().await) });
     watch.assert_wiped();
 }
@@ -108,16 +108,17 @@ async fn failure(answers: &[Answer]) -> TokenError {
 
 #[test]
 fn a_freed_secret_is_found_in_every_form() {
-    let watch = Watch::new(SECRETS);
+    let test = Alone::new();
+    let watch = test.watch(SECRETS);
     drop(String::from(FIRST_REFRESH));
     drop(String::from(&FIRST_REFRESH[..30]));
     let mut grown = String::from(CLIENT_SECRET);
     grown.push('.');
     unwatched(|| drop(grown));
     for before in ["", "1", "12"] {
-        let text = unwatched(|| format!("{before}{FIRST_REFRESH}."));
-        drop(BASE64_STANDARD.encode(&text));
-        unwatched(|| drop(text));
+        let longer = unwatched(|| format!("{before}{FIRST_REFRESH}."));
+        drop(BASE64_STANDARD.encode(&longer));
+        unwatched(|| drop(longer));
     }
     let faults = watch.faults();
     assert_eq!(faults.len(), 6, "{faults:#?}");
@@ -125,12 +126,13 @@ fn a_freed_secret_is_found_in_every_form() {
     assert!(faults[3].contains("in base64"), "{faults:#?}");
     // Nothing is searched for after the end.
     drop(String::from(FIRST_REFRESH));
-    assert!(Watch::new(SECRETS).faults().is_empty());
+    assert!(test.watch(SECRETS).faults().is_empty());
 }
 
 #[test]
 fn a_secret_freed_by_another_thread_is_found() {
-    let watch = Watch::new(SECRETS);
+    let test = Alone::new();
+    let watch = test.watch(SECRETS);
     std::thread::spawn(|| drop(String::from(ID_TOKEN)))
         .join()
         .unwrap();
@@ -139,6 +141,7 @@ fn a_secret_freed_by_another_thread_is_found() {
 
 #[test]
 fn refreshes_are_wiped_with_each_client_authentication_and_body_format() {
+    let test = Alone::new();
     let auth = |number| match number {
         0 => ClientAuth::client_secret_basic("app", roomy(CLIENT_SECRET)),
         1 => ClientAuth::client_secret_basic_unencoded("app", roomy(CLIENT_SECRET)),
@@ -146,7 +149,7 @@ fn refreshes_are_wiped_with_each_client_authentication_and_body_format() {
     };
     for number in 0..3 {
         for format in [BodyFormat::Form, BodyFormat::Json] {
-            assert_wipes(async || {
+            assert_wipes(&test, async || {
                 let answers = [
                     first_answer().after(&[FIRST_REFRESH, CLIENT_SECRET]),
                     second_answer().after(&[SECOND_REFRESH, CLIENT_SECRET]),
@@ -162,8 +165,9 @@ fn refreshes_are_wiped_with_each_client_authentication_and_body_format() {
 
 #[test]
 fn other_grants_are_wiped_with_their_parameters() {
+    let test = Alone::new();
     for format in [BodyFormat::Form, BodyFormat::Json] {
-        assert_wipes(async || {
+        assert_wipes(&test, async || {
             let auth = ClientAuth::client_secret_basic("app", CLIENT_SECRET);
             let answers = [
                 first_answer().after(&[CLIENT_SECRET, EXTRA]),
@@ -182,7 +186,7 @@ fn other_grants_are_wiped_with_their_parameters() {
             client.grant("client_credentials", &quoted).await.unwrap();
         });
     }
-    assert_wipes(async || {
+    assert_wipes(&test, async || {
         let answer = first_answer().after(&[EXTRA]);
         let client = client(
             &Server::new(&[answer]),
@@ -196,10 +200,11 @@ fn other_grants_are_wiped_with_their_parameters() {
 
 #[test]
 fn responses_are_wiped_however_they_arrive() {
+    let test = Alone::new();
     let bodies = || {
         let json = response(FIRST_ACCESS, SECOND_REFRESH);
         let escaped = unwatched(|| json.replace('/', r"\/").replace('-', r"\u002d"));
-        let accents = unwatched(|| json.replace("\"tenant\"", "\"tenant\":\"\\u00e9\",\"tenant\""));
+        let quoted = unwatched(|| json.replace(EXTRA, &format!(r#"\"\\{EXTRA}\n\u00e9"#)));
         let form = unwatched(|| {
             format!(
                 "access_token={FIRST_ACCESS}&refresh_token={}&id_token={ID_TOKEN}&tenant={EXTRA}&tenant={NESTED}",
@@ -214,13 +219,13 @@ fn responses_are_wiped_however_they_arrive() {
             Answer::new(200, gzip(json.as_bytes())),
             Answer::new(200, gzip(json.as_bytes())).in_pieces(33),
             Answer::new(200, escaped.as_str()),
-            Answer::new(200, accents),
+            Answer::new(200, quoted),
             Answer::new(200, gzip(escaped.as_bytes())),
             Answer::new(200, form),
         ]
     };
     for number in 0..unwatched(bodies).len() {
-        assert_wipes(async || {
+        assert_wipes(&test, async || {
             let source = source(&Server::new(&[unwatched(bodies)[number]]));
             let token = source.token(TokenContext::new()).await.unwrap();
             assert_eq!(token.expose_secret(), FIRST_ACCESS);
@@ -231,6 +236,7 @@ fn responses_are_wiped_however_they_arrive() {
 
 #[test]
 fn error_responses_that_repeat_a_secret_are_wiped() {
+    let test = Alone::new();
     let bodies: [fn() -> String; 14] = [
         || format!(r#"{{"error":"{FIRST_REFRESH}"}}"#),
         || {
@@ -260,7 +266,7 @@ fn error_responses_that_repeat_a_secret_are_wiped() {
     ];
     for status in [200, 400, 401, 500] {
         for body in bodies {
-            assert_wipes(async || {
+            assert_wipes(&test, async || {
                 let body = unwatched(body);
                 let error = failure(&[Answer::new(status, body.as_str())]).await;
                 let code = error.oauth_code().unwrap_or_default();
@@ -269,7 +275,7 @@ fn error_responses_that_repeat_a_secret_are_wiped() {
             });
         }
     }
-    assert_wipes(async || {
+    assert_wipes(&test, async || {
         let long = unwatched(|| format!("{}{FIRST_ACCESS}", " ".repeat(70_000)));
         let long = Answer::new(200, unwatched(|| long)).in_pieces(9_000);
         assert_eq!(
@@ -281,7 +287,8 @@ fn error_responses_that_repeat_a_secret_are_wiped() {
 
 #[test]
 fn sessions_in_memory_are_wiped() {
-    assert_wipes(async || {
+    let test = Alone::new();
+    assert_wipes(&test, async || {
         let store = MemoryStore::new();
         let server = Server::new(&[first_answer(), second_answer()]);
         two_tokens(&source(&server).store(store.clone())).await;
@@ -291,7 +298,7 @@ fn sessions_in_memory_are_wiped() {
         assert_eq!(token.expose_secret(), SECOND_ACCESS);
         assert_eq!(server.requests(), 2);
     });
-    assert_wipes(async || {
+    assert_wipes(&test, async || {
         let store = MemoryStore::new();
         save_repeatedly(&store).await;
     });
@@ -328,10 +335,11 @@ fn session(extra: &str) -> StoredSession {
 
 #[test]
 fn sessions_in_files_are_wiped() {
+    let test = Alone::new();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("session.json");
     let store = || FileStore::new(&path).unwrap();
-    assert_wipes(async || {
+    assert_wipes(&test, async || {
         let server = Server::new(&[first_answer(), second_answer()]);
         two_tokens(&source(&server).store(store())).await;
         let adopted = source(&server).store(store());
@@ -339,17 +347,18 @@ fn sessions_in_files_are_wiped() {
         assert_eq!(token.expose_secret(), SECOND_ACCESS);
     });
     std::fs::remove_file(&path).unwrap();
-    assert_wipes(async || save_repeatedly(&store()).await);
+    assert_wipes(&test, async || save_repeatedly(&store()).await);
     // Damaged at its end.
     let whole = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, whole.trim_end().strip_suffix('}').unwrap()).unwrap();
-    assert_wipes(async || store().load().await.unwrap_err());
+    assert_wipes(&test, async || store().load().await.unwrap_err());
 }
 
 #[test]
 fn a_session_that_another_program_deserializes_is_wiped() {
+    let test = Alone::new();
     let json = serde_json::to_string(&session(EXTRA)).unwrap();
-    let watch = Watch::new(SECRETS);
+    let watch = test.watch(SECRETS);
     let read: StoredSession = serde_json::from_str(&json).unwrap();
     drop(read.clone());
     drop(read);
@@ -358,7 +367,8 @@ fn a_session_that_another_program_deserializes_is_wiped() {
 
 #[test]
 fn what_is_given_with_spare_room_is_wiped() {
-    let watch = Watch::new(SECRETS);
+    let test = Alone::new();
+    let watch = test.watch(SECRETS);
     drop(ClientAuth::client_secret_post("app", roomy(CLIENT_SECRET)));
     drop(RefreshTokenGrant::new(roomy(FIRST_REFRESH)));
     drop(Parameters::refresh_token(roomy(FIRST_REFRESH)).with("key", roomy(EXTRA)));
@@ -385,7 +395,8 @@ fn what_is_given_with_spare_room_is_wiped() {
 
 #[test]
 fn sources_and_caches_are_wiped_when_they_are_dropped() {
-    assert_wipes(async || {
+    let test = Alone::new();
+    assert_wipes(&test, async || {
         let server = Server::new(&[first_answer(), second_answer()]);
         let cache = TokenCache::new(source(&server));
         let first = cache.token().await.unwrap();
@@ -394,7 +405,7 @@ fn sources_and_caches_are_wiped_when_they_are_dropped() {
         cache.close().await.unwrap();
     });
     // The endpoint fails after the first token.
-    assert_wipes(async || {
+    assert_wipes(&test, async || {
         let failed = Answer::new(400, r#"{"error":"invalid_grant"}"#).after(&[SECOND_REFRESH]);
         let cache = TokenCache::new(source(&Server::new(&[first_answer(), failed])));
         let first = cache.token().await.unwrap();
@@ -407,7 +418,8 @@ fn sources_and_caches_are_wiped_when_they_are_dropped() {
 
 #[test]
 fn a_replayed_request_is_wiped() {
-    assert_wipes(async || {
+    let test = Alone::new();
+    assert_wipes(&test, async || {
         let server = Server::new(&[first_answer(), second_answer()]);
         let api = Server::new(&[
             Answer::new(401, "").after(&[FIRST_ACCESS]),

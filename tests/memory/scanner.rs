@@ -24,7 +24,7 @@ static ALLOCATOR: Scanner = Scanner;
 /// What blocks are searched for, or null.
 static NEEDLES: AtomicPtr<Vec<Needle>> = AtomicPtr::new(std::ptr::null_mut());
 static FAULTS: Mutex<Vec<Fault>> = Mutex::new(Vec::new());
-/// The tests run one after the other: all of them watch the memory of the whole process.
+/// A [`Watch`] sees the whole process, so tests run one after the other.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 thread_local! {
@@ -133,15 +133,21 @@ pub(crate) fn unwatched<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Searches all blocks that are freed while it lives.
-pub(crate) struct Watch {
-    _alone: MutexGuard<'static, ()>,
+/// A test that runs while no other one does.
+pub(crate) struct Alone {
+    _others_wait: MutexGuard<'static, ()>,
 }
 
-impl Watch {
+impl Alone {
+    pub(crate) fn new() -> Self {
+        let lock = ONE_AT_A_TIME.lock();
+        Self {
+            _others_wait: lock.unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
     /// Searches for these names' secrets, in plain text and in base64. Each secret has at least 32 bytes.
-    pub(crate) fn new(secrets: &[(&'static str, &'static str)]) -> Self {
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn watch(&self, secrets: &[(&'static str, &'static str)]) -> Watch<'_> {
         let needles: Vec<Needle> = secrets
             .iter()
             .flat_map(|(name, secret)| forms(name, secret))
@@ -151,12 +157,19 @@ impl Watch {
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
         NEEDLES.store(Box::into_raw(Box::new(needles)), Ordering::Release);
-        Self { _alone: alone }
+        Watch { _test: self }
     }
+}
 
+/// Searches all blocks that are freed while it lives.
+pub(crate) struct Watch<'a> {
+    _test: &'a Alone,
+}
+
+impl Watch<'_> {
     /// Ends the search. Returns a line for each fault, with the functions that freed the block.
     pub(crate) fn faults(self) -> Vec<String> {
-        NEEDLES.store(std::ptr::null_mut(), Ordering::Release);
+        drop(self);
         let faults = std::mem::take(&mut *FAULTS.lock().unwrap_or_else(PoisonError::into_inner));
         let line = |fault: Fault| {
             format!(
@@ -184,7 +197,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for Watch<'_> {
     fn drop(&mut self) {
         NEEDLES.store(std::ptr::null_mut(), Ordering::Release);
     }
