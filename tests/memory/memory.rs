@@ -21,13 +21,14 @@ use crate::{
     server::{Answer, Server, block_on},
 };
 
-const CLIENT_SECRET: &str = "7f3a+client/secret=made-up%00000000000000000";
+const CLIENT_SECRET: &str = "7f3a+client/secret%:=-made-up-00000000000000";
 const FIRST_REFRESH: &str = "first-7f3a-refresh-token-made-up-000000000000";
 const SECOND_REFRESH: &str = "second-7f3a-refresh-token/made+up-00000000000";
 const FIRST_ACCESS: &str = "first-7f3a-access-token-made-up-0000000000000";
 const SECOND_ACCESS: &str = "second-7f3a-access-token/made+up=000000000000";
 const ID_TOKEN: &str = "7f3a.id-token-made-up.000000000000000000000";
-const EXTRA: &str = "7f3a-extra-member-made-up-000000000000000000000";
+/// Spelled like the words of a date, which a wrong date is copied into.
+const EXTRA: &str = "7F3A-Extra-Member-Made-Up-0000000000000000000000";
 const NESTED: &str = "nested-7f3a-member-made-up-00000000000000000000";
 
 /// Faults show the names only: a message that shows a secret would itself be found.
@@ -181,7 +182,8 @@ fn other_grants_are_wiped_with_their_parameters() {
             assert_eq!(token.expose_secret(), FIRST_ACCESS);
             let quoted = [
                 ("assertion", NESTED),
-                ("controls", "\u{1}\u{2}\u{3}\u{4}\u{5}\u{6}\u{7}\u{8}"),
+                // Six times as long in JSON.
+                ("controls", &"\u{1}".repeat(1_000)),
             ];
             client.grant("client_credentials", &quoted).await.unwrap();
         });
@@ -204,7 +206,12 @@ fn responses_are_wiped_however_they_arrive() {
     let bodies = || {
         let json = response(FIRST_ACCESS, SECOND_REFRESH);
         let escaped = unwatched(|| json.replace('/', r"\/").replace('-', r"\u002d"));
-        let quoted = unwatched(|| json.replace(EXTRA, &format!(r#"\"\\{EXTRA}\n\u00e9"#)));
+        let quoted = unwatched(|| {
+            json.replace(
+                EXTRA,
+                &format!(r#"\"\\{EXTRA}\n\u00e9","expires_on":"{EXTRA}"#),
+            )
+        });
         let form = unwatched(|| {
             format!(
                 "access_token={FIRST_ACCESS}&refresh_token={}&id_token={ID_TOKEN}&tenant={EXTRA}&tenant={NESTED}",
@@ -237,7 +244,7 @@ fn responses_are_wiped_however_they_arrive() {
 #[test]
 fn error_responses_that_repeat_a_secret_are_wiped() {
     let test = Alone::new();
-    let bodies: [fn() -> String; 14] = [
+    let bodies: [fn() -> String; 15] = [
         || format!(r#"{{"error":"{FIRST_REFRESH}"}}"#),
         || {
             format!(
@@ -259,6 +266,8 @@ fn error_responses_that_repeat_a_secret_are_wiped() {
             )
         },
         || format!(r#"{{"access_token":"{FIRST_ACCESS}","user":["{NESTED}""#),
+        // A number that is too large.
+        || format!(r#"{{"a":"{FIRST_ACCESS}","b":["{NESTED}",{{"a":"{EXTRA}","b":1e999}}]}}"#),
         || format!(r#"{{"{FIRST_ACCESS}":"{FIRST_ACCESS}","{NESTED}""#),
         // Usable tokens only.
         || format!(r#"{{"access_token":"{FIRST_ACCESS} x","user":{{"{NESTED}":"{EXTRA}"}}}}"#),
