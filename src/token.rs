@@ -27,8 +27,9 @@ const PREFIX: &str = "Bearer ";
 
 /// An access token with its `Authorization` header value, which is built once and marked sensitive.
 ///
-/// Cloning is cheap. `Debug` shows no secret. The bytes of the token are zeroised when the last clone of the token and of
-/// its header value is dropped.
+/// Cloning is cheap. `Debug` shows no secret. The bytes of the token are zeroized when the last clone of the token and of
+/// its header value is dropped. A request that is being sent has such a clone. The HTTP client makes copies of its own,
+/// which this crate cannot zeroize.
 ///
 /// A token that came from a token endpoint also has the other members of the response: [`token_type`](Token::token_type),
 /// [`scope`](Token::scope), [`id_token`](Token::id_token) and [`extra`](Token::extra).
@@ -65,6 +66,8 @@ impl Token {
     /// Makes a token of unknown lifetime, which is used until it is rejected.
     ///
     /// Set its lifetime with [`expires_in`](Token::expires_in) or [`expires_at`](Token::expires_at).
+    ///
+    /// The text is copied. It is not zeroized itself, even if it is a `String`.
     ///
     /// # Errors
     ///

@@ -54,6 +54,8 @@ return 1";
 ///   does not evict keys without a time to live.
 /// - **Access.** Everyone who can read the keys has the session. An ACL user needs `GET`, `SET`, `DEL`, `PEXPIRE` and `EVAL` on
 ///   `tower-bearer:*`. Errors contain neither passwords nor what is stored.
+/// - **Memory.** What is read is zeroized when dropped. The crate `redis` keeps copies of each command in buffers that are
+///   not, and so of each session that is saved and of the one that it replaces.
 ///
 /// # TLS
 ///

@@ -27,7 +27,7 @@ impl TokenDetails {
     }
 }
 
-/// Members that this crate does not interpret. Their names and strings are zeroised when dropped: some of them may be
+/// Members that this crate does not interpret. Their names and strings are zeroized when dropped: some of them may be
 /// secrets.
 #[derive(Clone, Default, Serialize)]
 #[serde(transparent)]
@@ -98,7 +98,7 @@ impl Drop for ExtraMembers {
     }
 }
 
-/// Values that are zeroised when dropped, as [`ExtraMembers`] are.
+/// Values that are zeroized when dropped, as [`ExtraMembers`] are.
 #[derive(Default)]
 pub(crate) struct ExtraValues(Vec<Value>);
 

@@ -27,7 +27,7 @@ const SECOND_REFRESH: &str = "second-7f3a-refresh-token/made+up-00000000000";
 const FIRST_ACCESS: &str = "first-7f3a-access-token-made-up-0000000000000";
 const SECOND_ACCESS: &str = "second-7f3a-access-token/made+up=000000000000";
 const ID_TOKEN: &str = "7f3a.id-token-made-up.000000000000000000000";
-/// Spelled like the words of a date, which a wrong date is copied into.
+/// Spelled like the words of a date, as which it may be read.
 const EXTRA: &str = "7F3A-Extra-Member-Made-Up-0000000000000000000000";
 const NESTED: &str = "nested-7f3a-member-made-up-00000000000000000000";
 
