@@ -6,6 +6,7 @@ mod recovery;
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
 use http::StatusCode;
+use secrecy::zeroize::Zeroizing;
 use tower::BoxError;
 
 pub use self::kind::TokenErrorKind;
@@ -51,7 +52,8 @@ struct Inner {
     /// Where the response came from, its content type and its size.
     response: Option<Box<str>>,
     status: Option<StatusCode>,
-    oauth_code: Option<Box<str>>,
+    /// Wiped, because it may repeat a secret, and is then removed.
+    oauth_code: Option<Zeroizing<Box<str>>>,
     retry_after: Option<Duration>,
     source: Option<Arc<dyn Error + Send + Sync>>,
     /// `None`: that of the kind.
@@ -128,11 +130,10 @@ impl TokenError {
     /// A code has letters, digits, `_`, `-` and `.`, and at most 64 of them. Anything else is not a code, and is left out.
     #[must_use]
     pub fn with_oauth_code(self, code: &str) -> Self {
-        let identifier = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-        if code.is_empty() || code.len() > 64 || !code.bytes().all(identifier) {
+        if !is_oauth_code(code) {
             return self;
         }
-        self.edit(|inner| inner.oauth_code = Some(code.into()))
+        self.edit(|inner| inner.oauth_code = Some(Zeroizing::new(code.into())))
     }
 
     /// Adds how long the server asks to wait before the next request.
@@ -204,7 +205,7 @@ impl TokenError {
 
     /// The server's error code, if there was one: `invalid_grant` for example (RFC 6749 §5.2), or one of the vendor's own.
     pub fn oauth_code(&self) -> Option<&str> {
-        self.inner.oauth_code.as_deref()
+        self.inner.oauth_code.as_ref().map(|code| &***code)
     }
 
     /// Adds a description of the response: where it came from, its content type and its size.
@@ -230,6 +231,12 @@ impl TokenError {
     pub(crate) fn with_more(self, more: &str) -> Self {
         self.edit(|inner| inner.message = format!("{}; {more}", inner.message).into())
     }
+}
+
+/// Whether this is an identifier, and not prose such as "Bad Request".
+pub(crate) fn is_oauth_code(text: &str) -> bool {
+    let identifier = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    (1..=64).contains(&text.len()) && text.bytes().all(identifier)
 }
 
 impl fmt::Display for TokenError {
@@ -262,7 +269,7 @@ impl fmt::Debug for TokenError {
             .field("message", &self.inner.message)
             .field("response", &self.inner.response)
             .field("status", &self.inner.status)
-            .field("oauth_code", &self.inner.oauth_code)
+            .field("oauth_code", &self.oauth_code())
             .field("retry_after", &self.inner.retry_after)
             .field("source", &self.inner.source)
             .finish()

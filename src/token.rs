@@ -15,22 +15,23 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 
 pub(crate) use self::{
-    details::{ExtraMembers, TokenDetails},
+    details::{ExtraMembers, ExtraValues, TokenDetails},
     expiry::{Expires, Expiry},
     warning::Warning,
 };
 use crate::{
     clock::Now,
     error::{TokenError, TokenErrorKind},
-    zeroize::zeroized,
+    zeroize::{secret, zeroized},
 };
 
 const PREFIX: &str = "Bearer ";
 
 /// An access token with its `Authorization` header value, which is built once and marked sensitive.
 ///
-/// Cloning is cheap. `Debug` shows no secret. The bytes of the token are zeroised when the last clone of the token and of
-/// its header value is dropped.
+/// Cloning is cheap. `Debug` shows no secret. The bytes of the token are zeroized when the last clone of the token and of
+/// its header value is dropped. A request that is being sent has such a clone. The HTTP client makes copies of its own,
+/// which this crate cannot zeroize.
 ///
 /// A token that came from a token endpoint also has the other members of the response: [`token_type`](Token::token_type),
 /// [`scope`](Token::scope), [`id_token`](Token::id_token) and [`extra`](Token::extra).
@@ -67,6 +68,8 @@ impl Token {
     /// Makes a token of unknown lifetime, which is used until it is rejected.
     ///
     /// Set its lifetime with [`expires_in`](Token::expires_in) or [`expires_at`](Token::expires_at).
+    ///
+    /// The text is copied. It is not zeroized itself, even if it is a `String`.
     ///
     /// # Errors
     ///
@@ -156,7 +159,7 @@ impl Token {
     /// Sets the ID token (`OpenID` Connect Core §2).
     #[must_use]
     pub fn with_id_token(self, id_token: impl Into<String>) -> Self {
-        self.edit_details(|details| details.id_token = Some(id_token.into().into()))
+        self.edit_details(|details| details.id_token = Some(secret(id_token)))
     }
 
     /// Adds a member of the token response that this crate does not interpret.

@@ -950,6 +950,120 @@ mod durability {
 }
 
 /// A session whose saves fail after the token request.
+mod marks {
+    use tower_bearer::{Grant, GrantContext, GrantSource, Parameters};
+
+    use super::*;
+
+    /// A grant whose parameters can be made a few times.
+    struct Assertion {
+        left: AtomicUsize,
+    }
+
+    fn assertions(left: usize) -> Assertion {
+        let left = left.into();
+        Assertion { left }
+    }
+
+    impl Grant for Assertion {
+        async fn parameters(&self, _cx: &GrantContext<'_>) -> Result<Parameters, TokenError> {
+            let left = self.left.load(Ordering::Relaxed);
+            let Some(left) = left.checked_sub(1) else {
+                let message = "the key is missing";
+                return Err(TokenError::new(TokenErrorKind::Config, message));
+            };
+            self.left.store(left, Ordering::Relaxed);
+            Ok(Parameters::new("assertion").with("assertion", "signed"))
+        }
+
+        fn identity(&self) -> Identity {
+            Identity::new("assertion", "key-1")
+        }
+
+        fn can_repeat(&self) -> bool {
+            true
+        }
+    }
+
+    /// A client whose requests get no response.
+    fn silent() -> OAuthClient {
+        let service = service_fn(|_: Request<Full<Bytes>>| async {
+            Err::<Response<Full<Bytes>>, _>(std::io::Error::from(
+                std::io::ErrorKind::ConnectionReset,
+            ))
+        });
+        OAuthClient::with_transport("https://login.example/token", service).unwrap()
+    }
+
+    /// Refreshes until it fails, at most twice, and returns the error and whether the stored session is marked as being refreshed.
+    async fn failure<G: Grant>(source: GrantSource<G>) -> (TokenErrorKind, bool) {
+        let store = MemoryStore::new();
+        let source = source.store(store.clone());
+        let mut result = source.token(TokenContext::new()).await;
+        if let Ok(token) = &result {
+            result = next(&source, token).await;
+        }
+        let error = result.unwrap_err();
+        let stored = store.load().await.unwrap().unwrap();
+        let json = serde_json::to_value(stored).unwrap();
+        (error.kind(), !json["refreshing_since"].is_null())
+    }
+
+    #[tokio::test]
+    async fn a_grant_whose_parameters_fail_leaves_no_mark() {
+        let source = GrantSource::with_grant(silent(), assertions(0));
+        assert_eq!(failure(source).await, (TokenErrorKind::Config, false));
+    }
+
+    #[tokio::test]
+    async fn a_request_without_a_response_keeps_its_mark() {
+        let source = GrantSource::with_grant(silent(), assertions(1));
+        assert_eq!(failure(source).await, (TokenErrorKind::Transport, true));
+        let source = RefreshTokenSource::new(silent(), "a-refresh-token");
+        assert_eq!(failure(source).await, (TokenErrorKind::Transport, true));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_cannot_be_made_leaves_no_mark() {
+        let client = silent().client_auth(ClientAuth::none(""));
+        let source = RefreshTokenSource::new(client, "a-refresh-token");
+        assert_eq!(failure(source).await, (TokenErrorKind::Config, false));
+    }
+
+    #[tokio::test]
+    async fn a_grant_that_fails_after_a_refresh_token_was_sent_keeps_the_mark() {
+        let requests = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&requests);
+        let service = service_fn(move |_: Request<Full<Bytes>>| {
+            let is_first = count.fetch_add(1, Ordering::Relaxed) == 0;
+            async move {
+                let (status, body) = if is_first {
+                    (200, r#"{"access_token":"a","refresh_token":"r"}"#)
+                } else {
+                    (400, "")
+                };
+                let response = Response::builder().status(status);
+                response.body(Full::<Bytes>::from(body))
+            }
+        });
+        let client = OAuthClient::with_transport("https://login.example/token", service).unwrap();
+        let source = GrantSource::with_grant(client, assertions(1));
+        assert_eq!(failure(source).await, (TokenErrorKind::Config, true));
+        assert_eq!(requests.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn a_response_whose_token_cannot_be_used_keeps_the_mark() {
+        let service = service_fn(|_: Request<Full<Bytes>>| async {
+            let body = r#"{"access_token":"a","token_type":"dpop"}"#;
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(body)))
+        });
+        let client = OAuthClient::with_transport("https://login.example/token", service).unwrap();
+        let source = RefreshTokenSource::new(client, "a-refresh-token");
+        assert_eq!(failure(source).await, (TokenErrorKind::Config, true));
+    }
+}
+
 mod failed_saves {
     use super::*;
 

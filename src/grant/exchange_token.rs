@@ -5,7 +5,7 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Grant, GrantContext};
-use crate::{error::TokenError, oauth::Parameters, store::Identity};
+use crate::{error::TokenError, oauth::Parameters, store::Identity, zeroize::secret};
 
 /// Begins a session with a long-lived token or an assertion.
 ///
@@ -35,7 +35,7 @@ impl ExchangeTokenGrant {
     /// A grant of this exchange token.
     pub fn new(exchange_token: impl Into<String>) -> Self {
         Self {
-            token: exchange_token.into().into(),
+            token: secret(exchange_token),
             grant_type: "exchange_token".into(),
             parameter: "code".into(),
             reusable: true,

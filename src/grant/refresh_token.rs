@@ -5,7 +5,7 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Grant, GrantContext};
-use crate::{error::TokenError, oauth::Parameters, store::Identity};
+use crate::{error::TokenError, oauth::Parameters, store::Identity, zeroize::secret};
 
 /// Begins a session with a refresh token (RFC 6749 §6).
 ///
@@ -30,7 +30,7 @@ impl RefreshTokenGrant {
     /// A grant of this refresh token.
     pub fn new(refresh_token: impl Into<String>) -> Self {
         Self {
-            refresh_token: refresh_token.into().into(),
+            refresh_token: secret(refresh_token),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Responses of a token endpoint that carry no token: what they mean.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use serde_json::{Map, Value};
 
@@ -10,7 +10,7 @@ use super::{
     token_response::RawResponse,
     values::{Times, wait},
 };
-use crate::error::{Recovery, TokenError, TokenErrorKind};
+use crate::error::{Recovery, TokenError, TokenErrorKind, is_oauth_code};
 
 /// The standard codes (RFC 6749 §5.2, RFC 6750 §3.1, RFC 8628 §3.5), and codes that several servers use.
 const CODES: &[(&str, TokenErrorKind)] = {
@@ -105,15 +105,16 @@ impl VendorErrors {
     }
 
     /// All codes in the value of an error field.
-    fn codes_in(&self, value: &Value) -> Vec<String> {
+    fn codes_in<'a>(&self, value: &'a Value) -> Vec<Cow<'a, str>> {
         match value {
-            Value::String(text) => Some(text.trim().to_owned())
-                .filter(|code| is_code(code))
+            Value::String(text) => Some(text.trim())
+                .filter(|code| is_oauth_code(code))
+                .map(Cow::Borrowed)
                 .into_iter()
                 .collect(),
             // A number below 600 repeats the HTTP status.
             Value::Number(number) if number.as_u64().is_some_and(|number| number < 600) => vec![],
-            Value::Number(number) => vec![number.to_string()],
+            Value::Number(number) => vec![number.to_string().into()],
             Value::Array(items) => items
                 .iter()
                 .filter(|item| !item.is_array())
@@ -169,24 +170,17 @@ fn is_present(value: &Value) -> bool {
     }
 }
 
-/// Whether this is an identifier, and not prose such as "Bad Request".
-fn is_code(text: &str) -> bool {
-    TokenError::new(TokenErrorKind::Server, "")
-        .with_oauth_code(text)
-        .oauth_code()
-        .is_some()
-}
-
 /// The error in a response, whatever its status.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct ErrorResponse {
-    code: Option<String>,
+pub(super) struct ErrorResponse<'a> {
+    /// Not a copy: it may be a secret that the server repeats.
+    code: Option<Cow<'a, str>>,
     wait: Option<Duration>,
 }
 
-impl ErrorResponse {
+impl<'a> ErrorResponse<'a> {
     /// The error in these fields, if there is one.
-    pub(super) fn in_fields(fields: &Map<String, Value>, vendor: &VendorErrors) -> Option<Self> {
+    pub(super) fn in_fields(fields: &'a Map<String, Value>, vendor: &VendorErrors) -> Option<Self> {
         let errors: Vec<&Value> = ERROR_FIELDS
             .iter()
             .chain(vendor.code_fields)
@@ -197,7 +191,7 @@ impl ErrorResponse {
         if errors.is_empty() && message.is_none() {
             return None;
         }
-        let codes: Vec<String> = errors
+        let codes: Vec<Cow<'_, str>> = errors
             .iter()
             .copied()
             .chain(message)
@@ -228,7 +222,7 @@ impl ErrorResponse {
             .iter()
             .find(|(code, _)| vendor.search_text && is_in_body(code))?;
         Some(Self {
-            code: Some((*code).to_owned()),
+            code: Some(Cow::Borrowed(code)),
             wait: None,
         })
     }

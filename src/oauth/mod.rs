@@ -25,6 +25,7 @@ mod error_kind;
 mod error_response;
 mod fields;
 mod gzip;
+mod json;
 mod parameters;
 mod response_body;
 mod send;

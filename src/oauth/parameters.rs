@@ -11,7 +11,8 @@ const REFRESH_TOKEN: &str = "refresh_token";
 
 /// The parameters of a token request: the grant type, and names with values in the order in which they are sent.
 ///
-/// The values are secrets: `Debug` shows names only, and the values are zeroized when dropped.
+/// The values are secrets: `Debug` shows names only, and the values are zeroized when dropped. So is the body of the request,
+/// but not the copies that the HTTP client makes of it.
 ///
 /// # Examples
 ///

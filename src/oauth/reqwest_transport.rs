@@ -504,6 +504,23 @@ mod tests {
         assert!(transport.oneshot(request).await.unwrap_err().is_builder());
     }
 
+    #[tokio::test]
+    async fn a_host_that_reqwest_cannot_send_to_is_a_configuration_error() {
+        // Punycode of nothing: reqwest decodes it, and we do not.
+        let client = OAuthClient::new("https://xn--a.example/token?key=hunter2").unwrap();
+        let error = client.grant("x", &[]).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Config);
+        assert!(!error.is_transient() && !error.is_final());
+        assert!(
+            error.to_string().contains("https://xn--a.example/token"),
+            "{error}"
+        );
+        assert!(
+            !format!("{error}{error:?}").contains("hunter2"),
+            "{error:?}"
+        );
+    }
+
     #[test]
     fn debug_shows_no_default_header() {
         let headers = [(

@@ -79,6 +79,6 @@ impl ResponseBody {
             }
         }
         let cut_at = self.is_cut.then_some(self.limit);
-        (zeroized(std::mem::take(&mut *self.bytes)), cut_at)
+        (zeroized(self.bytes), cut_at)
     }
 }

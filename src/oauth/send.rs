@@ -1,6 +1,6 @@
 //! One request to a token endpoint: send it, wait for the response, read it up to the limit.
 
-use std::{any::Any, error::Error, io, mem};
+use std::{any::Any, error::Error, io, iter, mem};
 
 use bytes::{Buf, BufMut, Bytes};
 use http::{Request, Response};
@@ -167,12 +167,30 @@ fn transport_error(url: &EndpointUrl, error: BoxError) -> TokenError {
         Ok(error) => return *error,
         Err(error) => error,
     };
-    let (kind, what) = if is_timeout(error.as_ref()) {
+    let (kind, what) = if is_unsendable(error.as_ref()) {
+        (
+            TokenErrorKind::Config,
+            "was not sent, because the HTTP client does not accept it; is the host a valid name?",
+        )
+    } else if is_timeout(error.as_ref()) {
         (TokenErrorKind::Timeout, "timed out")
     } else {
         (TokenErrorKind::Transport, "failed")
     };
     TokenError::new(kind, format!("POST {url} {what}")).with_source(error)
+}
+
+/// Whether the HTTP client could not make a request of its own from ours. It never will.
+fn is_unsendable(error: &(dyn Error + 'static)) -> bool {
+    #[cfg(feature = "reqwest")]
+    let is_builder = |error: &(dyn Error + 'static)| {
+        error
+            .downcast_ref::<reqwest::Error>()
+            .is_some_and(reqwest::Error::is_builder)
+    };
+    #[cfg(not(feature = "reqwest"))]
+    let is_builder = |_: &(dyn Error + 'static)| false;
+    iter::successors(Some(error), |&error| error.source()).any(is_builder)
 }
 
 /// Whether any error in the chain of sources is a timeout.

@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header::CONTENT_TYPE};
 use http_body_util::Full;
+use secrecy::zeroize::Zeroizing;
 use serde::Serialize;
 
 use super::{Parameters, settings::Settings};
-use crate::{error::TokenError, zeroize::zeroized};
+use crate::{
+    error::TokenError,
+    zeroize::{to_json, zeroized},
+};
 
 /// The body format of token requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -66,11 +70,10 @@ impl BodyFormat {
         // Room for each byte percent-encoded: a buffer that grows leaves unwiped copies of secrets behind.
         let room = |(name, value): &(&str, &str)| 3 * (name.len() + value.len()) + 8;
         let room = 2 + parameters.iter().map(room).sum::<usize>();
-        let bytes = match self {
-            Self::Form => form(room, parameters),
-            Self::Json => json(room, parameters),
-        };
-        zeroized(bytes)
+        match self {
+            Self::Form => zeroized(form(room, parameters)),
+            Self::Json => zeroized(json(room, parameters)),
+        }
     }
 }
 
@@ -79,7 +82,7 @@ fn form(room: usize, parameters: &[(&str, &str)]) -> Vec<u8> {
     form.extend_pairs(parameters).finish().into_bytes()
 }
 
-fn json(room: usize, parameters: &[(&str, &str)]) -> Vec<u8> {
+fn json(room: usize, parameters: &[(&str, &str)]) -> Zeroizing<Vec<u8>> {
     let mut fields = BTreeMap::new();
     for (name, value) in parameters {
         fields
@@ -90,10 +93,8 @@ fn json(room: usize, parameters: &[(&str, &str)]) -> Vec<u8> {
             })
             .or_insert(Field::One(value));
     }
-    let mut bytes = Vec::with_capacity(room);
     // Writing a map of strings to memory cannot fail.
-    let _ = serde_json::to_writer(&mut bytes, &fields);
-    bytes
+    to_json(&fields, room).unwrap_or_default()
 }
 
 #[cfg(test)]

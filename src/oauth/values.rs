@@ -6,6 +6,7 @@ use http::{
     HeaderMap,
     header::{DATE, HeaderName, RETRY_AFTER},
 };
+use secrecy::zeroize::Zeroizing;
 use serde_json::Value;
 
 use crate::clock::Now;
@@ -117,20 +118,16 @@ fn duration(text: &str) -> Option<Duration> {
 /// A date of RFC 9110 §5.6.7, in any case.
 fn http_date(text: &str) -> Option<SystemTime> {
     httpdate::parse_http_date(text).ok().or_else(|| {
-        let mut word_begins = true;
-        let proper: String = text
-            .chars()
-            .map(|c| {
-                let c = if word_begins {
-                    c.to_ascii_uppercase()
-                } else {
-                    c.to_ascii_lowercase()
-                };
-                word_begins = !c.is_ascii_alphabetic();
-                c
-            })
-            .collect();
-        httpdate::parse_http_date(&proper.replace("Gmt", "GMT")).ok()
+        let mut proper = Zeroizing::new(text.to_ascii_lowercase());
+        for (at, _) in text.match_indices(|c: char| c.is_ascii_alphabetic()) {
+            if at == 0 || !text.as_bytes()[at - 1].is_ascii_alphabetic() {
+                proper[at..=at].make_ascii_uppercase();
+            }
+        }
+        if let Some(zone) = proper.find("Gmt") {
+            proper[zone..zone + 3].make_ascii_uppercase();
+        }
+        httpdate::parse_http_date(&proper).ok()
     })
 }
 

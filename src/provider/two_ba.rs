@@ -11,6 +11,7 @@ use crate::{
     oauth::{ClientAuth, EndpointUrl, OAuthClient, VendorErrors},
     schedule::Schedule,
     source::RefreshTokenSource,
+    zeroize::secret,
 };
 
 const TOKEN_URL: &str = "https://authorize.2ba.nl/OAuth/Token";
@@ -73,7 +74,7 @@ impl TwoBa {
         refresh_token: impl Into<String>,
     ) -> Self {
         Self {
-            client_secret: Some(client_secret.into().into()),
+            client_secret: Some(secret(client_secret)),
             ..Self::public_client(client_id, refresh_token)
         }
     }
@@ -83,7 +84,7 @@ impl TwoBa {
         Self {
             client_id: client_id.into(),
             client_secret: None,
-            refresh_token: refresh_token.into().into(),
+            refresh_token: secret(refresh_token),
             settings: Settings::default(),
         }
     }

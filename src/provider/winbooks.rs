@@ -11,6 +11,7 @@ use crate::{
     oauth::{ClientAuth, EndpointUrl, OAuthClient},
     schedule::Schedule,
     source::ExchangeTokenSource,
+    zeroize::secret,
 };
 
 const TOKEN_PATH: &str = "OAuth20/Token";
@@ -70,7 +71,7 @@ impl Winbooks {
         Self {
             host: host.into(),
             email: email.into(),
-            exchange_token: exchange_token.into().into(),
+            exchange_token: secret(exchange_token),
             refresh_parameter: "code".into(),
             settings: Settings::default(),
         }

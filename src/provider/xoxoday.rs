@@ -15,6 +15,7 @@ use crate::{
     oauth::{BodyFormat, ClientAuth, EndpointUrl, OAuthClient, VendorErrors},
     schedule::Schedule,
     source::RefreshTokenSource,
+    zeroize::secret,
 };
 
 const HOST: &str = "https://accounts.xoxoday.com";
@@ -101,8 +102,8 @@ impl Xoxoday {
     ) -> Self {
         Self {
             client_id: client_id.into(),
-            client_secret: client_secret.into().into(),
-            refresh_token: refresh_token.into().into(),
+            client_secret: secret(client_secret),
+            refresh_token: secret(refresh_token),
             path: USER_PATH,
             body_format: BodyFormat::Json,
             settings: Settings::default(),

@@ -24,7 +24,7 @@ pub(super) struct Attempt {
     pub(super) unknown_since: Option<SystemTime>,
     /// No response came to a refresh token, and it was sent again.
     pub(super) was_resent: bool,
-    /// A credential was sent.
+    /// A credential was sent, or may have been.
     pub(super) was_sent: bool,
     /// The credentials that the server has declared dead in this attempt.
     pub(super) dead: Vec<Identity>,
@@ -107,7 +107,6 @@ impl<G: Grant> GrantSource<G> {
             .grant
             .parameters(&GrantContext::new(clock.wall(), &audience))
             .await?;
-        attempt.was_sent = true;
         let mut session = StoredSession::begin(self.identity.clone(), Some(&attempt.session))
             .of_client(self.client_identity.clone());
         let outcome = if let Some(refresh_token) = parameters.as_refresh_token() {
@@ -115,7 +114,7 @@ impl<G: Grant> GrantSource<G> {
             session = session.with_refresh_token(refresh_token);
             self.send_refresh_token(attempt, &parameters, clock).await
         } else {
-            self.client.request(clock, &parameters).await
+            self.request(attempt, &parameters, clock).await
         };
         let outcome = outcome.map_err(|error| self.unless_new_parameters_help(error));
         attempt.note_outcome(self.identity.clone(), &outcome);
@@ -144,8 +143,7 @@ impl<G: Grant> GrantSource<G> {
         parameters: &Parameters,
         clock: &Clock,
     ) -> Result<TokenResponse, TokenError> {
-        attempt.was_sent = true;
-        let error = match self.client.request(clock, parameters).await {
+        let error = match self.request(attempt, parameters, clock).await {
             Err(error) if may_have_arrived(&error) => error,
             result => return result,
         };
@@ -162,8 +160,24 @@ impl<G: Grant> GrantSource<G> {
         tracing::info!(%error, "no response to a refresh, sending the same refresh token again");
         attempt.unknown_since = attempt.unknown_since.or(attempt.session.refreshing_since());
         attempt.was_resent = true;
-        self.client.request(clock, parameters).await
+        self.request(attempt, parameters, clock).await
     }
+
+    async fn request(
+        &self,
+        attempt: &mut Attempt,
+        parameters: &Parameters,
+        clock: &Clock,
+    ) -> Result<TokenResponse, TokenError> {
+        let result = self.client.request(clock, parameters).await;
+        attempt.was_sent |= !result.as_ref().is_err_and(was_not_made);
+        result
+    }
+}
+
+/// Whether the request could not even be made, as with an invalid client id. An error of a response has its status.
+fn was_not_made(error: &TokenError) -> bool {
+    error.kind() == TokenErrorKind::Config && error.status().is_none()
 }
 
 /// Whether the server may have processed the request, and only the response is missing.

@@ -12,7 +12,10 @@ use super::{
     StoredSession,
     stored_session::{FIRST_FORMAT, FORMAT, FirstFormat, MAX_COUNT},
 };
-use crate::error::{TokenError, TokenErrorKind};
+use crate::{
+    error::{TokenError, TokenErrorKind},
+    zeroize::{extend, to_json},
+};
 
 /// The most bytes that a session is stored in. Token responses are limited to 64 KiB by default.
 pub(super) const MAX_LEN: usize = 1 << 20;
@@ -35,15 +38,14 @@ struct Counters {
 pub(super) type Encoded = Zeroizing<Vec<u8>>;
 
 pub(super) fn encode(session: &StoredSession) -> Result<Encoded, TokenError> {
-    // Enough for most sessions: a buffer that grows leaves copies of its content in memory.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(8 * 1024));
-    serde_json::to_writer(&mut *bytes, session).map_err(|_| {
+    // Enough for most sessions.
+    let mut bytes = to_json(session, 8 * 1024).map_err(|_| {
         TokenError::new(
             TokenErrorKind::Store,
             "the session cannot be written as JSON",
         )
     })?;
-    bytes.push(b'\n');
+    extend(&mut bytes, b"\n");
     if bytes.len() > MAX_LEN {
         let message = format!(
             "the session has {} bytes, and a store keeps at most {MAX_LEN}",

@@ -54,6 +54,8 @@ return 1";
 ///   does not evict keys without a time to live.
 /// - **Access.** Everyone who can read the keys has the session. An ACL user needs `GET`, `SET`, `DEL`, `PEXPIRE` and `EVAL` on
 ///   `tower-bearer:*`. Errors contain neither passwords nor what is stored.
+/// - **Memory.** What is read is zeroized when dropped. The crate `redis` keeps copies of each command in buffers that are
+///   not, and so of each session that is saved and of the one that it replaces.
 ///
 /// # TLS
 ///
@@ -76,7 +78,7 @@ return 1";
 ///
 /// # async fn run() -> Result<(), tower_bearer::TokenError> {
 /// let winbooks = RedisStore::new("redis://:password@redis.internal:6379/0", "winbooks")?
-///     .key_prefix("invoicing");
+///     .key_prefix("invoicing")?;
 /// let two_ba = winbooks.session("2ba")?;
 ///
 /// let sessions = (winbooks.load().await?, two_ba.load().await?);
@@ -151,14 +153,25 @@ impl RedisStore {
     }
 
     /// Sets the beginning of all keys, for applications that share a database. Default: `tower-bearer`.
-    #[must_use]
-    pub fn key_prefix(self, prefix: impl Into<String>) -> Self {
-        Self {
-            prefix: prefix.into(),
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](TokenErrorKind::Config) if `prefix` has braces. The first braces of a key are its hash tag, so they would
+    /// replace the one of the session.
+    pub fn key_prefix(self, prefix: impl Into<String>) -> Result<Self, TokenError> {
+        let prefix = prefix.into();
+        if prefix.contains(['{', '}']) {
+            let message = format!(
+                "{prefix:?} cannot be the prefix of keys in Redis, because it has braces: leave them out"
+            );
+            return Err(TokenError::new(TokenErrorKind::Config, message));
+        }
+        Ok(Self {
+            prefix,
             // The lease of another key has another queue.
             queue: LeaseQueue::default(),
             ..self
-        }
+        })
     }
 
     /// Sets how long to wait for a lease that others hold. Default: 65 seconds.
@@ -318,7 +331,7 @@ mod tests {
     #[test]
     fn a_store_is_built_without_a_server_and_shows_no_password() {
         let store = RedisStore::new("redis://user:hunter2@localhost:1/0", "vendor").unwrap();
-        let shown = format!("{:?}", store.key_prefix("mine"));
+        let shown = format!("{:?}", store.key_prefix("mine").unwrap());
         assert!(shown.contains("mine:{vendor}:session"), "{shown}");
         assert!(shown.contains("localhost:1"), "{shown}");
         assert!(!shown.contains("hunter2"), "{shown}");
@@ -356,10 +369,20 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_that_would_replace_the_hash_tag_is_rejected() {
+        for prefix in ["{", "}", "{}", "a{b}", "a{}b"] {
+            let store = RedisStore::new("redis://localhost", "vendor").unwrap();
+            let error = store.key_prefix(prefix).unwrap_err();
+            assert_eq!(error.kind(), TokenErrorKind::Config, "{prefix}");
+        }
+    }
+
+    #[test]
     fn stores_of_several_sessions_share_the_connection_and_the_settings() {
         let store = RedisStore::new("redis://localhost:1/0", "vendor")
             .unwrap()
             .key_prefix("mine")
+            .unwrap()
             .command_timeout(Duration::from_secs(1));
         let other = store.session("other").unwrap();
         assert!(Arc::ptr_eq(&store.connection, &other.connection));

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use secrecy::{SecretString, zeroize::Zeroizing};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use self::ended::Ended;
@@ -34,7 +34,7 @@ pub(super) use self::{
     first_format::{FIRST_FORMAT, FirstFormat},
 };
 use super::Identity;
-use crate::token::Token;
+use crate::{token::Token, zeroize::to_json};
 
 /// A session as a store keeps it: its tokens, their times of expiry, and a version that counts its changes.
 ///
@@ -246,7 +246,7 @@ impl StoredSession {
 
     /// Whether both sessions are serialized to the same text, so that saving one over the other changes nothing.
     pub(crate) fn is_written_like(&self, other: &Self) -> bool {
-        let written = |session| serde_json::to_vec(session).map(Zeroizing::new).ok();
+        let written = |session| to_json(session, 1024).ok();
         written(self).is_some_and(|written_self| Some(written_self) == written(other))
     }
 }

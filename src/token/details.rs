@@ -1,6 +1,6 @@
 //! What a token response says besides the token and its lifetime.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use secrecy::{SecretString, zeroize::Zeroize};
 use serde::{
@@ -27,7 +27,8 @@ impl TokenDetails {
     }
 }
 
-/// Members that this crate does not interpret. Their strings are zeroised when dropped: some of them may be secrets.
+/// Members that this crate does not interpret. Their names and strings are zeroized when dropped: some of them may be
+/// secrets.
 #[derive(Clone, Default, Serialize)]
 #[serde(transparent)]
 pub(crate) struct ExtraMembers(Map<String, Value>);
@@ -49,10 +50,20 @@ impl ExtraMembers {
         &self.0
     }
 
-    pub(crate) fn insert(&mut self, name: String, value: Value) {
-        if let Some(mut replaced) = self.0.insert(name, value) {
-            zeroize(&mut replaced);
+    pub(crate) fn insert(&mut self, mut name: String, value: Value) {
+        // Inserting a name once more would drop one of both.
+        match self.0.get_mut(&name) {
+            Some(replaced) => {
+                zeroize(replaced);
+                name.zeroize();
+                *replaced = value;
+            }
+            None => drop(self.0.insert(name, value)),
         }
+    }
+
+    pub(crate) fn into_map(mut self) -> Map<String, Value> {
+        mem::take(&mut self.0)
     }
 }
 
@@ -83,7 +94,27 @@ impl<'de> Deserialize<'de> for ExtraMembers {
 
 impl Drop for ExtraMembers {
     fn drop(&mut self) {
-        self.0.values_mut().for_each(zeroize);
+        zeroize_members(&mut self.0);
+    }
+}
+
+/// Values that are zeroized when dropped, as [`ExtraMembers`] are.
+#[derive(Default)]
+pub(crate) struct ExtraValues(Vec<Value>);
+
+impl ExtraValues {
+    pub(crate) fn push(&mut self, value: Value) {
+        self.0.push(value);
+    }
+
+    pub(crate) fn into_vec(mut self) -> Vec<Value> {
+        mem::take(&mut self.0)
+    }
+}
+
+impl Drop for ExtraValues {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(zeroize);
     }
 }
 
@@ -91,8 +122,15 @@ fn zeroize(value: &mut Value) {
     match value {
         Value::String(text) => text.zeroize(),
         Value::Array(values) => values.iter_mut().for_each(zeroize),
-        Value::Object(members) => members.values_mut().for_each(zeroize),
+        Value::Object(members) => zeroize_members(members),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn zeroize_members(members: &mut Map<String, Value>) {
+    for (mut name, mut value) in mem::take(members) {
+        name.zeroize();
+        zeroize(&mut value);
     }
 }
 
@@ -104,11 +142,8 @@ mod tests {
 
     #[test]
     fn zeroising_reaches_every_string_of_a_value() {
-        let mut value = json!({"a": "one", "b": ["two", {"c": "three"}], "d": 4, "e": null});
+        let mut value = json!(["one", ["two", 4, null], {"a": "three"}]);
         zeroize(&mut value);
-        assert_eq!(
-            value,
-            json!({"a": "", "b": ["", {"c": ""}], "d": 4, "e": null})
-        );
+        assert_eq!(value, json!(["", ["", 4, null], {}]));
     }
 }

@@ -83,7 +83,7 @@ async fn the_keys_are_as_documented_and_depend_on_name_and_prefix() {
     assert_eq!(ttl, -1);
 
     for other in [
-        store.clone().key_prefix("other"),
+        store.clone().key_prefix("other").unwrap(),
         store.session("other").unwrap(),
     ] {
         assert_eq!(version(&other).await, 0);
@@ -454,7 +454,12 @@ async fn a_user_with_the_documented_permissions_is_enough() {
     lease.save(1, &sample_session(2, "second")).await.unwrap();
     lease.release().await;
 
-    let error = store.key_prefix("elsewhere").load().await.unwrap_err();
+    let error = store
+        .key_prefix("elsewhere")
+        .unwrap()
+        .load()
+        .await
+        .unwrap_err();
     assert!(
         error
             .to_string()

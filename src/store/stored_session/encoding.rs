@@ -11,6 +11,8 @@ use serde::{
     de::{Error, Visitor},
 };
 
+use crate::zeroize::secret;
+
 /// The format that is written.
 pub(in crate::store) const FORMAT: u64 = 3;
 
@@ -79,7 +81,7 @@ impl Serialize for Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|secret| Self(secret.into()))
+        String::deserialize(deserializer).map(|text| Self(secret(text)))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::{Access, Identity, StoredSession};
-use crate::{clock::Clock, token::Token};
+use crate::{clock::Clock, token::Token, zeroize::secret};
 
 /// Making a session to import.
 impl StoredSession {
@@ -45,7 +45,7 @@ impl StoredSession {
     /// Sets the refresh token.
     #[must_use]
     pub fn with_refresh_token(self, refresh_token: impl Into<String>) -> Self {
-        self.with_secret_refresh_token(refresh_token.into().into())
+        self.with_secret_refresh_token(secret(refresh_token))
     }
 
     /// Sets when the refresh token expires. It is used in errors only: the token is sent anyway.
