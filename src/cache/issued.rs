@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use crate::{
     clock::Clock,
     error::{TokenError, TokenErrorKind},
     freshness::{Deadline, Deadlines, Freshness},
-    token::Token,
+    token::{Expires, Token},
 };
 
 /// Numbers the tokens of all caches of the process: a rejection can come through a policy over another cache. The same
@@ -47,6 +47,7 @@ pub(crate) struct Issued {
     scheduled: Deadlines,
     /// When it ends by the wall clock, computed once when it came.
     pub(super) expires_at: Option<SystemTime>,
+    pub(super) lifetime: Option<Duration>,
     /// The API has accepted it at least once.
     accepted: AtomicBool,
     /// The API has rejected it, and no other token has come since.
@@ -58,7 +59,7 @@ impl Issued {
         token: Token,
         generation: Generation,
         deadlines: Deadlines,
-        expires_at: Option<SystemTime>,
+        expires: Option<Expires>,
     ) -> Self {
         Self {
             headers: ShardedHeader::new(token.header()),
@@ -66,7 +67,8 @@ impl Issued {
             generation,
             deadlines,
             scheduled: deadlines,
-            expires_at,
+            expires_at: expires.map(|expires| expires.wall),
+            lifetime: expires.map(|expires| expires.lifetime),
             accepted: AtomicBool::new(false),
             rejection: None,
         }
@@ -106,6 +108,7 @@ impl Issued {
             deadlines: self.deadlines,
             scheduled: self.scheduled,
             expires_at: self.expires_at,
+            lifetime: self.lifetime,
             accepted: AtomicBool::new(self.is_accepted()),
             rejection: self.rejection,
         }

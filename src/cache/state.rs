@@ -472,8 +472,7 @@ impl State {
             Some(before) if before.token.same_secret(&token) => before.generation,
             _ => Generation::next(),
         };
-        let expires_at = expires.map(|expires| expires.wall);
-        Arc::new(Issued::new(token, generation, deadlines, expires_at))
+        Arc::new(Issued::new(token, generation, deadlines, expires))
     }
 
     fn put_in_use(&mut self, input: Input<'_>, issued: &Arc<Issued>) {
@@ -491,7 +490,7 @@ impl State {
         if other.is_some_and(|before| !before.is_rejected()) {
             self.throttle.replaced_when_due(input.now.mono);
         }
-        self.throttle.token_came(input.now.mono);
+        self.throttle.token_came(input.now.mono, issued.lifetime);
         if let Some(before) = same {
             self.throttle.same_token_came();
             match before.rejection {

@@ -35,7 +35,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(30);
 const MAX_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// A token that is rejected within this time, and was never accepted, was rejected as soon as it was issued.
 const REJECTED_AT_ONCE: Duration = Duration::from_secs(10);
-/// A token that is rejected within this time is rejected early, whether or not the API had accepted it.
+/// A token that is rejected within this time is rejected early, whether or not the API had accepted it. For tokens of short
+/// life it is a twentieth of their lifetime.
 const REJECTED_EARLY: Duration = Duration::from_secs(30);
 /// How many tokens in a row may be rejected early before refreshes start further and further apart.
 const EARLY_BUDGET: u32 = 10;
@@ -65,6 +66,8 @@ pub(super) struct RefreshThrottle {
     last_look: Option<Instant>,
     /// When the current token came, from a token request or from a store.
     last_token: Option<Instant>,
+    /// Until how long after that a rejection of it is early.
+    early: Duration,
     /// Failures in a row.
     failures: u32,
     after_failure: AfterFailure,
@@ -219,8 +222,9 @@ impl RefreshThrottle {
     }
 
     /// A new token is in use, from a token request or from a store.
-    pub(super) fn token_came(&mut self, now: Instant) {
+    pub(super) fn token_came(&mut self, now: Instant, lifetime: Option<Duration>) {
         self.last_token = Some(now);
+        self.early = lifetime.map_or(REJECTED_EARLY, |all| REJECTED_EARLY.min(all / 20));
         self.is_counted = false;
     }
 
@@ -286,7 +290,7 @@ impl RefreshThrottle {
                 self.ineffective.saturating_add(1)
             };
         }
-        if self.has_lasted(now, REJECTED_EARLY) {
+        if self.has_lasted(now, self.early) {
             self.rejected_early = 0;
         } else if !self.is_counted {
             self.rejected_early = self.rejected_early.saturating_add(1);
@@ -308,7 +312,7 @@ impl RefreshThrottle {
     /// A token that is not rejected was replaced when it was due.
     pub(super) fn replaced_when_due(&mut self, now: Instant) {
         self.effective();
-        if self.has_lasted(now, REJECTED_EARLY) {
+        if self.has_lasted(now, self.early) {
             self.rejected_early = 0;
         }
     }
@@ -567,7 +571,7 @@ mod tests {
     fn holds(throttle: &mut RefreshThrottle, now: Instant, was_accepted: bool) -> Vec<u64> {
         let next = |_| {
             throttle.started(now);
-            throttle.token_came(now);
+            throttle.token_came(now, None);
             throttle.rejected(now, was_accepted);
             throttle.delay_after_rejection(now, MIN_INTERVAL).as_secs()
         };
@@ -603,7 +607,7 @@ mod tests {
     fn a_token_counts_once_however_often_it_is_rejected_and_accepted() {
         let now = Instant::now();
         let mut throttle = RefreshThrottle::default();
-        throttle.token_came(now);
+        throttle.token_came(now, None);
         for _ in 0..100 {
             throttle.rejected(now, true);
             throttle.effective();
@@ -618,7 +622,7 @@ mod tests {
         let waits = |last: fn(&mut RefreshThrottle, Instant)| {
             let mut throttle = RefreshThrottle::default();
             holds(&mut throttle, now, true);
-            throttle.token_came(now);
+            throttle.token_came(now, None);
             last(&mut throttle, later);
             throttle.is_ineffective()
         };
@@ -631,11 +635,26 @@ mod tests {
     }
 
     #[test]
+    fn tokens_of_short_life_are_rejected_early_within_a_twentieth_of_it() {
+        let now = Instant::now();
+        let is_ineffective_after = |age: u64| {
+            let mut throttle = RefreshThrottle::default();
+            for _ in 0..=EARLY_BUDGET {
+                throttle.token_came(now, Some(Duration::from_secs(2)));
+                throttle.rejected(now + Duration::from_millis(age), true);
+            }
+            throttle.is_ineffective()
+        };
+        assert!(is_ineffective_after(100));
+        assert!(!is_ineffective_after(101));
+    }
+
+    #[test]
     fn a_token_that_is_rejected_again_and_again_has_not_lasted() {
         let now = Instant::now();
         let mut throttle = RefreshThrottle::default();
         holds(&mut throttle, now, true);
-        throttle.token_came(now);
+        throttle.token_came(now, None);
         for second in 1..600 {
             throttle.rejected(now + Duration::from_secs(second), true);
             throttle.effective();
