@@ -490,7 +490,8 @@ impl State {
         if other.is_some_and(|before| !before.is_rejected()) {
             self.throttle.replaced_when_due(input.now.mono);
         }
-        self.throttle.token_came(input.now.mono, issued.lifetime);
+        self.throttle
+            .token_came(input.now.mono, input.min_interval(), issued.lifetime);
         if let Some(before) = same {
             self.throttle.same_token_came();
             match before.rejection {

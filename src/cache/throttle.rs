@@ -35,9 +35,11 @@ const FIRST_PAUSE: Duration = Duration::from_secs(30);
 const MAX_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// A token that is rejected within this time, and was never accepted, was rejected as soon as it was issued.
 const REJECTED_AT_ONCE: Duration = Duration::from_secs(10);
-/// A token that is rejected within this time is rejected early, whether or not the API had accepted it. For tokens of short
-/// life it is a twentieth of their lifetime.
-const REJECTED_EARLY: Duration = Duration::from_secs(30);
+/// A token that is rejected within so many times `min_interval` is rejected early, whether or not the API had accepted it.
+/// For tokens of short life it is a twentieth of their lifetime.
+const EARLY_INTERVALS: u32 = 30;
+/// What `min_interval` counts as in these rules if it is shorter.
+const LEAST_INTERVAL: Duration = Duration::from_millis(1);
 /// How many tokens in a row may be rejected early before refreshes start further and further apart.
 const EARLY_BUDGET: u32 = 10;
 /// How often a source is asked during a pause whether something has changed.
@@ -141,8 +143,9 @@ impl RefreshThrottle {
             interval = interval.max(doubled(FIRST_BACKOFF, self.ineffective, MAX_BACKOFF));
         }
         if self.rejected_early > EARLY_BUDGET {
+            let first = min_interval.max(LEAST_INTERVAL).saturating_mul(2);
             let over = self.rejected_early - EARLY_BUDGET;
-            interval = interval.max(doubled(2 * FIRST_BACKOFF, over, MAX_PAUSE));
+            interval = interval.max(doubled(first, over, MAX_PAUSE));
         }
         // Tokens of other processes count as well, or a fleet would hold back less than one process does.
         let since = if self.is_ineffective() {
@@ -222,9 +225,17 @@ impl RefreshThrottle {
     }
 
     /// A new token is in use, from a token request or from a store.
-    pub(super) fn token_came(&mut self, now: Instant, lifetime: Option<Duration>) {
+    pub(super) fn token_came(
+        &mut self,
+        now: Instant,
+        min_interval: Duration,
+        lifetime: Option<Duration>,
+    ) {
         self.last_token = Some(now);
-        self.early = lifetime.map_or(REJECTED_EARLY, |all| REJECTED_EARLY.min(all / 20));
+        let early = min_interval
+            .max(LEAST_INTERVAL)
+            .saturating_mul(EARLY_INTERVALS);
+        self.early = lifetime.map_or(early, |all| early.min(all / 20));
         self.is_counted = false;
     }
 
@@ -382,6 +393,7 @@ mod tests {
     use crate::error::TokenErrorKind;
 
     const MIN_INTERVAL: Duration = Duration::from_secs(1);
+    const EARLY: Duration = Duration::from_secs(30);
 
     fn down() -> TokenError {
         TokenError::new(TokenErrorKind::Server, "down")
@@ -571,7 +583,7 @@ mod tests {
     fn holds(throttle: &mut RefreshThrottle, now: Instant, was_accepted: bool) -> Vec<u64> {
         let next = |_| {
             throttle.started(now);
-            throttle.token_came(now, None);
+            throttle.token_came(now, MIN_INTERVAL, None);
             throttle.rejected(now, was_accepted);
             throttle.delay_after_rejection(now, MIN_INTERVAL).as_secs()
         };
@@ -607,7 +619,7 @@ mod tests {
     fn a_token_counts_once_however_often_it_is_rejected_and_accepted() {
         let now = Instant::now();
         let mut throttle = RefreshThrottle::default();
-        throttle.token_came(now, None);
+        throttle.token_came(now, MIN_INTERVAL, None);
         for _ in 0..100 {
             throttle.rejected(now, true);
             throttle.effective();
@@ -618,11 +630,11 @@ mod tests {
     #[test]
     fn a_token_that_lasted_is_replaced_at_once() {
         let now = Instant::now();
-        let later = now + REJECTED_EARLY + Duration::from_secs(1);
+        let later = now + EARLY + Duration::from_secs(1);
         let waits = |last: fn(&mut RefreshThrottle, Instant)| {
             let mut throttle = RefreshThrottle::default();
             holds(&mut throttle, now, true);
-            throttle.token_came(now, None);
+            throttle.token_came(now, MIN_INTERVAL, None);
             last(&mut throttle, later);
             throttle.is_ineffective()
         };
@@ -630,8 +642,23 @@ mod tests {
         assert!(!waits(|throttle, later| throttle.rejected(later, false)));
         assert!(!waits(RefreshThrottle::replaced_when_due));
         assert!(waits(|throttle, later| {
-            throttle.replaced_when_due(later - REJECTED_EARLY);
+            throttle.replaced_when_due(later - EARLY);
         }));
+    }
+
+    #[test]
+    fn early_is_a_multiple_of_the_minimum_interval() {
+        let now = Instant::now();
+        let is_ineffective_after = |age: u64| {
+            let mut throttle = RefreshThrottle::default();
+            for _ in 0..=EARLY_BUDGET {
+                throttle.token_came(now, Duration::from_millis(2), None);
+                throttle.rejected(now + Duration::from_millis(age), true);
+            }
+            throttle.is_ineffective()
+        };
+        assert!(is_ineffective_after(60));
+        assert!(!is_ineffective_after(61));
     }
 
     #[test]
@@ -640,7 +667,7 @@ mod tests {
         let is_ineffective_after = |age: u64| {
             let mut throttle = RefreshThrottle::default();
             for _ in 0..=EARLY_BUDGET {
-                throttle.token_came(now, Some(Duration::from_secs(2)));
+                throttle.token_came(now, MIN_INTERVAL, Some(Duration::from_secs(2)));
                 throttle.rejected(now + Duration::from_millis(age), true);
             }
             throttle.is_ineffective()
@@ -654,7 +681,7 @@ mod tests {
         let now = Instant::now();
         let mut throttle = RefreshThrottle::default();
         holds(&mut throttle, now, true);
-        throttle.token_came(now, None);
+        throttle.token_came(now, MIN_INTERVAL, None);
         for second in 1..600 {
             throttle.rejected(now + Duration::from_secs(second), true);
             throttle.effective();
