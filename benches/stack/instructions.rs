@@ -65,7 +65,8 @@ pub(crate) fn under_callgrind(
     runtime: &Runtime,
     args: impl Iterator<Item = String>,
 ) -> Result<(), BoxError> {
-    let [open, protected, only] = &args.collect::<Vec<_>>()[..] else {
+    let args: Vec<String> = args.collect();
+    let [open, protected, only, profiled @ ..] = &args[..] else {
         return Err("the URLs and the stacks are missing".into());
     };
     let urls = Urls {
@@ -82,6 +83,9 @@ pub(crate) fn under_callgrind(
         let contenders = stack.contenders(load, &parts);
         drop(inside);
         for contender in contenders {
+            if profiled.first().is_some_and(|it| it != contender.name()) {
+                continue;
+            }
             let mut batches = Batches {
                 contender,
                 runtime,
@@ -140,5 +144,20 @@ pub(crate) fn compare(runtime: &Runtime, urls: &Urls, only: &str) -> Result<(), 
             );
         }
     }
+    Ok(())
+}
+
+/// Prints callgrind's profile of one contender.
+pub(crate) fn profile(urls: &Urls, only: &str, contender: &str) -> Result<(), BoxError> {
+    let requests: usize = scenarios(only)
+        .map(|(stack, _)| counting(stack))
+        .map(|counting| 3 * counting.requests * counting.repeats)
+        .sum();
+    callgrind::in_folder(|folder| {
+        let child = [&*urls.open, &urls.protected, only, contender];
+        let out = callgrind::run(folder, &[], &child)?;
+        callgrind::annotate(&out)
+    })?;
+    println!("{requests} requests were counted.");
     Ok(())
 }

@@ -9,6 +9,7 @@
 //! - `--quick` runs everything for a moment, to see that it works.
 //! - `--instructions` counts instructions instead, with valgrind and one request at a time. The kernel's do not count, so
 //!   differences are larger than in CPU time, but exact.
+//! - `--profile NAME` prints the functions in which the contender of that name spends its instructions.
 
 mod by_hand;
 mod clients;
@@ -71,6 +72,9 @@ fn main() -> Result<(), BoxError> {
     if options.instructions {
         return instructions::compare(&runtime, &server.urls, &options.only);
     }
+    if let Some(contender) = options.profile {
+        return instructions::profile(&server.urls, &options.only, &contender);
+    }
 
     let session = runtime.block_on(session());
     let parts = Parts {
@@ -87,7 +91,7 @@ fn main() -> Result<(), BoxError> {
             rebuilds: options.rebuilds,
         };
         let samples = sample::measure(&runtime, plan, || stack.contenders(load, &parts))?;
-        comparisons.extend(report::print(name(stack, load, at_once), &samples));
+        comparisons.extend(report::print(&name(stack, load, at_once), &samples));
     }
     report::print_summary(&comparisons);
     Ok(())

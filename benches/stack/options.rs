@@ -12,6 +12,8 @@ pub(crate) struct Options {
     pub(crate) only: String,
     pub(crate) list: bool,
     pub(crate) instructions: bool,
+    /// The contender to profile.
+    pub(crate) profile: Option<String>,
 }
 
 impl Options {
@@ -22,6 +24,7 @@ impl Options {
             only: String::new(),
             list: false,
             instructions: false,
+            profile: None,
         };
         let mut args = env::args().skip(1);
         while let Some(arg) = args.next() {
@@ -31,6 +34,7 @@ impl Options {
                 "--only" => options.only = value()?,
                 "--list" => options.list = true,
                 "--instructions" => options.instructions = true,
+                "--profile" => options.profile = Some(value()?),
                 "--quick" => {
                     options.time = Duration::ZERO;
                     options.rebuilds = 1;

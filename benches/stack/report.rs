@@ -18,7 +18,7 @@ pub(crate) struct Comparison {
 }
 
 /// Prints what was measured of one stack.
-pub(crate) fn print(what: String, all: &[Samples]) -> Vec<Comparison> {
+pub(crate) fn print(what: &str, all: &[Samples]) -> Vec<Comparison> {
     let find = |name| all.iter().find(|it| it.name == name).expect("it is there");
     let (bare, add, by_hand) = (find(BARE), find(ADD), find(BY_HAND));
     heading(&format!("{what}; {} rounds", bare.cpu.len()));
@@ -49,7 +49,7 @@ pub(crate) fn print(what: String, all: &[Samples]) -> Vec<Comparison> {
     }
     [ADD_TOKEN, FULL]
         .map(|layer| Comparison {
-            what: what.clone(),
+            what: what.to_owned(),
             layer,
             to_add: find(layer).ratio_to(add),
             to_by_hand: find(layer).ratio_to(by_hand),

@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     env,
     io::{self, BufRead, BufReader, Read},
+    net::Ipv4Addr,
     process::{Child, Command, Stdio},
 };
 
@@ -13,9 +14,14 @@ use http::{
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
 use http_body_util::{BodyExt, Full};
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use tokio::net::TcpListener;
 use tonic::{Status, body::Body};
-use tower::{BoxError, service_fn};
-use tower_bearer::testing;
+use tower::BoxError;
 
 use crate::{grpc, support::work::TOKEN};
 
@@ -73,12 +79,29 @@ pub(crate) fn serve() -> io::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let open = testing::serve(service_fn(|request| answer(request, false))).await?;
-        let protected = testing::serve(service_fn(|request| answer(request, true))).await?;
-        println!("{}\n{}", open.url(), protected.url());
+        for needs_token in [false, true] {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            println!("http://{}", listener.local_addr()?);
+            tokio::spawn(accept(listener, needs_token));
+        }
         tokio::task::spawn_blocking(|| io::stdin().read(&mut [0])).await??;
         Ok(())
     })
+}
+
+/// Serves HTTP/1.1 and HTTP/2.
+async fn accept(listener: TcpListener, needs_token: bool) -> io::Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(async move {
+            let server = auto::Builder::new(TokioExecutor::new());
+            let service = service_fn(|request| answer(request, needs_token));
+            let connection = server.serve_connection(TokioIo::new(stream), service);
+            // The client notices a broken connection.
+            drop(connection.await);
+        });
+    }
 }
 
 async fn answer<B>(request: Request<B>, needs_token: bool) -> Result<Response<Body>, Infallible>

@@ -5,7 +5,9 @@ use http::Request;
 use http_body_util::Full;
 use tonic::body::Body;
 use tower::ServiceBuilder;
-use tower_bearer::{AddTokenLayer, BearerAuthLayer, ReplayBody, ReqwestTransport, TokenCache};
+use tower_bearer::{
+    AddTokenLayer, BearerAuthLayer, Origins, ReplayBody, ReqwestTransport, TokenCache,
+};
 use tower_http::auth::AddAuthorizationLayer;
 
 use crate::{
@@ -70,8 +72,10 @@ macro_rules! contenders {
         let layers = ServiceBuilder::new;
         let add = AddAuthorizationLayer::bearer(TOKEN);
         let sensitive = add.clone().as_sensitive(true);
-        let add_token = AddTokenLayer::from(TokenCache::clone(session));
-        let bearer = BearerAuthLayer::from(TokenCache::clone(session));
+        // As in the README. Without it, every request would also be checked for plain http to this machine.
+        let origins = Origins::only([&urls.protected]).expect("an origin");
+        let add_token = AddTokenLayer::from(TokenCache::clone(session)).origins(origins.clone());
+        let bearer = BearerAuthLayer::from(TokenCache::clone(session)).origins(origins);
         let bare = {
             let $url = &*urls.open;
             contender(BARE, $client($plain, $url, $load))

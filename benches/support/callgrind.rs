@@ -175,6 +175,19 @@ pub(crate) fn run(folder: &Path, options: &[&str], child: &[&str]) -> io::Result
     }
 }
 
+/// Prints the functions of an output file with what they call.
+pub(crate) fn annotate(out: &Path) -> io::Result<()> {
+    let status = Command::new("callgrind_annotate")
+        .args(["--inclusive=yes", "--threshold=99", "--auto=no"])
+        .arg(out)
+        .status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("callgrind_annotate: {status}")))
+    }
+}
+
 /// The totals in callgrind's numbered files.
 fn totals(out: &Path) -> io::Result<Vec<f64>> {
     let mut totals = Vec::new();
