@@ -125,8 +125,8 @@ pub(crate) fn reqwest() -> reqwest::Client {
 #[derive(Clone)]
 pub(crate) struct ReqwestRequests {
     pub(crate) reqwest: reqwest::Client,
-    model: Model<()>,
-    url: reqwest::Url,
+    pub(crate) model: Model<()>,
+    pub(crate) url: reqwest::Url,
     body: &'static [u8],
 }
 
@@ -142,11 +142,14 @@ impl ReqwestRequests {
     }
 
     pub(crate) fn next(&self) -> reqwest::RequestBuilder {
+        let method = self.model.method().clone();
+        self.fill(self.reqwest.request(method, self.url.clone()))
+    }
+
+    /// Adds headers and the body to a request.
+    pub(crate) fn fill(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
         let (head, ()) = self.model.request().into_parts();
-        let request = self
-            .reqwest
-            .request(head.method, self.url.clone())
-            .headers(head.headers);
+        let request = request.headers(head.headers);
         if self.body.is_empty() {
             request
         } else {

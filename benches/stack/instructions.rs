@@ -4,10 +4,9 @@ use tokio::runtime::Runtime;
 use tower::BoxError;
 
 use crate::{
-    SCENARIOS,
     clients::Load,
     contender::Contender,
-    name,
+    run::{More, SCENARIOS, name},
     server::Urls,
     stacks::{ADD, BARE, BY_HAND, Parts, Stack},
     support::{
@@ -64,6 +63,7 @@ impl Runner for Batches<'_> {
 pub(crate) fn under_callgrind(
     runtime: &Runtime,
     args: impl Iterator<Item = String>,
+    contenders: More<'_>,
 ) -> Result<(), BoxError> {
     let args: Vec<String> = args.collect();
     let [open, protected, only, profiled @ ..] = &args[..] else {
@@ -80,7 +80,7 @@ pub(crate) fn under_callgrind(
     };
     for (stack, load) in scenarios(only) {
         let inside = runtime.enter();
-        let contenders = stack.contenders(load, &parts);
+        let contenders = contenders(stack, load, &parts);
         drop(inside);
         for contender in contenders {
             if profiled.first().is_some_and(|it| it != contender.name()) {
@@ -97,7 +97,12 @@ pub(crate) fn under_callgrind(
     Ok(())
 }
 
-pub(crate) fn compare(runtime: &Runtime, urls: &Urls, only: &str) -> Result<(), BoxError> {
+pub(crate) fn compare(
+    runtime: &Runtime,
+    urls: &Urls,
+    only: &str,
+    contenders: More<'_>,
+) -> Result<(), BoxError> {
     if !callgrind::is_installed() {
         println!("valgrind is not installed, so nothing was measured.");
         return Ok(());
@@ -111,7 +116,7 @@ pub(crate) fn compare(runtime: &Runtime, urls: &Urls, only: &str) -> Result<(), 
     };
     for (stack, load) in scenarios(only) {
         let inside = runtime.enter();
-        let contenders = stack.contenders(load, &parts);
+        let contenders = contenders(stack, load, &parts);
         drop(inside);
         let mut costs = Vec::new();
         for contender in &contenders {

@@ -125,6 +125,10 @@ impl<B: Clone> Model<B> {
         }
     }
 
+    pub(crate) fn method(&self) -> &Method {
+        &self.method
+    }
+
     pub(crate) fn uri(&self) -> &Uri {
         &self.uri
     }
