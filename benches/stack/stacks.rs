@@ -71,7 +71,6 @@ macro_rules! contenders {
         let Parts { urls, session } = $parts;
         let layers = ServiceBuilder::new;
         let add = AddAuthorizationLayer::bearer(TOKEN);
-        let sensitive = add.clone().as_sensitive(true);
         // As in the README. Without it, every request would also be checked for plain http to this machine.
         let origins = Origins::only([&urls.protected]).expect("an origin");
         let add_token = AddTokenLayer::from(TokenCache::clone(session)).origins(origins.clone());
@@ -91,11 +90,6 @@ macro_rules! contenders {
             contender(
                 "AddAuthorization again",
                 $client(layers().layer(add).service($plain), $url, $load),
-            ),
-            // HTTP/2 compresses a header that is sent again, but not a sensitive one.
-            contender(
-                "AddAuthorization, sensitive",
-                $client(layers().layer(sensitive).service($plain), $url, $load),
             ),
             contender(BY_HAND, $client(ByHand::new($buffered), $url, $load)),
             contender(
