@@ -12,7 +12,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{table::size, work::Runner};
+use super::{
+    table::{median, size},
+    work::Runner,
+};
 
 /// Requests of the shorter of the two runs.
 const REQUESTS: usize = 100;
@@ -57,6 +60,45 @@ pub(crate) fn count(runner: &mut dyn Runner) {
     }
 }
 
+/// How often and how many requests are counted in batches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counting {
+    pub(crate) repeats: usize,
+    /// Requests of the shorter of the two runs.
+    pub(crate) requests: usize,
+}
+
+impl Counting {
+    /// How many totals callgrind writes.
+    pub(crate) fn totals(self) -> usize {
+        2 * self.repeats
+    }
+
+    /// The cost of one request, from these totals. The median, because a late packet may come in either run of a pair.
+    pub(crate) fn cost(self, totals: &[f64]) -> f64 {
+        median(each(totals, self.requests).collect())
+    }
+}
+
+/// In the child: counts requests that depend on a network, and so are not the same each time.
+pub(crate) fn count_batches(runner: &mut dyn Runner, counting: Counting) {
+    for _ in 0..counting.repeats {
+        runner.fill(counting.requests);
+        runner.run();
+        for requests in [counting.requests, 2 * counting.requests] {
+            runner.fill(requests);
+            measured(runner);
+            measured_to_here();
+        }
+    }
+}
+
+/// The cost of one request that each pair of totals shows.
+fn each(totals: &[f64], requests: usize) -> impl Iterator<Item = f64> {
+    let pairs = totals.chunks_exact(2);
+    pairs.map(move |pair| (pair[1] - pair[0]) / size(requests))
+}
+
 /// Changes the state of the heap for as long as the result is kept: all free memory is used, or there are holes of all
 /// sizes.
 fn ballast(round: usize) -> Vec<Vec<u8>> {
@@ -95,14 +137,15 @@ fn write_down() {
 
 /// Instructions per request of each contender, in the order in which the child [counted](count) them.
 pub(crate) fn costs() -> io::Result<Vec<f64>> {
-    in_folder(|folder| {
-        let out = run(folder, &["--dump-after=*write_down*"], &[])?;
-        let each = |pair: &[f64]| (pair[1] - pair[0]) / size(REQUESTS);
-        Ok(totals(&out)?
-            .chunks_exact(2 * HEAPS)
-            .map(|heaps| heaps.chunks_exact(2).map(each).fold(f64::MAX, f64::min))
-            .collect())
-    })
+    Ok(all_totals(&[])?
+        .chunks_exact(2 * HEAPS)
+        .map(|heaps| each(heaps, REQUESTS).fold(f64::MAX, f64::min))
+        .collect())
+}
+
+/// Everything that a child with these arguments counted, in order.
+pub(crate) fn all_totals(child: &[&str]) -> io::Result<Vec<f64>> {
+    in_folder(|folder| totals(&run(folder, &["--dump-after=*write_down*"], child)?))
 }
 
 /// Calls a function with a temporary folder, and removes the folder afterwards.
@@ -129,6 +172,19 @@ pub(crate) fn run(folder: &Path, options: &[&str], child: &[&str]) -> io::Result
         Ok(out)
     } else {
         Err(io::Error::other(format!("valgrind: {status}")))
+    }
+}
+
+/// Prints the functions of an output file with what they call.
+pub(crate) fn annotate(out: &Path) -> io::Result<()> {
+    let status = Command::new("callgrind_annotate")
+        .args(["--inclusive=yes", "--threshold=99", "--auto=no"])
+        .arg(out)
+        .status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("callgrind_annotate: {status}")))
     }
 }
 

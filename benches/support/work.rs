@@ -79,6 +79,7 @@ impl Body for Chunks {
 /// The template of all requests. Each request has its own copies of the strings.
 #[derive(Clone)]
 pub(crate) struct Model<B> {
+    method: Method,
     uri: Uri,
     headers: Vec<(HeaderName, String)>,
     body: B,
@@ -103,6 +104,7 @@ impl<B: Clone> Model<B> {
             (name, format!("value number {i}"))
         });
         Self {
+            method: Method::POST,
             uri: Uri::from_static("https://api.example.com/v1/orders?id=42"),
             headers: HEADERS
                 .into_iter()
@@ -114,10 +116,37 @@ impl<B: Clone> Model<B> {
         }
     }
 
+    /// The same requests to another server, and with another method.
+    pub(crate) fn addressed_to(self, method: Method, uri: Uri) -> Self {
+        Self {
+            method,
+            uri,
+            ..self
+        }
+    }
+
+    pub(crate) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// The same requests with another body.
+    pub(crate) fn with_body<C>(self, body: C) -> Model<C> {
+        Model {
+            method: self.method,
+            uri: self.uri,
+            headers: self.headers,
+            body,
+        }
+    }
+
     /// A request with room for one more header, so that growing the map is not measured.
     pub(crate) fn request(&self) -> Request<B> {
         let mut request = Request::new(self.body.clone());
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 2);
         for (name, value) in &self.headers {

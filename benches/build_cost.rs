@@ -1,0 +1,232 @@
+//! What the crate adds to the build of a program that uses it, for each set of features.
+//!
+//! `cargo bench -p benches --bench build_cost [-- OPTIONS]` makes such a program in a temporary folder and counts the crates
+//! that it depends on, this one included: those for this machine, without tests, and beside them those that only build
+//! scripts need. Versions are chosen as for a new program: the newest, or without a network the newest that are here.
+//!
+//! - `--build` also builds it from scratch for each set, without optimization, and measures the CPU time of all processes
+//!   that takes. Only on Linux.
+//! - `--check` fails if there are more crates than the bound of a set allows.
+
+use std::{
+    collections::BTreeSet,
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    time::Instant,
+};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+struct FeatureSet {
+    name: &'static str,
+    /// How the program depends on this crate, beside the path.
+    dependency: &'static str,
+    /// The most crates that `--check` allows.
+    bound: usize,
+}
+
+const ALL: &str = r#"features = ["testing", "file-store", "redis-store"]"#;
+
+const SETS: [FeatureSet; 6] = [
+    FeatureSet {
+        name: "no default features",
+        dependency: "default-features = false",
+        bound: 55,
+    },
+    FeatureSet {
+        name: "default",
+        dependency: "features = []",
+        bound: 109,
+    },
+    FeatureSet {
+        name: "testing",
+        dependency: r#"features = ["testing"]"#,
+        bound: 109,
+    },
+    FeatureSet {
+        name: "file-store",
+        dependency: r#"features = ["file-store"]"#,
+        bound: 111,
+    },
+    FeatureSet {
+        name: "redis-store",
+        dependency: r#"features = ["redis-store"]"#,
+        bound: 119,
+    },
+    FeatureSet {
+        name: "all",
+        dependency: ALL,
+        bound: 121,
+    },
+];
+
+/// Uses the crate, so that it is linked.
+const MAIN: &str = r#"
+use tower_bearer::{Token, TokenCache, source_fn};
+
+fn main() {
+    let cache = TokenCache::new(source_fn(|_| async { Token::new("abc") }));
+    println!("hello, {cache:?}");
+}
+"#;
+
+fn main() -> Result<ExitCode> {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let has = |option: &str| args.iter().any(|arg| arg == option);
+    let known = ["--build", "--check", "--bench"];
+    if let Some(unknown) = args.iter().find(|arg| !known.contains(&&***arg)) {
+        return Err(format!("unknown option {unknown}").into());
+    }
+
+    let program = Program::new()?;
+    let mut has_too_many = false;
+    println!(
+        "{:20} {:>7} {:>7} {:>14} {:>12} {:>10}",
+        "features", "crates", "bound", "build scripts", "CPU seconds", "seconds"
+    );
+    for set in &SETS {
+        program.depend_as(set.dependency)?;
+        let crates = program.crates("normal")?;
+        let all = program.crates("normal,build")?;
+        let times = if has("--build") {
+            program.build()?
+        } else {
+            String::new()
+        };
+        println!(
+            "{:20} {crates:>7} {:>7} {:>14} {times}",
+            set.name,
+            set.bound,
+            all - crates
+        );
+        has_too_many |= crates > set.bound;
+    }
+    if has("--check") && has_too_many {
+        eprintln!(
+            "More crates than the bound allows. `cargo tree -e normal` shows what brings them. If all are needed, raise \
+             the bound in `benches/build_cost.rs`."
+        );
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The program in its folder, which is removed when this is dropped.
+struct Program {
+    folder: PathBuf,
+    /// The versions of all dependencies with all features. Cargo removes what a set of features does not need.
+    lock: Vec<u8>,
+}
+
+impl Program {
+    fn new() -> Result<Self> {
+        let folder = env::temp_dir().join(format!("build-cost-{}", std::process::id()));
+        fs::create_dir_all(folder.join("src"))?;
+        let mut program = Self {
+            folder,
+            lock: Vec::new(),
+        };
+        fs::write(program.folder.join("src/main.rs"), MAIN)?;
+        program.depend_as(ALL)?;
+        let lock = |offline: &[&str]| program.cargo("generate-lockfile").args(offline).output();
+        let online = lock(&[])?;
+        if !online.status.success() {
+            let offline = lock(&["--offline"])?;
+            if !offline.status.success() {
+                let text = String::from_utf8_lossy(&online.stderr).into_owned();
+                return Err(format!("cargo generate-lockfile failed:\n{text}").into());
+            }
+            println!("Without a network: the versions are those that were downloaded earlier.");
+        }
+        program.lock = fs::read(program.lock_file())?;
+        Ok(program)
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.folder.join("Cargo.lock")
+    }
+
+    fn depend_as(&self, dependency: &str) -> Result<()> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let path = path.display().to_string();
+        let manifest = format!(
+            "[package]\nname = \"hello\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\n\
+             tower-bearer = {{ path = {path:?}, {dependency} }}\n"
+        );
+        fs::write(self.folder.join("Cargo.toml"), manifest)?;
+        if !self.lock.is_empty() {
+            fs::write(self.lock_file(), &self.lock)?;
+        }
+        Ok(())
+    }
+
+    fn cargo(&self, command: &str) -> Command {
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo
+            .arg(command)
+            .current_dir(&self.folder)
+            .env("CARGO_TARGET_DIR", self.folder.join("target"));
+        cargo
+    }
+
+    /// How many crates it depends on.
+    fn crates(&self, edges: &str) -> Result<usize> {
+        let output = self
+            .cargo("tree")
+            .args(["--prefix", "none", "--format", "{p}", "--edges", edges])
+            .stderr(Stdio::inherit())
+            .output()?;
+        if !output.status.success() {
+            return Err(format!("cargo tree: {}", output.status).into());
+        }
+        let text = String::from_utf8(output.stdout)?;
+        // A crate whose dependencies stand further up is marked with an asterisk.
+        let crates = text.lines().map(|line| line.trim_end_matches(" (*)"));
+        let crates: BTreeSet<&str> = crates.filter(|line| !line.is_empty()).collect();
+        // Without the program.
+        Ok(crates.len() - 1)
+    }
+
+    /// Builds everything from scratch. Returns CPU seconds and seconds, as columns of the table.
+    fn build(&self) -> Result<String> {
+        let target = self.folder.join("target");
+        if target.exists() {
+            fs::remove_dir_all(&target)?;
+        }
+        // Otherwise downloads would be measured.
+        let fetched = self.cargo("fetch").arg("--quiet").status()?;
+        let (start, before) = (Instant::now(), children_cpu_seconds());
+        let built = self.cargo("build").arg("--quiet").status()?;
+        let (seconds, after) = (start.elapsed().as_secs_f64(), children_cpu_seconds());
+        if !fetched.success() || !built.success() {
+            return Err("the program does not build".into());
+        }
+        let cpu = match (before, after) {
+            (Some(before), Some(after)) => format!("{:.1}", after - before),
+            _ => String::from("unknown"),
+        };
+        Ok(format!("{cpu:>12} {seconds:>10.1}"))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.folder));
+    }
+}
+
+/// The CPU time of all child processes that have ended, with their children.
+fn children_cpu_seconds() -> Option<f64> {
+    /// Linux counts in these for programs, on all machines that matter here.
+    const TICKS_A_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The name in parentheses may contain anything. After it, `cutime` and `cstime` are the fields 14 and 15.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(13);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some((user + system) / TICKS_A_SECOND)
+}
