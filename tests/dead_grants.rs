@@ -247,6 +247,8 @@ mod ways_on {
             sleep(60 * SECOND).await;
             assert_is_dead(&cache.refresh().await.unwrap_err());
         }
+        sleep(1_000 * SECOND).await;
+        assert_is_dead(&cache.token().await.unwrap_err());
         assert_eq!(endpoint.sent(), [""; 0], "once");
         assert_eq!(
             stored(&store).await["ended"]["since"],
@@ -260,6 +262,15 @@ mod ways_on {
         assert!(endpoint.sent()[0].contains("refresh_token=rt-1"));
         let session = stored(&store).await;
         assert!(session["ended"].is_null(), "{session}");
+
+        // With its success, the reset is over: what another process has found out counts again.
+        endpoint.respond_next([DEAD]);
+        let other = process(&endpoint, &store);
+        other.token(needed(&store).await).await.unwrap_err();
+        assert_eq!(endpoint.sent().len(), 1);
+        sleep(2 * SECOND).await;
+        assert_is_dead(&cache.refresh().await.unwrap_err());
+        assert_eq!(endpoint.sent(), [""; 0]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -244,6 +244,21 @@ async fn a_new_login_of_another_client_begins_in_the_place_of_a_session_that_has
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_without_a_refresh_token_has_ended_with_its_grant() {
+    let (endpoint, store) = (TokenEndpoint::default(), MemoryStore::new());
+    let ours = ExchangeTokenSource::new(usual(&endpoint), "x").store(store.clone());
+    endpoint.respond_next([(200, r#"{"access_token":"at","expires_in":900}"#), DEAD]);
+    let token = first(&ours).await.unwrap();
+    let login = || {
+        let client = others(&endpoint).swap_remove(0);
+        RefreshTokenSource::new(client, "login").store(store.clone())
+    };
+    assert_is_kept_out(login(), &store, &endpoint).await;
+    next(&ours, &token).await.unwrap_err();
+    first(&login()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_that_never_had_a_token_does_not_keep_its_client() {
     let (endpoint, store) = (TokenEndpoint::default(), MemoryStore::new());
     // A mistake in the URL, which the server of that URL does not recognize as such.
@@ -265,6 +280,20 @@ async fn a_session_that_never_had_a_token_does_not_keep_its_client() {
     );
     first(&source).await.unwrap();
     assert!(stored(&store).await["version"].as_u64() > before["version"].as_u64());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_first_refresh_of_another_client_is_not_ours() {
+    let (endpoint, store) = (TokenEndpoint::default(), MemoryStore::new());
+    endpoint.respond_next([(503, ""), DEAD]);
+    let client = others(&endpoint).swap_remove(0);
+    let wrong = RefreshTokenSource::new(client, "rt").store(store.clone());
+    first(&wrong).await.unwrap_err();
+    assert!(stored(&store).await["refreshing_since"].is_number());
+    let source = RefreshTokenSource::new(usual(&endpoint), "rt").store(store.clone());
+    let error = first(&source).await.unwrap_err();
+    assert!(!error.to_string().contains("interrupted"), "{error}");
+    assert!(stored(&store).await["refreshing_since"].is_null());
 }
 
 #[tokio::test(start_paused = true)]
@@ -317,6 +346,11 @@ async fn a_cache_goes_on_within_seconds_after_the_session_of_another_client_was_
     assert_eq!(endpoint.sent().len(), 1);
     let failed = cache.status().failed;
     assert!((5..=12).contains(&failed), "looked at slowly: {failed}");
+    // Right after an attempt, so that the next one is minutes away.
+    while cache.status().failed == failed {
+        cache.token().await.unwrap_err();
+        sleep(SECOND).await;
+    }
 
     overwrite(&store, |session| session["client"] = Value::Null).await;
     let mut seconds = 0;

@@ -148,7 +148,7 @@ impl<G: Grant> TokenSource for GrantSource<G> {
     }
 
     async fn stored_token(&self, cx: TokenContext) -> Option<Token> {
-        let stored = self.load().await.inspect_err(|error| {
+        let stored = self.store.load().await.inspect_err(|error| {
             tracing::debug!(%error, "the store was not read after a rejection");
         });
         self.adopt(stored.ok()?.as_ref(), &cx)
