@@ -37,7 +37,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(15 * 60);
 const REJECTED_AT_ONCE: Duration = Duration::from_secs(10);
 /// A token that is rejected within so many times `min_interval` is rejected early, whether or not the API had accepted it.
 /// For tokens of short life it is a twentieth of their lifetime.
-const EARLY_INTERVALS: u32 = 30;
+const EARLY_INTERVALS: u32 = 5;
 /// What `min_interval` counts as in these rules if it is shorter.
 const LEAST_INTERVAL: Duration = Duration::from_millis(1);
 /// How many tokens in a row may be rejected early before refreshes start further and further apart.
@@ -393,7 +393,7 @@ mod tests {
     use crate::error::TokenErrorKind;
 
     const MIN_INTERVAL: Duration = Duration::from_secs(1);
-    const EARLY: Duration = Duration::from_secs(30);
+    const EARLY: Duration = Duration::from_secs(5);
 
     fn down() -> TokenError {
         TokenError::new(TokenErrorKind::Server, "down")
@@ -657,8 +657,8 @@ mod tests {
             }
             throttle.is_ineffective()
         };
-        assert!(is_ineffective_after(60));
-        assert!(!is_ineffective_after(61));
+        assert!(is_ineffective_after(10));
+        assert!(!is_ineffective_after(11));
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::{
 ///   apart, doubling, up to a minute. If tokens are rejected early although they were accepted too, as by an API of several
 ///   servers of which one is not well, ten refreshes in a row start at once, and the next ones twice
 ///   [`min_interval`](crate::Schedule::min_interval) apart, doubling, up to 15 minutes: by default 20 refreshes in the first
-///   17 minutes, then 4 an hour. Early is within 30 times `min_interval`, or within a twentieth of the lifetime if that is
+///   17 minutes, then 4 an hour. Early is within 5 times `min_interval`, or within a twentieth of the lifetime if that is
 ///   shorter. So in the long run, at most one token in that time is replaced. Meanwhile the token stays in use. A success
 ///   cancels a refresh that is held back, if its request was sent after the rejection, and to the same origin.
 ///
