@@ -100,7 +100,13 @@ impl ClientAuth {
         }
     }
 
-    fn name(&self) -> &'static str {
+    /// Whether the client shows a certificate (RFC 8705 §2), so that the server's mTLS endpoints are used.
+    pub(super) fn uses_mtls(&self) -> bool {
+        self.name().ends_with("tls_client_auth")
+    }
+
+    /// The name of the method, as in `token_endpoint_auth_methods_supported` (RFC 8414 §2) if it is a registered one.
+    pub(super) fn name(&self) -> &'static str {
         match self.0 {
             Method::Anonymous => "anonymous",
             Method::Basic(..) => "client_secret_basic",

@@ -4,7 +4,7 @@
 //!
 //! | What differs | Where |
 //! |---|---|
-//! | the URLs | [`OAuthClient::new`], [`OAuthClient::refresh_url`] |
+//! | the URLs | [`OAuthClient::new`], [`OAuthClient::discover`](OAuthClient::discover_with_transport), [`OAuthClient::refresh_url`] |
 //! | how the client authenticates | [`ClientAuth`] |
 //! | the body format, and the parameters | [`BodyFormat`], [`OAuthClient::parameter`] |
 //! | the response | one lenient parser for all forms seen in the wild |
@@ -19,6 +19,7 @@ mod client;
 mod client_auth;
 mod client_identity;
 mod dead_grant;
+mod discovery;
 mod endpoint_url;
 mod endpoints;
 mod error_kind;

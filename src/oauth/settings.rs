@@ -6,8 +6,7 @@ use http::{HeaderMap, HeaderValue, header::ACCEPT};
 use secrecy::SecretString;
 
 use super::{
-    BodyFormat, ClientAuth, DeadGrant, EndpointUrl, VendorErrors, endpoints::Endpoints,
-    send::Transport,
+    BodyFormat, ClientAuth, DeadGrant, VendorErrors, endpoints::Endpoints, send::Transport,
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,10 +31,10 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn new(token_url: EndpointUrl, transport: Transport) -> Self {
+    pub(super) fn new(endpoints: Endpoints, transport: Transport) -> Self {
         let accept = (ACCEPT, HeaderValue::from_static("application/json"));
         Self {
-            endpoints: Endpoints::new(token_url),
+            endpoints,
             transport,
             client_auth: ClientAuth::anonymous(),
             body_format: BodyFormat::Form,

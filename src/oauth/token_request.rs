@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, header::CONTENT_TYPE};
 use http_body_util::Full;
 use secrecy::zeroize::Zeroizing;
 use serde::Serialize;
 
-use super::{Parameters, settings::Settings};
+use super::{EndpointUrl, Parameters, settings::Settings};
 use crate::{
     error::TokenError,
     zeroize::{to_json, zeroized},
@@ -33,12 +33,12 @@ enum Field<'a> {
 }
 
 impl Settings {
-    /// Builds the request that sends `parameters`, the client authentication, and the parameters of the client itself.
+    /// Builds the request to `url` that sends `parameters`, the client authentication, and the parameters of the client itself.
     pub(super) async fn token_request(
         &self,
+        url: &EndpointUrl,
         parameters: &Parameters,
     ) -> Result<Request<Full<Bytes>>, TokenError> {
-        let url = self.endpoints.url_for(parameters);
         let mut parameters = parameters.clone();
         if let Some(name) = &self.refresh_parameter {
             parameters.rename_refresh_token(name);
@@ -48,13 +48,22 @@ impl Settings {
             .apply(&mut parameters, &mut headers)
             .await?;
         parameters.push_missing(&self.parameters);
-        headers.insert(CONTENT_TYPE, self.body_format.content_type());
+        Ok(self.post(url, headers, &parameters.pairs()))
+    }
 
-        let mut request = Request::new(Full::new(self.body_format.encode(&parameters.pairs())));
+    /// The request to `url` with these parameters in its body.
+    pub(super) fn post(
+        &self,
+        url: &EndpointUrl,
+        mut headers: HeaderMap,
+        parameters: &[(&str, &str)],
+    ) -> Request<Full<Bytes>> {
+        headers.insert(CONTENT_TYPE, self.body_format.content_type());
+        let mut request = Request::new(Full::new(self.body_format.encode(parameters)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = url.uri().clone();
         *request.headers_mut() = headers;
-        Ok(request)
+        request
     }
 }
 

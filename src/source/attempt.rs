@@ -102,7 +102,7 @@ impl<G: Grant> GrantSource<G> {
         attempt: &mut Attempt,
         clock: &Clock,
     ) -> Result<Granted, TokenError> {
-        let audience = self.client.token_url();
+        let audience = self.client.audience();
         let parameters = self
             .grant
             .parameters(&GrantContext::new(clock.wall(), &audience))

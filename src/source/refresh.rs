@@ -40,6 +40,8 @@ impl<G: Grant> GrantSource<G> {
             return Ok(token);
         }
         self.check_not_ended(&self.newest(stored), cx)?;
+        // Before the mark, which would say that a credential may have been sent.
+        self.client.prepare(cx.clock()).await?;
         let mut slot = self.lease_slot().lock_owned().await;
         // A kept lease may have ended, for example while the store could not be reached.
         if let Some(lease) = &slot.lease

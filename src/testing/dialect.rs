@@ -125,6 +125,21 @@ pub(super) fn read(settings: &Settings, request: &RecordedRequest) -> Result<Gra
     if !path.is_some_and(|path| settings.dialect.paths().contains(&path)) {
         return Err(Rejected::NoSuchPath);
     }
+    let params = client_params(settings, request)?;
+    grant(settings.dialect, &params)
+}
+
+/// Reads the token to revoke from `request`, which is for the revocation endpoint.
+pub(super) fn read_revocation(
+    settings: &Settings,
+    request: &RecordedRequest,
+) -> Result<String, Rejected> {
+    let params = client_params(settings, request)?;
+    params.required("token").map(str::to_owned)
+}
+
+/// The parameters of a request, if its form is that of the dialect and the client is known.
+fn client_params(settings: &Settings, request: &RecordedRequest) -> Result<Params, Rejected> {
     if request.method != Method::POST {
         return Err(Rejected::NotPost);
     }
@@ -146,7 +161,7 @@ pub(super) fn read(settings: &Settings, request: &RecordedRequest) -> Result<Gra
     };
     let params = Params::new(params)?;
     authenticate(settings, &request.headers, &params)?;
-    grant(settings.dialect, &params)
+    Ok(params)
 }
 
 fn grant(dialect: Dialect, params: &Params) -> Result<Grant, Rejected> {

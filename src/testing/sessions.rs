@@ -180,6 +180,19 @@ impl Sessions {
         !std::mem::replace(&mut self.all[session].revoked, true)
     }
 
+    /// Revokes `token` as its client asked (RFC 7009 §2.1).
+    pub(super) fn revoke(&mut self, token: &str, rules: &Rules, now: SystemTime) {
+        if let Some(access) = self.access.get_mut(token) {
+            access.revoked = true;
+        } else if let Some(refresh) = self.refresh.get(token)
+            && !refresh
+                .replaced
+                .is_some_and(|at| is_past(end(at, rules.grace), now))
+        {
+            self.all[refresh.session].revoked = true;
+        }
+    }
+
     pub(super) fn revoke_sessions(&mut self) {
         self.all
             .iter_mut()
