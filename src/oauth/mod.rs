@@ -29,6 +29,7 @@ mod gzip;
 mod json;
 mod parameters;
 mod response_body;
+mod revocation;
 mod send;
 mod settings;
 mod token_request;
@@ -46,6 +47,7 @@ pub(crate) use error_response::VendorErrors;
 pub use parameters::Parameters;
 #[cfg(feature = "reqwest")]
 pub use reqwest_transport::{ReqwestFuture, ReqwestTransport};
+pub(crate) use revocation::TokenTypeHint;
 pub(crate) use send::{erase, was_not_sent};
 pub use token_request::BodyFormat;
 pub(crate) use token_response::TokenResponse;

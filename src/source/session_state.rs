@@ -44,6 +44,12 @@ impl SessionState {
         let Some(newest) = &self.newest else {
             return true;
         };
+        if newest.is_revoked() {
+            // A stored session of the same credential is the one that was revoked, and could not be replaced yet.
+            let ended = newest.ended();
+            let is_other = |credential: &Identity| !ended.is_some_and(|it| it.contains(credential));
+            return newest.generation() <= stored.generation() || credential.is_some_and(is_other);
+        }
         let is_dead = |failed: &Failed| {
             failed.is_final
                 && failed.generation == newest.generation()
@@ -137,6 +143,9 @@ impl<G: Grant> GrantSource<G> {
             Ok(Some(stored)) => stored,
             Ok(None) | Err(_) => return false,
         };
+        if stored.is_revoked() && !self.is_new_login(&stored) {
+            return false;
+        }
         let credential = self.credential_identity(&stored);
         self.with_state(|state| {
             let newest = state.newest.as_ref().map_or(0, StoredSession::generation);
