@@ -226,15 +226,12 @@ impl<G: Grant> GrantSource<G> {
         let since = session.ended().and_then(|ended| ended.since());
         let on = since.and_then(http_date);
         let on = on.map_or(String::new(), |date| format!(" on {date}"));
-        let error = TokenError::new(
-            TokenErrorKind::ReauthRequired,
-            format!(
-                "the session was revoked{on}; log in again, or reset the cache to begin it anew"
-            ),
-        );
-        Err(match &self.reauth_hint {
-            Some(reauth_hint) => error.with_reauth_hint(reauth_hint.clone()),
-            None => error,
-        })
+        let mut error = TokenError::new(TokenErrorKind::ReauthRequired, "log in again");
+        if let Some(reauth_hint) = &self.reauth_hint {
+            error = error.with_reauth_hint(reauth_hint.clone());
+        }
+        Err(error.with_more(&format!(
+            "the session was revoked{on}, so nothing is sent before a new login or a reset of the cache"
+        )))
     }
 }
