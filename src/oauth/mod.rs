@@ -27,10 +27,13 @@ mod error_response;
 mod fields;
 mod gzip;
 mod json;
+#[cfg(feature = "jwt")]
+mod jwt;
 mod parameters;
 mod response_body;
 mod revocation;
 mod send;
+mod server_clock;
 mod settings;
 mod token_request;
 mod token_response;
@@ -40,10 +43,12 @@ mod values;
 mod reqwest_transport;
 
 pub use client::OAuthClient;
-pub use client_auth::ClientAuth;
+pub use client_auth::{AuthParts, ClientAuth, ClientAuthContext, ClientSecret};
 pub use dead_grant::DeadGrant;
 pub(crate) use endpoint_url::EndpointUrl;
 pub(crate) use error_response::VendorErrors;
+#[cfg(feature = "jwt")]
+pub use jwt::{JwtAlgorithm, JwtAssertion, JwtSigner, SigningKey};
 pub use parameters::Parameters;
 #[cfg(feature = "reqwest")]
 pub use reqwest_transport::{ReqwestFuture, ReqwestTransport};

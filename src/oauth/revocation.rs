@@ -1,13 +1,17 @@
 //! Revocation: tells the authorization server that a token is no longer needed (RFC 7009).
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
-use http_body_util::Full;
+use http::{HeaderMap, StatusCode};
 use secrecy::SecretString;
 
 use super::{
-    EndpointUrl, OAuthClient, Parameters, error_response::ErrorResponse, send::Target,
-    settings::Settings, token_response::RawResponse, values::Times,
+    EndpointUrl, OAuthClient, Parameters,
+    client_auth::AuthTarget,
+    error_response::ErrorResponse,
+    send::{RequestKind, Target},
+    settings::Settings,
+    token_request::AuthenticatedRequest,
+    token_response::RawResponse,
+    values::Times,
 };
 use crate::{
     clock::{Clock, Now},
@@ -91,17 +95,11 @@ impl OAuthClient {
         let mut parameters = Parameters::new("");
         parameters.push("token", token.clone());
         parameters.push("token_type_hint", hint.as_str().into());
-        let request = settings.revocation_request(&url, parameters.clone());
-        let result = match settings
-            .exchange(clock, target, settings.deadline(), request)
+        let parse = |sent, response: RawResponse| settings.revoked(&response, hint, sent, clock);
+        settings
+            .exchange_authenticated(clock, target, &parameters, RequestKind::Revocation, parse)
             .await
-        {
-            Ok((sent, response)) => settings
-                .revoked(&response, hint, sent, clock)
-                .map_err(|error| settings.hide_secret(error, &parameters)),
-            Err(error) => Err(error),
-        };
-        result.map_err(|error| settings.explain_by_metadata(&url, error))
+            .map_err(|error| settings.explain_by_metadata(&url, error))
     }
 }
 
@@ -118,20 +116,24 @@ impl Settings {
         })
     }
 
-    async fn revocation_request(
+    pub(super) async fn revocation_request(
         &self,
+        auth: &AuthTarget<'_>,
         url: &EndpointUrl,
-        mut parameters: Parameters,
-    ) -> Result<Request<Full<Bytes>>, TokenError> {
+        parameters: &Parameters,
+    ) -> Result<AuthenticatedRequest, TokenError> {
+        let mut parameters = parameters.clone();
         let mut headers: HeaderMap = self.headers.clone();
-        self.client_auth
-            .apply(&mut parameters, &mut headers)
+        let secret = self
+            .client_auth
+            .apply(auth, &mut parameters, &mut headers)
             .await?;
         let is_sent = |(name, _): &&(String, SecretString)| !OF_TOKEN_REQUESTS.contains(&&**name);
         let own: Vec<_> = self.parameters.iter().filter(is_sent).cloned().collect();
         parameters.push_missing(&own);
         // The grant type comes first, and a revocation has none.
-        Ok(self.post(url, headers, &parameters.pairs()[1..]))
+        let request = self.post(url, headers, &parameters.pairs()[1..]);
+        Ok(AuthenticatedRequest { request, secret })
     }
 
     fn revoked(

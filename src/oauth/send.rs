@@ -1,11 +1,11 @@
 //! One request to an authorization server: send it, wait for the response, read it up to the limit.
 
-use std::{any::Any, error::Error, fmt, io, iter, mem};
+use std::{any::Any, error::Error, fmt, io, iter, mem, time::SystemTime};
 
 use bytes::{Buf, BufMut, Bytes};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
 use tower_service::Service;
@@ -14,10 +14,12 @@ use tower_service::Service;
 use super::reqwest_transport::WasRedirected;
 use super::{
     EndpointUrl, OAuthClient, Parameters, TokenResponse,
+    client_auth::AuthTarget,
     parameters::shows,
     response_body::{ReadError, ResponseBody},
     settings::Settings,
     token_response::RawResponse,
+    values::Times,
 };
 use crate::{
     clock::{Clock, Now, later},
@@ -65,6 +67,13 @@ pub(super) struct Target<'a> {
     pub(super) url: &'a EndpointUrl,
 }
 
+/// What a request with client authentication asks for.
+#[derive(Clone, Copy)]
+pub(super) enum RequestKind {
+    Token,
+    Revocation,
+}
+
 impl fmt::Display for Target<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.url)
@@ -84,22 +93,19 @@ impl OAuthClient {
             method: "POST",
             url: &url,
         };
-        let request = settings.token_request(&url, parameters);
-        let result = match settings
-            .exchange(clock, target, settings.deadline(), request)
-            .await
-        {
-            Ok((sent, response)) => response
-                .parse(
-                    settings.vendor_errors,
-                    &settings.dead_grants,
-                    sent,
-                    clock.wall(),
-                )
-                .map_err(|error| settings.hide_secret(error, parameters)),
-            Err(error) => Err(error),
+        let parse = |sent, response: RawResponse| {
+            let (vendor_errors, dead_grants) = (settings.vendor_errors, &settings.dead_grants);
+            response.parse(vendor_errors, dead_grants, sent, clock.wall())
         };
-        result.map_err(|error| settings.explain_by_metadata(&url, error))
+        settings
+            .exchange_authenticated(clock, target, parameters, RequestKind::Token, parse)
+            .await
+            .map_err(|error| settings.explain_by_metadata(&url, error))
+    }
+
+    /// The time of the server, as far as it is known.
+    pub(crate) fn server_time(&self, clock: &Clock) -> SystemTime {
+        self.settings.server_clock.time(clock.wall())
     }
 }
 
@@ -107,6 +113,60 @@ impl Settings {
     /// When a request that begins now has taken too long.
     pub(super) fn deadline(&self) -> Instant {
         later(Instant::now(), self.timeout)
+    }
+
+    /// Sends a request that the client authenticates. If the server does not accept the authentication, and another one can be
+    /// made now, because the secret has changed or the clock was wrong, sends it once more.
+    pub(super) async fn exchange_authenticated<T>(
+        &self,
+        clock: &Clock,
+        target: Target<'_>,
+        parameters: &Parameters,
+        what: RequestKind,
+        parse: impl Fn(Now, RawResponse) -> Result<T, TokenError>,
+    ) -> Result<T, TokenError> {
+        let token_url = target.url.uri().to_string();
+        let mut is_first = true;
+        loop {
+            let auth = AuthTarget {
+                token_url: &token_url,
+                issuer: self.endpoints.issuer(),
+                now: self.server_clock.time(clock.wall()),
+            };
+            let mut secret = None;
+            let request = async {
+                let made = match what {
+                    RequestKind::Token => self.token_request(&auth, target.url, parameters).await?,
+                    RequestKind::Revocation => {
+                        self.revocation_request(&auth, target.url, parameters)
+                            .await?
+                    }
+                };
+                secret = made.secret;
+                Ok(made.request)
+            };
+            let (sent, response) = self
+                .exchange(clock, target, self.deadline(), request)
+                .await?;
+            let now = clock.wall();
+            let date = Times::new(&response.headers, sent, now).date;
+            let clock_has_changed = date.is_some_and(|date| self.server_clock.learn(date, now));
+            let error = match parse(sent, response) {
+                Ok(parsed) => return Ok(parsed),
+                Err(error) => self.hide_secret(error, parameters, secret.as_ref()),
+            };
+            let may_help = is_first && error.kind() == TokenErrorKind::InvalidClient;
+            if !may_help
+                || !self
+                    .client_auth
+                    .has_changed(secret.as_ref(), clock_has_changed)
+                    .await
+            {
+                return Err(error);
+            }
+            tracing::info!(%error, "the client's authentication has changed, sending the request again");
+            is_first = false;
+        }
     }
 
     /// Sends the request that `request` makes, and reads the response up to the limit. Returns when it was sent, too.
@@ -178,11 +238,16 @@ impl Settings {
     }
 
     /// Removes an unknown error code that repeats what was sent.
-    pub(super) fn hide_secret(&self, error: TokenError, parameters: &Parameters) -> TokenError {
+    fn hide_secret(
+        &self,
+        error: TokenError,
+        parameters: &Parameters,
+        secret: Option<&SecretString>,
+    ) -> TokenError {
         let is_secret = error.oauth_code().is_some_and(|code| {
             self.vendor_errors.kind_of(code).is_none()
                 && (parameters.shows_a_value(code)
-                    || self.client_auth.secret().is_some_and(|it| shows(code, it))
+                    || secret.is_some_and(|it| shows(code, it.expose_secret()))
                     || self
                         .parameters
                         .iter()

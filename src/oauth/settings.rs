@@ -1,12 +1,13 @@
 //! The settings of an [`OAuthClient`](super::OAuthClient).
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header::ACCEPT};
 use secrecy::SecretString;
 
 use super::{
     BodyFormat, ClientAuth, DeadGrant, VendorErrors, endpoints::Endpoints, send::Transport,
+    server_clock::ServerClock,
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -18,6 +19,8 @@ pub(super) struct Settings {
     pub(super) endpoints: Endpoints,
     pub(super) transport: Transport,
     pub(super) client_auth: ClientAuth,
+    /// Shared by all clones of a client.
+    pub(super) server_clock: Arc<ServerClock>,
     pub(super) body_format: BodyFormat,
     pub(super) headers: HeaderMap,
     /// Sent with every request, unless the grant or the client authentication has a parameter of that name.
@@ -37,6 +40,7 @@ impl Settings {
             endpoints,
             transport,
             client_auth: ClientAuth::anonymous(),
+            server_clock: Arc::default(),
             body_format: BodyFormat::Form,
             headers: HeaderMap::from_iter([accept]),
             parameters: Vec::new(),

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, header::CONTENT_TYPE};
 use http_body_util::Full;
-use secrecy::zeroize::Zeroizing;
+use secrecy::{SecretString, zeroize::Zeroizing};
 use serde::Serialize;
 
-use super::{EndpointUrl, Parameters, settings::Settings};
+use super::{EndpointUrl, Parameters, client_auth::AuthTarget, settings::Settings};
 use crate::{
     error::TokenError,
     zeroize::{to_json, zeroized},
@@ -25,6 +25,12 @@ pub enum BodyFormat {
     Json,
 }
 
+/// A request, and the secret that authenticates its client.
+pub(super) struct AuthenticatedRequest {
+    pub(super) request: Request<Full<Bytes>>,
+    pub(super) secret: Option<SecretString>,
+}
+
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Field<'a> {
@@ -34,21 +40,25 @@ enum Field<'a> {
 
 impl Settings {
     /// Builds the request to `url` that sends `parameters`, the client authentication, and the parameters of the client itself.
+    /// Returns the secret that it contains as well.
     pub(super) async fn token_request(
         &self,
+        auth: &AuthTarget<'_>,
         url: &EndpointUrl,
         parameters: &Parameters,
-    ) -> Result<Request<Full<Bytes>>, TokenError> {
+    ) -> Result<AuthenticatedRequest, TokenError> {
         let mut parameters = parameters.clone();
         if let Some(name) = &self.refresh_parameter {
             parameters.rename_refresh_token(name);
         }
         let mut headers = self.headers.clone();
-        self.client_auth
-            .apply(&mut parameters, &mut headers)
+        let secret = self
+            .client_auth
+            .apply(auth, &mut parameters, &mut headers)
             .await?;
         parameters.push_missing(&self.parameters);
-        Ok(self.post(url, headers, &parameters.pairs()))
+        let request = self.post(url, headers, &parameters.pairs());
+        Ok(AuthenticatedRequest { request, secret })
     }
 
     /// The request to `url` with these parameters in its body.

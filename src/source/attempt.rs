@@ -105,7 +105,10 @@ impl<G: Grant> GrantSource<G> {
         let audience = self.client.audience();
         let parameters = self
             .grant
-            .parameters(&GrantContext::new(clock.wall(), &audience))
+            .parameters(&GrantContext::new(
+                self.client.server_time(clock),
+                &audience,
+            ))
             .await?;
         let mut session = StoredSession::begin(self.identity.clone(), Some(&attempt.session))
             .of_client(self.client_identity.clone());

@@ -136,7 +136,7 @@ impl<G: Grant> GrantSource<G> {
         // Other parameters are made for each request, and hold no token of the server.
         if self.grant.is_fixed() && matches!(self.credential(session), Some(Credential::Grant)) {
             let audience = self.client.audience();
-            let cx = GrantContext::new(cx.clock().wall(), &audience);
+            let cx = GrantContext::new(self.client.server_time(cx.clock()), &audience);
             let parameters = self.grant.parameters(&cx).await?;
             tokens
                 .refresh
