@@ -15,7 +15,7 @@ use crate::{
     error::{TokenError, TokenErrorKind},
     grant::{Grant, GrantContext, refresh_token_identity},
     oauth::TokenTypeHint,
-    store::{BoxStoreLease, Identity, StoreLease, StoredSession},
+    store::{BoxStoreLease, Ended, Identity, StoreLease, StoredSession},
     token::Warning,
     token_source::TokenContext,
 };
@@ -80,9 +80,10 @@ impl<G: Grant> GrantSource<G> {
         if self.is_revoked(&session) {
             let is_saved = stored.is_some_and(|stored| stored.is_revoked());
             let session = session.at(replaces.saturating_add(1));
-            return match is_saved {
-                true => Ok(()),
-                false => Self::save_revoked(lease, slot, session, replaces).await,
+            return if is_saved {
+                Ok(())
+            } else {
+                Self::save_revoked(lease, slot, session, replaces).await
             };
         }
         let tokens = self.tokens_of(&session, cx).await?;
@@ -223,7 +224,7 @@ impl<G: Grant> GrantSource<G> {
                 is_final: true,
             });
         });
-        let since = session.ended().and_then(|ended| ended.since());
+        let since = session.ended().and_then(Ended::since);
         let on = since.and_then(http_date);
         let on = on.map_or(String::new(), |date| format!(" on {date}"));
         let mut error = TokenError::new(TokenErrorKind::ReauthRequired, "log in again");
