@@ -639,10 +639,10 @@ mod over_sockets {
     #[tokio::test]
     async fn a_loopback_issuer_is_discovered_and_its_redirects_are_not_followed() {
         let server = AuthorizationServer::new(Dialect::Rfc6749).public_client("app");
-        let served = tower_bearer::testing::serve(server.clone()).await.unwrap();
-        let server = server.issuer(served.url());
+        let loopback = tower_bearer::testing::serve(server.clone()).await.unwrap();
+        let server = server.issuer(loopback.url());
         let client = || {
-            OAuthClient::discover(served.url())
+            OAuthClient::discover(loopback.url())
                 .unwrap()
                 .client_auth(ClientAuth::none("app"))
         };
@@ -654,7 +654,7 @@ mod over_sockets {
 
         server.metadata_fault(Fault::Redirect {
             status: StatusCode::FOUND,
-            location: format!("{}/.well-known/openid-configuration", served.url())
+            location: format!("{}/.well-known/openid-configuration", loopback.url())
                 .parse()
                 .unwrap(),
         });
@@ -666,18 +666,18 @@ mod over_sockets {
     #[tokio::test]
     async fn a_redirect_that_the_users_client_has_followed_is_an_error() {
         let server = AuthorizationServer::new(Dialect::Rfc6749).public_client("app");
-        let served = tower_bearer::testing::serve(server.clone()).await.unwrap();
-        let server = server.issuer(served.url());
+        let loopback = tower_bearer::testing::serve(server.clone()).await.unwrap();
+        let server = server.issuer(loopback.url());
         server.metadata_fault(Fault::Redirect {
             status: StatusCode::FOUND,
-            location: format!("{}/.well-known/openid-configuration", served.url())
+            location: format!("{}/.well-known/openid-configuration", loopback.url())
                 .parse()
                 .unwrap(),
         });
         let transport = tower_bearer::ReqwestTransport::from_client(
             reqwest::Client::builder().no_proxy().build().unwrap(),
         );
-        let client = OAuthClient::discover_with_transport(served.url(), transport).unwrap();
+        let client = OAuthClient::discover_with_transport(loopback.url(), transport).unwrap();
         let error = token_of(&client).await.unwrap_err();
         assert!(error.to_string().contains("followed a redirect"), "{error}");
         assert_eq!(server.token_requests(), 0);

@@ -25,36 +25,15 @@ impl OAuthClient {
     /// A client of the authorization server `issuer`, which publishes its endpoints (RFC 8414), reached by reqwest over
     /// rustls.
     ///
-    /// No request is sent yet. The document is read when the first token is needed, so a server that is down delays only
-    /// that token: the refresh fails with a transient error and is tried again with backoff. Many callers share one read.
-    /// For the issuer `https://login.example.com/tenant`, these URLs are tried in this order:
-    ///
-    /// 1. `https://login.example.com/.well-known/oauth-authorization-server/tenant` (RFC 8414 §3.1)
-    /// 2. `https://login.example.com/.well-known/openid-configuration/tenant` (RFC 8414 §5)
-    /// 3. `https://login.example.com/tenant/.well-known/openid-configuration` (`OpenID` Connect Discovery 1.0 §4)
-    ///
-    /// For an issuer without a path, the last two are the same. The next one is tried only after 404, 405 or 410.
-    ///
-    /// - The `issuer` in the document must be exactly `issuer`, a slash at the end included (RFC 8414 §3.3).
-    /// - `issuer` is https, or http to this machine, and the endpoints in the document are of the same scheme.
-    /// - Redirects are not followed. The whole of discovery takes no longer than [`timeout`](Self::timeout), and a document
-    ///   is no longer than [`max_response_size`](Self::max_response_size).
-    /// - The request carries neither a [`header`](Self::header), nor a [`parameter`](Self::parameter), nor the client
-    ///   authentication.
-    ///
-    /// The document is kept as long as the client and its clones. It is read again before the next refresh if the token
-    /// endpoint has answered 404, 405, 410 or with a redirect, or if no connection to it could be made, but not within 60
-    /// seconds of the last time. If that fails, the endpoints stay.
-    ///
-    /// A stored session belongs to the issuer, so it goes on when the endpoints move.
+    /// No request is sent yet: the endpoints are discovered when the first token is needed, as
+    /// [`discover_with_transport`](Self::discover_with_transport) says. The HTTP client follows no redirects and connects
+    /// within 10 seconds. It uses the proxy that the environment names, except to reach this machine.
     ///
     /// # Errors
     ///
     /// - [`Config`](TokenErrorKind::Config): `issuer` is not an absolute http or https URL, or has a user name, a password,
     ///   a query or a fragment (RFC 8414 §2); or the HTTP client cannot be built.
     /// - [`InsecureOrigin`](TokenErrorKind::InsecureOrigin): `issuer` is http, and not to this machine.
-    ///
-    /// Errors of discovery are those of a token request.
     ///
     /// # Examples
     ///
@@ -78,14 +57,43 @@ impl OAuthClient {
     /// A client of the authorization server `issuer`, which publishes its endpoints (RFC 8414), reached by any service that
     /// speaks HTTP.
     ///
-    /// As [`discover`](Self::discover) says. The service gets the GET requests of discovery as well. It must follow no
-    /// redirects.
+    /// No request is sent yet. The document is read when the first token is needed, so a server that is down delays only
+    /// that token: the refresh fails with a transient error and is tried again with backoff. Many callers share one read.
+    /// For the issuer `https://login.example.com/tenant`, these URLs are tried in this order:
+    ///
+    /// 1. `https://login.example.com/.well-known/oauth-authorization-server/tenant` (RFC 8414 §3.1)
+    /// 2. `https://login.example.com/.well-known/openid-configuration/tenant` (RFC 8414 §5)
+    /// 3. `https://login.example.com/tenant/.well-known/openid-configuration` (`OpenID` Connect Discovery 1.0 §4)
+    ///
+    /// For an issuer without a path, the last two are the same. The next one is tried only after 404, 405 or 410.
+    ///
+    /// - The `issuer` in the document must be exactly `issuer`, a slash at the end included (RFC 8414 §3.3).
+    /// - `issuer` is https, or http to this machine, and the endpoints in the document are of the same scheme.
+    /// - Redirects are not followed. The whole of discovery takes no longer than [`timeout`](Self::timeout), and a document
+    ///   is no longer than [`max_response_size`](Self::max_response_size).
+    /// - The request carries neither a [`header`](Self::header), nor a [`parameter`](Self::parameter), nor the client
+    ///   authentication.
+    ///
+    /// The document is kept as long as the client and its clones. It is read again before the next refresh if the token
+    /// endpoint has answered 404, 405, 410 or with a redirect, or if no connection to it could be made, but not within 60
+    /// seconds of the last time. If that fails, the endpoints stay.
+    ///
+    /// A stored session belongs to the issuer, so it goes on when the endpoints move.
+    ///
+    /// The service gets the GET requests of discovery as well. It must follow no redirects.
     ///
     /// # Errors
     ///
     /// - [`Config`](TokenErrorKind::Config): `issuer` is not an absolute http or https URL, or has a user name, a password,
     ///   a query or a fragment (RFC 8414 §2).
     /// - [`InsecureOrigin`](TokenErrorKind::InsecureOrigin): `issuer` is http, and not to this machine.
+    ///
+    /// Later, errors of discovery are those of the token that is wanted:
+    ///
+    /// - [`InvalidResponse`](TokenErrorKind::InvalidResponse): there is no document, it is none of this issuer, or an
+    ///   endpoint in it cannot be used.
+    /// - [`InsecureOrigin`](TokenErrorKind::InsecureOrigin): an endpoint in it is http although the issuer is https.
+    /// - Others as in a token request.
     ///
     /// # Examples
     ///
