@@ -738,6 +738,26 @@ mod at_the_same_time {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_refresh_after_a_reset_does_not_pass_the_revocation_that_it_waits_for() {
+        let server = server();
+        let store = MemoryStore::new();
+        let cache = repeatable(&server, &server.issue_exchange_token(), &store);
+        cache.token().await.unwrap();
+        sleep(SECOND).await;
+        cache.reset();
+        server.revocation_fault(Fault::Delay(5 * SECOND));
+        let revocation = tokio::spawn({
+            let cache = cache.clone();
+            async move { cache.revoke().await }
+        });
+        sleep(SECOND).await;
+        assert_is_revoked(&cache.refresh().await.unwrap_err());
+        revocation.await.unwrap().unwrap();
+        assert_eq!((server.exchanges(), server.live_sessions()), (1, 0));
+        assert_eq!(stored(&store).await["ended"]["reason"], "revoked");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn dropping_the_caller_does_not_stop_it() {
         let server = server();
         let store = MemoryStore::new();

@@ -94,18 +94,18 @@ impl<G: Grant> GrantSource<G> {
             .iter()
             .map(|token| refresh_token_identity(token.expose_secret()))
             .collect();
-        credentials.push(session.identity().clone());
-        credentials.push(self.identity.clone());
         let session = if self.is_new_login(&session) || !self.is_ours(&session) {
             StoredSession::begin(self.identity.clone(), Some(&session))
         } else {
             session
         };
+        credentials.push(session.identity().clone());
         let session = session
             .at(replaces)
             .of_client(self.client_identity.clone())
             .revoked(&credentials, cx.clock().wall());
         self.with_state(|state| {
+            state.revocations += 1;
             state.newest = Some(session.clone());
             state.failed = Some(Failed {
                 generation: session.generation(),
