@@ -131,8 +131,9 @@ impl<G: Grant> GrantSource<G> {
                 .flatten()
                 .map(|token| token.expose_secret().into())
                 .collect();
-            let secret = |token: &SecretString| token.expose_secret().to_owned();
-            tokens.access.dedup_by_key(|token| secret(token));
+            tokens
+                .access
+                .dedup_by(|a, b| a.expose_secret() == b.expose_secret());
         }
         // Other parameters are made for each request, and hold no token of the server.
         if self.grant.is_fixed() && matches!(self.credential(session), Some(Credential::Grant)) {
