@@ -632,3 +632,66 @@ async fn the_audience_of_an_assertion_is_the_issuer() {
     TokenCache::new(source).token().await.unwrap();
     assert_eq!(*grant.0.lock().unwrap(), [ISSUER]);
 }
+
+mod over_sockets {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loopback_issuer_is_discovered_and_its_redirects_are_not_followed() {
+        let server = AuthorizationServer::new(Dialect::Rfc6749).public_client("app");
+        let loopback = tower_bearer::testing::serve(server.clone()).await.unwrap();
+        let server = server.issuer(loopback.url());
+        let client = || {
+            OAuthClient::discover(loopback.url())
+                .unwrap()
+                .client_auth(ClientAuth::none("app"))
+        };
+        let source = RefreshTokenSource::new(client(), server.issue_refresh_token());
+        let cache = TokenCache::new(source);
+        cache.token().await.unwrap();
+        cache.revoke().await.unwrap();
+        assert_eq!((server.metadata_requests(), server.revocations()), (1, 2));
+
+        server.metadata_fault(Fault::Redirect {
+            status: StatusCode::FOUND,
+            location: format!("{}/.well-known/openid-configuration", loopback.url())
+                .parse()
+                .unwrap(),
+        });
+        let error = token_of(&client()).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::InvalidResponse, "{error}");
+        assert_eq!(server.metadata_requests(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_redirect_that_the_users_client_has_followed_is_an_error() {
+        let server = AuthorizationServer::new(Dialect::Rfc6749).public_client("app");
+        let loopback = tower_bearer::testing::serve(server.clone()).await.unwrap();
+        let server = server.issuer(loopback.url());
+        server.metadata_fault(Fault::Redirect {
+            status: StatusCode::FOUND,
+            location: format!("{}/.well-known/openid-configuration", loopback.url())
+                .parse()
+                .unwrap(),
+        });
+        let transport = tower_bearer::ReqwestTransport::from_client(
+            reqwest::Client::builder().no_proxy().build().unwrap(),
+        );
+        let client = OAuthClient::discover_with_transport(loopback.url(), transport).unwrap();
+        let error = token_of(&client).await.unwrap_err();
+        assert!(error.to_string().contains("followed a redirect"), "{error}");
+        assert_eq!(server.token_requests(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_yet_is_a_transient_error() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let error = token_of(&OAuthClient::discover(url).unwrap())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Transport);
+        assert!(error.is_transient());
+    }
+}

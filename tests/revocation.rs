@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::StatusCode;
+use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::{sync::Notify, task::yield_now, time::sleep};
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, ServiceExt};
 use tower_bearer::{
     BearerAuthLayer, ClientAuth, ExchangeTokenSource, FileStore, GrantSource, MemoryLease,
     MemoryStore, OAuthClient, RefreshTokenSource, StoreLease, StoredSession, Token, TokenCache,
@@ -648,6 +650,75 @@ mod at_the_same_time {
         assert_eq!(server.revocation_requests(), 2);
     }
 
+    /// A store whose leases keep no one waiting, as after a lease has ended although its process still runs.
+    #[derive(Clone, Default)]
+    struct WithoutWaiting(Arc<Mutex<Option<StoredSession>>>);
+
+    impl TokenStore for WithoutWaiting {
+        type Lease = Self;
+
+        async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
+            Ok(self.0.lock().unwrap().clone())
+        }
+
+        async fn lease(&self) -> Result<Self, TokenError> {
+            Ok(self.clone())
+        }
+    }
+
+    impl StoreLease for WithoutWaiting {
+        async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
+            let mut stored = self.0.lock().unwrap();
+            if stored.as_ref().map_or(0, StoredSession::version) != replaces {
+                return Err(TokenError::new(
+                    TokenErrorKind::LeaseLost,
+                    "another version",
+                ));
+            }
+            *stored = Some(session.clone());
+            Ok(())
+        }
+
+        async fn is_held(&self) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refresh_that_is_rejected_because_of_the_revocation_begins_nothing() {
+        let server = server();
+        let store = WithoutWaiting::default();
+        let token = server.issue_exchange_token();
+        let here = repeatable(&server, &token, &store);
+        here.token().await.unwrap();
+        // Token requests of the other process arrive after the revocation.
+        let slow = {
+            let server = server.clone();
+            tower::service_fn(move |request: http::Request<Full<Bytes>>| {
+                let server = server.clone();
+                async move {
+                    sleep(5 * SECOND).await;
+                    server.oneshot(request).await
+                }
+            })
+        };
+        let client = OAuthClient::with_transport(TOKEN_URL, slow)
+            .unwrap()
+            .client_auth(ClientAuth::client_secret_basic(
+                AuthorizationServer::CLIENT_ID,
+                AuthorizationServer::CLIENT_SECRET,
+            ));
+        let there = TokenCache::new(ExchangeTokenSource::new(client, token).store(store.clone()));
+        there.token().await.unwrap();
+        sleep(SECOND).await;
+        let refresh = tokio::spawn(async move { there.refresh().await });
+        sleep(SECOND).await;
+        here.revoke().await.unwrap();
+        assert_is_revoked(&refresh.await.unwrap().unwrap_err());
+        assert_eq!((server.exchanges(), server.live_sessions()), (1, 0));
+        assert_eq!(stored(&store).await["ended"]["reason"], "revoked");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_refresh_that_begins_meanwhile_brings_no_token() {
         let server = server();
@@ -664,6 +735,26 @@ mod at_the_same_time {
         revocation.await.unwrap().unwrap();
         assert_has_no_token(&cache).await;
         assert_eq!((server.token_requests(), server.live_sessions()), (1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refresh_after_a_reset_does_not_pass_the_revocation_that_it_waits_for() {
+        let server = server();
+        let store = MemoryStore::new();
+        let cache = repeatable(&server, &server.issue_exchange_token(), &store);
+        cache.token().await.unwrap();
+        sleep(SECOND).await;
+        cache.reset();
+        server.revocation_fault(Fault::Delay(5 * SECOND));
+        let revocation = tokio::spawn({
+            let cache = cache.clone();
+            async move { cache.revoke().await }
+        });
+        sleep(SECOND).await;
+        assert_is_revoked(&cache.refresh().await.unwrap_err());
+        revocation.await.unwrap().unwrap();
+        assert_eq!((server.exchanges(), server.live_sessions()), (1, 0));
+        assert_eq!(stored(&store).await["ended"]["reason"], "revoked");
     }
 
     #[tokio::test(start_paused = true)]

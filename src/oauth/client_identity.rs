@@ -65,6 +65,14 @@ mod tests {
         OAuthClient::with_transport(url, service).unwrap()
     }
 
+    fn issuer(issuer: &str) -> OAuthClient {
+        let service = service_fn(|_: Request<Full<Bytes>>| async {
+            // No network is needed to know the issuer.
+            Err::<Response<String>, _>(std::io::Error::other("down"))
+        });
+        OAuthClient::discover_with_transport(issuer, service).unwrap()
+    }
+
     fn usual() -> OAuthClient {
         client("https://login.example/token")
             .client_auth(ClientAuth::client_secret_basic("app", "s3cr3t"))
@@ -94,6 +102,9 @@ mod tests {
             token_url("https://login.example/token?tenant=7"),
             token_url("https://login.example/token2"),
             client("https://login.example/token").identity(),
+            issuer("https://login.example/token").identity(),
+            issuer("https://login.example/token/").identity(),
+            issuer("https://login.example").identity(),
             client("https://login.example/token")
                 .parameter("client_id", "another")
                 .identity(),

@@ -34,6 +34,7 @@ impl<G: Grant> GrantSource<G> {
     }
 
     async fn adopt_or_refresh(&self, cx: &TokenContext) -> Result<Token, TokenError> {
+        let revocations = self.revocations();
         let stored = self.load().await?;
         self.with_state(|state| state.has_seen_another_client = false);
         if let Some(token) = self.adopt(stored.as_ref(), cx) {
@@ -46,7 +47,11 @@ impl<G: Grant> GrantSource<G> {
         let mut lease = self.take_lease(&mut slot).await?;
         // A task of its own: from here on a refresh token may be spent, and its successor must be saved even if the
         // caller stops waiting.
-        let (source, cx) = (self.clone(), cx.clone());
+        let (source, mut cx) = (self.clone(), cx.clone());
+        // The reset came before the revocation that we have waited for.
+        if self.revocations() != revocations {
+            cx = cx.without_reset();
+        }
         let task = tokio::spawn(async move {
             let result = source.refresh_under_lease(&mut lease, &mut slot, &cx).await;
             let is_lost = is_lease_lost(&result);

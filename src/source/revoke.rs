@@ -15,7 +15,7 @@ use crate::{
     error::{TokenError, TokenErrorKind},
     grant::{Grant, GrantContext, refresh_token_identity},
     oauth::TokenTypeHint,
-    store::{BoxStoreLease, Identity, StoreLease, StoredSession},
+    store::{BoxStoreLease, Ended, Identity, StoreLease, StoredSession},
     token::Warning,
     token_source::TokenContext,
 };
@@ -80,9 +80,10 @@ impl<G: Grant> GrantSource<G> {
         if self.is_revoked(&session) {
             let is_saved = stored.is_some_and(|stored| stored.is_revoked());
             let session = session.at(replaces.saturating_add(1));
-            return match is_saved {
-                true => Ok(()),
-                false => Self::save_revoked(lease, slot, session, replaces).await,
+            return if is_saved {
+                Ok(())
+            } else {
+                Self::save_revoked(lease, slot, session, replaces).await
             };
         }
         let tokens = self.tokens_of(&session, cx).await?;
@@ -93,18 +94,18 @@ impl<G: Grant> GrantSource<G> {
             .iter()
             .map(|token| refresh_token_identity(token.expose_secret()))
             .collect();
-        credentials.push(session.identity().clone());
-        credentials.push(self.identity.clone());
         let session = if self.is_new_login(&session) || !self.is_ours(&session) {
             StoredSession::begin(self.identity.clone(), Some(&session))
         } else {
             session
         };
+        credentials.push(session.identity().clone());
         let session = session
             .at(replaces)
             .of_client(self.client_identity.clone())
             .revoked(&credentials, cx.clock().wall());
         self.with_state(|state| {
+            state.revocations += 1;
             state.newest = Some(session.clone());
             state.failed = Some(Failed {
                 generation: session.generation(),
@@ -130,8 +131,9 @@ impl<G: Grant> GrantSource<G> {
                 .flatten()
                 .map(|token| token.expose_secret().into())
                 .collect();
-            let secret = |token: &SecretString| token.expose_secret().to_owned();
-            tokens.access.dedup_by_key(|token| secret(token));
+            tokens
+                .access
+                .dedup_by(|a, b| a.expose_secret() == b.expose_secret());
         }
         // Other parameters are made for each request, and hold no token of the server.
         if self.grant.is_fixed() && matches!(self.credential(session), Some(Credential::Grant)) {
@@ -223,7 +225,7 @@ impl<G: Grant> GrantSource<G> {
                 is_final: true,
             });
         });
-        let since = session.ended().and_then(|ended| ended.since());
+        let since = session.ended().and_then(Ended::since);
         let on = since.and_then(http_date);
         let on = on.map_or(String::new(), |date| format!(" on {date}"));
         let mut error = TokenError::new(TokenErrorKind::ReauthRequired, "log in again");

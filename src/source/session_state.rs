@@ -21,6 +21,8 @@ pub(super) struct SessionState {
     pub(super) newest: Option<StoredSession>,
     /// The session and the credential of the last refresh that failed for good.
     pub(super) failed: Option<Failed>,
+    /// How often this process has revoked the session.
+    pub(super) revocations: u64,
     /// The store had a session of another client when it was last read.
     pub(super) has_seen_another_client: bool,
     /// The lease while a session is not saved.
@@ -69,6 +71,10 @@ pub(super) enum Credential<'a> {
 impl<G: Grant> GrantSource<G> {
     pub(super) fn with_state<T>(&self, f: impl FnOnce(&mut SessionState) -> T) -> T {
         f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn revocations(&self) -> u64 {
+        self.with_state(|state| state.revocations)
     }
 
     /// Whether our grant is a new login that `session` does not know yet. It is not new once it has been used.

@@ -21,7 +21,7 @@ use std::{
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use self::ended::Ended;
+pub(crate) use self::ended::Ended;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::sample::sample;
 use self::{

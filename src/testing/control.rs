@@ -56,18 +56,18 @@ impl AuthorizationServer {
 
     /// Adds a fault for one request, after the faults that were added before.
     pub fn fault(&self, fault: Fault) {
-        self.lock().faults.push_back(fault);
+        self.lock().faults.next.push_back(fault);
     }
 
     /// Adds the same fault for `n` requests, after the faults that were added before.
     pub fn fault_next(&self, n: usize, fault: &Fault) {
         let faults = std::iter::repeat_n(fault, n).cloned();
-        self.lock().faults.extend(faults);
+        self.lock().faults.next.extend(faults);
     }
 
     /// Sets the fault of every request that has none of its own. `None` ends it.
     pub fn fault_always(&self, fault: impl Into<Option<Fault>>) {
-        self.lock().always = fault.into();
+        self.lock().faults.always = fault.into();
     }
 
     /// Adds a fault for one request of a metadata document, after those that were added before. The other faults do not

@@ -129,17 +129,11 @@ pub(super) fn read(settings: &Settings, request: &RecordedRequest) -> Result<Gra
     grant(settings.dialect, &params)
 }
 
-/// Reads the token to revoke from `request`, which is for the revocation endpoint.
-pub(super) fn read_revocation(
+/// The parameters of a request, if its form is that of the dialect and the client is known.
+pub(super) fn client_params(
     settings: &Settings,
     request: &RecordedRequest,
-) -> Result<String, Rejected> {
-    let params = client_params(settings, request)?;
-    params.required("token").map(str::to_owned)
-}
-
-/// The parameters of a request, if its form is that of the dialect and the client is known.
-fn client_params(settings: &Settings, request: &RecordedRequest) -> Result<Params, Rejected> {
+) -> Result<Params, Rejected> {
     if request.method != Method::POST {
         return Err(Rejected::NotPost);
     }
@@ -281,7 +275,7 @@ fn decode(text: &str) -> String {
 }
 
 /// The parameters of a request, without repetitions.
-struct Params(Vec<(String, String)>);
+pub(super) struct Params(Vec<(String, String)>);
 
 impl Params {
     fn new(params: Vec<(String, String)>) -> Result<Self, Rejected> {
@@ -302,7 +296,7 @@ impl Params {
             .filter(|value| !value.is_empty())
     }
 
-    fn required(&self, name: &'static str) -> Result<&str, Rejected> {
+    pub(super) fn required(&self, name: &'static str) -> Result<&str, Rejected> {
         self.get(name)
             .ok_or(Rejected::Malformed("a parameter is missing"))
     }

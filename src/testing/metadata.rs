@@ -33,7 +33,7 @@ pub enum MetadataForm {
     OAuth,
     /// `/.well-known/openid-configuration`, before the path of the issuer (RFC 8414 §5).
     OpenIdInserted,
-    /// `/.well-known/openid-configuration`, after the path of the issuer (OpenID Connect Discovery 1.0 §4).
+    /// `/.well-known/openid-configuration`, after the path of the issuer (`OpenID` Connect Discovery 1.0 §4).
     OpenId,
 }
 

@@ -31,7 +31,8 @@ impl State {
     }
 
     pub(super) fn revoke(&mut self, request: &RecordedRequest) -> Response<ResponseBody> {
-        match dialect::read_revocation(&self.settings, request) {
+        let params = dialect::client_params(&self.settings, request);
+        match params.and_then(|params| params.required("token").map(str::to_owned)) {
             Ok(token) => {
                 self.with_sessions(|sessions, rules, now| sessions.revoke(&token, rules, now));
                 self.counts.revocations += 1;

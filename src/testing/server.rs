@@ -1,7 +1,6 @@
 //! [`AuthorizationServer`]: the server that issues tokens.
 
 use std::{
-    collections::VecDeque,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -69,8 +68,7 @@ pub struct AuthorizationServer {
 pub(super) struct State {
     pub(super) settings: Settings,
     pub(super) sessions: Sessions,
-    pub(super) faults: VecDeque<Fault>,
-    pub(super) always: Option<Fault>,
+    pub(super) faults: FaultQueue,
     pub(super) metadata_faults: FaultQueue,
     pub(super) revocation_faults: FaultQueue,
     pub(super) log: Log,
@@ -104,8 +102,7 @@ impl AuthorizationServer {
             state: Arc::new(Mutex::new(State {
                 settings: Settings::new(dialect),
                 sessions: Sessions::default(),
-                faults: VecDeque::new(),
-                always: None,
+                faults: FaultQueue::default(),
                 metadata_faults: FaultQueue::default(),
                 revocation_faults: FaultQueue::default(),
                 log: Log::default(),
@@ -187,21 +184,18 @@ impl State {
         let (count, faults) = if metadata::is_well_known(&self.settings, &request) {
             (
                 &mut self.counts.metadata_requests,
-                Some(&mut self.metadata_faults),
+                &mut self.metadata_faults,
             )
         } else if self.is_revocation(&request) {
             (
                 &mut self.counts.revocation_requests,
-                Some(&mut self.revocation_faults),
+                &mut self.revocation_faults,
             )
         } else {
-            (&mut self.counts.token_requests, None)
+            (&mut self.counts.token_requests, &mut self.faults)
         };
         *count += 1;
-        let fault = match faults {
-            Some(faults) => faults.take(),
-            None => self.faults.pop_front().or_else(|| self.always.clone()),
-        };
+        let fault = faults.take();
         self.log.push(request);
         fault
     }

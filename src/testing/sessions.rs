@@ -109,14 +109,14 @@ impl Sessions {
         now: SystemTime,
     ) -> Result<Issued, Invalid> {
         let known = self.refresh.get(token).ok_or(Invalid::Unknown)?;
-        let (session, replaced) = (known.session, known.replaced);
+        let (session, is_spent) = (known.session, known.is_spent(rules, now));
         if self.all[session].revoked {
             return Err(Invalid::Revoked);
         }
         if is_past(known.expires, now) {
             return Err(Invalid::Expired);
         }
-        if replaced.is_some_and(|at| is_past(end(at, rules.grace), now)) {
+        if is_spent {
             if !rules.detect_reuse {
                 return Err(Invalid::Spent);
             }
@@ -185,9 +185,7 @@ impl Sessions {
         if let Some(access) = self.access.get_mut(token) {
             access.revoked = true;
         } else if let Some(refresh) = self.refresh.get(token)
-            && !refresh
-                .replaced
-                .is_some_and(|at| is_past(end(at, rules.grace), now))
+            && !refresh.is_spent(rules, now)
         {
             self.all[refresh.session].revoked = true;
         }
@@ -210,10 +208,7 @@ impl Sessions {
             live[token.session] |= !token.revoked && !is_past(token.expires, now);
         }
         for token in self.refresh.values() {
-            let spent = token
-                .replaced
-                .is_some_and(|at| is_past(end(at, rules.grace), now));
-            live[token.session] |= !spent && !is_past(token.expires, now);
+            live[token.session] |= !token.is_spent(rules, now) && !is_past(token.expires, now);
         }
         live.iter()
             .zip(&self.all)
@@ -289,6 +284,14 @@ impl Sessions {
             "at" => format!("at-{n}.{filler:016x}"),
             _ => format!("{prefix}-{n}+{filler:016x}/=="),
         }
+    }
+}
+
+impl Refresh {
+    /// Whether it was replaced, and its grace period is over.
+    fn is_spent(&self, rules: &Rules, now: SystemTime) -> bool {
+        self.replaced
+            .is_some_and(|at| is_past(end(at, rules.grace), now))
     }
 }
 
