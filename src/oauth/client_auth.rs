@@ -72,6 +72,10 @@ enum Method {
 pub(super) struct AuthTarget<'a> {
     pub(super) token_url: &'a str,
     /// The issuer of the server, if it is known.
+    #[cfg_attr(
+        not(feature = "jwt"),
+        expect(dead_code, reason = "only assertions name it")
+    )]
     pub(super) issuer: Option<&'a str>,
     /// The server's time.
     pub(super) now: SystemTime,
@@ -112,7 +116,7 @@ impl ClientAuth {
         Self(Method::None(id.into()))
     }
 
-    /// A client assertion that a private key signs (RFC 7523 §2.2, OpenID Connect Core §9).
+    /// A client assertion that a private key signs (RFC 7523 §2.2, `OpenID` Connect Core §9).
     ///
     /// Each request has a new assertion. Its issuer and subject are the client id. It is valid from 10 seconds before the
     /// server's time until 60 seconds after it. The server's time is learned from the `Date` of its responses: if that shows
@@ -126,7 +130,7 @@ impl ClientAuth {
         Self(Method::PrivateKeyJwt(id.into(), Arc::new(signer), None))
     }
 
-    /// A client assertion that the client secret signs with HS256 (OpenID Connect Core §9).
+    /// A client assertion that the client secret signs with HS256 (`OpenID` Connect Core §9).
     ///
     /// As [`private_key_jwt`](Self::private_key_jwt). The secret must have at least 32 bytes (RFC 7518 §3.2), or each request
     /// fails with a [`Config`](TokenErrorKind::Config) error.
