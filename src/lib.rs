@@ -155,6 +155,9 @@ mod token;
 mod token_source;
 mod zeroize;
 
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub use self::oauth::{JwtAlgorithm, JwtAssertion, JwtSigner, SigningKey};
 #[cfg(feature = "reqwest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 pub use self::oauth::{ReqwestFuture, ReqwestTransport};
@@ -176,7 +179,10 @@ pub use self::{
         RefreshOnRejectFuture, RejectOnTrailers, RejectOnTrailersBody, RejectOnTrailersFuture,
         RejectOnTrailersLayer, TokenRejected, WithoutToken,
     },
-    oauth::{BodyFormat, ClientAuth, DeadGrant, OAuthClient, Parameters},
+    oauth::{
+        AuthParts, BodyFormat, ClientAuth, ClientAuthContext, ClientSecret, DeadGrant, OAuthClient,
+        Parameters,
+    },
     origins::Origins,
     schedule::Schedule,
     source::{ExchangeTokenSource, GrantSource, RefreshTokenSource},

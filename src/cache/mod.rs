@@ -21,6 +21,7 @@ mod issued;
 mod lookup;
 mod refresh_task;
 mod rejection;
+mod revoke;
 mod shared;
 mod state;
 mod status;

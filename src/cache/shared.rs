@@ -130,6 +130,10 @@ impl Shared {
         self.change(self.lock(), |state, _| state.reset());
     }
 
+    pub(super) fn revoked(self: &Arc<Self>) {
+        self.change(self.lock(), State::revoked);
+    }
+
     pub(super) fn running_result(self: &Arc<Self>) -> Option<Arc<SharedResult>> {
         self.change(self.lock(), |state, input| state.running_result(input.now))
     }

@@ -36,6 +36,7 @@
 //! | `refresh_completed`, a token came | | use it |
 //! | `refresh_completed`, it failed | | tell the throttle, keep sending the old token |
 //! | `refresh_lost` (its task disappeared) | | keep sending the old token; waiters start the next refresh |
+//! | `revoked` | drop the token; refreshes wait for a change | the same, and the token of this refresh is not used |
 //! | `reset` | forget failures | forget failures; this refresh no longer counts if it fails |
 //!
 //! A refresh that takes too long is given up: the state forgets it, and the next one may start. If it ends after all, only
@@ -113,6 +114,8 @@ pub(super) struct State {
     pub(super) refreshed_at: Option<SystemTime>,
     /// The number of the last rejection.
     last_rejection: NonZeroU32,
+    /// The last refresh that had started when the session was revoked.
+    revoked_up_to: u64,
     /// No refresh since the last reset has ended with a new token or a dead grant.
     is_after_reset: bool,
     rng: fastrand::Rng,
@@ -139,6 +142,7 @@ impl State {
             warning: None,
             refreshed_at: None,
             last_rejection: NonZeroU32::MIN,
+            revoked_up_to: 0,
             is_after_reset: false,
             rng,
             effects: Effects::default(),
@@ -211,7 +215,10 @@ impl State {
         // Checked first: a lost refresh gives the token back that it was to replace.
         let running = self.joinable(input.now).map(RunningRefresh::lookup);
         let CurrentToken::InUse(issued) = &self.token else {
-            return running.unwrap_or_else(|| Lookup::Failed(not_of_this_cache()));
+            // After a revocation there is no token any more.
+            let error = self.throttle.error().filter(|it| it.is_final()).cloned();
+            let error = || error.unwrap_or_else(not_of_this_cache);
+            return running.unwrap_or_else(|| Lookup::Failed(error()));
         };
         if issued.generation != rejected {
             return self.token_wanted(input, Some(rejected));
@@ -269,6 +276,13 @@ impl State {
         id: u64,
         outcome: RefreshOutcome,
     ) -> Result<Arc<Issued>, TokenError> {
+        let outcome = match outcome {
+            // Its token was revoked as well.
+            RefreshOutcome::Token { .. } if id <= self.revoked_up_to => {
+                RefreshOutcome::Failed(session_revoked())
+            }
+            outcome => outcome,
+        };
         let Some(refresh) = self.take_running(id) else {
             return match outcome {
                 RefreshOutcome::Token { token, asked } => Ok(self.issue(input, token, asked)),
@@ -325,6 +339,18 @@ impl State {
         self.throttle.reset();
         self.is_after_reset = true;
         self.effects.notify = true;
+    }
+
+    /// The session was revoked. Its token is no longer used, and a refresh that runs brings no other.
+    pub(super) fn revoked(&mut self, input: Input<'_>) {
+        let schedule = &input.settings().schedule;
+        let random = self.rng.f64();
+        self.throttle
+            .failed(&session_revoked(), input.now.mono, true, random, schedule);
+        self.revoked_up_to = self.counts.refreshes;
+        self.is_after_reset = false;
+        self.effects.notify = true;
+        self.set_token(CurrentToken::None);
     }
 
     /// How long until a refresh without traffic is due. `None` if the token has neither a due time nor an end.
@@ -591,6 +617,12 @@ impl RunningRefresh {
             RefreshKind::Full | RefreshKind::AdoptOnly(_) => Lookup::Wait(Arc::clone(&self.result)),
         }
     }
+}
+
+#[cold]
+fn session_revoked() -> TokenError {
+    let message = "the session was revoked; log in again, or reset the cache to begin it anew";
+    TokenError::new(TokenErrorKind::ReauthRequired, message)
 }
 
 #[cold]

@@ -21,7 +21,8 @@ impl<'a> GrantContext<'a> {
         self.now
     }
 
-    /// The URL of the token endpoint: the `aud` of an assertion (RFC 7523 §3).
+    /// The `aud` of an assertion (RFC 7523 §3): the issuer if the client [discovers](crate::OAuthClient::discover_with_transport)
+    /// its endpoints, else the URL of the token endpoint.
     pub fn audience(&self) -> &'a str {
         self.audience
     }

@@ -13,6 +13,7 @@ use tower_service::Service;
 
 use super::{
     BodyFormat, ClientAuth, DeadGrant, EndpointUrl, Parameters, VendorErrors,
+    endpoints::Endpoints,
     send::{Transport, erase},
     settings::Settings,
 };
@@ -116,12 +117,16 @@ impl OAuthClient {
     }
 
     pub(crate) fn from_parts(token_url: EndpointUrl, transport: Transport) -> Self {
+        Self::with_endpoints(Endpoints::new(token_url), transport)
+    }
+
+    pub(super) fn with_endpoints(endpoints: Endpoints, transport: Transport) -> Self {
         Self {
-            settings: Arc::new(Settings::new(token_url, transport)),
+            settings: Arc::new(Settings::new(endpoints, transport)),
         }
     }
 
-    fn edit(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(super) fn edit(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(Arc::make_mut(&mut self.settings));
         self
     }
@@ -246,12 +251,8 @@ impl OAuthClient {
             .fold(Parameters::new(grant_type), |all, (name, value)| {
                 all.with(*name, *value)
             });
+        self.prepare(&Clock::System).await?;
         self.request(&Clock::System, &parameters).await?.token
-    }
-
-    /// The URL of the token endpoint, with its query.
-    pub(crate) fn token_url(&self) -> String {
-        self.settings.endpoints.token.uri().to_string()
     }
 }
 

@@ -1,17 +1,37 @@
 //! [`ClientAuth`]: how the client authenticates at the token endpoint.
 
-use std::fmt;
+mod custom;
+mod file;
+mod secret;
+
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, path::PathBuf, sync::Arc, time::SystemTime};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use form_urlencoded::byte_serialize;
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
+pub use self::{
+    custom::{AuthParts, ClientAuthContext},
+    secret::ClientSecret,
+};
+use self::{
+    custom::{BoxCustom, boxed},
+    file::read_secret,
+};
 use super::Parameters;
+#[cfg(feature = "jwt")]
+use super::jwt::{BoxJwtSigner, HmacKey, JwtAssertion, JwtSigner};
 use crate::{
     error::{TokenError, TokenErrorKind},
     zeroize::{self, zeroized},
 };
+
+/// `client_assertion_type` of a JSON Web Token (RFC 7523 §2.2).
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// How the client authenticates at the token endpoint (RFC 6749 §2.3).
 ///
@@ -33,11 +53,32 @@ pub struct ClientAuth(Method);
 enum Method {
     #[default]
     Anonymous,
-    Basic(String, SecretString),
-    BasicUnencoded(String, SecretString),
-    Post(String, SecretString),
+    Basic(String, ClientSecret),
+    BasicUnencoded(String, ClientSecret),
+    Post(String, ClientSecret),
     None(String),
     BasicUserOnly(SecretString),
+    /// Only the id is sent. The transport shows the certificate.
+    Tls(String),
+    #[cfg(feature = "jwt")]
+    PrivateKeyJwt(String, BoxJwtSigner, Option<String>),
+    #[cfg(feature = "jwt")]
+    SecretJwt(String, ClientSecret, Option<String>),
+    AssertionFile(Option<String>, Arc<PathBuf>),
+    Custom(BoxCustom),
+}
+
+/// What one request is authenticated for.
+pub(super) struct AuthTarget<'a> {
+    pub(super) token_url: &'a str,
+    /// The issuer of the server, if it is known.
+    #[cfg_attr(
+        not(feature = "jwt"),
+        expect(dead_code, reason = "only assertions name it")
+    )]
+    pub(super) issuer: Option<&'a str>,
+    /// The server's time.
+    pub(super) now: SystemTime,
 }
 
 impl ClientAuth {
@@ -51,25 +92,110 @@ impl ClientAuth {
     /// Many servers expect id and secret without the form-encoding. If one rejects a secret that contains `+ / = : %`,
     /// try [`client_secret_basic_unencoded`](Self::client_secret_basic_unencoded). For letters and digits both are the
     /// same.
-    pub fn client_secret_basic(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self(Method::Basic(id.into(), zeroize::secret(secret)))
+    pub fn client_secret_basic(id: impl Into<String>, secret: impl Into<ClientSecret>) -> Self {
+        Self(Method::Basic(id.into(), secret.into()))
     }
 
     /// HTTP Basic as in RFC 7617, for servers that expect id and secret without the form-encoding of RFC 6749.
     ///
     /// The id cannot contain a colon.
-    pub fn client_secret_basic_unencoded(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self(Method::BasicUnencoded(id.into(), zeroize::secret(secret)))
+    pub fn client_secret_basic_unencoded(
+        id: impl Into<String>,
+        secret: impl Into<ClientSecret>,
+    ) -> Self {
+        Self(Method::BasicUnencoded(id.into(), secret.into()))
     }
 
     /// `client_id` and `client_secret` in the body (RFC 6749 §2.3.1).
-    pub fn client_secret_post(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self(Method::Post(id.into(), zeroize::secret(secret)))
+    pub fn client_secret_post(id: impl Into<String>, secret: impl Into<ClientSecret>) -> Self {
+        Self(Method::Post(id.into(), secret.into()))
     }
 
     /// `client_id` in the body, without a secret: a public client (RFC 6749 §3.2.1, RFC 7591 §2).
     pub fn none(id: impl Into<String>) -> Self {
         Self(Method::None(id.into()))
+    }
+
+    /// A client assertion that a private key signs (RFC 7523 §2.2, `OpenID` Connect Core §9).
+    ///
+    /// Each request has a new assertion. Its issuer and subject are the client id. It is valid from 10 seconds before the
+    /// server's time until 60 seconds after it. The server's time is learned from the `Date` of its responses: if that shows
+    /// that our clock was wrong, a request that failed with `invalid_client` is sent again once.
+    ///
+    /// If the server's issuer is known from discovery, the audience is the issuer, and the header `typ` is
+    /// `client-authentication+jwt`, as the revision of RFC 7523 demands. Otherwise they are the URL of the token endpoint and
+    /// `JWT`. [`assertion_audience`](Self::assertion_audience) sets another audience.
+    #[cfg(feature = "jwt")]
+    pub fn private_key_jwt(id: impl Into<String>, signer: impl JwtSigner) -> Self {
+        Self(Method::PrivateKeyJwt(id.into(), Arc::new(signer), None))
+    }
+
+    /// A client assertion that the client secret signs with HS256 (`OpenID` Connect Core §9).
+    ///
+    /// As [`private_key_jwt`](Self::private_key_jwt). The secret must have at least 32 bytes (RFC 7518 §3.2), or each request
+    /// fails with a [`Config`](TokenErrorKind::Config) error.
+    #[cfg(feature = "jwt")]
+    pub fn client_secret_jwt(id: impl Into<String>, secret: impl Into<ClientSecret>) -> Self {
+        Self(Method::SecretJwt(id.into(), secret.into(), None))
+    }
+
+    /// Sets the audience of [`private_key_jwt`](Self::private_key_jwt) and [`client_secret_jwt`](Self::client_secret_jwt),
+    /// for servers that expect another one. The other methods have none.
+    #[cfg(feature = "jwt")]
+    #[must_use]
+    pub fn assertion_audience(mut self, audience: impl Into<String>) -> Self {
+        if let Method::PrivateKeyJwt(_, _, aud) | Method::SecretJwt(_, _, aud) = &mut self.0 {
+            *aud = Some(audience.into());
+        }
+        self
+    }
+
+    /// A client assertion from a file that others replace, as Kubernetes and clouds issue them for workloads (RFC 7523 §2.2).
+    ///
+    /// The file is read for each request. `id` is sent as `client_id` if there is one: some servers take it from the assertion.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_bearer::ClientAuth;
+    ///
+    /// let auth = ClientAuth::assertion_file("my-app", "/var/run/secrets/tokens/my-app");
+    /// # let _ = auth;
+    /// ```
+    pub fn assertion_file<'a>(id: impl Into<Option<&'a str>>, path: impl Into<PathBuf>) -> Self {
+        let id = id.into().map(str::to_owned);
+        Self(Method::AssertionFile(id, Arc::new(path.into())))
+    }
+
+    /// A certificate in the TLS handshake (RFC 8705 §2), `tls_client_auth` or `self_signed_tls_client_auth`.
+    ///
+    /// Only `client_id` is sent. The transport shows the certificate: build it with one, and pass it to
+    /// [`OAuthClient::with_transport`](crate::OAuthClient::with_transport). If the server publishes endpoints of their own for
+    /// certificates (`mtls_endpoint_aliases`, §5), the requests go there.
+    pub fn tls_client_auth(id: impl Into<String>) -> Self {
+        Self(Method::Tls(id.into()))
+    }
+
+    /// What an async closure returns for each request: parameters and headers to add.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_bearer::{AuthParts, ClientAuth};
+    ///
+    /// let auth = ClientAuth::custom(|_cx| async {
+    ///     AuthParts::new()
+    ///         .parameter("client_id", "my-app")
+    ///         .header("x-api-key", "a-made-up-key")
+    /// });
+    /// # let _ = auth;
+    /// ```
+    pub fn custom<F, Fut>(make: F) -> Self
+    where
+        F: Fn(ClientAuthContext) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<AuthParts, TokenError>> + Send + 'static,
+    {
+        Self(Method::Custom(boxed(make)))
     }
 
     /// HTTP Basic with a user name alone: no colon, no password. Winbooks expects the user's e-mail address like that.
@@ -83,24 +209,62 @@ impl ClientAuth {
             Method::Basic(id, _)
             | Method::BasicUnencoded(id, _)
             | Method::Post(id, _)
-            | Method::None(id) => Some(id),
+            | Method::None(id)
+            | Method::Tls(id) => Some(id),
+            #[cfg(feature = "jwt")]
+            Method::PrivateKeyJwt(id, ..) | Method::SecretJwt(id, ..) => Some(id),
             Method::BasicUserOnly(user) => Some(user.expose_secret()),
-            Method::Anonymous => None,
+            Method::AssertionFile(id, _) => id.as_deref(),
+            Method::Anonymous | Method::Custom(_) => None,
         }
     }
 
-    /// The secret that identifies the client.
-    pub(super) fn secret(&self) -> Option<&str> {
-        match &self.0 {
+    /// Whether the client shows a certificate (RFC 8705 §2), so that the server's mTLS endpoints are used.
+    pub(super) fn uses_mtls(&self) -> bool {
+        matches!(self.0, Method::Tls(_))
+    }
+
+    /// Whether a request is valid for a short time only.
+    fn depends_on_time(&self) -> bool {
+        #[cfg(feature = "jwt")]
+        if let Method::PrivateKeyJwt(..) | Method::SecretJwt(..) = &self.0 {
+            return true;
+        }
+        matches!(self.0, Method::Custom(_))
+    }
+
+    /// Whether a request that the server has rejected as `invalid_client` would be another one now. `sent` is the secret
+    /// that it was sent with.
+    pub(super) async fn has_changed(
+        &self,
+        sent: Option<&SecretString>,
+        clock_has_changed: bool,
+    ) -> bool {
+        let secret = match &self.0 {
             Method::Basic(_, secret)
             | Method::BasicUnencoded(_, secret)
-            | Method::Post(_, secret)
-            | Method::BasicUserOnly(secret) => Some(secret.expose_secret()),
-            Method::Anonymous | Method::None(_) => None,
+            | Method::Post(_, secret) => Some(secret),
+            #[cfg(feature = "jwt")]
+            Method::SecretJwt(_, secret, _) => Some(secret),
+            Method::AssertionFile(_, path) => {
+                let now = read_secret(path, ASSERTION).await;
+                return sent.is_some_and(|sent| {
+                    now.is_ok_and(|now| now.expose_secret() != sent.expose_secret())
+                });
+            }
+            _ => None,
+        };
+        if self.depends_on_time() && clock_has_changed {
+            return true;
+        }
+        match (secret, sent) {
+            (Some(secret), Some(sent)) => secret.differs_from(sent).await,
+            _ => false,
         }
     }
 
-    fn name(&self) -> &'static str {
+    /// The name of the method, as in `token_endpoint_auth_methods_supported` (RFC 8414 §2) if it is a registered one.
+    pub(super) fn name(&self) -> &'static str {
         match self.0 {
             Method::Anonymous => "anonymous",
             Method::Basic(..) => "client_secret_basic",
@@ -108,38 +272,76 @@ impl ClientAuth {
             Method::Post(..) => "client_secret_post",
             Method::None(_) => "none",
             Method::BasicUserOnly(_) => "basic_user_only",
+            Method::Tls(_) => "tls_client_auth",
+            #[cfg(feature = "jwt")]
+            Method::PrivateKeyJwt(..) => "private_key_jwt",
+            #[cfg(feature = "jwt")]
+            Method::SecretJwt(..) => "client_secret_jwt",
+            Method::AssertionFile(..) => "assertion_file",
+            Method::Custom(_) => "custom",
         }
     }
 
-    /// Adds the client authentication to the parameters and headers of one token request.
-    #[expect(
-        clippy::unused_async,
-        reason = "methods that sign, read a file or call a key service wait here"
-    )]
+    /// Adds the client authentication to the parameters and headers of one token request. Returns the secret that is sent.
     pub(super) async fn apply(
         &self,
+        target: &AuthTarget<'_>,
         parameters: &mut Parameters,
         headers: &mut HeaderMap,
-    ) -> Result<(), TokenError> {
+    ) -> Result<Option<SecretString>, TokenError> {
         self.check_id()?;
         match &self.0 {
-            Method::Anonymous => {}
+            Method::Anonymous => Ok(None),
             Method::Basic(id, secret) => {
-                let id = form_encode(id);
-                let secret = form_encode(secret.expose_secret());
-                insert_basic(headers, &[&id, ":", &secret])?;
+                let secret = secret.read().await?;
+                let (id, encoded) = (form_encode(id), form_encode(secret.expose_secret()));
+                insert_basic(headers, &[&id, ":", &encoded])?;
+                Ok(Some(secret))
             }
             Method::BasicUnencoded(id, secret) => {
+                let secret = secret.read().await?;
                 insert_basic(headers, &[id, ":", secret.expose_secret()])?;
+                Ok(Some(secret))
             }
             Method::Post(id, secret) => {
+                let secret = secret.read().await?;
                 parameters.push("client_id", id.as_str().into());
                 parameters.push("client_secret", secret.clone());
+                Ok(Some(secret))
             }
-            Method::None(id) => parameters.push("client_id", id.as_str().into()),
-            Method::BasicUserOnly(user) => insert_basic(headers, &[user.expose_secret()])?,
+            Method::None(id) | Method::Tls(id) => {
+                parameters.push("client_id", id.as_str().into());
+                Ok(None)
+            }
+            Method::BasicUserOnly(user) => {
+                insert_basic(headers, &[user.expose_secret()])?;
+                Ok(Some(user.clone()))
+            }
+            #[cfg(feature = "jwt")]
+            Method::PrivateKeyJwt(id, signer, audience) => {
+                let assertion = sign(id, Arc::clone(signer), audience.as_deref(), target).await?;
+                push_assertion(parameters, Some(id), assertion.clone());
+                Ok(Some(assertion))
+            }
+            #[cfg(feature = "jwt")]
+            Method::SecretJwt(id, secret, audience) => {
+                let secret = secret.read().await?;
+                let signer = Arc::new(HmacKey::new(secret.expose_secret())?);
+                let assertion = sign(id, signer, audience.as_deref(), target).await?;
+                push_assertion(parameters, Some(id), assertion);
+                Ok(Some(secret))
+            }
+            Method::AssertionFile(id, path) => {
+                let assertion = read_secret(path, ASSERTION).await?;
+                push_assertion(parameters, id.as_deref(), assertion.clone());
+                Ok(Some(assertion))
+            }
+            Method::Custom(make) => {
+                let cx = ClientAuthContext::new(target.token_url.to_owned(), target.now);
+                make(cx).await?.add_to(parameters, headers);
+                Ok(None)
+            }
         }
-        Ok(())
     }
 
     fn check_id(&self) -> Result<(), TokenError> {
@@ -164,6 +366,35 @@ impl ClientAuth {
         }
         Ok(())
     }
+}
+
+/// What the file of an assertion is called in errors.
+const ASSERTION: &str = "client assertion";
+
+fn push_assertion(parameters: &mut Parameters, id: Option<&str>, assertion: SecretString) {
+    if let Some(id) = id {
+        parameters.push("client_id", id.into());
+    }
+    parameters.push("client_assertion_type", JWT_BEARER.into());
+    parameters.push("client_assertion", assertion);
+}
+
+#[cfg(feature = "jwt")]
+async fn sign(
+    id: &str,
+    signer: BoxJwtSigner,
+    audience: Option<&str>,
+    target: &AuthTarget<'_>,
+) -> Result<SecretString, TokenError> {
+    let token_type = match target.issuer {
+        Some(_) => "client-authentication+jwt",
+        None => "JWT",
+    };
+    let audience = audience.or(target.issuer).unwrap_or(target.token_url);
+    JwtAssertion::with_boxed(id.to_owned(), signer)
+        .token_type(token_type)
+        .make_secret(target.now, audience)
+        .await
 }
 
 fn form_encode(text: &str) -> Zeroizing<String> {
@@ -198,92 +429,5 @@ fn insert_basic(headers: &mut HeaderMap, credentials: &[&str]) -> Result<(), Tok
 impl fmt::Debug for ClientAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ClientAuth({})", self.name())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn applied(auth: &ClientAuth) -> Result<(Parameters, HeaderMap), TokenError> {
-        let (mut parameters, mut headers) = (Parameters::new("x"), HeaderMap::new());
-        auth.apply(&mut parameters, &mut headers).await?;
-        Ok((parameters, headers))
-    }
-
-    /// The decoded `Authorization` header, and the parameters.
-    async fn sent(auth: ClientAuth) -> (Option<String>, Vec<(String, String)>) {
-        let (parameters, headers) = applied(&auth).await.unwrap();
-        let credentials = headers.get(AUTHORIZATION).map(|header| {
-            assert!(header.is_sensitive());
-            let encoded = header.to_str().unwrap().strip_prefix("Basic ").unwrap();
-            String::from_utf8(STANDARD.decode(encoded).unwrap()).unwrap()
-        });
-        let pairs = parameters.pairs().into_iter().skip(1);
-        let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        (credentials, pairs.collect())
-    }
-
-    #[tokio::test]
-    async fn each_method_authenticates_in_its_own_way() {
-        for (auth, credentials) in [
-            (
-                ClientAuth::client_secret_basic("a b:c", "p+/=%ü"),
-                "a+b%3Ac:p%2B%2F%3D%25%C3%BC",
-            ),
-            (
-                ClientAuth::client_secret_basic_unencoded("a b", "p+/=:%ü"),
-                "a b:p+/=:%ü",
-            ),
-            (ClientAuth::client_secret_basic("app", ""), "app:"),
-            (
-                ClientAuth::basic_user_only("ann@books.example"),
-                "ann@books.example",
-            ),
-        ] {
-            assert_eq!(sent(auth).await, (Some(credentials.to_owned()), vec![]));
-        }
-        for (auth, expected) in [
-            (ClientAuth::anonymous(), &[][..]),
-            (
-                ClientAuth::client_secret_post("app", "p+/="),
-                &[("client_id", "app"), ("client_secret", "p+/=")],
-            ),
-            (ClientAuth::none("app"), &[("client_id", "app")]),
-        ] {
-            let (credentials, pairs) = sent(auth).await;
-            assert_eq!(credentials, None);
-            let expected = expected.iter().map(|(a, b)| ((*a).into(), (*b).into()));
-            assert_eq!(pairs, expected.collect::<Vec<(String, String)>>());
-        }
-    }
-
-    #[tokio::test]
-    async fn an_id_that_cannot_be_sent_is_a_configuration_error() {
-        for auth in [
-            ClientAuth::client_secret_basic("", "hunter2"),
-            ClientAuth::client_secret_basic_unencoded("", "hunter2"),
-            ClientAuth::client_secret_basic_unencoded("a:b", "hunter2"),
-            ClientAuth::client_secret_post("", "hunter2"),
-            ClientAuth::none(""),
-            ClientAuth::basic_user_only(""),
-        ] {
-            let error = applied(&auth).await.unwrap_err();
-            assert_eq!(error.kind(), TokenErrorKind::Config, "{auth:?}");
-            assert!(!format!("{error}{error:?}").contains("hunter2"));
-        }
-    }
-
-    #[test]
-    fn debug_shows_neither_id_nor_secret() {
-        for auth in [
-            ClientAuth::client_secret_basic("hunter1", "hunter2"),
-            ClientAuth::client_secret_basic_unencoded("hunter1", "hunter2"),
-            ClientAuth::client_secret_post("hunter1", "hunter2"),
-            ClientAuth::none("hunter1"),
-            ClientAuth::basic_user_only("hunter1"),
-        ] {
-            assert!(!format!("{auth:?}{auth:#?}").contains("hunter"));
-        }
     }
 }

@@ -6,18 +6,18 @@ use super::OAuthClient;
 use crate::store::Identity;
 
 impl OAuthClient {
-    /// Identifies the endpoints, the client id, the scope, the resources and the audiences. Two clients of different
+    /// Identifies the endpoints or the issuer, the client id, the scope, the resources and the audiences. Two clients of different
     /// identities must not use each other's refresh tokens.
     ///
     /// The secret, the method of the client authentication and other parameters are no part of it: they may change while
-    /// the session stays the same.
+    /// the session stays the same. So may the endpoints that an issuer publishes, and no network is needed to know the issuer.
     pub(crate) fn identity(&self) -> Identity {
         let settings = &*self.settings;
         let endpoints = &settings.endpoints;
-        let token_url = endpoints.token.uri().to_string();
+        let token_url = endpoints.token.identity();
         let refresh_url = endpoints.refresh.as_ref().map(|url| url.uri().to_string());
 
-        let mut parts = vec![("token_url", &*token_url)];
+        let mut parts = vec![(token_url.0, &*token_url.1)];
         parts.extend(refresh_url.as_deref().map(|url| ("refresh_url", url)));
         let values = |wanted: &'static str| {
             let of_name = move |(name, _): &&(String, _)| name == wanted;
@@ -65,6 +65,14 @@ mod tests {
         OAuthClient::with_transport(url, service).unwrap()
     }
 
+    fn issuer(issuer: &str) -> OAuthClient {
+        let service = service_fn(|_: Request<Full<Bytes>>| async {
+            // No network is needed to know the issuer.
+            Err::<Response<String>, _>(std::io::Error::other("down"))
+        });
+        OAuthClient::discover_with_transport(issuer, service).unwrap()
+    }
+
     fn usual() -> OAuthClient {
         client("https://login.example/token")
             .client_auth(ClientAuth::client_secret_basic("app", "s3cr3t"))
@@ -94,6 +102,9 @@ mod tests {
             token_url("https://login.example/token?tenant=7"),
             token_url("https://login.example/token2"),
             client("https://login.example/token").identity(),
+            issuer("https://login.example/token").identity(),
+            issuer("https://login.example/token/").identity(),
+            issuer("https://login.example").identity(),
             client("https://login.example/token")
                 .parameter("client_id", "another")
                 .identity(),

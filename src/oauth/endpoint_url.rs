@@ -9,6 +9,9 @@ use crate::{
     http_url::HttpUrl,
 };
 
+/// What errors call a URL without another name.
+const TOKEN_ENDPOINT: &str = "token endpoint";
+
 const WANTED: &str = "wanted: an absolute URL such as https://authorize.example.com/oauth/token";
 
 /// A URL that secrets may be posted to: https, or http to this machine.
@@ -20,15 +23,20 @@ pub(crate) struct EndpointUrl {
 }
 
 impl EndpointUrl {
-    /// Parses `text`. No error repeats it: it may be a secret pasted into the wrong field.
+    /// Parses the URL of the token endpoint. No error repeats it: it may be a secret pasted into the wrong field.
     pub(crate) fn parse(text: &str) -> Result<Self, TokenError> {
-        let url = HttpUrl::parse(text).map_err(reject)?;
-        Self::new(&url, url.path)
+        Self::parse_as(TOKEN_ENDPOINT, text)
+    }
+
+    /// Parses the URL of `what`, which errors name.
+    pub(super) fn parse_as(what: &str, text: &str) -> Result<Self, TokenError> {
+        let url = HttpUrl::parse(text).map_err(|reason| reject(what, reason))?;
+        Self::new(what, &url, url.path)
     }
 
     /// `path` below `base`. The path of `base` is kept, with or without a slash at its end.
     pub(crate) fn join(base: &str, path: &str) -> Result<Self, TokenError> {
-        let url = HttpUrl::parse(base).map_err(reject)?;
+        let url = HttpUrl::parse(base).map_err(|reason| reject(TOKEN_ENDPOINT, reason))?;
         if url.query.is_some() {
             return Err(TokenError::new(
                 TokenErrorKind::Config,
@@ -41,20 +49,22 @@ impl EndpointUrl {
             .filter(|segment| !segment.is_empty())
             .flat_map(|segment| ["/", segment])
             .collect();
-        Self::new(&url, &joined)
+        Self::new(TOKEN_ENDPOINT, &url, &joined)
     }
 
-    fn new(url: &HttpUrl<'_>, path: &str) -> Result<Self, TokenError> {
+    fn new(what: &str, url: &HttpUrl<'_>, path: &str) -> Result<Self, TokenError> {
         if !matches!(&*url.scheme, "https" | "http") {
-            return Err(reject("has a scheme other than https"));
+            return Err(reject(what, "has a scheme other than https"));
         }
         if url.has_user {
             return Err(reject(
+                what,
                 "has a user name or password; identify the client by `client_auth`",
             ));
         }
         if url.has_fragment {
             return Err(reject(
+                what,
                 "has a fragment, which is never sent to a server (RFC 6749 §3.2)",
             ));
         }
@@ -62,7 +72,7 @@ impl EndpointUrl {
             return Err(TokenError::new(
                 TokenErrorKind::InsecureOrigin,
                 format!(
-                    "the token endpoint at http://{} would receive the secrets unencrypted; use https",
+                    "the {what} at http://{} would receive the secrets unencrypted; use https",
                     url.host
                 ),
             ));
@@ -71,6 +81,7 @@ impl EndpointUrl {
         let query = url.query.map_or(String::new(), |query| format!("?{query}"));
         if !path.is_ascii() || !query.is_ascii() {
             return Err(reject(
+                what,
                 "has characters outside ASCII in its path or query; percent-encode them",
             ));
         }
@@ -78,9 +89,22 @@ impl EndpointUrl {
             .parse()
             .map(|uri| Self { uri })
             .map_err(|error: http::uri::InvalidUri| {
-                reject("fits no HTTP request: it is too long, or its path or query is malformed")
-                    .with_source(error)
+                reject(
+                    what,
+                    "fits no HTTP request: it is too long, or its path or query is malformed",
+                )
+                .with_source(error)
             })
+    }
+
+    /// The URL with another path, and without a query.
+    pub(super) fn with_path(&self, path: &str) -> Self {
+        let mut parts = self.uri.clone().into_parts();
+        // Made of the path of a URL and of constants, so this does not fail.
+        parts.path_and_query = path.parse().ok();
+        Self {
+            uri: Uri::from_parts(parts).unwrap_or_else(|_| self.uri.clone()),
+        }
     }
 
     pub(super) fn uri(&self) -> &Uri {
@@ -99,10 +123,10 @@ impl EndpointUrl {
     }
 }
 
-fn reject(reason: &str) -> TokenError {
+fn reject(what: &str, reason: &str) -> TokenError {
     TokenError::new(
         TokenErrorKind::Config,
-        format!("the token endpoint's URL {reason}; {WANTED}"),
+        format!("the {what}'s URL {reason}; {WANTED}"),
     )
 }
 

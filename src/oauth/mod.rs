@@ -4,7 +4,7 @@
 //!
 //! | What differs | Where |
 //! |---|---|
-//! | the URLs | [`OAuthClient::new`], [`OAuthClient::refresh_url`] |
+//! | the URLs | [`OAuthClient::new`], [`OAuthClient::discover`](OAuthClient::discover_with_transport), [`OAuthClient::refresh_url`] |
 //! | how the client authenticates | [`ClientAuth`] |
 //! | the body format, and the parameters | [`BodyFormat`], [`OAuthClient::parameter`] |
 //! | the response | one lenient parser for all forms seen in the wild |
@@ -19,6 +19,7 @@ mod client;
 mod client_auth;
 mod client_identity;
 mod dead_grant;
+mod discovery;
 mod endpoint_url;
 mod endpoints;
 mod error_kind;
@@ -26,9 +27,13 @@ mod error_response;
 mod fields;
 mod gzip;
 mod json;
+#[cfg(feature = "jwt")]
+mod jwt;
 mod parameters;
 mod response_body;
+mod revocation;
 mod send;
+mod server_clock;
 mod settings;
 mod token_request;
 mod token_response;
@@ -38,13 +43,16 @@ mod values;
 mod reqwest_transport;
 
 pub use client::OAuthClient;
-pub use client_auth::ClientAuth;
+pub use client_auth::{AuthParts, ClientAuth, ClientAuthContext, ClientSecret};
 pub use dead_grant::DeadGrant;
 pub(crate) use endpoint_url::EndpointUrl;
 pub(crate) use error_response::VendorErrors;
+#[cfg(feature = "jwt")]
+pub use jwt::{JwtAlgorithm, JwtAssertion, JwtSigner, SigningKey};
 pub use parameters::Parameters;
 #[cfg(feature = "reqwest")]
 pub use reqwest_transport::{ReqwestFuture, ReqwestTransport};
+pub(crate) use revocation::TokenTypeHint;
 pub(crate) use send::{erase, was_not_sent};
 pub use token_request::BodyFormat;
 pub(crate) use token_response::TokenResponse;

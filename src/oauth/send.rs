@@ -1,11 +1,11 @@
-//! One request to a token endpoint: send it, wait for the response, read it up to the limit.
+//! One request to an authorization server: send it, wait for the response, read it up to the limit.
 
-use std::{any::Any, error::Error, io, iter, mem};
+use std::{any::Any, error::Error, fmt, io, iter, mem, time::SystemTime};
 
 use bytes::{Buf, BufMut, Bytes};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
 use tower_service::Service;
@@ -14,10 +14,12 @@ use tower_service::Service;
 use super::reqwest_transport::WasRedirected;
 use super::{
     EndpointUrl, OAuthClient, Parameters, TokenResponse,
+    client_auth::AuthTarget,
     parameters::shows,
     response_body::{ReadError, ResponseBody},
     settings::Settings,
     token_response::RawResponse,
+    values::Times,
 };
 use crate::{
     clock::{Clock, Now, later},
@@ -58,6 +60,26 @@ fn to_bytes<D: Buf + 'static>(mut data: D) -> Bytes {
     zeroized(copy)
 }
 
+/// Where a request goes, for messages.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) method: &'static str,
+    pub(super) url: &'a EndpointUrl,
+}
+
+/// What a request with client authentication asks for.
+#[derive(Clone, Copy)]
+pub(super) enum RequestKind {
+    Token,
+    Revocation,
+}
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.url)
+    }
+}
+
 impl OAuthClient {
     /// Sends one token request.
     pub(crate) async fn request(
@@ -66,15 +88,99 @@ impl OAuthClient {
         parameters: &Parameters,
     ) -> Result<TokenResponse, TokenError> {
         let settings = &*self.settings;
-        let url = settings.endpoints.url_for(parameters);
-        let deadline = later(Instant::now(), settings.timeout);
-        let answered = async {
-            let request = settings.token_request(parameters).await?;
-            settings.send(clock, url, request).await
+        let url = settings.url_for(clock, parameters).await?;
+        let target = Target {
+            method: "POST",
+            url: &url,
         };
+        let parse = |sent, response: RawResponse| {
+            let (vendor_errors, dead_grants) = (settings.vendor_errors, &settings.dead_grants);
+            response.parse(vendor_errors, dead_grants, sent, clock.wall())
+        };
+        settings
+            .exchange_authenticated(clock, target, parameters, RequestKind::Token, parse)
+            .await
+            .map_err(|error| settings.explain_by_metadata(&url, error))
+    }
+
+    /// The time of the server, as far as it is known.
+    pub(crate) fn server_time(&self, clock: &Clock) -> SystemTime {
+        self.settings.server_clock.time(clock.wall())
+    }
+}
+
+impl Settings {
+    /// When a request that begins now has taken too long.
+    pub(super) fn deadline(&self) -> Instant {
+        later(Instant::now(), self.timeout)
+    }
+
+    /// Sends a request that the client authenticates. If the server does not accept the authentication, and another one can be
+    /// made now, because the secret has changed or the clock was wrong, sends it once more.
+    pub(super) async fn exchange_authenticated<T>(
+        &self,
+        clock: &Clock,
+        target: Target<'_>,
+        parameters: &Parameters,
+        what: RequestKind,
+        parse: impl Fn(Now, RawResponse) -> Result<T, TokenError>,
+    ) -> Result<T, TokenError> {
+        let token_url = target.url.uri().to_string();
+        let mut is_first = true;
+        loop {
+            let auth = AuthTarget {
+                token_url: &token_url,
+                issuer: self.endpoints.issuer(),
+                now: self.server_clock.time(clock.wall()),
+            };
+            let mut secret = None;
+            let request = async {
+                let made = match what {
+                    RequestKind::Token => self.token_request(&auth, target.url, parameters).await?,
+                    RequestKind::Revocation => {
+                        self.revocation_request(&auth, target.url, parameters)
+                            .await?
+                    }
+                };
+                secret = made.secret;
+                Ok(made.request)
+            };
+            let (sent, response) = self
+                .exchange(clock, target, self.deadline(), request)
+                .await?;
+            let now = clock.wall();
+            let date = Times::new(&response.headers, sent, now).date;
+            let clock_has_changed = date.is_some_and(|date| self.server_clock.learn(date, now));
+            let error = match parse(sent, response) {
+                Ok(parsed) => return Ok(parsed),
+                Err(error) => self.hide_secret(error, parameters, secret.as_ref()),
+            };
+            let may_help = is_first && error.kind() == TokenErrorKind::InvalidClient;
+            if !may_help
+                || !self
+                    .client_auth
+                    .has_changed(secret.as_ref(), clock_has_changed)
+                    .await
+            {
+                return Err(error);
+            }
+            tracing::info!(%error, "the client's authentication has changed, sending the request again");
+            is_first = false;
+        }
+    }
+
+    /// Sends the request that `request` makes, and reads the response up to the limit. Returns when it was sent, too.
+    pub(super) async fn exchange(
+        &self,
+        clock: &Clock,
+        target: Target<'_>,
+        deadline: Instant,
+        request: impl Future<Output = Result<Request<Full<Bytes>>, TokenError>>,
+    ) -> Result<(Now, RawResponse), TokenError> {
+        let answered = async { self.send(clock, target, request.await?).await };
         let (sent, response) = match timeout_at(deadline, answered).await {
             Ok(result) => result?,
-            Err(elapsed) => return Err(settings.timed_out(url, elapsed)),
+            Err(elapsed) => return Err(self.timed_out(target, elapsed)),
         };
         let (mut head, body) = response.into_parts();
         #[cfg(feature = "reqwest")]
@@ -82,51 +188,47 @@ impl OAuthClient {
             return Err(TokenError::new(
                 TokenErrorKind::InvalidResponse,
                 format!(
-                    "the HTTP client followed a redirect from {url}, and the response came from another URL; \
-                     build the client with `redirect::Policy::none()`"
+                    "the HTTP client followed a redirect from {}, and the response came from another URL; \
+                     build the client with `redirect::Policy::none()`",
+                    target.url
                 ),
             )
             .with_status(head.status));
         }
-        let mut received = ResponseBody::new(settings.max_response_size);
+        let mut received = ResponseBody::new(self.max_response_size);
         // What has arrived before a failure may be complete, and hold the only refresh token that works.
         let broken = match timeout_at(deadline, received.read(body)).await {
             Ok(Ok(())) => None,
-            Ok(Err(ReadError::Transport(error))) => Some(transport_error(url, error)),
+            Ok(Err(ReadError::Transport(error))) => Some(transport_error(target, error)),
             Ok(Err(ReadError::TooManyFrames)) => Some(TokenError::new(
                 TokenErrorKind::InvalidResponse,
-                format!("the response of {url} has too many frames without data"),
+                format!(
+                    "the response of {} has too many frames without data",
+                    target.url
+                ),
             )),
-            Err(elapsed) => Some(settings.timed_out(url, elapsed)),
+            Err(elapsed) => Some(self.timed_out(target, elapsed)),
         };
         let (body, cut_at) = received.decode(&mut head.headers);
-        RawResponse {
-            endpoint: url.to_string(),
+        let response = RawResponse {
+            endpoint: target.url.to_string(),
             status: head.status,
             headers: head.headers,
             body,
             cut_at,
             broken: broken.map(|error| error.with_status(head.status)),
-        }
-        .parse(
-            settings.vendor_errors,
-            &settings.dead_grants,
-            sent,
-            clock.wall(),
-        )
-        .map_err(|error| settings.hide_secret(error, parameters))
+        };
+        Ok((sent, response))
     }
-}
 
-impl Settings {
     /// Returns when the request was sent, and the response.
     async fn send(
         &self,
         clock: &Clock,
-        url: &EndpointUrl,
+        target: Target<'_>,
         request: Request<Full<Bytes>>,
     ) -> Result<(Now, Response<UnsyncBoxBody<Bytes, BoxError>>), TokenError> {
-        let failed = |error| transport_error(url, error);
+        let failed = |error| transport_error(target, error);
         let mut transport = self.transport.clone();
         let transport = transport.ready().await.map_err(failed)?;
         // Read the clock after waiting for the transport: lifetimes count from when the request is sent.
@@ -136,11 +238,16 @@ impl Settings {
     }
 
     /// Removes an unknown error code that repeats what was sent.
-    fn hide_secret(&self, error: TokenError, parameters: &Parameters) -> TokenError {
+    fn hide_secret(
+        &self,
+        error: TokenError,
+        parameters: &Parameters,
+        secret: Option<&SecretString>,
+    ) -> TokenError {
         let is_secret = error.oauth_code().is_some_and(|code| {
             self.vendor_errors.kind_of(code).is_none()
                 && (parameters.shows_a_value(code)
-                    || self.client_auth.secret().is_some_and(|it| shows(code, it))
+                    || secret.is_some_and(|it| shows(code, it.expose_secret()))
                     || self
                         .parameters
                         .iter()
@@ -153,16 +260,16 @@ impl Settings {
         }
     }
 
-    fn timed_out(&self, url: &EndpointUrl, elapsed: Elapsed) -> TokenError {
+    fn timed_out(&self, target: Target<'_>, elapsed: Elapsed) -> TokenError {
         TokenError::new(
             TokenErrorKind::Timeout,
-            format!("POST {url} took longer than {:?}", self.timeout),
+            format!("{target} took longer than {:?}", self.timeout),
         )
         .with_source(elapsed)
     }
 }
 
-fn transport_error(url: &EndpointUrl, error: BoxError) -> TokenError {
+fn transport_error(target: Target<'_>, error: BoxError) -> TokenError {
     let error = match error.downcast::<TokenError>() {
         Ok(error) => return *error,
         Err(error) => error,
@@ -177,7 +284,7 @@ fn transport_error(url: &EndpointUrl, error: BoxError) -> TokenError {
     } else {
         (TokenErrorKind::Transport, "failed")
     };
-    TokenError::new(kind, format!("POST {url} {what}")).with_source(error)
+    TokenError::new(kind, format!("{target} {what}")).with_source(error)
 }
 
 /// Whether the HTTP client could not make a request of its own from ours. It never will.

@@ -1,13 +1,13 @@
 //! The settings of an [`OAuthClient`](super::OAuthClient).
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header::ACCEPT};
 use secrecy::SecretString;
 
 use super::{
-    BodyFormat, ClientAuth, DeadGrant, EndpointUrl, VendorErrors, endpoints::Endpoints,
-    send::Transport,
+    BodyFormat, ClientAuth, DeadGrant, VendorErrors, endpoints::Endpoints, send::Transport,
+    server_clock::ServerClock,
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,6 +19,8 @@ pub(super) struct Settings {
     pub(super) endpoints: Endpoints,
     pub(super) transport: Transport,
     pub(super) client_auth: ClientAuth,
+    /// Shared by all clones of a client.
+    pub(super) server_clock: Arc<ServerClock>,
     pub(super) body_format: BodyFormat,
     pub(super) headers: HeaderMap,
     /// Sent with every request, unless the grant or the client authentication has a parameter of that name.
@@ -32,12 +34,13 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn new(token_url: EndpointUrl, transport: Transport) -> Self {
+    pub(super) fn new(endpoints: Endpoints, transport: Transport) -> Self {
         let accept = (ACCEPT, HeaderValue::from_static("application/json"));
         Self {
-            endpoints: Endpoints::new(token_url),
+            endpoints,
             transport,
             client_auth: ClientAuth::anonymous(),
+            server_clock: Arc::default(),
             body_format: BodyFormat::Form,
             headers: HeaderMap::from_iter([accept]),
             parameters: Vec::new(),

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, header::CONTENT_TYPE};
 use http_body_util::Full;
-use secrecy::zeroize::Zeroizing;
+use secrecy::{SecretString, zeroize::Zeroizing};
 use serde::Serialize;
 
-use super::{Parameters, settings::Settings};
+use super::{EndpointUrl, Parameters, client_auth::AuthTarget, settings::Settings};
 use crate::{
     error::TokenError,
     zeroize::{to_json, zeroized},
@@ -25,6 +25,12 @@ pub enum BodyFormat {
     Json,
 }
 
+/// A request, and the secret that authenticates its client.
+pub(super) struct AuthenticatedRequest {
+    pub(super) request: Request<Full<Bytes>>,
+    pub(super) secret: Option<SecretString>,
+}
+
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Field<'a> {
@@ -33,28 +39,41 @@ enum Field<'a> {
 }
 
 impl Settings {
-    /// Builds the request that sends `parameters`, the client authentication, and the parameters of the client itself.
+    /// Builds the request to `url` that sends `parameters`, the client authentication, and the parameters of the client itself.
+    /// Returns the secret that it contains as well.
     pub(super) async fn token_request(
         &self,
+        auth: &AuthTarget<'_>,
+        url: &EndpointUrl,
         parameters: &Parameters,
-    ) -> Result<Request<Full<Bytes>>, TokenError> {
-        let url = self.endpoints.url_for(parameters);
+    ) -> Result<AuthenticatedRequest, TokenError> {
         let mut parameters = parameters.clone();
         if let Some(name) = &self.refresh_parameter {
             parameters.rename_refresh_token(name);
         }
         let mut headers = self.headers.clone();
-        self.client_auth
-            .apply(&mut parameters, &mut headers)
+        let secret = self
+            .client_auth
+            .apply(auth, &mut parameters, &mut headers)
             .await?;
         parameters.push_missing(&self.parameters);
-        headers.insert(CONTENT_TYPE, self.body_format.content_type());
+        let request = self.post(url, headers, &parameters.pairs());
+        Ok(AuthenticatedRequest { request, secret })
+    }
 
-        let mut request = Request::new(Full::new(self.body_format.encode(&parameters.pairs())));
+    /// The request to `url` with these parameters in its body.
+    pub(super) fn post(
+        &self,
+        url: &EndpointUrl,
+        mut headers: HeaderMap,
+        parameters: &[(&str, &str)],
+    ) -> Request<Full<Bytes>> {
+        headers.insert(CONTENT_TYPE, self.body_format.content_type());
+        let mut request = Request::new(Full::new(self.body_format.encode(parameters)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = url.uri().clone();
         *request.headers_mut() = headers;
-        Ok(request)
+        request
     }
 }
 

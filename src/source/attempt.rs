@@ -102,10 +102,13 @@ impl<G: Grant> GrantSource<G> {
         attempt: &mut Attempt,
         clock: &Clock,
     ) -> Result<Granted, TokenError> {
-        let audience = self.client.token_url();
+        let audience = self.client.audience();
         let parameters = self
             .grant
-            .parameters(&GrantContext::new(clock.wall(), &audience))
+            .parameters(&GrantContext::new(
+                self.client.server_time(clock),
+                &audience,
+            ))
             .await?;
         let mut session = StoredSession::begin(self.identity.clone(), Some(&attempt.session))
             .of_client(self.client_identity.clone());

@@ -21,6 +21,7 @@ impl<G: Grant> GrantSource<G> {
         session: &StoredSession,
         cx: &TokenContext,
     ) -> Result<(), TokenError> {
+        self.check_not_revoked(session, cx)?;
         let next = self.credential_identity(session);
         let is_dead = |credential: &Identity| self.is_declared_dead(session, credential);
         let Some(next) = next.filter(|next| !cx.is_after_reset() && is_dead(next)) else {

@@ -154,6 +154,10 @@ impl<G: Grant> TokenSource for GrantSource<G> {
         self.adopt(stored.ok()?.as_ref(), &cx)
     }
 
+    async fn revoke(&self, cx: TokenContext) -> Result<(), TokenError> {
+        self.revoke_session(&cx).await
+    }
+
     async fn flush(&self) -> Result<(), TokenError> {
         GrantSource::flush(self).await
     }

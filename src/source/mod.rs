@@ -14,6 +14,7 @@
 //! ```
 //!
 //! `unsaved.rs` keeps a session that could not be saved, and its lease. `session_state.rs` has what this process knows of the session, and decides which credential comes next.
+//! `revoke.rs` revokes a session: lease, load, revoke at the server, save that it was revoked, release.
 //! `owner.rs` keeps the sessions of other clients out, and `ended.rs` the credentials that the server has declared dead.
 
 mod attempt;
@@ -24,6 +25,7 @@ mod outcome;
 mod owner;
 mod refresh;
 mod refresh_token;
+mod revoke;
 mod session_state;
 mod unsaved;
 

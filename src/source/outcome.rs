@@ -160,7 +160,7 @@ fn was_decided_by_the_server(error: &TokenError) -> bool {
 }
 
 /// The date for messages. `None` after the year 9999, which HTTP cannot write.
-fn http_date(time: SystemTime) -> Option<String> {
+pub(super) fn http_date(time: SystemTime) -> Option<String> {
     const YEAR_10000: u64 = 253_402_300_800;
     let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     (since.as_secs() < YEAR_10000).then(|| httpdate::fmt_http_date(time))

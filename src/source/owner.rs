@@ -25,7 +25,9 @@ impl<G: Grant> GrantSource<G> {
             return Ok(());
         }
         let may_begin = self.is_new_login(stored) || stored.began_with(&self.identity);
-        let may_replace = if stored.has_tokens() {
+        let may_replace = if stored.is_revoked() {
+            self.is_new_login(stored)
+        } else if stored.has_tokens() {
             self.is_new_login(stored) && has_ended(stored)
         } else {
             may_begin

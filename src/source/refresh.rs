@@ -34,36 +34,28 @@ impl<G: Grant> GrantSource<G> {
     }
 
     async fn adopt_or_refresh(&self, cx: &TokenContext) -> Result<Token, TokenError> {
+        let revocations = self.revocations();
         let stored = self.load().await?;
         self.with_state(|state| state.has_seen_another_client = false);
         if let Some(token) = self.adopt(stored.as_ref(), cx) {
             return Ok(token);
         }
         self.check_not_ended(&self.newest(stored), cx)?;
+        // Before the mark, which would say that a credential may have been sent.
+        self.client.prepare(cx.clock()).await?;
         let mut slot = self.lease_slot().lock_owned().await;
-        // A kept lease may have ended, for example while the store could not be reached.
-        if let Some(lease) = &slot.lease
-            && !lease.is_held().await
-        {
-            slot.lease = None;
-        }
-        let mut lease = match slot.lease.take() {
-            Some(lease) => lease,
-            None => self.store.lease().await?,
-        };
+        let mut lease = self.take_lease(&mut slot).await?;
         // A task of its own: from here on a refresh token may be spent, and its successor must be saved even if the
         // caller stops waiting.
-        let (source, cx) = (self.clone(), cx.clone());
+        let (source, mut cx) = (self.clone(), cx.clone());
+        // The reset came before the revocation that we have waited for.
+        if self.revocations() != revocations {
+            cx = cx.without_reset();
+        }
         let task = tokio::spawn(async move {
             let result = source.refresh_under_lease(&mut lease, &mut slot, &cx).await;
             let is_lost = is_lease_lost(&result);
-            match &slot.unsaved {
-                Some(unsaved) if !unsaved.is_lease_lost && !is_lost => slot.lease = Some(lease),
-                _ => lease.release().await,
-            }
-            if slot.unsaved.is_some() {
-                source.save_in_background(&mut slot);
-            }
+            source.put_back(lease, &mut slot, is_lost).await;
             result
         });
         task.await.unwrap_or_else(|error| {
@@ -85,6 +77,7 @@ impl<G: Grant> GrantSource<G> {
         }
         let replaces = stored.as_ref().map_or(0, StoredSession::version);
         let session = self.newest(stored);
+        self.check_not_revoked(&session, cx)?;
         let mut attempt = self.mark(lease, slot, session, replaces, cx).await?;
         let mut result = self.send(&mut attempt, cx.clock()).await;
 
@@ -103,6 +96,7 @@ impl<G: Grant> GrantSource<G> {
             if let Some(token) = self.adopt(Some(&newest), cx) {
                 return Ok(token);
             }
+            self.check_not_revoked(&newest, cx)?;
             let replaces = newest.version();
             if replaces != attempt.replaces && newest.refreshing_since().is_some() {
                 let message = "another process is refreshing the session";

@@ -21,6 +21,8 @@ pub(super) struct SessionState {
     pub(super) newest: Option<StoredSession>,
     /// The session and the credential of the last refresh that failed for good.
     pub(super) failed: Option<Failed>,
+    /// How often this process has revoked the session.
+    pub(super) revocations: u64,
     /// The store had a session of another client when it was last read.
     pub(super) has_seen_another_client: bool,
     /// The lease while a session is not saved.
@@ -44,6 +46,12 @@ impl SessionState {
         let Some(newest) = &self.newest else {
             return true;
         };
+        if newest.is_revoked() {
+            // A stored session of the same credential is the one that was revoked, and could not be replaced yet.
+            let ended = newest.ended();
+            let is_other = |credential: &Identity| !ended.is_some_and(|it| it.contains(credential));
+            return newest.generation() <= stored.generation() || credential.is_some_and(is_other);
+        }
         let is_dead = |failed: &Failed| {
             failed.is_final
                 && failed.generation == newest.generation()
@@ -63,6 +71,10 @@ pub(super) enum Credential<'a> {
 impl<G: Grant> GrantSource<G> {
     pub(super) fn with_state<T>(&self, f: impl FnOnce(&mut SessionState) -> T) -> T {
         f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn revocations(&self) -> u64 {
+        self.with_state(|state| state.revocations)
     }
 
     /// Whether our grant is a new login that `session` does not know yet. It is not new once it has been used.
@@ -137,6 +149,9 @@ impl<G: Grant> GrantSource<G> {
             Ok(Some(stored)) => stored,
             Ok(None) | Err(_) => return false,
         };
+        if stored.is_revoked() && !self.is_new_login(&stored) {
+            return false;
+        }
         let credential = self.credential_identity(&stored);
         self.with_state(|state| {
             let newest = state.newest.as_ref().map_or(0, StoredSession::generation);

@@ -177,6 +177,34 @@ impl<G: Grant> GrantSource<G> {
         self.with_state(|state| Arc::clone(&state.slot))
     }
 
+    /// Takes the lease that is kept while a session is not saved, or another one.
+    pub(super) async fn take_lease(
+        &self,
+        slot: &mut LeaseSlot,
+    ) -> Result<BoxStoreLease, TokenError> {
+        // A kept lease may have ended, for example while the store could not be reached.
+        if let Some(lease) = &slot.lease
+            && !lease.is_held().await
+        {
+            slot.lease = None;
+        }
+        match slot.lease.take() {
+            Some(lease) => Ok(lease),
+            None => self.store.lease().await,
+        }
+    }
+
+    /// Keeps the lease if a session is not saved, or else releases it. `is_lost` says that another process has it.
+    pub(super) async fn put_back(&self, lease: BoxStoreLease, slot: &mut LeaseSlot, is_lost: bool) {
+        match &slot.unsaved {
+            Some(unsaved) if !unsaved.is_lease_lost && !is_lost => slot.lease = Some(lease),
+            _ => lease.release().await,
+        }
+        if slot.unsaved.is_some() {
+            self.save_in_background(slot);
+        }
+    }
+
     /// Saves `session` a few times, until it succeeds or the lease is lost.
     pub(super) async fn save_repeatedly(
         lease: &mut BoxStoreLease,

@@ -18,9 +18,9 @@ mod token_store;
 pub use self::file::{FileLease, FileStore};
 #[cfg(feature = "redis-store")]
 pub use self::redis::{RedisLease, RedisStore};
-pub(crate) use self::stored_session::NewTokens;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::stored_session::sample;
+pub(crate) use self::stored_session::{Ended, NewTokens};
 use self::token_store::version_mismatch;
 pub use self::{
     boxed::{BoxStoreLease, BoxTokenStore},

@@ -21,7 +21,7 @@ use std::{
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use self::ended::Ended;
+pub(crate) use self::ended::Ended;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::sample::sample;
 use self::{
@@ -67,7 +67,7 @@ use crate::{token::Token, zeroize::to_json};
 /// }
 /// ```
 ///
-/// Times are milliseconds since 1970, and `generation` counts the token responses.
+/// Times are milliseconds since 1970, and `generation` counts the token responses and the revocations.
 ///
 /// - `identity` and `former_identities` are [`Identity`]s of the credentials that the session and those before it began
 ///   with.
@@ -75,8 +75,9 @@ use crate::{token::Token, zeroize::to_json};
 ///   audience, or the [name](crate::GrantSource::session_name) that was set instead. A source of another client does not
 ///   use the session. If it is `null`, as in older formats, the next source that uses the session records its own. So
 ///   setting it to `null` by hand moves a session to a client with other settings.
-/// - `ended` is `null` while the session lives. Otherwise the server has declared these credentials dead, and no process
-///   sends them again. `credentials` are [`Identity`]s as well.
+/// - `ended` is `null` while the session lives. Otherwise no process sends these credentials again, because the server has
+///   declared them dead (`rejected`), or because the session was [revoked](crate::TokenCache::revoke) (`revoked`).
+///   `credentials` are [`Identity`]s as well. A revoked session has no tokens.
 ///
 /// A session of another `format` is not deserialized: the error of a newer one says to update the crate. Format 2, which
 /// has neither `client` nor `ended`, is deserialized. The stores of this crate also read format 1. Both are saved in

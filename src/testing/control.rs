@@ -56,18 +56,35 @@ impl AuthorizationServer {
 
     /// Adds a fault for one request, after the faults that were added before.
     pub fn fault(&self, fault: Fault) {
-        self.lock().faults.push_back(fault);
+        self.lock().faults.next.push_back(fault);
     }
 
     /// Adds the same fault for `n` requests, after the faults that were added before.
     pub fn fault_next(&self, n: usize, fault: &Fault) {
         let faults = std::iter::repeat_n(fault, n).cloned();
-        self.lock().faults.extend(faults);
+        self.lock().faults.next.extend(faults);
     }
 
     /// Sets the fault of every request that has none of its own. `None` ends it.
     pub fn fault_always(&self, fault: impl Into<Option<Fault>>) {
-        self.lock().always = fault.into();
+        self.lock().faults.always = fault.into();
+    }
+
+    /// Adds a fault for one request of a metadata document, after those that were added before. The other faults do not
+    /// apply to these requests.
+    pub fn metadata_fault(&self, fault: Fault) {
+        self.lock().metadata_faults.next.push_back(fault);
+    }
+
+    /// Sets the fault of every request of a metadata document that has none of its own. `None` ends it.
+    pub fn metadata_fault_always(&self, fault: impl Into<Option<Fault>>) {
+        self.lock().metadata_faults.always = fault.into();
+    }
+
+    /// Adds a fault for one revocation request, after those that were added before. The other faults do not apply to
+    /// these requests.
+    pub fn revocation_fault(&self, fault: Fault) {
+        self.lock().revocation_faults.next.push_back(fault);
     }
 
     /// The recorded requests, oldest first. Rejected requests and those with a fault are included.
@@ -75,7 +92,7 @@ impl AuthorizationServer {
         self.lock().log.to_vec()
     }
 
-    /// How many requests arrived, with any result.
+    /// How many token requests arrived, with any result.
     pub fn token_requests(&self) -> usize {
         self.lock().counts.token_requests
     }
@@ -103,6 +120,21 @@ impl AuthorizationServer {
     /// How often a replaced refresh token was used again and ended its session.
     pub fn reuse_detected(&self) -> usize {
         self.lock().counts.reuse_detected
+    }
+
+    /// How many requests for metadata documents arrived, with any result.
+    pub fn metadata_requests(&self) -> usize {
+        self.lock().counts.metadata_requests
+    }
+
+    /// How many revocation requests arrived, with any result.
+    pub fn revocation_requests(&self) -> usize {
+        self.lock().counts.revocation_requests
+    }
+
+    /// How many revocation requests succeeded, also of unknown tokens.
+    pub fn revocations(&self) -> usize {
+        self.lock().counts.revocations
     }
 
     /// How many sessions still have a valid token.

@@ -125,6 +125,15 @@ pub(super) fn read(settings: &Settings, request: &RecordedRequest) -> Result<Gra
     if !path.is_some_and(|path| settings.dialect.paths().contains(&path)) {
         return Err(Rejected::NoSuchPath);
     }
+    let params = client_params(settings, request)?;
+    grant(settings.dialect, &params)
+}
+
+/// The parameters of a request, if its form is that of the dialect and the client is known.
+pub(super) fn client_params(
+    settings: &Settings,
+    request: &RecordedRequest,
+) -> Result<Params, Rejected> {
     if request.method != Method::POST {
         return Err(Rejected::NotPost);
     }
@@ -146,7 +155,7 @@ pub(super) fn read(settings: &Settings, request: &RecordedRequest) -> Result<Gra
     };
     let params = Params::new(params)?;
     authenticate(settings, &request.headers, &params)?;
-    grant(settings.dialect, &params)
+    Ok(params)
 }
 
 fn grant(dialect: Dialect, params: &Params) -> Result<Grant, Rejected> {
@@ -266,7 +275,7 @@ fn decode(text: &str) -> String {
 }
 
 /// The parameters of a request, without repetitions.
-struct Params(Vec<(String, String)>);
+pub(super) struct Params(Vec<(String, String)>);
 
 impl Params {
     fn new(params: Vec<(String, String)>) -> Result<Self, Rejected> {
@@ -287,7 +296,7 @@ impl Params {
             .filter(|value| !value.is_empty())
     }
 
-    fn required(&self, name: &'static str) -> Result<&str, Rejected> {
+    pub(super) fn required(&self, name: &'static str) -> Result<&str, Rejected> {
         self.get(name)
             .ok_or(Rejected::Malformed("a parameter is missing"))
     }

@@ -1,6 +1,6 @@
 //! [`Fault`]: what can go wrong with a token request.
 
-use std::{io, time::Duration};
+use std::{collections::VecDeque, io, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, Uri, header};
@@ -77,6 +77,20 @@ pub enum Fault {
     NoAccessToken,
     /// Exactly this response. [`Fault::raw`] creates the common case.
     Raw(Response<Bytes>),
+}
+
+/// The faults of the requests to one endpoint.
+#[derive(Debug, Default)]
+pub(super) struct FaultQueue {
+    pub(super) next: VecDeque<Fault>,
+    pub(super) always: Option<Fault>,
+}
+
+impl FaultQueue {
+    /// The fault of the next request.
+    pub(super) fn take(&mut self) -> Option<Fault> {
+        self.next.pop_front().or_else(|| self.always.clone())
+    }
 }
 
 impl Fault {

@@ -5,6 +5,8 @@
 //!
 //! - [`AuthorizationServer`] issues tokens in the [`Dialect`] of a vendor, and is as strict as that vendor. It rotates
 //!   refresh tokens, detects their reuse, and causes a [`Fault`] on demand.
+//!   With an [`issuer`](AuthorizationServer::issuer) it publishes metadata, and it has a
+//!   [revocation endpoint](AuthorizationServer::revocation_path).
 //! - [`ProtectedApi`] accepts its tokens, and rejects others with a [`RejectionResponse`]. It can hold requests back
 //!   until the test has done something else.
 //! - [`store_conformance`] checks a [`TokenStore`](crate::TokenStore) against its contract.
@@ -53,10 +55,12 @@ mod conformance;
 mod control;
 mod dialect;
 mod faults;
+mod metadata;
 mod pause;
 mod recorded;
 mod rejection_response;
 mod responses;
+mod revocation;
 mod rules;
 mod serve;
 mod server;
@@ -69,6 +73,7 @@ pub use clock::SimulatedClock;
 pub use conformance::{sample_session, store_conformance};
 pub use dialect::Dialect;
 pub use faults::Fault;
+pub use metadata::MetadataForm;
 pub use recorded::RecordedRequest;
 pub use rejection_response::RejectionResponse;
 pub use serve::{Served, serve};

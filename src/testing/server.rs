@@ -1,7 +1,6 @@
 //! [`AuthorizationServer`]: the server that issues tokens.
 
 use std::{
-    collections::VecDeque,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -15,7 +14,8 @@ use tower::{BoxError, Service};
 use super::{
     body::{ResponseBody, ResponseFuture, ResponseResult, Upload},
     dialect::{self, Dialect, Grant, Rejected},
-    faults::Fault,
+    faults::{Fault, FaultQueue},
+    metadata,
     recorded::{Log, RecordedRequest},
     responses,
     rules::{Invalid, Issued, Rules},
@@ -66,10 +66,11 @@ pub struct AuthorizationServer {
 }
 
 pub(super) struct State {
-    settings: Settings,
+    pub(super) settings: Settings,
     pub(super) sessions: Sessions,
-    pub(super) faults: VecDeque<Fault>,
-    pub(super) always: Option<Fault>,
+    pub(super) faults: FaultQueue,
+    pub(super) metadata_faults: FaultQueue,
+    pub(super) revocation_faults: FaultQueue,
     pub(super) log: Log,
     pub(super) counts: Counts,
 }
@@ -82,6 +83,9 @@ pub(super) struct Counts {
     pub(super) client_credentials: usize,
     pub(super) rejected: usize,
     pub(super) reuse_detected: usize,
+    pub(super) metadata_requests: usize,
+    pub(super) revocation_requests: usize,
+    pub(super) revocations: usize,
 }
 
 impl AuthorizationServer {
@@ -98,8 +102,9 @@ impl AuthorizationServer {
             state: Arc::new(Mutex::new(State {
                 settings: Settings::new(dialect),
                 sessions: Sessions::default(),
-                faults: VecDeque::new(),
-                always: None,
+                faults: FaultQueue::default(),
+                metadata_faults: FaultQueue::default(),
+                revocation_faults: FaultQueue::default(),
                 log: Log::default(),
                 counts: Counts::default(),
             })),
@@ -176,9 +181,23 @@ impl State {
     }
 
     fn record(&mut self, request: RecordedRequest) -> Option<Fault> {
-        self.counts.token_requests += 1;
+        let (count, faults) = if metadata::is_well_known(&self.settings, &request) {
+            (
+                &mut self.counts.metadata_requests,
+                &mut self.metadata_faults,
+            )
+        } else if self.is_revocation(&request) {
+            (
+                &mut self.counts.revocation_requests,
+                &mut self.revocation_faults,
+            )
+        } else {
+            (&mut self.counts.token_requests, &mut self.faults)
+        };
+        *count += 1;
+        let fault = faults.take();
         self.log.push(request);
-        self.faults.pop_front().or_else(|| self.always.clone())
+        fault
     }
 
     fn respond(
@@ -186,6 +205,12 @@ impl State {
         request: &RecordedRequest,
         fault: Option<&Fault>,
     ) -> Response<ResponseBody> {
+        if metadata::is_well_known(&self.settings, request) {
+            return metadata::respond(&self.settings, request);
+        }
+        if self.is_revocation(request) {
+            return self.revoke(request);
+        }
         match self.grant(request, fault) {
             Ok(issued) => responses::issued(&self.settings, &issued),
             Err(rejected) => {

@@ -109,14 +109,14 @@ impl Sessions {
         now: SystemTime,
     ) -> Result<Issued, Invalid> {
         let known = self.refresh.get(token).ok_or(Invalid::Unknown)?;
-        let (session, replaced) = (known.session, known.replaced);
+        let (session, is_spent) = (known.session, known.is_spent(rules, now));
         if self.all[session].revoked {
             return Err(Invalid::Revoked);
         }
         if is_past(known.expires, now) {
             return Err(Invalid::Expired);
         }
-        if replaced.is_some_and(|at| is_past(end(at, rules.grace), now)) {
+        if is_spent {
             if !rules.detect_reuse {
                 return Err(Invalid::Spent);
             }
@@ -180,6 +180,17 @@ impl Sessions {
         !std::mem::replace(&mut self.all[session].revoked, true)
     }
 
+    /// Revokes `token` as its client asked (RFC 7009 §2.1).
+    pub(super) fn revoke(&mut self, token: &str, rules: &Rules, now: SystemTime) {
+        if let Some(access) = self.access.get_mut(token) {
+            access.revoked = true;
+        } else if let Some(refresh) = self.refresh.get(token)
+            && !refresh.is_spent(rules, now)
+        {
+            self.all[refresh.session].revoked = true;
+        }
+    }
+
     pub(super) fn revoke_sessions(&mut self) {
         self.all
             .iter_mut()
@@ -197,10 +208,7 @@ impl Sessions {
             live[token.session] |= !token.revoked && !is_past(token.expires, now);
         }
         for token in self.refresh.values() {
-            let spent = token
-                .replaced
-                .is_some_and(|at| is_past(end(at, rules.grace), now));
-            live[token.session] |= !spent && !is_past(token.expires, now);
+            live[token.session] |= !token.is_spent(rules, now) && !is_past(token.expires, now);
         }
         live.iter()
             .zip(&self.all)
@@ -276,6 +284,14 @@ impl Sessions {
             "at" => format!("at-{n}.{filler:016x}"),
             _ => format!("{prefix}-{n}+{filler:016x}/=="),
         }
+    }
+}
+
+impl Refresh {
+    /// Whether it was replaced, and its grace period is over.
+    fn is_spent(&self, rules: &Rules, now: SystemTime) -> bool {
+        self.replaced
+            .is_some_and(|at| is_past(end(at, rules.grace), now))
     }
 }
 

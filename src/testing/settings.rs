@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::{
     clock::SimulatedClock,
     dialect::Dialect,
+    metadata::MetadataSettings,
     rules::{Limit, Rules},
     server::AuthorizationServer,
 };
@@ -23,6 +24,7 @@ pub(super) struct Settings {
     pub(super) skew: i64,
     pub(super) date: bool,
     pub(super) rules: Rules,
+    pub(super) metadata: MetadataSettings,
 }
 
 /// How the server writes a number in its JSON responses.
@@ -63,6 +65,7 @@ impl Settings {
             skew: 0,
             date: true,
             rules: dialect.rules(),
+            metadata: MetadataSettings::default(),
         }
     }
 }

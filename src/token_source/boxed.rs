@@ -46,6 +46,7 @@ trait ErasedSource: Send + Sync {
     fn token(&self, cx: TokenContext) -> BoxFuture<'_, Result<Token, TokenError>>;
     fn has_changed(&self) -> BoxFuture<'_, bool>;
     fn stored_token(&self, cx: TokenContext) -> BoxFuture<'_, Option<Token>>;
+    fn revoke(&self, cx: TokenContext) -> BoxFuture<'_, Result<(), TokenError>>;
     fn flush(&self) -> BoxFuture<'_, Result<(), TokenError>>;
     fn origins(&self) -> Origins;
     fn schedule(&self) -> Schedule;
@@ -62,6 +63,10 @@ impl<T: TokenSource> ErasedSource for T {
 
     fn stored_token(&self, cx: TokenContext) -> BoxFuture<'_, Option<Token>> {
         Box::pin(TokenSource::stored_token(self, cx))
+    }
+
+    fn revoke(&self, cx: TokenContext) -> BoxFuture<'_, Result<(), TokenError>> {
+        Box::pin(TokenSource::revoke(self, cx))
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), TokenError>> {
@@ -88,6 +93,10 @@ impl TokenSource for BoxTokenSource {
 
     fn stored_token(&self, cx: TokenContext) -> impl Future<Output = Option<Token>> + Send {
         self.source.stored_token(cx)
+    }
+
+    fn revoke(&self, cx: TokenContext) -> impl Future<Output = Result<(), TokenError>> + Send {
+        self.source.revoke(cx)
     }
 
     fn flush(&self) -> impl Future<Output = Result<(), TokenError>> + Send {

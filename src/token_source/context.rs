@@ -76,6 +76,14 @@ impl TokenContext {
         self.is_after_reset
     }
 
+    /// The same without a reset, because the session was revoked after it.
+    pub(crate) fn without_reset(self) -> Self {
+        Self {
+            is_after_reset: false,
+            ..self
+        }
+    }
+
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }

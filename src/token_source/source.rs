@@ -3,7 +3,12 @@
 use std::{future::Future, sync::Arc};
 
 use super::{BoxTokenSource, TokenContext};
-use crate::{error::TokenError, origins::Origins, schedule::Schedule, token::Token};
+use crate::{
+    error::{TokenError, TokenErrorKind},
+    origins::Origins,
+    schedule::Schedule,
+    token::Token,
+};
 
 /// Where tokens come from.
 ///
@@ -56,6 +61,24 @@ pub trait TokenSource: Send + Sync + 'static {
         std::future::ready(None)
     }
 
+    /// Ends the session at the authorization server, so that neither its tokens nor the configured credential are used
+    /// again (RFC 7009). `cx` has the token that the cache uses.
+    ///
+    /// [`TokenCache::revoke`](crate::TokenCache::revoke) calls it. After it has succeeded, [`token`](TokenSource::token)
+    /// fails with [`ReauthRequired`](TokenErrorKind::ReauthRequired), until there is a new login or
+    /// [`is_after_reset`](TokenContext::is_after_reset). Default: an error of kind [`Config`](TokenErrorKind::Config).
+    ///
+    /// # Errors
+    ///
+    /// The session is not revoked, and goes on.
+    fn revoke(&self, cx: TokenContext) -> impl Future<Output = Result<(), TokenError>> + Send {
+        let _ = cx;
+        std::future::ready(Err(TokenError::new(
+            TokenErrorKind::Config,
+            "this source cannot revoke its session; implement `TokenSource::revoke`, or pass it on from the wrapped source",
+        )))
+    }
+
     /// Waits until nothing would be lost if the process ended now: a refresh is finished, and its session is saved.
     ///
     /// Call it before the process exits. Default: there is nothing to save.
@@ -99,6 +122,10 @@ macro_rules! forward_to_pointee {
 
             fn stored_token(&self, cx: TokenContext) -> impl Future<Output = Option<Token>> + Send {
                 (**self).stored_token(cx)
+            }
+
+            fn revoke(&self, cx: TokenContext) -> impl Future<Output = Result<(), TokenError>> + Send {
+                (**self).revoke(cx)
             }
 
             fn flush(&self) -> impl Future<Output = Result<(), TokenError>> + Send {

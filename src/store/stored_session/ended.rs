@@ -23,6 +23,8 @@ enum EndReason {
     /// The authorization server has declared the credentials dead.
     #[default]
     Rejected,
+    /// The session was revoked. Nothing but a new login begins another in its place.
+    Revoked,
 }
 
 impl Ended {
@@ -39,7 +41,9 @@ impl Ended {
     pub(super) fn with_dead(mut self, credentials: &[Identity], now: SystemTime) -> Self {
         for credential in credentials {
             if !self.contains(credential) {
-                self.since = Some(now);
+                if self.reason == EndReason::Rejected {
+                    self.since = Some(now);
+                }
                 self.credentials.push(credential.clone());
             }
         }
@@ -50,9 +54,37 @@ impl Ended {
 }
 
 impl StoredSession {
-    /// The credentials that the server has declared dead since the last token response.
+    /// The credentials that were declared dead or revoked since the last token response.
     pub(crate) fn ended(&self) -> Option<&Ended> {
         self.ended.as_ref()
+    }
+
+    /// Whether the session was revoked, and no other has begun in its place.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.ended
+            .as_ref()
+            .is_some_and(|ended| ended.reason == EndReason::Revoked)
+    }
+
+    /// The session after it was revoked: it has no tokens, and `credentials` are not sent again.
+    ///
+    /// Its generation is higher, so that it takes the place of the session everywhere.
+    pub(crate) fn revoked(&self, credentials: &[Identity], now: SystemTime) -> Self {
+        let ended = self.ended.clone().unwrap_or_default();
+        Self {
+            version: self.version.saturating_add(1),
+            generation: self.generation.saturating_add(1),
+            access: None,
+            refresh_token: None,
+            refresh_expires_at: None,
+            refreshing_since: None,
+            ended: Some(Ended {
+                since: Some(now),
+                reason: EndReason::Revoked,
+                ..ended.with_dead(credentials, now)
+            }),
+            ..self.clone()
+        }
     }
 
     /// The session after the server has declared `credentials` dead.

@@ -5,6 +5,7 @@ mod conformance;
 mod dialects;
 mod faults;
 mod loopback;
+mod metadata;
 mod sessions;
 
 use std::{

@@ -1,0 +1,121 @@
+//! Reads the metadata document of an issuer.
+
+use http::{HeaderValue, Request, StatusCode, header::ACCEPT};
+use http_body_util::Full;
+
+use super::{
+    super::{
+        EndpointUrl, send::Target, settings::Settings, token_response::RawResponse, values::Times,
+    },
+    issuer::Issuer,
+    metadata::Metadata,
+};
+use crate::{
+    clock::{Clock, Now},
+    error::{TokenError, TokenErrorKind},
+};
+
+/// Reads the document at the first of its possible URLs that has one.
+pub(super) async fn document(
+    issuer: &Issuer,
+    settings: &Settings,
+    clock: &Clock,
+) -> Result<Metadata, TokenError> {
+    let deadline = settings.deadline();
+    let mut last_missing = None;
+    for url in issuer.documents() {
+        let target = Target {
+            method: "GET",
+            url: &url,
+        };
+        let request = std::future::ready(Ok(get(&url)));
+        let (sent, response) = settings.exchange(clock, target, deadline, request).await?;
+        if is_missing(response.status) {
+            last_missing = Some(response);
+            continue;
+        }
+        let json = checked(response, sent, clock)?;
+        return Metadata::parse(&json.body, issuer).map_err(|error| {
+            error
+                .with_response(json.describe())
+                .with_status(json.status)
+        });
+    }
+    let error = TokenError::new(
+        TokenErrorKind::InvalidResponse,
+        "the authorization server has no metadata document; is the issuer right? If the server publishes none, give the \
+         token endpoint to `OAuthClient::new`",
+    );
+    Err(match last_missing {
+        Some(response) => error
+            .with_response(response.describe())
+            .with_status(response.status),
+        None => error,
+    })
+}
+
+/// Carries nothing that the user has configured: the document is public.
+fn get(url: &EndpointUrl) -> Request<Full<bytes::Bytes>> {
+    let mut request = Request::new(Full::default());
+    *request.uri_mut() = url.uri().clone();
+    let json = HeaderValue::from_static("application/json");
+    request.headers_mut().insert(ACCEPT, json);
+    request
+}
+
+/// Whether there is no document at this URL, so that there may be one at another.
+fn is_missing(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::GONE
+    )
+}
+
+/// The response, if it is a whole one and says success.
+fn checked(response: RawResponse, sent: Now, clock: &Clock) -> Result<RawResponse, TokenError> {
+    if let Some(broken) = &response.broken {
+        return Err(broken.clone());
+    }
+    let status = response.status;
+    let (kind, what) = if status.is_redirection() {
+        (
+            TokenErrorKind::InvalidResponse,
+            "the server's metadata URL redirects, and redirects are not followed; use the issuer that the server is \
+             reached at"
+                .into(),
+        )
+    } else if status == StatusCode::TOO_MANY_REQUESTS {
+        (
+            TokenErrorKind::RateLimited,
+            "the server's metadata were requested too often".into(),
+        )
+    } else if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+        (
+            TokenErrorKind::Server,
+            "the server could not send its metadata".into(),
+        )
+    } else if status != StatusCode::OK {
+        (
+            TokenErrorKind::InvalidResponse,
+            "the server did not answer with its metadata; is the issuer right?".into(),
+        )
+    } else if let Some(limit) = response.cut_at {
+        (
+            TokenErrorKind::InvalidResponse,
+            format!(
+                "the server's metadata document is longer than the limit of {limit} bytes; if it is genuine, raise \
+                 `max_response_size`"
+            ),
+        )
+    } else {
+        return Ok(response);
+    };
+    let error = TokenError::new(kind, what)
+        .with_response(response.describe())
+        .with_status(status);
+    let times = Times::new(&response.headers, sent, clock.wall());
+    Err(match times.retry_after(&response.headers) {
+        Some(wait) => error.with_retry_after(wait),
+        None => error,
+    })
+}

@@ -1,0 +1,235 @@
+//! [`SigningKey`]: a key in memory.
+
+use std::fmt;
+
+use aws_lc_rs::{
+    hmac,
+    rand::SystemRandom,
+    rsa::KeyPair as RsaKeyPair,
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256,
+        RSA_PSS_SHA256, RsaEncoding,
+    },
+};
+use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
+
+use super::JwtSigner;
+use crate::error::{TokenError, TokenErrorKind};
+
+/// How a [`SigningKey`] signs (RFC 7518 §3.1, RFC 8037).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum JwtAlgorithm {
+    /// RSA of at least 2,048 bits, PKCS #1 v1.5, SHA-256.
+    Rs256,
+    /// RSA of at least 2,048 bits, PSS, SHA-256.
+    Ps256,
+    /// ECDSA over P-256, SHA-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+}
+
+impl JwtAlgorithm {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Ps256 => "PS256",
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+}
+
+/// A private key that signs JSON Web Tokens.
+///
+/// `Debug` shows the algorithm and the key's id.
+pub struct SigningKey {
+    algorithm: JwtAlgorithm,
+    pair: Pair,
+    key_id: Option<String>,
+}
+
+enum Pair {
+    Rsa(RsaKeyPair),
+    Ecdsa(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+}
+
+impl SigningKey {
+    /// Reads a key from PEM: PKCS #8 (`PRIVATE KEY`) for each algorithm, and for RSA and ECDSA also `RSA PRIVATE KEY`
+    /// and `EC PRIVATE KEY`.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](TokenErrorKind::Config) if `pem` is no private key without a password, or one that does not fit `algorithm`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_bearer::{ClientAuth, JwtAlgorithm, SigningKey};
+    ///
+    /// // An example from RFC 8410 §10.3.
+    /// let pem = "-----BEGIN PRIVATE KEY-----
+    /// MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC
+    /// -----END PRIVATE KEY-----";
+    /// let key = SigningKey::from_pem(JwtAlgorithm::EdDsa, pem)?.key_id("2026-11");
+    /// let auth = ClientAuth::private_key_jwt("my-app", key);
+    ///
+    /// assert!(SigningKey::from_pem(JwtAlgorithm::Es256, pem).is_err());
+    /// # let _ = auth;
+    /// # Ok::<(), tower_bearer::TokenError>(())
+    /// ```
+    pub fn from_pem(algorithm: JwtAlgorithm, pem: &str) -> Result<Self, TokenError> {
+        // Causes are left out: they could quote the text.
+        let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| {
+            config(
+                "the signing key is not a private key in PEM; a key with a password must be decrypted first"
+                    .into(),
+            )
+        })?;
+        let pair = match algorithm {
+            JwtAlgorithm::Rs256 | JwtAlgorithm::Ps256 => rsa(&der).map(Pair::Rsa),
+            JwtAlgorithm::Es256 => ecdsa(&der).map(Pair::Ecdsa),
+            JwtAlgorithm::EdDsa => ed25519(&der).map(Pair::Ed25519),
+        };
+        let pair = pair.ok_or_else(|| {
+            let needed = match algorithm {
+                JwtAlgorithm::Rs256 | JwtAlgorithm::Ps256 => "an RSA key of at least 2,048 bits",
+                JwtAlgorithm::Es256 => "an elliptic curve key over P-256",
+                JwtAlgorithm::EdDsa => "an Ed25519 key",
+            };
+            config(format!(
+                "the signing key does not fit {}, which needs {needed}",
+                algorithm.as_str()
+            ))
+        })?;
+        Ok(Self {
+            algorithm,
+            pair,
+            key_id: None,
+        })
+    }
+
+    /// Sets the id of the key, which the header `kid` carries. Default: none.
+    #[must_use]
+    pub fn key_id(self, key_id: impl Into<String>) -> Self {
+        Self {
+            key_id: Some(key_id.into()),
+            ..self
+        }
+    }
+
+    fn signature(&self, input: &[u8]) -> Option<Vec<u8>> {
+        let random = SystemRandom::new();
+        match &self.pair {
+            Pair::Rsa(pair) => {
+                let encoding: &'static dyn RsaEncoding = match self.algorithm {
+                    JwtAlgorithm::Ps256 => &RSA_PSS_SHA256,
+                    _ => &RSA_PKCS1_SHA256,
+                };
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(encoding, &random, input, &mut signature).ok()?;
+                Some(signature)
+            }
+            Pair::Ecdsa(pair) => Some(pair.sign(&random, input).ok()?.as_ref().to_vec()),
+            Pair::Ed25519(pair) => Some(pair.try_sign(input).ok()?.as_ref().to_vec()),
+        }
+    }
+}
+
+fn rsa(der: &PrivateKeyDer<'_>) -> Option<RsaKeyPair> {
+    const LEAST_BYTES: usize = 2_048 / 8;
+
+    let pair = match der {
+        PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()),
+        PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
+        _ => return None,
+    };
+    pair.ok()
+        .filter(|pair| pair.public_modulus_len() >= LEAST_BYTES)
+}
+
+fn ecdsa(der: &PrivateKeyDer<'_>) -> Option<EcdsaKeyPair> {
+    let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+    match der {
+        PrivateKeyDer::Pkcs8(der) => EcdsaKeyPair::from_pkcs8(algorithm, der.secret_pkcs8_der()),
+        PrivateKeyDer::Sec1(der) => {
+            EcdsaKeyPair::from_private_key_der(algorithm, der.secret_sec1_der())
+        }
+        _ => return None,
+    }
+    .ok()
+}
+
+fn ed25519(der: &PrivateKeyDer<'_>) -> Option<Ed25519KeyPair> {
+    match der {
+        // "Unchecked" means that the public key may be missing, as OpenSSL writes these keys.
+        PrivateKeyDer::Pkcs8(der) => {
+            Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der()).ok()
+        }
+        _ => None,
+    }
+}
+
+impl JwtSigner for SigningKey {
+    fn algorithm(&self) -> &str {
+        self.algorithm.as_str()
+    }
+
+    fn key_id(&self) -> Option<&str> {
+        self.key_id.as_deref()
+    }
+
+    async fn sign(&self, signing_input: &[u8]) -> Result<Vec<u8>, TokenError> {
+        self.signature(signing_input).ok_or_else(|| {
+            let message = "the signing key could not sign";
+            TokenError::new(TokenErrorKind::Source, message)
+        })
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey")
+            .field("algorithm", &self.algorithm)
+            .field("key_id", &self.key_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A client secret that signs: HS256.
+pub(in crate::oauth) struct HmacKey(hmac::Key);
+
+impl HmacKey {
+    /// # Errors
+    ///
+    /// `Config` if the secret is shorter than the hash (RFC 7518 §3.2).
+    pub(in crate::oauth) fn new(secret: &str) -> Result<Self, TokenError> {
+        const LEAST_BYTES: usize = 32;
+
+        if secret.len() < LEAST_BYTES {
+            return Err(config(format!(
+                "`client_secret_jwt` needs a secret of at least {LEAST_BYTES} bytes (RFC 7518 §3.2)"
+            )));
+        }
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())))
+    }
+}
+
+impl JwtSigner for HmacKey {
+    fn algorithm(&self) -> &'static str {
+        "HS256"
+    }
+
+    async fn sign(&self, signing_input: &[u8]) -> Result<Vec<u8>, TokenError> {
+        Ok(hmac::sign(&self.0, signing_input).as_ref().to_vec())
+    }
+}
+
+fn config(message: String) -> TokenError {
+    TokenError::new(TokenErrorKind::Config, message)
+}
+
+#[cfg(test)]
+mod tests;

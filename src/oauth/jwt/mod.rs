@@ -1,0 +1,14 @@
+//! Signed JSON Web Tokens (RFC 7519): what a client proves who it is with, or what it exchanges for a token.
+//!
+//! [`JwtSigner`] signs, [`SigningKey`] does it with a key in memory, and [`JwtAssertion`] puts a token together.
+
+mod assertion;
+mod key;
+mod signer;
+
+pub use self::{
+    assertion::JwtAssertion,
+    key::{JwtAlgorithm, SigningKey},
+    signer::JwtSigner,
+};
+pub(super) use self::{key::HmacKey, signer::BoxJwtSigner};

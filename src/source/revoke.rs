@@ -1,0 +1,239 @@
+//! Revocation of a session: at the server, then in the store.
+//!
+//! What stays in the store has no tokens. It keeps the identities of the credentials, so that no process that is configured
+//! with one of them begins the session anew.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{
+    GrantSource,
+    outcome::http_date,
+    session_state::{Credential, Failed},
+    unsaved::{LeaseSlot, Unsaved},
+};
+use crate::{
+    error::{TokenError, TokenErrorKind},
+    grant::{Grant, GrantContext, refresh_token_identity},
+    oauth::TokenTypeHint,
+    store::{BoxStoreLease, Ended, Identity, StoreLease, StoredSession},
+    token::Warning,
+    token_source::TokenContext,
+};
+
+/// How often one call begins. It begins again if another process has saved in between.
+const MAX_ROUNDS: u32 = 3;
+
+/// What the server is asked to revoke.
+#[derive(Default)]
+struct Tokens {
+    refresh: Vec<SecretString>,
+    access: Vec<SecretString>,
+}
+
+impl<G: Grant> GrantSource<G> {
+    /// Revokes the session. Once begun, this is finished although its future is dropped.
+    pub(super) async fn revoke_session(&self, cx: &TokenContext) -> Result<(), TokenError> {
+        self.client.prepare(cx.clock()).await?;
+        self.client.check_can_revoke(cx.clock()).await?;
+        let (source, cx) = (self.clone(), cx.clone());
+        let task = tokio::spawn(async move {
+            let mut round = 1;
+            loop {
+                match source.lease_and_revoke(&cx).await {
+                    Err(error)
+                        if error.kind() == TokenErrorKind::LeaseLost && round < MAX_ROUNDS =>
+                    {
+                        tracing::debug!(%error, "lease lost, starting over");
+                        round += 1;
+                    }
+                    result => return result,
+                }
+            }
+        });
+        task.await.unwrap_or_else(|error| {
+            let message = "the task that was revoking the session ended early";
+            Err(TokenError::new(TokenErrorKind::Interrupted, message).with_source(error))
+        })
+    }
+
+    async fn lease_and_revoke(&self, cx: &TokenContext) -> Result<(), TokenError> {
+        // A refresh of this process holds the slot, and one of another process the lease. So the newest tokens are revoked.
+        let mut slot = self.lease_slot().lock_owned().await;
+        let mut lease = self.take_lease(&mut slot).await?;
+        let result = self.revoke_under_lease(&mut lease, &mut slot, cx).await;
+        let is_lost = result
+            .as_ref()
+            .is_err_and(|error| error.kind() == TokenErrorKind::LeaseLost);
+        self.put_back(lease, &mut slot, is_lost).await;
+        result
+    }
+
+    async fn revoke_under_lease(
+        &self,
+        lease: &mut BoxStoreLease,
+        slot: &mut LeaseSlot,
+        cx: &TokenContext,
+    ) -> Result<(), TokenError> {
+        let stored = self.load().await?;
+        let replaces = stored.as_ref().map_or(0, StoredSession::version);
+        let session = self.newest(stored.clone());
+        if self.is_revoked(&session) {
+            let is_saved = stored.is_some_and(|stored| stored.is_revoked());
+            let session = session.at(replaces.saturating_add(1));
+            return if is_saved {
+                Ok(())
+            } else {
+                Self::save_revoked(lease, slot, session, replaces).await
+            };
+        }
+        let tokens = self.tokens_of(&session, cx).await?;
+        self.revoke_tokens(&tokens, cx).await?;
+
+        let mut credentials: Vec<Identity> = tokens
+            .refresh
+            .iter()
+            .map(|token| refresh_token_identity(token.expose_secret()))
+            .collect();
+        let session = if self.is_new_login(&session) || !self.is_ours(&session) {
+            StoredSession::begin(self.identity.clone(), Some(&session))
+        } else {
+            session
+        };
+        credentials.push(session.identity().clone());
+        let session = session
+            .at(replaces)
+            .of_client(self.client_identity.clone())
+            .revoked(&credentials, cx.clock().wall());
+        self.with_state(|state| {
+            state.revocations += 1;
+            state.newest = Some(session.clone());
+            state.failed = Some(Failed {
+                generation: session.generation(),
+                credential: self.identity.clone(),
+                is_final: true,
+            });
+        });
+        tracing::info!("the session was revoked");
+        Self::save_revoked(lease, slot, session, replaces).await
+    }
+
+    /// The tokens of `session`, and the refresh token of a login that has not begun its session yet.
+    async fn tokens_of(
+        &self,
+        session: &StoredSession,
+        cx: &TokenContext,
+    ) -> Result<Tokens, TokenError> {
+        let mut tokens = Tokens::default();
+        if self.is_ours(session) {
+            tokens.refresh.extend(session.refresh_token().cloned());
+            tokens.access = [session.token().as_ref(), cx.previous_token()]
+                .into_iter()
+                .flatten()
+                .map(|token| token.expose_secret().into())
+                .collect();
+            tokens
+                .access
+                .dedup_by(|a, b| a.expose_secret() == b.expose_secret());
+        }
+        // Other parameters are made for each request, and hold no token of the server.
+        if self.grant.is_fixed() && matches!(self.credential(session), Some(Credential::Grant)) {
+            let audience = self.client.audience();
+            let cx = GrantContext::new(self.client.server_time(cx.clock()), &audience);
+            let parameters = self.grant.parameters(&cx).await?;
+            tokens
+                .refresh
+                .extend(parameters.as_refresh_token().map(SecretString::from));
+        }
+        Ok(tokens)
+    }
+
+    /// Sends refresh tokens first: if that fails, nothing has changed, and the session goes on.
+    async fn revoke_tokens(&self, tokens: &Tokens, cx: &TokenContext) -> Result<(), TokenError> {
+        for token in &tokens.refresh {
+            self.client
+                .revoke(cx.clock(), token, TokenTypeHint::RefreshToken)
+                .await?;
+        }
+        for token in &tokens.access {
+            let result = self
+                .client
+                .revoke(cx.clock(), token, TokenTypeHint::AccessToken)
+                .await;
+            match result {
+                // The session has ended with its refresh token, and most servers end its access tokens with it. Signed
+                // ones cannot be revoked.
+                Err(error) if !tokens.refresh.is_empty() => {
+                    tracing::warn!(%error, "the refresh token is revoked, the access token may be valid until it expires");
+                }
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves that the session was revoked. If that fails, it is saved in the background.
+    async fn save_revoked(
+        lease: &mut BoxStoreLease,
+        slot: &mut LeaseSlot,
+        session: StoredSession,
+        replaces: u64,
+    ) -> Result<(), TokenError> {
+        match Self::save_repeatedly(lease, replaces, &session).await {
+            Ok(()) => {
+                slot.saved();
+                Ok(())
+            }
+            Err(error) => {
+                let is_lost = error.kind() == TokenErrorKind::LeaseLost;
+                let error = error.with_more(
+                    "the session was revoked at the server, and is saved as such in the background",
+                );
+                slot.unsaved = Some(Unsaved {
+                    session,
+                    replaces,
+                    is_lease_lost: is_lost && !lease.is_held().await,
+                    warning: Warning::new(error.clone()),
+                });
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether `session` was revoked, and our login is not a new one that begins another in its place.
+    fn is_revoked(&self, session: &StoredSession) -> bool {
+        let is_among_them = || {
+            session
+                .ended()
+                .is_some_and(|ended| ended.contains(&self.identity))
+        };
+        session.is_revoked() && (!self.is_new_login(session) || is_among_them())
+    }
+
+    /// Fails if `session` was revoked. After a reset the grant begins it anew.
+    pub(super) fn check_not_revoked(
+        &self,
+        session: &StoredSession,
+        cx: &TokenContext,
+    ) -> Result<(), TokenError> {
+        if cx.is_after_reset() || !self.is_revoked(session) {
+            return Ok(());
+        }
+        self.with_state(|state| {
+            state.failed = Some(Failed {
+                generation: session.generation(),
+                credential: self.identity.clone(),
+                is_final: true,
+            });
+        });
+        let since = session.ended().and_then(Ended::since);
+        let on = since.and_then(http_date);
+        let on = on.map_or(String::new(), |date| format!(" on {date}"));
+        let mut error = TokenError::new(TokenErrorKind::ReauthRequired, "log in again");
+        if let Some(reauth_hint) = &self.reauth_hint {
+            error = error.with_reauth_hint(reauth_hint.clone());
+        }
+        Err(error.with_more(&format!(
+            "the session was revoked{on}, so nothing is sent before a new login or a reset of the cache"
+        )))
+    }
+}
