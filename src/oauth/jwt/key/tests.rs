@@ -63,15 +63,17 @@ fn ed25519_key() -> (String, Vec<u8>) {
     )
 }
 
+type Case = (
+    JwtAlgorithm,
+    (String, Vec<u8>),
+    &'static dyn VerificationAlgorithm,
+);
+
 #[tokio::test]
 async fn each_algorithm_makes_signatures_that_its_public_key_verifies() {
     use JwtAlgorithm::{EdDsa, Es256, Ps256, Rs256};
 
-    let cases: [(
-        JwtAlgorithm,
-        (String, Vec<u8>),
-        &'static dyn VerificationAlgorithm,
-    ); 4] = [
+    let cases: [Case; 4] = [
         (Rs256, rsa_key(), &RSA_PKCS1_2048_8192_SHA256),
         (Ps256, rsa_key(), &RSA_PSS_2048_8192_SHA256),
         (Es256, ecdsa_key(), &ECDSA_P256_SHA256_FIXED),
