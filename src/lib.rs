@@ -169,7 +169,7 @@ pub use self::{
     cache::{CacheStatus, TokenCache, TokenCacheBuilder, TokenState},
     challenge::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict},
     error::{TokenError, TokenErrorKind},
-    grant::{ExchangeTokenGrant, Grant, GrantContext, RefreshTokenGrant},
+    grant::{ClientCredentials, ExchangeTokenGrant, Grant, GrantContext, RefreshTokenGrant},
     middleware::{
         AddToken, AddTokenFuture, AddTokenLayer, BearerAuth, BearerAuthFuture, BearerAuthLayer,
         InspectBody, InspectBodyFuture, InspectBodyLayer, InspectFn, RefreshOnReject,
@@ -179,7 +179,7 @@ pub use self::{
     oauth::{BodyFormat, ClientAuth, DeadGrant, OAuthClient, Parameters},
     origins::Origins,
     schedule::Schedule,
-    source::{ExchangeTokenSource, GrantSource, RefreshTokenSource},
+    source::{ClientCredentialsSource, ExchangeTokenSource, GrantSource, RefreshTokenSource},
     store::{
         BoxStoreLease, BoxTokenStore, Identity, MemoryLease, MemoryStore, StoreLease,
         StoredSession, TokenStore,

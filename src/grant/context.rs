@@ -1,29 +1,66 @@
 //! [`GrantContext`]: what a grant needs to know about the request.
 
-use std::{fmt, time::SystemTime};
+use std::{borrow::Cow, fmt, time::SystemTime};
+
+use crate::clock::{Clock, Now};
 
 /// What a [`Grant`](crate::Grant) may need to know to make its parameters.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct GrantContext<'a> {
-    now: SystemTime,
-    audience: &'a str,
+    clock: Clock,
+    now: Now,
+    audience: Cow<'a, str>,
 }
 
 impl<'a> GrantContext<'a> {
     /// A context for tests of grants.
     #[must_use]
     pub fn new(now: SystemTime, audience: &'a str) -> Self {
-        Self { now, audience }
+        let clock = Clock::System;
+        let now = Now {
+            wall: now,
+            ..clock.now()
+        };
+        Self {
+            clock,
+            now,
+            audience: Cow::Borrowed(audience),
+        }
+    }
+
+    pub(crate) fn with_clock(clock: &Clock, audience: &'a str) -> Self {
+        Self {
+            clock: clock.clone(),
+            now: clock.now(),
+            audience: Cow::Borrowed(audience),
+        }
     }
 
     /// The current time: for the `iat` and `exp` of an assertion. Use it instead of the system's clock.
     pub fn now(&self) -> SystemTime {
-        self.now
+        self.now.wall
     }
 
     /// The URL of the token endpoint: the `aud` of an assertion (RFC 7523 §3).
-    pub fn audience(&self) -> &'a str {
-        self.audience
+    pub fn audience(&self) -> &str {
+        &self.audience
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(super) fn both_clocks(&self) -> Now {
+        self.now
+    }
+
+    /// The same, to be moved into a future.
+    pub(super) fn to_owned(&self) -> GrantContext<'static> {
+        GrantContext {
+            clock: self.clock.clone(),
+            now: self.now,
+            audience: Cow::Owned(self.audience.clone().into_owned()),
+        }
     }
 }
 
@@ -31,7 +68,7 @@ impl fmt::Debug for GrantContext<'_> {
     /// Leaves out the audience: the query of a URL may hold a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GrantContext")
-            .field("now", &self.now)
+            .field("now", &self.now.wall)
             .finish_non_exhaustive()
     }
 }

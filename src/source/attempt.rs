@@ -102,11 +102,7 @@ impl<G: Grant> GrantSource<G> {
         attempt: &mut Attempt,
         clock: &Clock,
     ) -> Result<Granted, TokenError> {
-        let audience = self.client.token_url();
-        let parameters = self
-            .grant
-            .parameters(&GrantContext::new(clock.wall(), &audience))
-            .await?;
+        let parameters = self.grant_parameters(clock).await?;
         let mut session = StoredSession::begin(self.identity.clone(), Some(&attempt.session))
             .of_client(self.client_identity.clone());
         let outcome = if let Some(refresh_token) = parameters.as_refresh_token() {
@@ -124,8 +120,14 @@ impl<G: Grant> GrantSource<G> {
         })
     }
 
+    pub(super) async fn grant_parameters(&self, clock: &Clock) -> Result<Parameters, TokenError> {
+        let audience = self.client.token_url();
+        let cx = GrantContext::with_clock(clock, &audience);
+        self.grant.parameters(&cx).await
+    }
+
     /// A rejection of parameters that are made anew for each request is never final.
-    fn unless_new_parameters_help(&self, error: TokenError) -> TokenError {
+    pub(super) fn unless_new_parameters_help(&self, error: TokenError) -> TokenError {
         if error.is_final() && !self.grant.is_fixed() {
             error.with_recovery(Recovery::Slowly)
         } else {

@@ -14,9 +14,11 @@
 //! ```
 //!
 //! `unsaved.rs` keeps a session that could not be saved, and its lease. `session_state.rs` has what this process knows of the session, and decides which credential comes next.
+//! `request_each_time.rs` is the shorter way of a grant that uses no refresh tokens.
 //! `owner.rs` keeps the sessions of other clients out, and `ended.rs` the credentials that the server has declared dead.
 
 mod attempt;
+mod client_credentials;
 mod ended;
 mod exchange_token;
 mod grant_source;
@@ -24,10 +26,12 @@ mod outcome;
 mod owner;
 mod refresh;
 mod refresh_token;
+mod request_each_time;
+mod requested;
 mod session_state;
 mod unsaved;
 
 pub use self::{
-    exchange_token::ExchangeTokenSource, grant_source::GrantSource,
-    refresh_token::RefreshTokenSource,
+    client_credentials::ClientCredentialsSource, exchange_token::ExchangeTokenSource,
+    grant_source::GrantSource, refresh_token::RefreshTokenSource,
 };
