@@ -169,7 +169,10 @@ pub use self::{
     cache::{CacheStatus, TokenCache, TokenCacheBuilder, TokenState},
     challenge::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict},
     error::{TokenError, TokenErrorKind},
-    grant::{ClientCredentials, ExchangeTokenGrant, Grant, GrantContext, RefreshTokenGrant},
+    grant::{
+        ClientCredentials, ExchangeTokenGrant, Grant, GrantContext, JwtBearer, LegacyPassword,
+        RefreshTokenGrant, SecurityToken, TokenExchange,
+    },
     middleware::{
         AddToken, AddTokenFuture, AddTokenLayer, BearerAuth, BearerAuthFuture, BearerAuthLayer,
         InspectBody, InspectBodyFuture, InspectBodyLayer, InspectFn, RefreshOnReject,
@@ -179,7 +182,10 @@ pub use self::{
     oauth::{BodyFormat, ClientAuth, DeadGrant, OAuthClient, Parameters},
     origins::Origins,
     schedule::Schedule,
-    source::{ClientCredentialsSource, ExchangeTokenSource, GrantSource, RefreshTokenSource},
+    source::{
+        ClientCredentialsSource, ExchangeTokenSource, GrantSource, JwtBearerSource,
+        LegacyPasswordSource, RefreshTokenSource, TokenExchangeSource,
+    },
     store::{
         BoxStoreLease, BoxTokenStore, Identity, MemoryLease, MemoryStore, StoreLease,
         StoredSession, TokenStore,

@@ -4,12 +4,18 @@ mod client_credentials;
 mod context;
 mod exchange_token;
 mod grant_trait;
+mod jwt_bearer;
+mod legacy_password;
 mod refresh_token;
 mod requested;
+mod security_token;
+mod token_exchange;
 
 pub use self::{
     client_credentials::ClientCredentials, context::GrantContext,
-    exchange_token::ExchangeTokenGrant, grant_trait::Grant, refresh_token::RefreshTokenGrant,
+    exchange_token::ExchangeTokenGrant, grant_trait::Grant, jwt_bearer::JwtBearer,
+    legacy_password::LegacyPassword, refresh_token::RefreshTokenGrant,
+    security_token::SecurityToken, token_exchange::TokenExchange,
 };
 pub(crate) use self::{
     refresh_token::refresh_token_identity,

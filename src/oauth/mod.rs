@@ -23,6 +23,7 @@ mod endpoint_url;
 mod endpoints;
 mod error_kind;
 mod error_response;
+mod expected_exchange;
 mod fields;
 mod gzip;
 mod json;
@@ -42,6 +43,7 @@ pub use client_auth::ClientAuth;
 pub use dead_grant::DeadGrant;
 pub(crate) use endpoint_url::EndpointUrl;
 pub(crate) use error_response::VendorErrors;
+pub(crate) use expected_exchange::ExpectedExchange;
 pub use parameters::Parameters;
 #[cfg(feature = "reqwest")]
 pub use reqwest_transport::{ReqwestFuture, ReqwestTransport};

@@ -100,7 +100,7 @@ impl OAuthClient {
             Err(elapsed) => Some(settings.timed_out(url, elapsed)),
         };
         let (body, cut_at) = received.decode(&mut head.headers);
-        RawResponse {
+        let response = RawResponse {
             endpoint: url.to_string(),
             status: head.status,
             headers: head.headers,
@@ -114,7 +114,11 @@ impl OAuthClient {
             sent,
             clock.wall(),
         )
-        .map_err(|error| settings.hide_secret(error, parameters))
+        .map_err(|error| settings.hide_secret(error, parameters))?;
+        match parameters.expected_exchange() {
+            Some(expected) => expected.check(response, url, sent),
+            None => Ok(response),
+        }
     }
 }
 

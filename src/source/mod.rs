@@ -22,6 +22,8 @@ mod client_credentials;
 mod ended;
 mod exchange_token;
 mod grant_source;
+mod jwt_bearer;
+mod legacy_password;
 mod outcome;
 mod owner;
 mod refresh;
@@ -29,9 +31,11 @@ mod refresh_token;
 mod request_each_time;
 mod requested;
 mod session_state;
+mod token_exchange;
 mod unsaved;
 
 pub use self::{
     client_credentials::ClientCredentialsSource, exchange_token::ExchangeTokenSource,
-    grant_source::GrantSource, refresh_token::RefreshTokenSource,
+    grant_source::GrantSource, jwt_bearer::JwtBearerSource, legacy_password::LegacyPasswordSource,
+    refresh_token::RefreshTokenSource, token_exchange::TokenExchangeSource,
 };
