@@ -54,14 +54,11 @@ impl Grant for LegacyPassword {
     fn identity(&self) -> Identity {
         // A corrected password is a new login. People choose passwords that can be guessed, so the store gets only so much
         // of the hash: enough to notice another password, too little to find it.
-        let password = Identity::new("password", self.password.expose_secret());
-        Identity::of_parts(
-            "legacy-password",
-            [
-                ("username", &*self.username),
-                ("password", password.start()),
-            ],
-        )
+        let username = ("username", self.username.as_str());
+        let password = ("password", self.password.expose_secret());
+        let credential = Identity::of_parts("password", [username, password]);
+        let start = ("credential", credential.start());
+        Identity::of_parts("legacy-password", [username, start])
     }
 
     fn can_repeat(&self) -> bool {
