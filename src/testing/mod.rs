@@ -53,6 +53,8 @@ mod conformance;
 mod control;
 mod dialect;
 mod faults;
+mod grants;
+mod params;
 mod pause;
 mod recorded;
 mod rejection_response;
