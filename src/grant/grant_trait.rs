@@ -57,7 +57,7 @@ use crate::{error::TokenError, oauth::Parameters, store::Identity};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a grant",
     label = "this obtains no first tokens",
-    note = "`RefreshTokenGrant` and `ExchangeTokenGrant` are grants; implement `Grant` for others"
+    note = "`ClientCredentials`, `RefreshTokenGrant`, `JwtBearer` and others are grants; implement `Grant` for others"
 )]
 pub trait Grant: Send + Sync + 'static {
     /// Makes the parameters of a token request. Called for each request.
