@@ -1,6 +1,11 @@
 //! Grants that send a token or an assertion: JWT bearer, token exchange, and the legacy password grant.
 
 #[path = "support/endpoint.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of it"
+)]
 mod endpoint;
 mod support;
 
@@ -79,7 +84,7 @@ async fn a_rejected_assertion_is_not_final_and_tried_again_slowly_with_no_other_
     // A refresh token comes with it. It is no way out when the next assertion is rejected.
     cache.token().await.unwrap();
     endpoint.sent();
-    endpoint.respond_next([DEAD; 1000]);
+    endpoint.respond_next([DEAD; 100]);
     sleep(Duration::from_secs(901)).await;
     for _ in 0..3600 {
         let error = cache.token().await.unwrap_err();
@@ -370,6 +375,35 @@ async fn the_subject_can_be_a_session_of_its_own() {
     assert_eq!(field(&sent[0], "refresh_token").as_deref(), Some("rt-0"));
     for exchange in &sent[1..] {
         assert_eq!(field(exchange, "subject_token").as_deref(), Some("of-user"));
+    }
+}
+
+#[tokio::test]
+async fn a_rejected_subject_token_is_replaced_once() {
+    for code in ["invalid_request", "invalid_grant"] {
+        let endpoint = TokenEndpoint::default();
+        let user = RefreshTokenSource::new(endpoint.client(TOKEN_URL), "rt-0");
+        let source = exchange(&endpoint, SecurityToken::from_source(user));
+        let rejected = || (400, &*format!(r#"{{"error":"{code}"}}"#).leak());
+        let of_user = |name: &str| {
+            let body = format!(r#"{{"access_token":"{name}","expires_in":900}}"#);
+            (200, &*body.leak())
+        };
+        endpoint.respond_next([of_user("one"), rejected(), of_user("two"), rejected()]);
+        endpoint.respond_next([rejected(), ISSUED]);
+        for _ in 0..3 {
+            let error = first(&source).await.unwrap_err();
+            assert!(!error.is_final(), "{error}");
+        }
+        first(&source).await.unwrap();
+        let sent = endpoint.sent();
+        let subjects: Vec<_> = sent
+            .iter()
+            .filter_map(|it| field(it, "subject_token"))
+            .collect();
+        // After the second rejection the token is not to blame.
+        assert_eq!(subjects, ["one", "two", "two", "two"], "{code}");
+        assert_eq!(sent.len(), 6);
     }
 }
 

@@ -1,6 +1,11 @@
 //! Client credentials: what is sent, what is ignored, and what a store changes.
 
 #[path = "support/endpoint.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of it"
+)]
 mod endpoint;
 mod support;
 

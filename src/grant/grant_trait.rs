@@ -91,6 +91,10 @@ pub trait Grant: Send + Sync + 'static {
         false
     }
 
+    /// Called after the server has rejected the [`parameters`](Grant::parameters) that were made last (`invalid_grant` or
+    /// `invalid_request`), so that the next ones are not made from the same token again. Default: does nothing.
+    fn rejected(&self) {}
+
     /// Whether the session keeps the refresh tokens that the server issues, and refreshes with them.
     ///
     /// Default: `true`. With `false`, each token is requested with the grant, and a refresh token in a response is neither
@@ -130,6 +134,10 @@ macro_rules! forward {
 
             fn is_fixed(&self) -> bool {
                 (**self).is_fixed()
+            }
+
+            fn rejected(&self) {
+                (**self).rejected();
             }
 
             fn uses_refresh_tokens(&self) -> bool {

@@ -52,6 +52,10 @@ impl Grant for JwtBearer {
         true
     }
 
+    fn rejected(&self) {
+        self.assertion.rejected();
+    }
+
     fn uses_refresh_tokens(&self) -> bool {
         false
     }

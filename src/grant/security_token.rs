@@ -6,7 +6,7 @@ use std::{
     io::{self, Read},
     path::{Path, PathBuf},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -21,7 +21,7 @@ use super::GrantContext;
 use crate::{
     clock::MAX_DURATION,
     error::{TokenError, TokenErrorKind},
-    token::{Expires, Expiry},
+    token::{Expires, Expiry, Token},
     token_source::{BoxTokenSource, TokenContext, TokenSource},
     zeroize::secret,
 };
@@ -59,7 +59,16 @@ pub struct SecurityToken {
 enum From {
     Fn(Arc<dyn Fn(GrantContext<'static>) -> Made + Send + Sync>),
     File(Arc<Path>),
-    Source(BoxTokenSource),
+    Source(BoxTokenSource, Arc<Mutex<Last>>),
+}
+
+/// The last token of a source.
+#[derive(Default)]
+struct Last {
+    token: Option<Token>,
+    is_rejected: bool,
+    /// It replaced a rejected one. If it is rejected as well, the cause is something else.
+    is_replacement: bool,
 }
 
 /// A security token, for one request.
@@ -78,12 +87,12 @@ impl SecurityToken {
         F: Fn(GrantContext<'static>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<String, TokenError>> + Send + 'static,
     {
-        let make = move |cx| -> Made {
-            let made = make(cx);
-            Box::pin(async { Ok(secret(made.await?)) })
+        let boxed = move |cx| -> Made {
+            let text = make(cx);
+            Box::pin(async { Ok(secret(text.await?)) })
         };
         Self {
-            from: From::Fn(Arc::new(make)),
+            from: From::Fn(Arc::new(boxed)),
         }
     }
 
@@ -100,10 +109,10 @@ impl SecurityToken {
     /// The access tokens of a source.
     ///
     /// The source is asked for each request, not through a cache. The sources of this crate that ask a server return the
-    /// token that they have as long as it is usable.
+    /// token that they have as long as it is usable. If the server rejects it, they are asked once for another one.
     pub fn from_source(source: impl TokenSource) -> Self {
         Self {
-            from: From::Source(source.boxed()),
+            from: From::Source(source.boxed(), Arc::default()),
         }
     }
 
@@ -111,10 +120,10 @@ impl SecurityToken {
         let text = match &self.from {
             From::Fn(make) => make(cx.to_owned()).await?,
             From::File(path) => read_off_thread(Arc::clone(path)).await?,
-            From::Source(source) => {
-                let token = source
-                    .token(TokenContext::with_clock(cx.clock().clone()))
-                    .await?;
+            From::Source(source, last) => {
+                let context = last_of(last).context(cx);
+                let token = source.token(context).await?;
+                last_of(last).note(&token);
                 return Ok(Obtained {
                     text: secret(token.expose_secret()),
                     expires: token.expires(cx.both_clocks(), cx.clock().now()),
@@ -133,13 +142,47 @@ impl SecurityToken {
         })
     }
 
+    /// The server has rejected what was obtained last.
+    pub(super) fn rejected(&self) {
+        if let From::Source(_, last) = &self.from {
+            let mut last = last_of(last);
+            last.is_rejected = !last.is_replacement;
+        }
+    }
+
     /// The path of the file, if it is one.
     pub(super) fn path(&self) -> Option<&Path> {
         match &self.from {
             From::File(path) => Some(path),
-            From::Fn(_) | From::Source(_) => None,
+            From::Fn(_) | From::Source(..) => None,
         }
     }
+}
+
+impl Last {
+    fn context(&self, cx: &GrantContext<'_>) -> TokenContext {
+        let context = TokenContext::with_clock(cx.clock().clone());
+        match &self.token {
+            Some(token) if self.is_rejected => context.rejected(token.clone()),
+            _ => context,
+        }
+    }
+
+    fn note(&mut self, token: &Token) {
+        let is_same = |last: &Token| last.same_secret(token);
+        if self.token.as_ref().is_some_and(is_same) {
+            return;
+        }
+        *self = Self {
+            token: Some(token.clone()),
+            is_rejected: false,
+            is_replacement: self.is_rejected,
+        };
+    }
+}
+
+fn last_of(last: &Mutex<Last>) -> MutexGuard<'_, Last> {
+    last.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn read_off_thread(path: Arc<Path>) -> Result<SecretString, TokenError> {
@@ -201,7 +244,7 @@ impl fmt::Debug for SecurityToken {
         match &self.from {
             From::Fn(_) => f.write_str("SecurityToken(closure)"),
             From::File(path) => write!(f, "SecurityToken({})", path.display()),
-            From::Source(_) => f.write_str("SecurityToken(source)"),
+            From::Source(..) => f.write_str("SecurityToken(source)"),
         }
     }
 }
@@ -236,7 +279,8 @@ mod tests {
             let obtained = token.obtain(&cx).await.ok().unwrap();
             assert_eq!(obtained.text.expose_secret(), text);
         }
-        for bad in [&b"\n"[..], b"\xff", &[b'x'; MAX_FILE_SIZE + 1]] {
+        let huge = vec![b'x'; MAX_FILE_SIZE + 1];
+        for bad in [&b"\n"[..], b"\xff", &huge] {
             fs::write(&path, bad).unwrap();
             let error = token.obtain(&cx).await.err().unwrap();
             assert_eq!(error.kind(), TokenErrorKind::Source);

@@ -146,6 +146,13 @@ impl Grant for TokenExchange {
         true
     }
 
+    fn rejected(&self) {
+        self.subject.token.rejected();
+        if let Some(actor) = &self.actor {
+            actor.token.rejected();
+        }
+    }
+
     fn uses_refresh_tokens(&self) -> bool {
         false
     }

@@ -112,6 +112,7 @@ impl<G: Grant> GrantSource<G> {
         } else {
             self.request(attempt, &parameters, clock).await
         };
+        let outcome = outcome.inspect_err(|error| self.note_rejection(error));
         let outcome = outcome.map_err(|error| self.unless_new_parameters_help(error));
         attempt.note_outcome(self.identity.clone(), &outcome);
         Ok(Granted {
@@ -124,6 +125,14 @@ impl<G: Grant> GrantSource<G> {
         let audience = self.client.token_url();
         let cx = GrantContext::with_clock(clock, &audience);
         self.grant.parameters(&cx).await
+    }
+
+    /// Tells the grant if the server has rejected what it sent. The code for a subject token is `invalid_request` (RFC 8693
+    /// §2.2.2).
+    pub(super) fn note_rejection(&self, error: &TokenError) {
+        if let Some("invalid_grant" | "invalid_request") = error.oauth_code() {
+            self.grant.rejected();
+        }
     }
 
     /// A rejection of parameters that are made anew for each request is never final.

@@ -25,7 +25,7 @@ const MAX_LEASE_WAIT: Duration = Duration::from_secs(5);
 enum Shared {
     Usable(Token),
     /// A session that may be replaced, if there is one.
-    Replaceable(Option<StoredSession>),
+    Replaceable(Option<Box<StoredSession>>),
     /// A session that a later login has begun, or one that cannot be read. It stays as it is.
     Untouchable,
 }
@@ -33,22 +33,26 @@ enum Shared {
 impl<G: Grant> GrantSource<G> {
     /// Uses the stored token, or requests one with the grant.
     pub(super) async fn adopt_or_request(&self, cx: &TokenContext) -> Result<Token, TokenError> {
-        let shared = match self.shared(cx).await? {
+        let before = match self.shared(cx).await? {
             Shared::Usable(token) => return Ok(token),
-            shared @ Shared::Untouchable => return self.request_unshared(shared, cx).await,
-            shared @ Shared::Replaceable(_) => shared,
+            Shared::Replaceable(before) => before,
+            Shared::Untouchable => return self.request_unshared(None, cx).await,
         };
         let Some(mut lease) = self.lease_or_none().await else {
-            return self.request_unshared(shared, cx).await;
+            return self.request_unshared(before.as_deref(), cx).await;
         };
         // The last holder of the lease may have requested a token.
         let result = match self.shared(cx).await {
             Ok(Shared::Usable(token)) => Ok(token),
-            Ok(Shared::Replaceable(stored)) => {
-                let requested = self.request_with_grant(stored.as_ref(), cx.clock()).await;
-                self.share(&mut lease, stored.as_ref(), requested).await
+            Ok(Shared::Replaceable(before)) => {
+                let before = before.as_deref();
+                let requested = self.request_with_grant(before, cx.clock()).await;
+                if let Ok((_, session)) = &requested {
+                    share(&mut lease, before, session).await;
+                }
+                requested.map(|(token, _)| token)
             }
-            Ok(shared) => self.request_unshared(shared, cx).await,
+            Ok(Shared::Untouchable) => self.request_unshared(None, cx).await,
             Err(error) => Err(error),
         };
         lease.release().await;
@@ -80,7 +84,7 @@ impl<G: Grant> GrantSource<G> {
                 );
                 Shared::Untouchable
             }
-            stored => Shared::Replaceable(stored),
+            stored => Shared::Replaceable(stored.map(Box::new)),
         })
     }
 
@@ -100,14 +104,10 @@ impl<G: Grant> GrantSource<G> {
 
     async fn request_unshared(
         &self,
-        shared: Shared,
+        before: Option<&StoredSession>,
         cx: &TokenContext,
     ) -> Result<Token, TokenError> {
-        let before = match shared {
-            Shared::Replaceable(stored) => stored,
-            Shared::Usable(_) | Shared::Untouchable => None,
-        };
-        let (token, _) = self.request_with_grant(before.as_ref(), cx.clock()).await?;
+        let (token, _) = self.request_with_grant(before, cx.clock()).await?;
         Ok(token)
     }
 
@@ -119,7 +119,8 @@ impl<G: Grant> GrantSource<G> {
     ) -> Result<(Token, StoredSession), TokenError> {
         let requested = async {
             let parameters = self.grant_parameters(clock).await?;
-            let response = self.client.request(clock, &parameters).await?;
+            let response = self.client.request(clock, &parameters).await;
+            let response = response.inspect_err(|error| self.note_rejection(error))?;
             Ok((response.token?, response.expires_at, response.lifetime))
         };
         let (token, expires_at, lifetime) = match requested.await {
@@ -142,21 +143,6 @@ impl<G: Grant> GrantSource<G> {
         Ok((token, session))
     }
 
-    /// Saves the session for other processes. Nothing is lost if that fails.
-    async fn share(
-        &self,
-        lease: &mut BoxStoreLease,
-        before: Option<&StoredSession>,
-        requested: Result<(Token, StoredSession), TokenError>,
-    ) -> Result<Token, TokenError> {
-        let (token, session) = requested?;
-        let replaces = before.map_or(0, StoredSession::version);
-        if let Err(error) = lease.save(replaces, &session).await {
-            tracing::warn!(%error, "the token was not saved, so it is not shared");
-        }
-        Ok(token)
-    }
-
     fn failed(&self, error: TokenError, before: Option<&StoredSession>) -> TokenError {
         if error.recovery() != Recovery::Soon {
             let credential = before.and_then(|before| self.credential_identity(before));
@@ -173,5 +159,13 @@ impl<G: Grant> GrantSource<G> {
             }
             _ => error,
         }
+    }
+}
+
+/// Saves `session` for other processes, in place of `before`. Nothing is lost if that fails.
+async fn share(lease: &mut BoxStoreLease, before: Option<&StoredSession>, session: &StoredSession) {
+    let replaces = before.map_or(0, StoredSession::version);
+    if let Err(error) = lease.save(replaces, session).await {
+        tracing::warn!(%error, "the token was not saved, so it is not shared");
     }
 }

@@ -102,7 +102,7 @@ impl Sessions {
         let access = self.issue_access(session, rules, now);
         let requested = exchange.requested_token_type.as_deref();
         Ok(Issued {
-            issued_token_type: Some(requested.unwrap_or(ACCESS_TOKEN_TYPE).to_owned()),
+            exchanged_type: Some(requested.unwrap_or(ACCESS_TOKEN_TYPE).to_owned()),
             ..self.issued(access, None, now)
         })
     }

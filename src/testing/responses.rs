@@ -26,13 +26,13 @@ pub(super) fn issued(settings: &Settings, issued: &Issued) -> Response<ResponseB
     let text = |token: &Option<String>| token.clone().map(Value::String);
     put("access_token", text(&issued.access));
     put("refresh_token", text(&issued.refresh));
-    let issued_token_type = issued.issued_token_type.as_deref();
-    put("issued_token_type", text(&issued.issued_token_type));
+    let exchanged_type = issued.exchanged_type.as_deref();
+    put("issued_token_type", text(&issued.exchanged_type));
     put(
         "token_type",
         Some(match dialect {
             // RFC 8693 §2.2.1
-            _ if issued_token_type.is_some_and(|it| it != ACCESS_TOKEN_TYPE) => json!("N_A"),
+            _ if exchanged_type.is_some_and(|it| it != ACCESS_TOKEN_TYPE) => json!("N_A"),
             Dialect::Rfc6749 => json!("Bearer"),
             Dialect::Winbooks | Dialect::TwoBa | Dialect::Xoxoday => json!("bearer"),
         }),

@@ -55,7 +55,7 @@ pub(super) struct Issued {
     pub(super) refresh: Option<String>,
     pub(super) refresh_expires: Option<SystemTime>,
     /// The type of the token that a token exchange has issued.
-    pub(super) issued_token_type: Option<String>,
+    pub(super) exchanged_type: Option<String>,
 }
 
 /// The type of an access token (RFC 8693 §3).

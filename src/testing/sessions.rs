@@ -261,7 +261,7 @@ impl Sessions {
             access_expires,
             refresh,
             refresh_expires,
-            issued_token_type: None,
+            exchanged_type: None,
         }
     }
 
