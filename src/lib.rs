@@ -37,8 +37,11 @@
 //! | You have | Use |
 //! |---|---|
 //! | an account at Winbooks, 2BA or Xoxoday | a preset of [`provider`] |
+//! | a program that acts for itself | [`ClientCredentialsSource`] with an [`OAuthClient`] |
 //! | a refresh token and a token endpoint | [`RefreshTokenSource`] with an [`OAuthClient`] |
 //! | a long-lived token to exchange | [`ExchangeTokenSource`] |
+//! | a key, or a file with an assertion | [`JwtBearerSource`] with a [`SecurityToken`] |
+//! | the token of a user, for another API | [`TokenExchangeSource`] |
 //! | something else that yields tokens | [`source_fn`], or [`TokenSource`] for a type of your own |
 //! | several uses of one session | a [`TokenCache`], and layers [from](BearerAuthLayer::from) it |
 //! | a refresh token that rotates | a [`TokenStore`], so that a restart does not lose it |
@@ -55,7 +58,8 @@
 //! | rejections | [`ClassifyRejection`], [`BearerChallenge`], [`ResponseHead`], [`Verdict`], [`InspectBodyLayer`], [`RejectOnTrailersLayer`] |
 //! | sending again | [`RefreshOnReject`], [`TokenRejected`], [`ReplayBody`], [`ReplayError`], [`PeekBody`] |
 //! | a session in memory | [`TokenCache`], [`CacheStatus`], [`TokenState`], [`Schedule`], [`Token`] |
-//! | sources of tokens | [`TokenSource`], [`TokenContext`], [`source_fn`], [`BoxTokenSource`], [`RefreshTokenSource`], [`ExchangeTokenSource`], [`GrantSource`], [`Grant`] |
+//! | sources of tokens | [`TokenSource`], [`TokenContext`], [`source_fn`], [`BoxTokenSource`] |
+//! | grants | [`ClientCredentialsSource`], [`RefreshTokenSource`], [`ExchangeTokenSource`], [`JwtBearerSource`], [`TokenExchangeSource`], [`LegacyPasswordSource`], [`SecurityToken`], [`GrantSource`], [`Grant`] |
 //! | the token endpoint | [`OAuthClient`], [`ClientAuth`], [`BodyFormat`], [`Parameters`], [`DeadGrant`] |
 //! | stores | [`TokenStore`], [`StoreLease`], [`StoredSession`], [`Identity`], [`MemoryStore`], [`BoxTokenStore`], with features `FileStore` and `RedisStore` |
 //! | errors | [`TokenError`], [`TokenErrorKind`] |
@@ -172,7 +176,10 @@ pub use self::{
     cache::{CacheStatus, TokenCache, TokenCacheBuilder, TokenState},
     challenge::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict},
     error::{TokenError, TokenErrorKind},
-    grant::{ExchangeTokenGrant, Grant, GrantContext, RefreshTokenGrant},
+    grant::{
+        ClientCredentials, ExchangeTokenGrant, Grant, GrantContext, JwtBearer, LegacyPassword,
+        RefreshTokenGrant, SecurityToken, TokenExchange,
+    },
     middleware::{
         AddToken, AddTokenFuture, AddTokenLayer, BearerAuth, BearerAuthFuture, BearerAuthLayer,
         InspectBody, InspectBodyFuture, InspectBodyLayer, InspectFn, RefreshOnReject,
@@ -185,7 +192,10 @@ pub use self::{
     },
     origins::Origins,
     schedule::Schedule,
-    source::{ExchangeTokenSource, GrantSource, RefreshTokenSource},
+    source::{
+        ClientCredentialsSource, ExchangeTokenSource, GrantSource, JwtBearerSource,
+        LegacyPasswordSource, RefreshTokenSource, TokenExchangeSource,
+    },
     store::{
         BoxStoreLease, BoxTokenStore, Identity, MemoryLease, MemoryStore, StoreLease,
         StoredSession, TokenStore,

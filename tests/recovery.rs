@@ -15,7 +15,8 @@ use http_body_util::{BodyExt, Full};
 use tokio::time::sleep;
 use tower::service_fn;
 use tower_bearer::{
-    OAuthClient, RefreshTokenSource, Schedule, TokenCache, TokenErrorKind, testing::SimulatedClock,
+    ClientCredentialsSource, OAuthClient, RefreshTokenSource, Schedule, TokenCache, TokenErrorKind,
+    TokenSource, testing::SimulatedClock,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,7 +39,7 @@ fn odd(status: u16, body: &'static str) -> Odd {
     }
 }
 
-/// A token endpoint that accepts each refresh token once.
+/// A token endpoint that accepts each refresh token once, and client credentials.
 #[derive(Clone, Default)]
 struct Endpoint {
     odd: Arc<Mutex<Option<Odd>>>,
@@ -85,7 +86,8 @@ impl Endpoint {
 
     fn rotate(&self, body: &str) -> Response<Full<Bytes>> {
         let issued = self.issued.load(Ordering::SeqCst);
-        if !body.ends_with(&format!("refresh_token=rt-{issued}")) {
+        let is_refresh = body.ends_with(&format!("refresh_token=rt-{issued}"));
+        if !is_refresh && body != "grant_type=client_credentials" {
             let mut response = Response::new(Full::from(r#"{"error":"invalid_grant"}"#));
             *response.status_mut() = StatusCode::BAD_REQUEST;
             return response;
@@ -107,7 +109,10 @@ impl Endpoint {
 }
 
 fn cache(endpoint: &Endpoint, schedule: Schedule) -> TokenCache {
-    let source = RefreshTokenSource::new(endpoint.client(), "rt-0").schedule(schedule);
+    cache_of(RefreshTokenSource::new(endpoint.client(), "rt-0").schedule(schedule))
+}
+
+fn cache_of(source: impl TokenSource) -> TokenCache {
     let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     TokenCache::builder(source)
         .clock(SimulatedClock::new(start))
@@ -126,6 +131,10 @@ struct Day {
 async fn day(response: Odd) -> Day {
     let endpoint = Endpoint::default();
     let cache = cache(&endpoint, Schedule::default());
+    day_of(&endpoint, &cache, response).await
+}
+
+async fn day_of(endpoint: &Endpoint, cache: &TokenCache, response: Odd) -> Day {
     let mut at_begin = 0;
     let mut at_end = 0;
     let mut recovery = None;
@@ -312,4 +321,74 @@ async fn background_refresh_goes_on_after_an_odd_response_although_nobody_asks()
         assert!((80..140).contains(&requests), "{requests}");
         drop(cache);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_credentials_recover_from_every_response() {
+    // The largest number of requests in 12 hours, and of seconds until recovery.
+    let slowly = (100, 16 * 60);
+    let soon = (2_000, 61);
+    let mut limited = odd(403, "");
+    limited.retry_after = Some("1000000000000");
+    let faults = [
+        (
+            "404, a page",
+            odd(404, "<html>default backend</html>"),
+            slowly,
+        ),
+        ("200, a page", odd(200, "<html>welcome</html>"), slowly),
+        (
+            "400, JSON without a code",
+            odd(400, r#"{"detail":"no"}"#),
+            slowly,
+        ),
+        (
+            "invalid_client",
+            odd(401, r#"{"error":"invalid_client"}"#),
+            slowly,
+        ),
+        (
+            "invalid_scope",
+            odd(400, r#"{"error":"invalid_scope"}"#),
+            slowly,
+        ),
+        (
+            "invalid_target",
+            odd(400, r#"{"error":"invalid_target"}"#),
+            slowly,
+        ),
+        (
+            "invalid_grant",
+            odd(400, r#"{"error":"invalid_grant"}"#),
+            slowly,
+        ),
+        ("503", odd(503, "<html>"), soon),
+        ("429", odd(429, ""), soon),
+        ("403, a long Retry-After", limited, (14, HOUR)),
+    ];
+    for (name, response, (most, latest)) in faults {
+        let endpoint = Endpoint::default();
+        let cache = cache_of(ClientCredentialsSource::new(endpoint.client()));
+        let Day { requests, recovery } = day_of(&endpoint, &cache, response).await;
+        println!("{name:40} {requests:5} requests in 12 hours, recovered after {recovery:?} s");
+        assert!(
+            (1..=most).contains(&requests),
+            "{name}: {requests} requests"
+        );
+        let is_in_time = recovery.is_some_and(|seconds| seconds <= latest);
+        assert!(is_in_time, "{name}: {recovery:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_credentials_cost_one_request_a_lifetime() {
+    let endpoint = Endpoint::default();
+    let cache = cache_of(ClientCredentialsSource::new(endpoint.client()));
+    for _ in 0..24 * HOUR {
+        cache.token().await.unwrap();
+        sleep(SECOND).await;
+    }
+    // 96 lifetimes a day, each a little shortened by the refresh ahead.
+    let requests = endpoint.requests();
+    assert!((96..140).contains(&requests), "{requests}");
 }

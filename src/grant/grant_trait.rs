@@ -8,14 +8,15 @@ use crate::{error::TokenError, oauth::Parameters, store::Identity};
 /// How a session obtains its first tokens.
 ///
 /// A [`GrantSource`](crate::GrantSource) sends the [`parameters`](Grant::parameters) to the token endpoint once. After
-/// that it refreshes the session with the refresh tokens that the server issues. If the server issues none, the grant is
-/// used each time.
+/// that it refreshes the session with the refresh tokens that the server issues. If the server issues none, or if the grant
+/// does not [use them](Grant::uses_refresh_tokens), the grant is used each time.
 ///
 /// Implement it for a grant that this crate does not have: read an assertion from a file, or sign one.
 ///
 /// # Examples
 ///
-/// A client assertion from a file that another process replaces every hour (RFC 7523 §2.1):
+/// [`JwtBearer`](crate::JwtBearer) sends an assertion (RFC 7523 §2.1). A grant that is a little different, with the assertion
+/// in a file that another process replaces every hour:
 ///
 /// ```
 /// use std::path::PathBuf;
@@ -34,8 +35,7 @@ use crate::{error::TokenError, oauth::Parameters, store::Identity};
 ///             )
 ///             .with_source(error)
 ///         })?;
-///         let grant_type = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-///         Ok(Parameters::new(grant_type).with("assertion", assertion.trim()))
+///         Ok(Parameters::new("assertion").with("signed_assertion", assertion.trim()))
 ///     }
 ///
 ///     fn identity(&self) -> Identity {
@@ -57,7 +57,7 @@ use crate::{error::TokenError, oauth::Parameters, store::Identity};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a grant",
     label = "this obtains no first tokens",
-    note = "`RefreshTokenGrant` and `ExchangeTokenGrant` are grants; implement `Grant` for others"
+    note = "`ClientCredentials`, `RefreshTokenGrant`, `JwtBearer` and others are grants; implement `Grant` for others"
 )]
 pub trait Grant: Send + Sync + 'static {
     /// Makes the parameters of a token request. Called for each request.
@@ -90,6 +90,28 @@ pub trait Grant: Send + Sync + 'static {
     fn is_fixed(&self) -> bool {
         false
     }
+
+    /// Called after the server has rejected the [`parameters`](Grant::parameters) that were made last (`invalid_grant` or
+    /// `invalid_request`), so that the next ones are not made from the same token again. Default: does nothing.
+    fn rejected(&self) {}
+
+    /// Whether the session keeps the refresh tokens that the server issues, and refreshes with them.
+    ///
+    /// Default: `true`. With `false`, each token is requested with the grant, and a refresh token in a response is neither
+    /// kept nor sent. Then a request uses nothing up, so a store and its lease only spare requests: if the store fails, the
+    /// token is requested all the same.
+    fn uses_refresh_tokens(&self) -> bool {
+        true
+    }
+
+    /// Names and values that tell the sessions of this grant apart if their client and [`identity`](Grant::identity) are the
+    /// same, such as `scope`.
+    ///
+    /// They are stored as a part of a hash. A source with other values neither uses nor overwrites the stored session. The
+    /// parameters `scope`, `resource` and `audience` replace those of the client. Default: none.
+    fn session_parts(&self) -> Vec<(&str, &str)> {
+        Vec::new()
+    }
 }
 
 macro_rules! forward {
@@ -112,6 +134,18 @@ macro_rules! forward {
 
             fn is_fixed(&self) -> bool {
                 (**self).is_fixed()
+            }
+
+            fn rejected(&self) {
+                (**self).rejected();
+            }
+
+            fn uses_refresh_tokens(&self) -> bool {
+                (**self).uses_refresh_tokens()
+            }
+
+            fn session_parts(&self) -> Vec<(&str, &str)> {
+                (**self).session_parts()
             }
         }
     )*};

@@ -9,17 +9,21 @@ impl OAuthClient {
     /// Identifies the endpoints or the issuer, the client id, the scope, the resources and the audiences. Two clients of different
     /// identities must not use each other's refresh tokens.
     ///
+    /// `parts` are what a grant adds. Its scope, resources and audiences replace those of the client, as in a request.
+    ///
     /// The secret, the method of the client authentication and other parameters are no part of it: they may change while
     /// the session stays the same. So may the endpoints that an issuer publishes, and no network is needed to know the issuer.
-    pub(crate) fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self, parts: &[(&str, &str)]) -> Identity {
+        const COMMON: [&str; 3] = ["scope", "resource", "audience"];
+
         let settings = &*self.settings;
         let endpoints = &settings.endpoints;
         let token_url = endpoints.token.identity();
         let refresh_url = endpoints.refresh.as_ref().map(|url| url.uri().to_string());
 
-        let mut parts = vec![(token_url.0, &*token_url.1)];
-        parts.extend(refresh_url.as_deref().map(|url| ("refresh_url", url)));
-        let values = |wanted: &'static str| {
+        let mut all = vec![(token_url.0, &*token_url.1)];
+        all.extend(refresh_url.as_deref().map(|url| ("refresh_url", url)));
+        let of_client = |wanted: &'static str| {
             let of_name = move |(name, _): &&(String, _)| name == wanted;
             settings
                 .parameters
@@ -27,22 +31,36 @@ impl OAuthClient {
                 .filter(of_name)
                 .map(|(_, value)| value.expose_secret())
         };
+        let of_grant = |wanted: &str| -> Vec<&str> {
+            let of_name = parts.iter().filter(|(name, _)| *name == wanted);
+            of_name.map(|(_, value)| *value).collect()
+        };
         let id = settings.client_auth.id();
-        parts.extend(
-            id.or_else(|| values("client_id").next())
+        all.extend(
+            id.or_else(|| of_client("client_id").next())
                 .map(|id| ("client_id", id)),
         );
         // The order of values means nothing (RFC 6749 §3.3, RFC 8707 §2).
-        for name in ["scope", "resource", "audience"] {
-            let mut values: Vec<&str> = match name {
-                "scope" => values(name).flat_map(str::split_ascii_whitespace).collect(),
-                _ => values(name).collect(),
-            };
+        for name in COMMON {
+            let mut values = of_grant(name);
+            if values.is_empty() {
+                values = of_client(name).collect();
+            }
+            if name == "scope" {
+                values = values
+                    .into_iter()
+                    .flat_map(str::split_ascii_whitespace)
+                    .collect();
+            }
             values.sort_unstable();
             values.dedup();
-            parts.extend(values.into_iter().map(|value| (name, value)));
+            all.extend(values.into_iter().map(|value| (name, value)));
         }
-        Identity::of_parts("client", parts)
+        let mut others: Vec<_> = parts.to_vec();
+        others.retain(|(name, _)| !COMMON.contains(name));
+        others.sort_unstable();
+        all.extend(others);
+        Identity::of_parts("client", all)
     }
 }
 
@@ -84,16 +102,22 @@ mod tests {
 
     #[test]
     fn another_endpoint_client_id_scope_resource_or_audience_is_another_client() {
-        let token_url = |url| client(url).client_auth(ClientAuth::none("app")).identity();
-        let with = |name: &str, value: &str| usual().parameter(name, value).identity();
+        let token_url = |url| {
+            client(url)
+                .client_auth(ClientAuth::none("app"))
+                .identity(&[])
+        };
+        let with = |name: &str, value: &str| usual().parameter(name, value).identity(&[]);
         let refresh_url = usual()
             .refresh_url("https://login.example/refresh")
             .unwrap();
         let all = [
-            usual().identity(),
-            usual().client_auth(ClientAuth::none("another")).identity(),
-            usual().client_auth(ClientAuth::anonymous()).identity(),
-            refresh_url.identity(),
+            usual().identity(&[]),
+            usual()
+                .client_auth(ClientAuth::none("another"))
+                .identity(&[]),
+            usual().client_auth(ClientAuth::anonymous()).identity(&[]),
+            refresh_url.identity(&[]),
             with("scope", "admin"),
             with("resource", "https://c.example"),
             with("audience", "another"),
@@ -101,18 +125,53 @@ mod tests {
             token_url("https://staging.login.example/token"),
             token_url("https://login.example/token?tenant=7"),
             token_url("https://login.example/token2"),
-            client("https://login.example/token").identity(),
-            issuer("https://login.example/token").identity(),
-            issuer("https://login.example/token/").identity(),
-            issuer("https://login.example").identity(),
+            client("https://login.example/token").identity(&[]),
+            issuer("https://login.example/token").identity(&[]),
+            issuer("https://login.example/token/").identity(&[]),
+            issuer("https://login.example").identity(&[]),
             client("https://login.example/token")
                 .parameter("client_id", "another")
-                .identity(),
+                .identity(&[]),
         ];
         for (at, one) in all.iter().enumerate() {
             for (other_at, other) in all.iter().enumerate() {
                 assert_eq!(at == other_at, one == other, "{at} and {other_at}");
             }
+        }
+    }
+
+    #[test]
+    fn what_a_grant_asks_for_is_part_of_the_identity_and_replaces_what_the_client_asks_for() {
+        let plain = client("https://login.example/token");
+        let grant = [
+            ("resource", "https://b.example"),
+            ("x", "1"),
+            ("scope", "b a"),
+        ];
+        let same = plain
+            .clone()
+            .parameter("scope", "ignored")
+            .parameter("scope", "as well");
+        let reordered = [
+            ("scope", "a b"),
+            ("x", "1"),
+            ("resource", "https://b.example"),
+        ];
+        assert_eq!(plain.identity(&grant), same.identity(&reordered));
+        assert_eq!(
+            plain.identity(&[("scope", "a")]),
+            plain.clone().parameter("scope", "a").identity(&[])
+        );
+        for other in [
+            &[][..],
+            &grant[..2],
+            &[
+                ("resource", "https://b.example"),
+                ("x", "2"),
+                ("scope", "b a"),
+            ],
+        ] {
+            assert_ne!(plain.identity(&grant), plain.identity(other));
         }
     }
 
@@ -140,7 +199,7 @@ mod tests {
                 .parameter("audience", "api"),
         ];
         for (at, client) in same.iter().enumerate() {
-            assert_eq!(client.identity(), usual().identity(), "{at}");
+            assert_eq!(client.identity(&[]), usual().identity(&[]), "{at}");
         }
     }
 }

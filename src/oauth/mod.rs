@@ -24,6 +24,7 @@ mod endpoint_url;
 mod endpoints;
 mod error_kind;
 mod error_response;
+mod expected_exchange;
 mod fields;
 mod gzip;
 mod json;
@@ -47,6 +48,7 @@ pub use client_auth::{AuthParts, ClientAuth, ClientAuthContext, ClientSecret};
 pub use dead_grant::DeadGrant;
 pub(crate) use endpoint_url::EndpointUrl;
 pub(crate) use error_response::VendorErrors;
+pub(crate) use expected_exchange::ExpectedExchange;
 #[cfg(feature = "jwt")]
 pub use jwt::{JwtAlgorithm, JwtAssertion, JwtSigner, SigningKey};
 pub use parameters::Parameters;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::ExpectedExchange;
 use crate::zeroize::secret;
 
 /// The name of both the grant type and its parameter (RFC 6749 §6).
@@ -30,6 +31,8 @@ const REFRESH_TOKEN: &str = "refresh_token";
 pub struct Parameters {
     grant_type: String,
     fields: Vec<(String, SecretString)>,
+    /// What the response must have, if these are the parameters of a token exchange.
+    exchange: Option<ExpectedExchange>,
 }
 
 impl Parameters {
@@ -39,6 +42,7 @@ impl Parameters {
         Self {
             grant_type: grant_type.into(),
             fields: Vec::new(),
+            exchange: None,
         }
     }
 
@@ -57,6 +61,20 @@ impl Parameters {
     pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.push(name, secret(value));
         self
+    }
+
+    pub(crate) fn with_secret(mut self, name: impl Into<String>, value: SecretString) -> Self {
+        self.push(name, value);
+        self
+    }
+
+    pub(crate) fn expecting(mut self, exchange: ExpectedExchange) -> Self {
+        self.exchange = Some(exchange);
+        self
+    }
+
+    pub(super) fn expected_exchange(&self) -> Option<ExpectedExchange> {
+        self.exchange
     }
 
     /// The grant type.

@@ -95,7 +95,11 @@ impl OAuthClient {
         };
         let parse = |sent, response: RawResponse| {
             let (vendor_errors, dead_grants) = (settings.vendor_errors, &settings.dead_grants);
-            response.parse(vendor_errors, dead_grants, sent, clock.wall())
+            let response = response.parse(vendor_errors, dead_grants, sent, clock.wall())?;
+            match parameters.expected_exchange() {
+                Some(expected) => expected.check(response, &url, sent),
+                None => Ok(response),
+            }
         };
         settings
             .exchange_authenticated(clock, target, parameters, RequestKind::Token, parse)

@@ -43,6 +43,33 @@ static ERRORS: VendorErrors = VendorErrors {
 ///
 /// The first refresh replaces the refresh token given here: use a durable [`store`](TwoBa::store) to survive a restart.
 ///
+/// # The first login
+///
+/// From the field: the first refresh token comes from an authorization code or from the user's password, and only with the
+/// scope `offline_access`. Where the password is the way, a [`LegacyPasswordSource`](crate::LegacyPasswordSource) takes the
+/// place of this preset. It sends the password once, and then refresh tokens as the preset does. With a durable store, a
+/// restarted process continues with the refresh token, as long as 2BA accepts it:
+///
+/// ```
+/// # #[cfg(all(feature = "reqwest", feature = "file-store"))] {
+/// use tower_bearer::{ClientAuth, FileStore, LegacyPasswordSource, OAuthClient, Origins};
+///
+/// # fn source(user: &str, password: &str, file: &std::path::Path)
+/// # -> Result<LegacyPasswordSource, tower_bearer::TokenError> {
+/// let client = OAuthClient::new("https://authorize.2ba.nl/OAuth/Token")?
+///     .client_auth(ClientAuth::client_secret_post("my-client", "my-secret"));
+/// let source = LegacyPasswordSource::new(client, user, password)
+///     .scope("offline_access")
+///     .store(FileStore::new(file)?)
+///     .origins(Origins::only(["https://api.2ba.nl"])?)
+///     .reauth_hint("log in at 2BA again, and configure the password");
+/// # Ok(source) }
+/// # let folder = tempfile::tempdir().unwrap();
+/// # source("somebody", "the-password", &folder.path().join("2ba.json"))?;
+/// # }
+/// # Ok::<(), tower_bearer::TokenError>(())
+/// ```
+///
 /// # Examples
 ///
 /// ```

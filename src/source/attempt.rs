@@ -102,14 +102,7 @@ impl<G: Grant> GrantSource<G> {
         attempt: &mut Attempt,
         clock: &Clock,
     ) -> Result<Granted, TokenError> {
-        let audience = self.client.audience();
-        let parameters = self
-            .grant
-            .parameters(&GrantContext::new(
-                self.client.server_time(clock),
-                &audience,
-            ))
-            .await?;
+        let parameters = self.grant_parameters(clock).await?;
         let mut session = StoredSession::begin(self.identity.clone(), Some(&attempt.session))
             .of_client(self.client_identity.clone());
         let outcome = if let Some(refresh_token) = parameters.as_refresh_token() {
@@ -119,6 +112,7 @@ impl<G: Grant> GrantSource<G> {
         } else {
             self.request(attempt, &parameters, clock).await
         };
+        let outcome = outcome.inspect_err(|error| self.note_rejection(error));
         let outcome = outcome.map_err(|error| self.unless_new_parameters_help(error));
         attempt.note_outcome(self.identity.clone(), &outcome);
         Ok(Granted {
@@ -127,8 +121,23 @@ impl<G: Grant> GrantSource<G> {
         })
     }
 
+    pub(super) async fn grant_parameters(&self, clock: &Clock) -> Result<Parameters, TokenError> {
+        let audience = self.client.audience();
+        let server_time = self.client.server_time(clock);
+        let cx = GrantContext::with_clock(clock, server_time, &audience);
+        self.grant.parameters(&cx).await
+    }
+
+    /// Tells the grant if the server has rejected what it sent. The code for a subject token is `invalid_request` (RFC 8693
+    /// §2.2.2).
+    pub(super) fn note_rejection(&self, error: &TokenError) {
+        if let Some("invalid_grant" | "invalid_request") = error.oauth_code() {
+            self.grant.rejected();
+        }
+    }
+
     /// A rejection of parameters that are made anew for each request is never final.
-    fn unless_new_parameters_help(&self, error: TokenError) -> TokenError {
+    pub(super) fn unless_new_parameters_help(&self, error: TokenError) -> TokenError {
         if error.is_final() && !self.grant.is_fixed() {
             error.with_recovery(Recovery::Slowly)
         } else {

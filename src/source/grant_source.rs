@@ -21,10 +21,12 @@ use crate::{
 ///
 /// The first tokens come from the grant. From then on the session is refreshed with the refresh tokens that the server
 /// issues. Sources in many tasks, processes and hosts can share one session through a [`TokenStore`]: each refresh token
-/// is used once, and every source adopts what another one has obtained.
+/// is used once, and every source adopts what another one has obtained. With a grant that does not
+/// [use refresh tokens](Grant::uses_refresh_tokens), the store is only there to share access tokens.
 ///
-/// [`RefreshTokenSource`](crate::RefreshTokenSource) and [`ExchangeTokenSource`](crate::ExchangeTokenSource) are this
-/// type with the grants of this crate. Clones share the session.
+/// [`ClientCredentialsSource`](crate::ClientCredentialsSource), [`RefreshTokenSource`](crate::RefreshTokenSource),
+/// [`ExchangeTokenSource`](crate::ExchangeTokenSource) and others are this type with the grants of this crate. Clones share
+/// the session.
 ///
 /// # Examples
 ///
@@ -46,6 +48,8 @@ pub struct GrantSource<G> {
     pub(super) identity: Identity,
     /// Which sessions of a store are ours: those of this client.
     pub(super) client_identity: Identity,
+    /// `client_identity` is a name that was set.
+    is_named: bool,
     pub(super) store: BoxTokenStore,
     origins: Origins,
     pub(super) schedule: Schedule,
@@ -57,7 +61,8 @@ impl<G: Grant> GrantSource<G> {
     /// A source that begins with `grant`, and keeps its session in memory.
     pub fn with_grant(client: OAuthClient, grant: G) -> Self {
         Self {
-            client_identity: client.identity(),
+            client_identity: client.identity(&grant.session_parts()),
+            is_named: false,
             client,
             identity: grant.identity(),
             grant: Arc::new(grant),
@@ -82,8 +87,8 @@ impl<G: Grant> GrantSource<G> {
     /// Names the session. The name is stored with it instead of the client that it belongs to.
     ///
     /// Without a name, a stored session belongs to the token endpoint and the refresh URL, the client id, the scope, the
-    /// resources and the audiences of the client, as [`parameter`](OAuthClient::parameter) sets them. A source of another
-    /// client neither uses nor overwrites it: its error is of kind [`Config`](crate::TokenErrorKind::Config). The client's
+    /// resources and the audiences, as [`parameter`](OAuthClient::parameter) of the client or the grant sets them, and
+    /// to whatever else the grant [adds](Grant::session_parts). A source of another client neither uses nor overwrites it: its error is of kind [`Config`](crate::TokenErrorKind::Config). The client's
     /// secret may change.
     ///
     /// Set a name before the session begins if these may change while it lives, for example if the token endpoint is
@@ -92,6 +97,7 @@ impl<G: Grant> GrantSource<G> {
     pub fn session_name(self, name: impl AsRef<str>) -> Self {
         Self {
             client_identity: Identity::new("session-name", name.as_ref()),
+            is_named: true,
             // What is known of the session of the client does not apply here.
             state: Arc::default(),
             ..self
@@ -126,9 +132,17 @@ impl<G: Grant> GrantSource<G> {
         G: Clone,
     {
         let grant = change(Arc::unwrap_or_clone(self.grant));
+        let client_identity = if self.is_named {
+            self.client_identity
+        } else {
+            self.client.identity(&grant.session_parts())
+        };
         Self {
+            client_identity,
             identity: grant.identity(),
             grant: Arc::new(grant),
+            // What is known of the session of another grant does not apply here.
+            state: Arc::default(),
             ..self
         }
     }
@@ -140,7 +154,11 @@ impl<G: Grant> TokenSource for GrantSource<G> {
     /// [`ReauthRequired`](crate::TokenErrorKind::ReauthRequired) if the session has ended, otherwise the error of the
     /// token endpoint, of the store or of the grant.
     async fn token(&self, cx: TokenContext) -> Result<Token, TokenError> {
-        self.refresh(&cx).await
+        if self.grant.uses_refresh_tokens() {
+            self.refresh(&cx).await
+        } else {
+            self.adopt_or_request(&cx).await
+        }
     }
 
     async fn has_changed(&self) -> bool {
@@ -178,6 +196,7 @@ impl<G> Clone for GrantSource<G> {
             grant: Arc::clone(&self.grant),
             identity: self.identity.clone(),
             client_identity: self.client_identity.clone(),
+            is_named: self.is_named,
             store: self.store.clone(),
             origins: self.origins.clone(),
             schedule: self.schedule.clone(),

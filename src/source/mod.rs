@@ -15,21 +15,29 @@
 //!
 //! `unsaved.rs` keeps a session that could not be saved, and its lease. `session_state.rs` has what this process knows of the session, and decides which credential comes next.
 //! `revoke.rs` revokes a session: lease, load, revoke at the server, save that it was revoked, release.
+//! `request_each_time.rs` is the shorter way of a grant that uses no refresh tokens.
 //! `owner.rs` keeps the sessions of other clients out, and `ended.rs` the credentials that the server has declared dead.
 
 mod attempt;
+mod client_credentials;
 mod ended;
 mod exchange_token;
 mod grant_source;
+mod jwt_bearer;
+mod legacy_password;
 mod outcome;
 mod owner;
 mod refresh;
 mod refresh_token;
+mod request_each_time;
+mod requested;
 mod revoke;
 mod session_state;
+mod token_exchange;
 mod unsaved;
 
 pub use self::{
-    exchange_token::ExchangeTokenSource, grant_source::GrantSource,
-    refresh_token::RefreshTokenSource,
+    client_credentials::ClientCredentialsSource, exchange_token::ExchangeTokenSource,
+    grant_source::GrantSource, jwt_bearer::JwtBearerSource, legacy_password::LegacyPasswordSource,
+    refresh_token::RefreshTokenSource, token_exchange::TokenExchangeSource,
 };

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{TokenError, TokenErrorKind},
-    grant::{Grant, GrantContext, refresh_token_identity},
+    grant::{Grant, refresh_token_identity},
     oauth::TokenTypeHint,
     store::{BoxStoreLease, Ended, Identity, StoreLease, StoredSession},
     token::Warning,
@@ -137,9 +137,7 @@ impl<G: Grant> GrantSource<G> {
         }
         // Other parameters are made for each request, and hold no token of the server.
         if self.grant.is_fixed() && matches!(self.credential(session), Some(Credential::Grant)) {
-            let audience = self.client.audience();
-            let cx = GrantContext::new(self.client.server_time(cx.clock()), &audience);
-            let parameters = self.grant.parameters(&cx).await?;
+            let parameters = self.grant_parameters(cx.clock()).await?;
             tokens
                 .refresh
                 .extend(parameters.as_refresh_token().map(SecretString::from));

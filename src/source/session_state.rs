@@ -112,6 +112,10 @@ impl<G: Grant> GrantSource<G> {
     /// expired, and is not the token to be replaced.
     pub(super) fn adopt(&self, stored: Option<&StoredSession>, cx: &TokenContext) -> Option<Token> {
         let stored = stored.filter(|stored| !self.is_new_login(stored) && self.is_ours(stored))?;
+        // A later login, with another grant, may be that of a user.
+        if !self.grant.uses_refresh_tokens() && !stored.began_with(&self.identity) {
+            return None;
+        }
         let token = stored.token()?;
         let now = cx.clock().now();
         let deadlines = Deadlines::new(token.expires(now, now), &self.schedule, 0.0, now);

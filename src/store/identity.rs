@@ -40,6 +40,11 @@ impl Identity {
         Self::from_hash(hash)
     }
 
+    /// 18 bits of the hash.
+    pub(crate) fn start(&self) -> &str {
+        &self.0[..3]
+    }
+
     fn from_hash(hash: Sha256) -> Self {
         Self(BASE64_STANDARD_NO_PAD.encode(hash.finalize()).into())
     }

@@ -22,6 +22,11 @@ impl AuthorizationServer {
         self.lock().sessions.issue_exchange_token()
     }
 
+    /// Accepts this assertion in JWT bearer grants (RFC 7523 §2.1), as often as it is sent.
+    pub fn accept_assertion(&self, assertion: impl Into<String>) {
+        self.lock().sessions.accept_assertion(assertion.into());
+    }
+
     /// Begins a session without a refresh token and returns its access token.
     pub fn issue_access_token(&self) -> String {
         self.lock()
@@ -110,6 +115,16 @@ impl AuthorizationServer {
     /// How many client-credentials requests succeeded, even if the reply was lost.
     pub fn client_credentials(&self) -> usize {
         self.lock().counts.client_credentials
+    }
+
+    /// How many JWT bearer requests succeeded, even if the reply was lost.
+    pub fn jwt_bearers(&self) -> usize {
+        self.lock().counts.jwt_bearers
+    }
+
+    /// How many token exchanges succeeded, even if the reply was lost.
+    pub fn token_exchanges(&self) -> usize {
+        self.lock().counts.token_exchanges
     }
 
     /// How many requests were rejected. Faults are not counted.

@@ -1,11 +1,13 @@
 //! [`Dialect`]: the requests that each server accepts. It is strict, so that a client that uses another dialect fails.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, Method, header};
 
 use super::{
+    grants::{Exchange, JWT_BEARER, TOKEN_EXCHANGE},
+    params::Params,
     recorded::{FORM, JSON, RecordedRequest, json_params, media_type},
     rules::{Invalid, Rules},
     settings::{NumberFormat, Settings},
@@ -19,14 +21,14 @@ use super::{
 /// | Path | `/token` | `/OAuth20/Token` | `/OAuth/Token`, `/connect/token` | `/chef/v1/oauth/token/user`, `…/company` |
 /// | Client | Basic or body | Basic of the e-mail alone, no colon | body | body |
 /// | Body | form | form | form | JSON |
-/// | Grants | refresh token, exchange token, client credentials | exchange token, refresh token; both in `code` | refresh token | refresh token |
+/// | Grants | refresh token, exchange token, client credentials, JWT bearer, token exchange | exchange token, refresh token; both in `code` | refresh token | refresh token |
 /// | `expires_in` | number | string | number | string |
 /// | Access token | 900 s | 900 s | 900 s | 15 days; a refresh ends the older ones |
 /// | Refresh token | rotates, reuse ends the session | stays | rotates | rotates, 30 days |
 ///
 /// Every default can be changed on the server. Any other request is rejected, also one with unencoded or repeated
 /// parameters, with parameters that belong to another grant, or with client credentials sent in two ways. Unknown
-/// parameters are ignored (RFC 6749 §3.2).
+/// parameters are ignored (RFC 6749 §3.2), and `resource` and `audience` may be repeated (RFC 8707, RFC 8693).
 ///
 /// # Examples
 ///
@@ -55,6 +57,9 @@ pub(super) enum Grant {
     Exchange(String),
     Refresh(String),
     ClientCredentials,
+    /// With the assertion.
+    JwtBearer(String),
+    TokenExchange(Exchange),
 }
 
 /// Why a request gets no token.
@@ -71,8 +76,12 @@ pub(super) enum Rejected {
 }
 
 /// The parameters that are rejected in a request of another grant or dialect.
-const GRANT_PARAMS: [&str; 5] = [
+const GRANT_PARAMS: [&str; 9] = [
     "code",
+    "assertion",
+    "subject_token",
+    "actor_token",
+    "requested_token_type",
     "refresh_token",
     "client_id",
     "client_secret",
@@ -160,12 +169,16 @@ pub(super) fn client_params(
 
 fn grant(dialect: Dialect, params: &Params) -> Result<Grant, Rejected> {
     let any = dialect == Dialect::Rfc6749;
+    if any && params.get("grant_type") == Some(TOKEN_EXCHANGE) {
+        return Exchange::read(params).map(Grant::TokenExchange);
+    }
     let winbooks = dialect == Dialect::Winbooks;
     let (token_param, grant): (_, fn(String) -> Grant) = match params.required("grant_type")? {
         "exchange_token" if any || winbooks => (Some("code"), Grant::Exchange),
         "refresh_token" if winbooks => (Some("code"), Grant::Refresh),
         "refresh_token" => (Some("refresh_token"), Grant::Refresh),
         "client_credentials" if any => (None, |_| Grant::ClientCredentials),
+        JWT_BEARER if any => (Some("assertion"), Grant::JwtBearer),
         _ => return Err(Rejected::UnknownGrant),
     };
     let mut allowed = Vec::from_iter(token_param);
@@ -272,36 +285,4 @@ fn is_encoded(mut text: &[u8]) -> bool {
 fn decode(text: &str) -> String {
     let pair = form_urlencoded::parse(text.as_bytes()).next();
     pair.map(|(name, _)| name.into_owned()).unwrap_or_default()
-}
-
-/// The parameters of a request, without repetitions.
-pub(super) struct Params(Vec<(String, String)>);
-
-impl Params {
-    fn new(params: Vec<(String, String)>) -> Result<Self, Rejected> {
-        let names: HashSet<_> = params.iter().map(|(name, _)| name).collect();
-        if names.len() < params.len() {
-            // RFC 6749 §3.2
-            return Err(Rejected::Malformed("a repeated parameter"));
-        }
-        Ok(Self(params))
-    }
-
-    /// A parameter without a value counts as missing (RFC 6749 §3.2).
-    fn get(&self, name: &str) -> Option<&str> {
-        let mut found = self.0.iter().filter(|(key, _)| key == name);
-        found
-            .next()
-            .map(|(_, value)| value.as_str())
-            .filter(|value| !value.is_empty())
-    }
-
-    pub(super) fn required(&self, name: &'static str) -> Result<&str, Rejected> {
-        self.get(name)
-            .ok_or(Rejected::Malformed("a parameter is missing"))
-    }
-
-    fn any(&self, mut test: impl FnMut(&str) -> bool) -> bool {
-        self.0.iter().any(|(name, _)| test(name))
-    }
 }

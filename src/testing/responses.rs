@@ -10,7 +10,7 @@ use super::{
     body::ResponseBody,
     dialect::{Dialect, Rejected},
     faults,
-    rules::{Invalid, Issued},
+    rules::{ACCESS_TOKEN_TYPE, Invalid, Issued},
     settings::{NumberFormat, Settings},
 };
 
@@ -26,9 +26,13 @@ pub(super) fn issued(settings: &Settings, issued: &Issued) -> Response<ResponseB
     let text = |token: &Option<String>| token.clone().map(Value::String);
     put("access_token", text(&issued.access));
     put("refresh_token", text(&issued.refresh));
+    let exchanged_type = issued.exchanged_type.as_deref();
+    put("issued_token_type", text(&issued.exchanged_type));
     put(
         "token_type",
         Some(match dialect {
+            // RFC 8693 §2.2.1
+            _ if exchanged_type.is_some_and(|it| it != ACCESS_TOKEN_TYPE) => json!("N_A"),
             Dialect::Rfc6749 => json!("Bearer"),
             Dialect::Winbooks | Dialect::TwoBa | Dialect::Xoxoday => json!("bearer"),
         }),
@@ -85,6 +89,11 @@ pub(super) fn rejected(settings: &Settings, rejected: &Rejected) -> Response<Res
             }
             response
         }
+        // RFC 8693 §2.2.2
+        Rejected::Invalid(Invalid::Subject) => object(
+            StatusCode::BAD_REQUEST,
+            &json!({ "error": "invalid_request", "error_description": "invalid subject or actor token" }),
+        ),
         Rejected::Invalid(Invalid::Limited) => limited(settings),
         Rejected::Invalid(invalid) => match (settings.dialect, invalid) {
             (Dialect::Xoxoday, Invalid::Revoked) => object(StatusCode::OK, &token_error()),

@@ -40,6 +40,8 @@ pub(super) enum Invalid {
     /// Used after it was replaced. The whole session has ended.
     Reused,
     Revoked,
+    /// The subject or actor token of a token exchange is not valid.
+    Subject,
     /// Valid, but used too often.
     Limited,
 }
@@ -52,4 +54,9 @@ pub(super) struct Issued {
     pub(super) lifetime: Duration,
     pub(super) refresh: Option<String>,
     pub(super) refresh_expires: Option<SystemTime>,
+    /// The type of the token that a token exchange has issued.
+    pub(super) exchanged_type: Option<String>,
 }
+
+/// The type of an access token (RFC 8693 §3).
+pub(super) const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";

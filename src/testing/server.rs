@@ -81,6 +81,8 @@ pub(super) struct Counts {
     pub(super) exchanges: usize,
     pub(super) refreshes: usize,
     pub(super) client_credentials: usize,
+    pub(super) jwt_bearers: usize,
+    pub(super) token_exchanges: usize,
     pub(super) rejected: usize,
     pub(super) reuse_detected: usize,
     pub(super) metadata_requests: usize,
@@ -246,6 +248,14 @@ impl State {
             Grant::ClientCredentials => (
                 Ok(self.sessions.client_credentials(&rules, now)),
                 &mut self.counts.client_credentials,
+            ),
+            Grant::JwtBearer(assertion) => (
+                self.sessions.jwt_bearer(&assertion, &rules, now),
+                &mut self.counts.jwt_bearers,
+            ),
+            Grant::TokenExchange(exchange) => (
+                self.sessions.token_exchange(&exchange, &rules, now),
+                &mut self.counts.token_exchanges,
             ),
         };
         let mut issued = issued.map_err(Rejected::Invalid)?;

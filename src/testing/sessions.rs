@@ -4,7 +4,7 @@
 //! A session holds all tokens that came from one login. Reuse detection and logout end the session with all its tokens.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     time::{Duration, SystemTime},
 };
 
@@ -13,19 +13,21 @@ use super::rules::{Invalid, Issued, Limit, Rules};
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     issued: u64,
-    all: Vec<Session>,
+    pub(super) all: Vec<Session>,
     access: HashMap<String, Access>,
     refresh: HashMap<String, Refresh>,
     /// The exchange tokens, and whether each was used.
     exchange: HashMap<String, bool>,
+    /// The assertions of JWT bearer grants that are accepted.
+    pub(super) assertions: HashSet<String>,
     last_access: Option<String>,
     /// The session of the client itself, for client credentials.
-    client: Option<usize>,
+    pub(super) client: Option<usize>,
 }
 
 #[derive(Debug, Default)]
-struct Session {
-    revoked: bool,
+pub(super) struct Session {
+    pub(super) revoked: bool,
     refreshed: VecDeque<SystemTime>,
 }
 
@@ -59,12 +61,6 @@ impl Sessions {
         self.issue_refresh(session, rules, now)
     }
 
-    /// Begins a session that has no refresh token, and returns its access token.
-    pub(super) fn begin_access_only_session(&mut self, rules: &Rules, now: SystemTime) -> String {
-        let session = self.add_session();
-        self.issue_access(session, rules, now)
-    }
-
     pub(super) fn issue_exchange_token(&mut self) -> String {
         let token = self.new_token("et");
         self.exchange.insert(token.clone(), false);
@@ -88,18 +84,6 @@ impl Sessions {
             .give_refresh_token
             .then(|| self.issue_refresh(session, rules, now));
         Ok(self.issued(access, refresh, now))
-    }
-
-    pub(super) fn client_credentials(&mut self, rules: &Rules, now: SystemTime) -> Issued {
-        let session = match self.client {
-            Some(session) if !self.all[session].revoked => session,
-            _ => *self.client.insert(self.all.len()),
-        };
-        if session == self.all.len() {
-            self.add_session();
-        }
-        let access = self.issue_access(session, rules, now);
-        self.issued(access, None, now)
     }
 
     pub(super) fn refresh(
@@ -158,6 +142,10 @@ impl Sessions {
         }
     }
 
+    pub(super) fn session_of_access(&self, token: &str) -> Option<usize> {
+        self.access.get(token).map(|token| token.session)
+    }
+
     pub(super) fn revoke_access(&mut self) {
         self.access
             .values_mut()
@@ -173,7 +161,7 @@ impl Sessions {
 
     pub(super) fn revoke_session_of(&mut self, token: &str) -> bool {
         let by_refresh = self.refresh.get(token).map(|token| token.session);
-        let by_access = || self.access.get(token).map(|token| token.session);
+        let by_access = || self.session_of_access(token);
         let Some(session) = by_refresh.or_else(by_access) else {
             return false;
         };
@@ -216,7 +204,7 @@ impl Sessions {
             .count()
     }
 
-    fn add_session(&mut self) -> usize {
+    pub(super) fn add_session(&mut self) -> usize {
         self.all.push(Session::default());
         self.all.len() - 1
     }
@@ -228,7 +216,12 @@ impl Sessions {
             .for_each(|token| token.revoked = true);
     }
 
-    fn issue_access(&mut self, session: usize, rules: &Rules, now: SystemTime) -> String {
+    pub(super) fn issue_access(
+        &mut self,
+        session: usize,
+        rules: &Rules,
+        now: SystemTime,
+    ) -> String {
         if let Some(last) = &self.last_access
             && rules.repeat_access
         {
@@ -258,7 +251,12 @@ impl Sessions {
         token
     }
 
-    fn issued(&self, access: String, refresh: Option<String>, now: SystemTime) -> Issued {
+    pub(super) fn issued(
+        &self,
+        access: String,
+        refresh: Option<String>,
+        now: SystemTime,
+    ) -> Issued {
         let access_expires = self.access.get(&access).and_then(|token| token.expires);
         let refresh_expires = refresh
             .as_ref()
@@ -271,6 +269,7 @@ impl Sessions {
             access_expires,
             refresh,
             refresh_expires,
+            exchanged_type: None,
         }
     }
 

@@ -34,7 +34,7 @@ pub(crate) struct Expires {
 
 impl Expiry {
     /// The time on both clocks, if the source was called at `asked` and returned at `now`.
-    pub(super) fn resolve(self, asked: Now, now: Now) -> Option<Expires> {
+    pub(crate) fn resolve(self, asked: Now, now: Now) -> Option<Expires> {
         match self {
             Self::Unknown => None,
             Self::In(lifetime) => Some(Expires::after(asked, lifetime)),

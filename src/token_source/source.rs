@@ -38,7 +38,7 @@ use crate::{
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a source of tokens",
     label = "this does not implement `TokenSource`",
-    note = "`source_fn` makes a source from an async closure; `RefreshTokenSource` and `ExchangeTokenSource` ask a server"
+    note = "`source_fn` makes a source from an async closure; `ClientCredentialsSource`, `RefreshTokenSource` and others ask a server"
 )]
 pub trait TokenSource: Send + Sync + 'static {
     /// Gets a token. `cx` says why it is wanted, and which token it replaces.

@@ -213,7 +213,7 @@ async fn a_session_of_the_highest_version_is_an_error_and_sends_nothing() {
     let (client, sent) = server(&[(200, r#"{"access_token":"a"}"#)]);
     let store = MemoryStore::new();
     let mut lease = TokenStore::lease(&store).await.unwrap();
-    let highest = sample(u64::MAX, "x").of_client(client.identity());
+    let highest = sample(u64::MAX, "x").of_client(client.identity(&[]));
     lease.save(0, &highest).await.unwrap();
     lease.release().await;
     let source = RefreshTokenSource::new(client, "first").store(store);

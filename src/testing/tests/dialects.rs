@@ -307,3 +307,78 @@ async fn xoxoday_reports_too_many_refreshes_in_two_forms() {
     let rejected = send(&server, refresh(Dialect::TwoBa, &token)).await;
     assert_eq!(rejected.headers()[header::RETRY_AFTER], "60");
 }
+
+fn authenticated(params: &[(&str, &str)]) -> TokenRequest {
+    with_authorization(post("/token", FORM, form(params)), &encoded_basic())
+}
+
+#[tokio::test]
+async fn a_jwt_bearer_grant_needs_an_assertion_that_is_accepted() {
+    let grant = ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
+    let server = AuthorizationServer::new(Dialect::Rfc6749);
+    server.accept_assertion("h.c.s");
+    let request = |assertion| authenticated(&[grant, ("assertion", assertion), ("scope", "read")]);
+    let issued = answer(&server, request("h.c.s")).await;
+    assert!(server.is_live(issued["access_token"].as_str().unwrap()));
+    assert_eq!(issued["refresh_token"], Value::Null);
+    assert_eq!(
+        answer(&server, request("another")).await["error"],
+        "invalid_grant"
+    );
+    assert_eq!(
+        answer(&server, authenticated(&[grant])).await["error"],
+        "invalid_request"
+    );
+    let alone = post("/token", FORM, form(&[grant, ("assertion", "h.c.s")]));
+    assert_eq!(answer(&server, alone).await["error"], "invalid_client");
+    assert_eq!((server.jwt_bearers(), server.rejected()), (1, 3));
+}
+
+#[tokio::test]
+async fn a_token_exchange_needs_access_tokens_of_the_server() {
+    let access_token = "urn:ietf:params:oauth:token-type:access_token";
+    let grant = (
+        "grant_type",
+        "urn:ietf:params:oauth:grant-type:token-exchange",
+    );
+    let server = AuthorizationServer::new(Dialect::Rfc6749);
+    let (subject, actor) = (server.issue_access_token(), server.issue_access_token());
+    let exchange = |subject: &str, more: &[(&str, &str)]| {
+        let subject = [
+            ("subject_token", subject),
+            ("subject_token_type", access_token),
+        ];
+        authenticated(&[&[grant], &subject[..], more].concat())
+    };
+    let resources = [
+        ("resource", "https://a.example"),
+        ("resource", "https://b.example"),
+    ];
+    let issued = answer(&server, exchange(&subject, &resources)).await;
+    assert_eq!(issued["issued_token_type"], access_token);
+    assert_eq!(issued["token_type"], "Bearer");
+    assert!(server.is_live(issued["access_token"].as_str().unwrap()));
+
+    let acting = [("actor_token", &*actor), ("actor_token_type", access_token)];
+    let requested = [(
+        "requested_token_type",
+        "urn:ietf:params:oauth:token-type:id-jag",
+    )];
+    let more = [&acting[..], &requested].concat();
+    let issued = answer(&server, exchange(&subject, &more)).await;
+    assert_eq!(issued["token_type"], "N_A");
+
+    server.revoke_session(&actor);
+    for (subject, more) in [
+        ("unknown", &[][..]),
+        (&*subject, &acting),
+        (&*subject, &acting[..1]),
+        (&*subject, &[("code", "c")]),
+    ] {
+        assert_eq!(
+            answer(&server, exchange(subject, more)).await["error"],
+            "invalid_request"
+        );
+    }
+    assert_eq!((server.token_exchanges(), server.rejected()), (2, 4));
+}

@@ -1,0 +1,173 @@
+//! Sessions without refresh tokens: each token is requested with the grant.
+//!
+//! A request uses nothing up, so it needs no mark in the store, and no lease. Both only spare requests: processes that share
+//! a store wait for each other for a while, and adopt each other's tokens. If the store fails or a lease cannot be had, the
+//! token is requested all the same, and not shared.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{GrantSource, session_state::Failed};
+use crate::{
+    clock::Clock,
+    error::{Recovery, TokenError, TokenErrorKind},
+    grant::Grant,
+    store::{BoxStoreLease, NewTokens, StoreLease, StoredSession, TokenStore},
+    token::Token,
+    token_source::TokenContext,
+};
+
+/// How long a process waits for another one that is requesting a token.
+const MAX_LEASE_WAIT: Duration = Duration::from_secs(5);
+
+/// What the store has.
+enum Shared {
+    Usable(Token),
+    /// A session that may be replaced, if there is one.
+    Replaceable(Option<Box<StoredSession>>),
+    /// A session that a later login has begun, or one that cannot be read. It stays as it is.
+    Untouchable,
+}
+
+impl<G: Grant> GrantSource<G> {
+    /// Uses the stored token, or requests one with the grant.
+    pub(super) async fn adopt_or_request(&self, cx: &TokenContext) -> Result<Token, TokenError> {
+        let before = match self.shared(cx).await? {
+            Shared::Usable(token) => return Ok(token),
+            Shared::Replaceable(before) => before,
+            Shared::Untouchable => return self.request_unshared(None, cx).await,
+        };
+        let Some(mut lease) = self.lease_or_none().await else {
+            return self.request_unshared(before.as_deref(), cx).await;
+        };
+        // The last holder of the lease may have requested a token.
+        let result = match self.shared(cx).await {
+            Ok(Shared::Usable(token)) => Ok(token),
+            Ok(Shared::Replaceable(before)) => {
+                let before = before.as_deref();
+                let requested = self.request_with_grant(before, cx.clock()).await;
+                if let Ok((_, session)) = &requested {
+                    share(&mut lease, before, session).await;
+                }
+                requested.map(|(token, _)| token)
+            }
+            Ok(Shared::Untouchable) => self.request_unshared(None, cx).await,
+            Err(error) => Err(error),
+        };
+        lease.release().await;
+        result
+    }
+
+    async fn shared(&self, cx: &TokenContext) -> Result<Shared, TokenError> {
+        let stored = match self.store.load().await {
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::warn!(%error, "the store cannot be read, the token will not be shared");
+                self.check_not_revoked(&self.newest(None), cx)?;
+                return Ok(Shared::Untouchable);
+            }
+        };
+        self.with_state(|state| state.has_seen_another_client = false);
+        if let Some(stored) = &stored {
+            self.check_owner(stored)?;
+        }
+        if let Some(token) = self.adopt(stored.as_ref(), cx) {
+            return Ok(Shared::Usable(token));
+        }
+        self.check_not_revoked(&self.newest(stored.clone()), cx)?;
+        let may_replace = |stored: &StoredSession| {
+            stored.began_with(&self.identity) || stored.is_older_than(&self.identity)
+        };
+        Ok(match stored {
+            Some(stored) if !may_replace(&stored) => {
+                tracing::warn!(
+                    "the store has the session of a later login, the token is not shared"
+                );
+                Shared::Untouchable
+            }
+            stored => Shared::Replaceable(stored.map(Box::new)),
+        })
+    }
+
+    async fn lease_or_none(&self) -> Option<BoxStoreLease> {
+        match timeout(MAX_LEASE_WAIT, self.store.lease()).await {
+            Ok(Ok(lease)) => Some(lease),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "no lease, the token will not be shared");
+                None
+            }
+            Err(_) => {
+                tracing::info!("the lease is held elsewhere, the token will not be shared");
+                None
+            }
+        }
+    }
+
+    async fn request_unshared(
+        &self,
+        before: Option<&StoredSession>,
+        cx: &TokenContext,
+    ) -> Result<Token, TokenError> {
+        let (token, _) = self.request_with_grant(before, cx.clock()).await?;
+        Ok(token)
+    }
+
+    /// Requests a token. A refresh token in the response is neither kept nor sent.
+    async fn request_with_grant(
+        &self,
+        before: Option<&StoredSession>,
+        clock: &Clock,
+    ) -> Result<(Token, StoredSession), TokenError> {
+        let requested = async {
+            let parameters = self.grant_parameters(clock).await?;
+            let response = self.client.request(clock, &parameters).await;
+            let response = response.inspect_err(|error| self.note_rejection(error))?;
+            Ok((response.token?, response.expires_at, response.lifetime))
+        };
+        let (token, expires_at, lifetime) = match requested.await {
+            Ok(granted) => granted,
+            Err(error) => return Err(self.failed(self.unless_new_parameters_help(error), before)),
+        };
+        let session = StoredSession::begin(self.identity.clone(), before)
+            .of_client(self.client_identity.clone())
+            .merged(NewTokens {
+                token: Some(token.clone()),
+                expires_at,
+                lifetime,
+                refresh_token: None,
+                refresh_expires_at: None,
+            });
+        self.with_state(|state| {
+            state.newest = Some(session.clone());
+            state.failed = None;
+        });
+        Ok((token, session))
+    }
+
+    fn failed(&self, error: TokenError, before: Option<&StoredSession>) -> TokenError {
+        if error.recovery() != Recovery::Soon {
+            let credential = before.and_then(|before| self.credential_identity(before));
+            let failed = Failed {
+                generation: before.map_or(0, StoredSession::generation),
+                credential: credential.unwrap_or_else(|| self.identity.clone()),
+                is_final: error.is_final(),
+            };
+            self.with_state(|state| state.failed = Some(failed));
+        }
+        match &self.reauth_hint {
+            Some(hint) if error.kind() == TokenErrorKind::ReauthRequired => {
+                error.with_reauth_hint(hint.clone())
+            }
+            _ => error,
+        }
+    }
+}
+
+/// Saves `session` for other processes, in place of `before`. Nothing is lost if that fails.
+async fn share(lease: &mut BoxStoreLease, before: Option<&StoredSession>, session: &StoredSession) {
+    let replaces = before.map_or(0, StoredSession::version);
+    if let Err(error) = lease.save(replaces, session).await {
+        tracing::warn!(%error, "the token was not saved, so it is not shared");
+    }
+}
