@@ -45,17 +45,26 @@ impl Frames {
 
     /// Keeps a copy of the frame unless it is empty. Returns false if the limit is exceeded now, or if the frame can't
     /// be copied.
+    #[inline]
     pub(super) fn keep(&mut self, frame: &Frame<Bytes>, limit: usize) -> bool {
-        let (kept, size) = if let Some(data) = frame.data_ref() {
-            (KeptFrame::Data(data.clone()), data.len())
+        if let Some(data) = frame.data_ref() {
+            self.push(KeptFrame::Data(data.clone()), data.len(), limit)
         } else if let Some(trailers) = frame.trailers_ref() {
-            let size =
-                |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
-            let sum = trailers.iter().map(size).sum();
-            (KeptFrame::Trailers(Box::new(trailers.clone())), sum)
+            self.keep_trailers(trailers, limit)
         } else {
-            return false;
-        };
+            false
+        }
+    }
+
+    #[cold]
+    fn keep_trailers(&mut self, trailers: &HeaderMap, limit: usize) -> bool {
+        let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+        let sum = trailers.iter().map(size).sum();
+        self.push(KeptFrame::Trailers(Box::new(trailers.clone())), sum, limit)
+    }
+
+    #[inline]
+    fn push(&mut self, kept: KeptFrame, size: usize, limit: usize) -> bool {
         if size > 0 {
             match self.first.get_mut(self.len) {
                 Some(first) => *first = Some(kept),
