@@ -18,8 +18,9 @@ const HEADERS: [usize; 3] = [2, 6, 20];
 
 fn main() {
     if let Some(mut args) = callgrind::child() {
-        // The one contender to run; all of them without it.
-        let only = args.next().and_then(|it| it.parse().ok());
+        // The one contender to run, the number of headers, and the position of the load; all of them without it.
+        let mut next = || args.next().and_then(|it| it.parse::<usize>().ok());
+        let only = next().map(|number| (number, next().unwrap_or(6), next().unwrap_or(1)));
         return under_callgrind(only);
     }
     if !callgrind::is_installed() {
@@ -36,17 +37,17 @@ fn main() {
     outcome.expect("valgrind runs this bench");
 }
 
-fn under_callgrind(only: Option<usize>) {
+fn under_callgrind(only: Option<(usize, usize, usize)>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime starts");
     let session = runtime.block_on(contenders::session());
     let _inside = runtime.enter();
-    for load in Load::ALL {
+    for (position, load) in Load::ALL.into_iter().enumerate() {
         for headers in HEADERS {
             for (number, mut runner) in load.contenders(&session, headers).into_iter().enumerate() {
-                if only.is_some_and(|it| (it, 6, Load::Kilobyte) != (number, headers, load)) {
+                if only.is_some_and(|it| it != (number, headers, position)) {
                     continue;
                 }
                 callgrind::count(runner.as_mut());

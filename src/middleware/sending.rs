@@ -9,7 +9,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
+use http::{
+    HeaderMap, HeaderValue, Request, Response,
+    header::{AUTHORIZATION, Entry},
+};
 use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
@@ -274,29 +277,14 @@ fn add_token<B>(issued: &Issued, request: &mut Request<B>) -> Option<SentToken> 
 }
 
 /// Adds `value`, unless the caller has set an `Authorization`. Then it returns `false`.
-///
-/// Almost no caller does, so the insertion itself finds out: looking first would cost as much again.
 #[inline]
 fn add_authorization(headers: &mut HeaderMap, value: &HeaderValue) -> bool {
-    let is_set = headers.append(AUTHORIZATION, value.clone());
-    if is_set {
-        remove_last_authorization(headers);
-    }
-    !is_set
-}
-
-#[cold]
-fn remove_last_authorization(headers: &mut HeaderMap) {
-    let all = headers.get_all(AUTHORIZATION).iter();
-    let mut own: Vec<HeaderValue> = all.cloned().collect();
-    own.pop();
-    let mut own = own.into_iter();
-    if let Some(first) = own.next() {
-        // Replaces all of them, and keeps their position among the other headers.
-        headers.insert(AUTHORIZATION, first);
-    }
-    for value in own {
-        headers.append(AUTHORIZATION, value);
+    match headers.entry(AUTHORIZATION) {
+        Entry::Vacant(entry) => {
+            entry.insert(value.clone());
+            true
+        }
+        Entry::Occupied(_) => false,
     }
 }
 

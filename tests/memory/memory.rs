@@ -7,7 +7,7 @@ use std::{future::Future, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderValue, Request};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use tower_bearer::{
@@ -30,6 +30,7 @@ const ID_TOKEN: &str = "7f3a.id-token-made-up.000000000000000000000";
 /// Spelled like the words of a date, as which it may be read.
 const EXTRA: &str = "7F3A-Extra-Member-Made-Up-0000000000000000000000";
 const NESTED: &str = "nested-7f3a-member-made-up-00000000000000000000";
+const CALLERS_KEY: &str = "7f3a-key-of-the-caller-made-up-00000000000000000";
 
 /// Faults show the names only: a message that shows a secret would itself be found.
 const SECRETS: &[(&str, &str)] = &[
@@ -41,6 +42,7 @@ const SECRETS: &[(&str, &str)] = &[
     ("ID_TOKEN", ID_TOKEN),
     ("EXTRA", EXTRA),
     ("NESTED", NESTED),
+    ("CALLERS_KEY", CALLERS_KEY),
 ];
 
 const TOKEN_URL: &str = "https://login.example.com/token";
@@ -435,9 +437,12 @@ fn a_replayed_request_is_wiped() {
             Answer::new(200, "").after(&[SECOND_ACCESS]),
             Answer::new(200, "").after(&[SECOND_ACCESS]),
         ]);
+        // Static: only the copies that are made of it are freed.
+        let mut key = HeaderValue::from_static(CALLERS_KEY);
+        key.set_sensitive(true);
         let http = BearerAuthLayer::new(source(&server)).layer(api.clone());
         for _ in 0..2 {
-            let order = Request::post("https://api.example.com/orders");
+            let order = Request::post("https://api.example.com/orders").header("x-api-key", &key);
             let order = order.body(Full::<Bytes>::from("an order")).unwrap();
             let response = http.clone().oneshot(order).await.unwrap();
             assert_eq!(response.status(), 200);

@@ -4,13 +4,16 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 
-/// Most bodies have one frame, so the first one needs no allocation here.
+/// Most bodies have few frames, so the first four need no allocation here.
 #[derive(Default)]
 pub(super) struct Frames {
-    first: Option<KeptFrame>,
+    first: [Option<KeptFrame>; FIRST],
     more: Vec<KeptFrame>,
+    len: usize,
     size: usize,
 }
+
+const FIRST: usize = 4;
 
 #[derive(Clone)]
 enum KeptFrame {
@@ -19,14 +22,15 @@ enum KeptFrame {
 }
 
 impl Frames {
+    #[inline]
     pub(super) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.more.len()
+        self.len
     }
 
     pub(super) fn get(&self, index: usize) -> Option<Frame<Bytes>> {
-        let kept = match index.checked_sub(1) {
-            None => self.first.as_ref(),
-            Some(index) => self.more.get(index),
+        let kept = match self.first.get(index) {
+            Some(first) => first.as_ref(),
+            None => self.more.get(index - FIRST),
         };
         kept.cloned().map(|kept| match kept {
             KeptFrame::Data(data) => Frame::data(data),
@@ -41,22 +45,32 @@ impl Frames {
 
     /// Keeps a copy of the frame unless it is empty. Returns false if the limit is exceeded now, or if the frame can't
     /// be copied.
+    #[inline]
     pub(super) fn keep(&mut self, frame: &Frame<Bytes>, limit: usize) -> bool {
-        let (kept, size) = if let Some(data) = frame.data_ref() {
-            (KeptFrame::Data(data.clone()), data.len())
+        if let Some(data) = frame.data_ref() {
+            self.push(KeptFrame::Data(data.clone()), data.len(), limit)
         } else if let Some(trailers) = frame.trailers_ref() {
-            let size =
-                |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
-            let sum = trailers.iter().map(size).sum();
-            (KeptFrame::Trailers(Box::new(trailers.clone())), sum)
+            self.keep_trailers(trailers, limit)
         } else {
-            return false;
-        };
+            false
+        }
+    }
+
+    #[cold]
+    fn keep_trailers(&mut self, trailers: &HeaderMap, limit: usize) -> bool {
+        let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+        let sum = trailers.iter().map(size).sum();
+        self.push(KeptFrame::Trailers(Box::new(trailers.clone())), sum, limit)
+    }
+
+    #[inline]
+    fn push(&mut self, kept: KeptFrame, size: usize, limit: usize) -> bool {
         if size > 0 {
-            match &mut self.first {
-                Some(_) => self.more.push(kept),
-                first => *first = Some(kept),
+            match self.first.get_mut(self.len) {
+                Some(first) => *first = Some(kept),
+                None => self.more.push(kept),
             }
+            self.len += 1;
         }
         self.size = self.size.saturating_add(size);
         self.size <= limit

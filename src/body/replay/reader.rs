@@ -1,7 +1,10 @@
 //! [`Reader`]: the read position of one handle.
 
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use std::task::Poll;
+
+use http_body::SizeHint;
+
+use super::Polled;
 
 #[derive(Default)]
 pub(super) struct Reader {
@@ -33,8 +36,16 @@ impl Reader {
         }
     }
 
-    pub(super) fn count(&mut self, frame: &Frame<Bytes>) {
-        self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+    /// Counts what the handle yields.
+    #[inline]
+    pub(super) fn count(&mut self, polled: &Polled) {
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
+            Poll::Ready(Some(Err(_))) => self.progress = Progress::Failed,
+            _ => {}
+        }
     }
 
     /// The size hint of the rest of a body whose size hint is `whole`.

@@ -111,21 +111,18 @@ where
         let mut deferred = Deferred::default();
         let next = self.lock().advance(reader, cx.waker(), &mut deferred);
         deferred.run();
-        let polled = match next {
-            Next::Return(polled) => polled,
+        match next {
+            Next::Return(polled) => {
+                reader.count(&polled);
+                polled
+            }
             Next::Poll(body) => self.read(body, reader, cx),
-        };
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => reader.count(frame),
-            Poll::Ready(Some(Err(_))) => reader.progress = Progress::Failed,
-            _ => {}
         }
-        polled
     }
 
     fn read(&self, mut body: B, reader: &mut Reader, cx: &mut Context<'_>) -> Polled {
         let fail_on_panic = FailOnPanic(self);
-        let polled = poll_bytes(&mut body, cx);
+        let mut polled = poll_bytes(&mut body, cx);
         let ended = match &polled {
             Poll::Pending => false,
             Poll::Ready(Some(Ok(_))) => body.is_end_stream(),
@@ -138,9 +135,10 @@ where
 
         let mut deferred = Deferred::default();
         let mut state = self.lock();
-        let polled = state.put_back(rest, polled, waker, reader, self.limit, &mut deferred);
+        state.put_back(rest, &mut polled, waker, reader, self.limit, &mut deferred);
         drop(state);
         deferred.run();
+        reader.count(&polled);
         polled
     }
 }
@@ -192,7 +190,9 @@ impl<B> State<B> {
             return Next::Return(ReplayError::Superseded.into_poll());
         }
 
-        if let Some(frame) = self.frames.get(reader.position) {
+        if reader.position < self.frames.len()
+            && let Some(frame) = self.frames.get(reader.position)
+        {
             reader.position += 1;
             if reader.position == self.frames.len() {
                 reader.finish_if(matches!(self.source, Source::Ended));
@@ -221,19 +221,20 @@ impl<B> State<B> {
         Next::Return(polled)
     }
 
-    /// Takes back the body, if it has not ended, and keeps the frame that it yielded. Returns what the handle yields.
+    /// Takes back the body, if it has not ended, and keeps the frame that it yielded. Changes `polled` to what the handle
+    /// yields. In place, because a frame is large and each move copies it.
     #[inline]
     fn put_back(
         &mut self,
         body: Option<B>,
-        polled: Polled,
+        polled: &mut Polled,
         waker: Option<Waker>,
         reader: &mut Reader,
         limit: usize,
         deferred: &mut Deferred<B>,
-    ) -> Polled {
+    ) {
         self.source = body.map_or(Source::Ended, Source::Available);
-        match &polled {
+        match &*polled {
             // The frame that exceeds the limit is kept too: if this reader has been superseded meanwhile, the handle
             // that sends has not seen it.
             Poll::Ready(Some(Ok(frame))) if self.replayable => {
@@ -245,23 +246,22 @@ impl<B> State<B> {
 
         if reader.generation != self.generation {
             deferred.wake(self.waker.take());
-            match polled {
+            match mem::replace(polled, ReplayError::Superseded.into_poll()) {
                 Poll::Ready(Some(Err(error))) => self.source = Source::Failed(error),
                 Poll::Ready(Some(Ok(frame))) if !Frames::can_keep(&frame) => {
                     self.source = Source::Failed(ReplayError::NotReplayable.into());
                 }
                 _ => {}
             }
-            return ReplayError::Superseded.into_poll();
+            return;
         }
-        match &polled {
+        match &*polled {
             Poll::Pending => self.waker = waker,
             Poll::Ready(Some(Err(_))) => {}
             Poll::Ready(_) => reader.finish_if(matches!(self.source, Source::Ended)),
         }
         reader.position = self.frames.len();
         self.free_unless_replayable(reader, deferred);
-        polled
     }
 
     fn release(&mut self, reader: &Reader, deferred: &mut Deferred<B>) {

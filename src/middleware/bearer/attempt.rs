@@ -15,6 +15,7 @@ use crate::{
     cache::Issued,
     middleware::{drain::Drain, retry::RefreshOnReject},
     origins::OriginMatch,
+    zeroize::zeroized,
 };
 
 /// One attempt to send a request.
@@ -41,7 +42,7 @@ pub(crate) enum Outcome<B, R> {
 /// A rejected attempt, and what the next one needs.
 pub(crate) struct SendAgain<B, R> {
     pub(super) response: Response<R>,
-    pub(super) replay: Replay<B>,
+    pub(super) replay: Box<Replay<B>>,
 }
 
 /// What a replay needs beside the snapshot.
@@ -117,7 +118,7 @@ pub(crate) struct Snapshot<B> {
     strings: StringPairs,
     extensions: Extensions,
     /// Set before the request is sent again.
-    replay: Option<Replay<B>>,
+    replay: Option<Box<Replay<B>>>,
 }
 
 impl<B> Snapshot<B> {
@@ -138,7 +139,7 @@ impl<B> Snapshot<B> {
 
     /// The request again, and the token to send it with.
     pub(super) fn restore(self) -> (Request<ReplayBody<B>>, Option<Arc<Issued>>) {
-        let (token, body) = match self.replay {
+        let (token, body) = match self.replay.map(|replay| *replay) {
             Some(Replay { token, body }) => (Some(token), body),
             None => (None, ReplayBody::default()),
         };
@@ -169,8 +170,9 @@ impl<B> Snapshot<B> {
     }
 }
 
-/// Pairs of strings in one buffer, each as: two lengths, then both strings.
-struct StringPairs(Vec<u8>);
+/// Pairs of strings in one buffer, each as: two lengths, then both strings. The buffer is wiped when it is dropped, if one of
+/// the values is sensitive.
+struct StringPairs(Bytes);
 
 /// The two lengths before a pair.
 const PREFIX: usize = 8;
@@ -181,8 +183,10 @@ impl StringPairs {
     #[inline]
     fn of(authority: &str, path: &str, headers: &HeaderMap) -> Self {
         let mut size = PREFIX + authority.len() + path.len();
+        let mut any_sensitive = false;
         for (name, value) in headers {
             size += PREFIX + name.as_str().len() + value.len();
+            any_sensitive |= value.is_sensitive();
         }
         // Zeroed first and then filled slice by slice: cheaper than to check the capacity for each string. `vec![0; size]`
         // would ask the allocator for zeroed memory, which it has to fetch anew for small blocks.
@@ -198,11 +202,15 @@ impl StringPairs {
             rest = put_pair(rest, name, value.as_bytes(), value.is_sensitive());
         }
         debug_assert!(rest.is_empty());
-        Self(bytes)
+        Self(if any_sensitive {
+            zeroized(bytes)
+        } else {
+            Bytes::from(bytes)
+        })
     }
 
     fn into_iter(self) -> impl Iterator<Item = (Bytes, Bytes, bool)> {
-        let mut rest = Bytes::from(self.0);
+        let mut rest = self.0;
         iter::from_fn(move || {
             let (a, b) = (rest.try_get_u32_ne().ok()?, rest.try_get_u32_ne().ok()?);
             let a = rest.split_to(a as usize);
@@ -216,15 +224,14 @@ impl StringPairs {
 #[inline]
 fn put_pair<'a>(buffer: &'a mut [u8], a: &[u8], b: &[u8], is_sensitive: bool) -> &'a mut [u8] {
     let flag = if is_sensitive { SENSITIVE } else { 0 };
-    let buffer = put(buffer, &length(a).to_ne_bytes());
-    let buffer = put(buffer, &(length(b) | flag).to_ne_bytes());
-    put(put(buffer, a), b)
-}
-
-#[inline]
-fn put<'a>(buffer: &'a mut [u8], bytes: &[u8]) -> &'a mut [u8] {
-    let (start, rest) = buffer.split_at_mut(bytes.len());
-    start.copy_from_slice(bytes);
+    let (prefix, rest) = buffer.split_at_mut(PREFIX);
+    let (first, second) = prefix.split_at_mut(PREFIX / 2);
+    first.copy_from_slice(&length(a).to_ne_bytes());
+    second.copy_from_slice(&(length(b) | flag).to_ne_bytes());
+    let (start, rest) = rest.split_at_mut(a.len() + b.len());
+    let (first, second) = start.split_at_mut(a.len());
+    first.copy_from_slice(a);
+    second.copy_from_slice(b);
     rest
 }
 

@@ -242,7 +242,7 @@ impl<B, R> HeldResponse<B, R> {
         let replay = token.and_then(|token| {
             token.check_differs_from(rejected.generation)?;
             let body = can_replay.claim(&settings.replays)?;
-            Ok(Replay { token, body })
+            Ok(Box::new(Replay { token, body }))
         });
         match replay {
             Ok(replay) => Outcome::SendAgain(Some(Box::new(SendAgain { response, replay }))),
