@@ -17,9 +17,10 @@ use serde_json::{Value, json};
 use tokio::{sync::Notify, task::yield_now, time::sleep};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_bearer::{
-    BearerAuthLayer, ClientAuth, ExchangeTokenSource, FileStore, GrantSource, MemoryLease,
-    MemoryStore, OAuthClient, RefreshTokenSource, StoreLease, StoredSession, Token, TokenCache,
-    TokenContext, TokenError, TokenErrorKind, TokenSource, TokenStore, source_fn,
+    BearerAuthLayer, ClientAuth, ClientCredentialsSource, ExchangeTokenSource, FileStore,
+    GrantSource, MemoryLease, MemoryStore, OAuthClient, RefreshTokenSource, StoreLease,
+    StoredSession, Token, TokenCache, TokenContext, TokenError, TokenErrorKind, TokenSource,
+    TokenStore, source_fn,
     testing::{AuthorizationServer, Dialect, Fault},
 };
 
@@ -93,6 +94,31 @@ fn revoked(server: &AuthorizationServer) -> Vec<(String, String)> {
             (param("token"), param("token_type_hint"))
         })
         .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_without_refresh_tokens_requests_none_after_a_revocation_until_a_reset() {
+    let (server, store) = (server(), MemoryStore::new());
+    let process = || {
+        let source = ClientCredentialsSource::new(client(&server)).store(store.clone());
+        TokenCache::new(source)
+    };
+    let (cache, other) = (process(), process());
+    cache.token().await.unwrap();
+    other.token().await.unwrap();
+    let requests = server.token_requests();
+    cache.revoke().await.unwrap();
+    assert_eq!(revoked(&server).len(), 1);
+    assert_has_no_token(&cache).await;
+    sleep(SECOND).await;
+    assert_is_revoked(&other.refresh().await.unwrap_err());
+    assert_is_revoked(&process().token().await.unwrap_err());
+    assert_eq!(server.token_requests(), requests);
+    sleep(SECOND).await;
+    cache.reset();
+    cache.token().await.unwrap();
+    assert_eq!(server.token_requests(), requests + 1);
+    process().token().await.unwrap();
 }
 
 mod at_the_server {
