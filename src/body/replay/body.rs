@@ -39,7 +39,7 @@ use super::{Polled, ReplayError, reader::Reader, shared::Shared, snapshot::BodyS
 /// The data with its frame boundaries, the trailers, and the size hint, so that a replay has the `content-length` of
 /// the first attempt (RFC 9110 §8.6). Empty frames are sent, but not replayed.
 ///
-/// An empty body (`is_end_stream`) needs no allocation. Any other body needs one, and more only if it has more than four
+/// An empty body (`is_end_stream`) needs no allocation. Any other body needs one, and more only if it has several
 /// frames.
 ///
 /// # Examples

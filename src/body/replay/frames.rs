@@ -4,16 +4,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 
-/// Most bodies have few frames, so the first four need no allocation here.
+/// Most bodies have one frame, so the first one needs no allocation here.
 #[derive(Default)]
 pub(super) struct Frames {
-    first: [Option<KeptFrame>; FIRST],
+    first: Option<KeptFrame>,
     more: Vec<KeptFrame>,
-    len: usize,
     size: usize,
 }
-
-const FIRST: usize = 4;
 
 #[derive(Clone)]
 enum KeptFrame {
@@ -24,13 +21,13 @@ enum KeptFrame {
 impl Frames {
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.len
+        usize::from(self.first.is_some()) + self.more.len()
     }
 
     pub(super) fn get(&self, index: usize) -> Option<Frame<Bytes>> {
-        let kept = match self.first.get(index) {
-            Some(first) => first.as_ref(),
-            None => self.more.get(index - FIRST),
+        let kept = match index.checked_sub(1) {
+            None => self.first.as_ref(),
+            Some(index) => self.more.get(index),
         };
         kept.cloned().map(|kept| match kept {
             KeptFrame::Data(data) => Frame::data(data),
@@ -66,11 +63,10 @@ impl Frames {
     #[inline]
     fn push(&mut self, kept: KeptFrame, size: usize, limit: usize) -> bool {
         if size > 0 {
-            match self.first.get_mut(self.len) {
-                Some(first) => *first = Some(kept),
-                None => self.more.push(kept),
+            match &mut self.first {
+                Some(_) => self.more.push(kept),
+                first => *first = Some(kept),
             }
-            self.len += 1;
         }
         self.size = self.size.saturating_add(size);
         self.size <= limit
