@@ -2,6 +2,14 @@
 
 #![cfg(feature = "file-store")]
 
+#[path = "support/endpoint.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of it"
+)]
+mod endpoint;
+
 use std::{
     env, fs,
     io::{BufRead, BufReader},
@@ -10,9 +18,10 @@ use std::{
     time::Duration,
 };
 
+use endpoint::TokenEndpoint;
 use tempfile::TempDir;
 use tower_bearer::{
-    FileStore, StoreLease, TokenError, TokenErrorKind, TokenStore,
+    FileStore, RefreshTokenSource, StoreLease, TokenCache, TokenError, TokenErrorKind, TokenStore,
     testing::{sample_session, store_conformance},
 };
 
@@ -600,4 +609,28 @@ async fn several_processes_lose_no_save() {
         .unwrap()
         .unwrap();
     assert_eq!(session.version(), 100);
+}
+
+#[tokio::test]
+async fn whatever_a_token_response_contains_the_session_can_be_read_again() {
+    let deep = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let deep = [60, 63, 64, 100, 124, 126, 127].map(deep);
+    let odd = [
+        r#"{"$serde_json::private::RawValue":"y"}"#.to_owned(),
+        r#"{"$serde_json::private::Number":"y"}"#.to_owned(),
+    ];
+    for value in deep.into_iter().chain(odd) {
+        let (_folder, path) = folder();
+        let endpoint = TokenEndpoint::default();
+        let response = format!(r#"{{"access_token":"at","refresh_token":"rt","x":{value}}}"#);
+        endpoint.respond_next([(200, &*response.leak())]);
+        let source =
+            RefreshTokenSource::new(endpoint.client("https://login.example/token"), "rt-0");
+        let cache = TokenCache::new(source.store(FileStore::new(&path).unwrap()));
+        // A response that is too deep is not read at all. One that is read can be saved and loaded.
+        if cache.token().await.is_ok() {
+            let stored = FileStore::new(&path).unwrap().load().await;
+            stored.unwrap_or_else(|error| panic!("{value}: {error}"));
+        }
+    }
 }

@@ -287,3 +287,29 @@ async fn a_rejection_of_an_accepted_token_can_be_disproved_if_only_one_origin_is
     status(&accepting, API).await;
     assert_eq!(cache.status().state, TokenState::Fresh);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_does_not_put_off_the_refresh_that_is_held_back() {
+    let (issued, cache, rejecting) = held().await;
+    // The pause is 2 seconds long.
+    let due = cache.status().due_at;
+    sleep(SECOND + SECOND / 2).await;
+    status(&rejecting, API).await;
+    tokio::task::yield_now().await;
+    assert_eq!(cache.status().due_at, due);
+    sleep(SECOND).await;
+    let accepting = client(&cache, |_, _, _| false);
+    status(&accepting, OTHER_API).await;
+    sleep(SECOND / 10).await;
+    assert_eq!(issued.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_does_not_disprove_a_rejection_that_the_user_reports() {
+    let (_, cache, rejecting) = held().await;
+    cache.reject(&cache.peek().unwrap());
+    status(&rejecting, API).await;
+    let accepting = client(&cache, |_, _, _| false);
+    assert_eq!(status(&accepting, API).await, StatusCode::OK);
+    assert_eq!(cache.status().state, TokenState::Rejected);
+}

@@ -49,6 +49,10 @@ impl SentToken {
         self.origin.is_none()
     }
 
+    pub(super) fn rejected_by(self) -> RejectedBy {
+        self.origin.map_or(RejectedBy::Unknown, RejectedBy::One)
+    }
+
     /// The same with `origin` where it is not known yet.
     pub(crate) fn or_to(self, origin: Option<OriginHash>) -> Self {
         Self {
@@ -80,17 +84,19 @@ impl Rejection {
 /// Where a token was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RejectedBy {
+    /// By the origin of a request that did not remember it. The next rejected request does.
     Unknown,
     One(OriginHash),
+    /// By several origins, or as the user has found out.
     Several,
 }
 
 impl RejectedBy {
-    pub(super) fn and(self, origin: Option<OriginHash>) -> Self {
-        match (self, origin) {
-            (Self::Unknown, Some(origin)) => Self::One(origin),
-            (Self::One(before), Some(origin)) if before != origin => Self::Several,
-            (by, _) => by,
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Unknown, by) | (by, Self::Unknown) => by,
+            (before, by) if before == by => by,
+            _ => Self::Several,
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{
     issued::{Generation, Issued},
     lookup::Lookup,
     refresh_task::RefreshOutcome,
-    rejection::SentToken,
+    rejection::{RejectedBy, SentToken},
     state::State,
     status::CacheStatus,
     waiter::SharedResult,
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     clock::{Clock, Now},
     error::TokenError,
-    origins::{OriginHash, Origins},
+    origins::Origins,
     schedule::Schedule,
     token_source::BoxTokenSource,
 };
@@ -89,11 +89,11 @@ impl Shared {
     pub(super) fn reject(
         self: &Arc<Self>,
         rejected: Generation,
-        origin: Option<OriginHash>,
+        by: RejectedBy,
         was_accepted: bool,
     ) -> Lookup<Arc<SharedResult>> {
         self.change(self.lock(), |state, input| {
-            state.token_rejected(input, rejected, origin, was_accepted)
+            state.token_rejected(input, rejected, by, was_accepted)
         })
     }
 

@@ -63,7 +63,6 @@ use crate::{
     clock::{self, Now},
     error::{TokenError, TokenErrorKind},
     freshness::{Deadline, Deadlines, Freshness},
-    origins::OriginHash,
     token::{Token, Warning},
     token_source::TokenContext,
 };
@@ -203,13 +202,13 @@ impl State {
         }
     }
 
-    /// The API rejected the token of this generation, in a request to `origin` if that is known. `was_accepted` says that it
+    /// The API rejected the token of this generation, in a request to the origin that `by` tells. `was_accepted` says that it
     /// accepted the same token before.
     pub(super) fn token_rejected(
         &mut self,
         input: Input<'_>,
         rejected: Generation,
-        origin: Option<OriginHash>,
+        by: RejectedBy,
         was_accepted: bool,
     ) -> Lookup<Arc<SharedResult>> {
         // Checked first: a lost refresh gives the token back that it was to replace.
@@ -224,7 +223,7 @@ impl State {
             return self.token_wanted(input, Some(rejected));
         }
         let issued = Arc::clone(issued);
-        let issued = self.count_rejection(input, &issued, origin, was_accepted);
+        let issued = self.count_rejection(input, &issued, by, was_accepted);
         let lookup = running.unwrap_or_else(|| self.start_replacement(input, &issued));
         if self.is_replacing() {
             self.set_token(CurrentToken::BeingReplaced(issued));
@@ -241,7 +240,7 @@ impl State {
         };
         if issued.generation == sent.generation {
             let issued = Arc::clone(issued);
-            let issued = self.count_rejection(input, &issued, sent.origin, false);
+            let issued = self.count_rejection(input, &issued, sent.rejected_by(), false);
             self.keep_sending(input, &issued);
         }
     }
@@ -464,7 +463,11 @@ impl State {
             result: Arc::new(SharedResult::new(Arc::clone(input.shared))),
             kind: kind.clone(),
             epoch: self.throttle.epoch(),
-            started_before: self.throttle.started(start),
+            started_before: match &kind {
+                // It sends no token request.
+                RefreshKind::AdoptOnly(_) => self.throttle.last_start(),
+                RefreshKind::Full | RefreshKind::IfChanged(_) => self.throttle.started(start),
+            },
             lost_at: clock::later(start, timeout),
         };
         let result = Arc::clone(&running.result);
@@ -532,10 +535,12 @@ impl State {
         &mut self,
         input: Input<'_>,
         issued: &Issued,
-        origin: Option<OriginHash>,
+        by: RejectedBy,
         was_accepted: bool,
     ) -> Arc<Issued> {
-        if !issued.is_rejected() {
+        if issued.is_rejected() {
+            self.throttle.rejected_again(input.now.mono);
+        } else {
             self.counts.rejected += 1;
             self.effects.notify = true;
             self.throttle
@@ -546,7 +551,7 @@ impl State {
         let by = issued
             .rejection
             .map_or(RejectedBy::Unknown, |before| before.by)
-            .and(origin);
+            .and(by);
         Arc::new(issued.rejected(Rejection {
             number: self.last_rejection,
             by,

@@ -208,6 +208,10 @@ impl RefreshThrottle {
         self.last_start.replace(now)
     }
 
+    pub(super) fn last_start(&self) -> Option<Instant> {
+        self.last_start
+    }
+
     /// A refresh has sent no token request, so it does not count.
     pub(super) fn not_started(&mut self, started_before: Option<Instant>) {
         self.last_start = started_before;
@@ -307,6 +311,11 @@ impl RefreshThrottle {
             self.rejected_early = self.rejected_early.saturating_add(1);
             self.is_counted = true;
         }
+        self.last_rejection = Some(now);
+    }
+
+    /// The API rejected the current token once more.
+    pub(super) fn rejected_again(&mut self, now: Instant) {
         self.last_rejection = Some(now);
     }
 

@@ -6,8 +6,12 @@ use http::HeaderValue;
 use tokio::{sync::watch, time};
 
 use super::{
-    builder::TokenCacheBuilder, issued::Issued, lookup::Lookup, rejection::SentToken,
-    shared::Shared, status::CacheStatus,
+    builder::TokenCacheBuilder,
+    issued::Issued,
+    lookup::Lookup,
+    rejection::{RejectedBy, SentToken},
+    shared::Shared,
+    status::CacheStatus,
 };
 use crate::{
     error::TokenError, freshness::Freshness, origins::Origins, token::Token,
@@ -28,13 +32,17 @@ use crate::{
 ///   tried again after 30 seconds, doubling up to 15 minutes, while callers want a token. In between they get the error at
 ///   once. Only if the server declares the grant dead, [for good](TokenError::is_final), it is not sent again until
 ///   the source reports a change or the cache is [reset](TokenCache::reset).
-/// - *Rejections*: a rejected token is replaced at once. If new tokens are rejected as well, refreshes start 2 seconds
-///   apart, doubling, up to a minute. If tokens are rejected early although they were accepted too, as by an API of several
-///   servers of which one is not well, ten refreshes in a row start at once, and the next ones twice
-///   [`min_interval`](crate::Schedule::min_interval) apart, doubling, up to 15 minutes: by default 20 refreshes in the first
-///   17 minutes, then 4 an hour. Early is within 5 times `min_interval`, or within a twentieth of the lifetime if that is
-///   shorter. So in the long run, at most one token in that time is replaced. Meanwhile the token stays in use. A success
-///   cancels a refresh that is held back, if its request was sent after the rejection, and to the same origin.
+/// - *Rejections*: a rejected token is replaced at once, and requests wait for the next one. If new tokens do not help
+///   either, the pauses between refreshes grow, as the table below says. Meanwhile the token stays in use. A success ends
+///   the pause, if its request was sent after the rejection and to the same origin.
+///
+/// | What the API does | Pause between two refreshes |
+/// |---|---|
+/// | rejects new tokens at once | 2 seconds, doubling, up to a minute |
+/// | accepts tokens, and rejects them early, as several servers do of which one is not well | [`min_interval`](crate::Schedule::min_interval) for the first ten in a row, then twice that, doubling, up to 15 minutes |
+/// | rejects tokens later | `min_interval` |
+///
+/// Early is within five times `min_interval`, or within a twentieth of the lifetime if that is shorter.
 ///
 /// A refresh needs a Tokio runtime with its time driver: that of the caller that starts it. Without the driver
 /// (`enable_time`), Tokio panics in the first call that waits for a token.
@@ -167,7 +175,7 @@ impl TokenCache {
     /// Returns a [`watch`] of the status. It changes with each new token, each failed refresh, each rejection of the current
     /// token, and each reset.
     ///
-    /// It does not change when the token becomes due or expires: [`status`](TokenCache::status) tells that. The receiver
+    /// It does not change when the token becomes due or expires, or when a session is saved whose first save failed: [`status`](TokenCache::status) tells that. The receiver
     /// does not keep the cache alive, and ends with it.
     pub fn subscribe(&self) -> watch::Receiver<CacheStatus> {
         self.shared.subscribe()
@@ -215,7 +223,7 @@ impl TokenCache {
     /// Reports that the API rejected this token, and returns the one that replaces it, or what to wait for.
     pub(crate) fn replacement(&self, sent: SentToken) -> Lookup {
         self.shared
-            .reject(sent.generation, sent.origin, false)
+            .reject(sent.generation, sent.rejected_by(), false)
             .with_waiter(Some(sent.generation))
     }
 
@@ -236,7 +244,10 @@ impl TokenCache {
 
     /// Reports that the API rejected this token.
     pub(crate) fn reject_sent(&self, sent: SentToken) {
-        drop(self.shared.reject(sent.generation, sent.origin, false));
+        drop(
+            self.shared
+                .reject(sent.generation, sent.rejected_by(), false),
+        );
     }
 
     /// Reports that the API rejected the token of this header value, which may be an older one. `was_accepted` says that it
@@ -251,7 +262,10 @@ impl TokenCache {
         if let Some(issued) = &*published
             && is_meant(issued.token())
         {
-            drop(self.shared.reject(issued.generation, None, was_accepted));
+            drop(
+                self.shared
+                    .reject(issued.generation, RejectedBy::Several, was_accepted),
+            );
         }
     }
 

@@ -83,7 +83,7 @@ impl<G: Grant> GrantSource<G> {
             if has_ended {
                 outcome = outcome.with_dead(&attempt.dead, clock.wall());
             }
-            if let Err(error) = lease.save(attempt.replaces, &outcome).await {
+            if let Err(error) = Self::save_repeatedly(lease, attempt.replaces, &outcome).await {
                 tracing::warn!(%error, "the outcome of a refresh was not saved");
             }
         }
