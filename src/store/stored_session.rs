@@ -73,8 +73,8 @@ use crate::{token::Token, zeroize::to_json};
 ///   with.
 /// - `client` is a hash of what tells clients apart: the token endpoint, the client id, the scope, the resource and the
 ///   audience, or the [name](crate::GrantSource::session_name) that was set instead. A source of another client does not
-///   use the session. If it is `null`, as in older formats, the next source that uses the session records its own. So
-///   setting it to `null` by hand moves a session to a client with other settings.
+///   use the session. If it is `null`, as in older formats, any source adopts the session, and the next one that
+///   refreshes it records its own client. So setting it to `null` by hand moves a session to a client with other settings.
 /// - `ended` is `null` while the session lives. Otherwise no process sends these credentials again, because the server has
 ///   declared them dead (`rejected`), or because the session was [revoked](crate::TokenCache::revoke) (`revoked`).
 ///   `credentials` are [`Identity`]s as well. A revoked session has no tokens.
