@@ -1,5 +1,5 @@
 //! Services that log in by themselves, at authorization servers that others wrote: npm's `oidc-provider`, which is certified,
-//! and PyPI's Authlib.
+//! and `PyPI`'s Authlib.
 //!
 //! Needs Node.js and `OIDC_PROVIDER_HOME`, a folder where `npm install oidc-provider@9.13.3` has been run, and `AUTHLIB_HOME`,
 //! a virtual environment of Python where `pip install authlib==1.6.5 flask==3.1.3` has been run.
@@ -251,7 +251,7 @@ async fn a_certificate_authenticates_at_oidc_provider() {
 }
 
 #[tokio::test]
-#[ignore = "needs Python and PyPI's Authlib"]
+#[ignore = "needs Python and Authlib"]
 async fn client_credentials_and_revocation_work_at_authlib() {
     let server = Server::authlib(json!({"public_key": ""})).await;
     for auth in [
@@ -283,7 +283,7 @@ async fn client_credentials_and_revocation_work_at_authlib() {
 }
 
 #[tokio::test]
-#[ignore = "needs Python and PyPI's Authlib"]
+#[ignore = "needs Python and Authlib"]
 async fn jwt_bearer_works_at_authlib_with_a_new_assertion_each_time() {
     let keys = keys("ES256").await;
     let public = public_pem(&keys.pem).await;
