@@ -1397,10 +1397,10 @@ mod dead_grants {
         let source = refresh(&server).store(store.clone());
         let token = first(&source).await;
         server.revoke_sessions();
-        store.fail("save", TokenErrorKind::Store);
-        store.fail("mark", TokenErrorKind::Store);
+        store.break_down(&["save"]);
         let error = next(&source, &token).await.unwrap_err();
         assert_eq!(error.oauth_code(), Some("invalid_grant"));
+        store.repair();
         let requests = server.token_requests();
         let other = source.clone().store(store.clone());
         let error = next(&other, &token).await.unwrap_err();
