@@ -36,7 +36,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// A token that is rejected within this time, and was never accepted, was rejected as soon as it was issued.
 const REJECTED_AT_ONCE: Duration = Duration::from_secs(10);
 /// A token that is rejected within so many times `min_interval` is rejected early, whether or not the API had accepted it.
-/// For tokens of short life it is a twentieth of their lifetime.
+/// For tokens of short life it is a fortieth of their lifetime.
 const EARLY_INTERVALS: u32 = 5;
 /// What `min_interval` counts as in these rules if it is shorter.
 const LEAST_INTERVAL: Duration = Duration::from_millis(1);
@@ -239,7 +239,7 @@ impl RefreshThrottle {
         let early = min_interval
             .max(LEAST_INTERVAL)
             .saturating_mul(EARLY_INTERVALS);
-        self.early = lifetime.map_or(early, |all| early.min(all / 20));
+        self.early = lifetime.map_or(early, |all| early.min(all / 40));
         self.is_counted = false;
     }
 
@@ -671,7 +671,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_of_short_life_are_rejected_early_within_a_twentieth_of_it() {
+    fn tokens_of_short_life_are_rejected_early_within_a_fortieth_of_it() {
         let now = Instant::now();
         let is_ineffective_after = |age: u64| {
             let mut throttle = RefreshThrottle::default();
@@ -681,8 +681,8 @@ mod tests {
             }
             throttle.is_ineffective()
         };
-        assert!(is_ineffective_after(100));
-        assert!(!is_ineffective_after(101));
+        assert!(is_ineffective_after(50));
+        assert!(!is_ineffective_after(51));
     }
 
     #[test]

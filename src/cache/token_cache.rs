@@ -42,7 +42,7 @@ use crate::{
 /// | accepts tokens, and rejects them early, as several servers do of which one is not well | [`min_interval`](crate::Schedule::min_interval) for the first ten in a row, then twice that, doubling, up to 15 minutes |
 /// | rejects tokens later | `min_interval` |
 ///
-/// Early is within five times `min_interval`, or within a twentieth of the lifetime if that is shorter.
+/// Early is within five times `min_interval`, or within a fortieth of the lifetime if that is shorter.
 ///
 /// A refresh needs a Tokio runtime with its time driver: that of the caller that starts it. Without the driver
 /// (`enable_time`), Tokio panics in the first call that waits for a token.
