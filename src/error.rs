@@ -58,6 +58,8 @@ struct Inner {
     source: Option<Arc<dyn Error + Send + Sync>>,
     /// `None`: that of the kind.
     recovery: Option<Recovery>,
+    /// The request could not be made, so nothing was sent.
+    is_unsent: bool,
 }
 
 impl TokenError {
@@ -76,6 +78,7 @@ impl TokenError {
                 retry_after: None,
                 source: None,
                 recovery: None,
+                is_unsent: false,
             }),
         }
     }
@@ -191,6 +194,16 @@ impl TokenError {
     #[must_use]
     pub(crate) fn with_recovery(self, recovery: Recovery) -> Self {
         self.edit(|inner| inner.recovery = Some(recovery))
+    }
+
+    /// Says that the request could not be made, so that nothing was sent.
+    #[must_use]
+    pub(crate) fn unsent(self) -> Self {
+        self.edit(|inner| inner.is_unsent = true)
+    }
+
+    pub(crate) fn is_unsent(&self) -> bool {
+        self.inner.is_unsent
     }
 
     /// How long the server asks to wait before the next request, in `Retry-After` or in the vendor's own way.

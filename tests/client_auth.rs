@@ -16,8 +16,9 @@ use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tower::service_fn;
 use tower_bearer::{
-    AuthParts, ClientAuth, ClientSecret, JwtAlgorithm, OAuthClient, RefreshTokenSource, SigningKey,
-    TokenCache, TokenError, TokenErrorKind, testing::SimulatedClock,
+    AuthParts, ClientAuth, ClientSecret, JwtAlgorithm, MemoryStore, OAuthClient,
+    RefreshTokenSource, SigningKey, TokenCache, TokenContext, TokenError, TokenErrorKind,
+    TokenSource, TokenStore, testing::SimulatedClock,
 };
 
 const TOKEN_URL: &str = "https://login.example.com/token";
@@ -224,6 +225,14 @@ async fn a_secret_that_has_not_changed_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn after_a_401_without_a_code_no_request_is_sent_again() {
+    let (client, all) = server(|_| response(StatusCode::UNAUTHORIZED, "<html>who are you?</html>"));
+    let auth = ClientAuth::client_secret_post("app", rotating(["old", "new"]));
+    request(client.client_auth(auth)).await.unwrap_err();
+    assert_eq!(all.lock().unwrap().len(), 1, "it may be that of a gateway");
+}
+
+#[tokio::test]
 async fn a_request_is_sent_again_only_once() {
     let (client, all) = accepting("newest");
     let reads = AtomicUsize::new(0);
@@ -320,4 +329,35 @@ fn debug_shows_no_secret() {
         shown.contains("id") && !shown.contains("made-up"),
         "{shown}"
     );
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_read_sends_nothing_and_interrupts_no_session() {
+    for kind in [TokenErrorKind::Transport, TokenErrorKind::Source] {
+        let (client, all) = server(|_| response(StatusCode::OK, TOKEN));
+        let reads = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&reads);
+        let secret = ClientSecret::from_fn(move || {
+            let is_first = count.fetch_add(1, Ordering::SeqCst) == 0;
+            async move {
+                let down = TokenError::new(kind, "the vault does not respond");
+                is_first.then(|| "s3cr3t".to_owned()).ok_or(down)
+            }
+        });
+        let client = client.client_auth(ClientAuth::client_secret_post("app", secret));
+        let store = MemoryStore::new();
+        let source = RefreshTokenSource::new(client, "rt").store(store.clone());
+        let token = source.token(TokenContext::new()).await.unwrap();
+        let next = TokenContext::new().rejected(token);
+        let error = source.token(next).await.unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert_eq!(all.lock().unwrap().len(), 1);
+        assert_eq!(
+            reads.load(Ordering::SeqCst),
+            2,
+            "read once for each refresh"
+        );
+        let stored = serde_json::to_value(store.load().await.unwrap()).unwrap();
+        assert!(stored["refreshing_since"].is_null(), "{kind:?}: {stored}");
+    }
 }

@@ -18,6 +18,7 @@ use super::{
     parameters::shows,
     response_body::{ReadError, ResponseBody},
     settings::Settings,
+    token_request::AuthenticatedRequest,
     token_response::RawResponse,
     values::Times,
 };
@@ -88,7 +89,8 @@ impl OAuthClient {
         parameters: &Parameters,
     ) -> Result<TokenResponse, TokenError> {
         let settings = &*self.settings;
-        let url = settings.url_for(clock, parameters).await?;
+        let url = settings.url_for(clock, parameters).await;
+        let url = url.map_err(TokenError::unsent)?;
         let target = Target {
             method: "POST",
             url: &url,
@@ -137,21 +139,21 @@ impl Settings {
                 issuer: self.endpoints.issuer(),
                 now: self.server_clock.time(clock.wall()),
             };
-            let mut secret = None;
-            let request = async {
-                let made = match what {
-                    RequestKind::Token => self.token_request(&auth, target.url, parameters).await?,
+            let deadline = self.deadline();
+            let made = async {
+                match what {
+                    RequestKind::Token => self.token_request(&auth, target.url, parameters).await,
                     RequestKind::Revocation => {
-                        self.revocation_request(&auth, target.url, parameters)
-                            .await?
+                        self.revocation_request(&auth, target.url, parameters).await
                     }
-                };
-                secret = made.secret;
-                Ok(made.request)
+                }
             };
-            let (sent, response) = self
-                .exchange(clock, target, self.deadline(), request)
-                .await?;
+            // Reading a secret or signing may fail in any way, also as a transport does.
+            let AuthenticatedRequest { request, secret } = match timeout_at(deadline, made).await {
+                Ok(made) => made.map_err(TokenError::unsent)?,
+                Err(elapsed) => return Err(self.timed_out(target, elapsed).unsent()),
+            };
+            let (sent, response) = self.exchange(clock, target, deadline, request).await?;
             let now = clock.wall();
             let date = Times::new(&response.headers, sent, now).date;
             let clock_has_changed = date.is_some_and(|date| self.server_clock.learn(date, now));
@@ -159,7 +161,10 @@ impl Settings {
                 Ok(parsed) => return Ok(parsed),
                 Err(error) => self.hide_secret(error, parameters, secret.as_ref()),
             };
-            let may_help = is_first && error.kind() == TokenErrorKind::InvalidClient;
+            // Without a code the response may be that of a gateway, which hides a rotation.
+            let is_decided =
+                error.kind() == TokenErrorKind::InvalidClient && error.oauth_code().is_some();
+            let may_help = is_first && is_decided;
             if !may_help
                 || !self
                     .client_auth
@@ -173,15 +178,15 @@ impl Settings {
         }
     }
 
-    /// Sends the request that `request` makes, and reads the response up to the limit. Returns when it was sent, too.
+    /// Sends a request, and reads the response up to the limit. Returns when it was sent, too.
     pub(super) async fn exchange(
         &self,
         clock: &Clock,
         target: Target<'_>,
         deadline: Instant,
-        request: impl Future<Output = Result<Request<Full<Bytes>>, TokenError>>,
+        request: Request<Full<Bytes>>,
     ) -> Result<(Now, RawResponse), TokenError> {
-        let answered = async { self.send(clock, target, request.await?).await };
+        let answered = self.send(clock, target, request);
         let (sent, response) = match timeout_at(deadline, answered).await {
             Ok(result) => result?,
             Err(elapsed) => return Err(self.timed_out(target, elapsed)),
@@ -278,12 +283,15 @@ fn transport_error(target: Target<'_>, error: BoxError) -> TokenError {
         Ok(error) => return *error,
         Err(error) => error,
     };
-    let (kind, what) = if is_unsendable(error.as_ref()) {
-        (
-            TokenErrorKind::Config,
-            "was not sent, because the HTTP client does not accept it; is the host a valid name?",
-        )
-    } else if is_timeout(error.as_ref()) {
+    if is_unsendable(error.as_ref()) {
+        let message = format!(
+            "{target} was not sent, because the HTTP client does not accept it; is the host a valid name?"
+        );
+        return TokenError::new(TokenErrorKind::Config, message)
+            .with_source(error)
+            .unsent();
+    }
+    let (kind, what) = if is_timeout(error.as_ref()) {
         (TokenErrorKind::Timeout, "timed out")
     } else {
         (TokenErrorKind::Transport, "failed")

@@ -182,14 +182,9 @@ impl<G: Grant> GrantSource<G> {
         clock: &Clock,
     ) -> Result<TokenResponse, TokenError> {
         let result = self.client.request(clock, parameters).await;
-        attempt.was_sent |= !result.as_ref().is_err_and(was_not_made);
+        attempt.was_sent |= !result.as_ref().is_err_and(TokenError::is_unsent);
         result
     }
-}
-
-/// Whether the request could not even be made, as with an invalid client id. An error of a response has its status.
-fn was_not_made(error: &TokenError) -> bool {
-    error.kind() == TokenErrorKind::Config && error.status().is_none()
 }
 
 /// Whether the server may have processed the request, and only the response is missing.
@@ -197,5 +192,6 @@ fn may_have_arrived(error: &TokenError) -> bool {
     matches!(
         error.kind(),
         TokenErrorKind::Transport | TokenErrorKind::Timeout
-    ) && !was_not_sent(error)
+    ) && !error.is_unsent()
+        && !was_not_sent(error)
 }

@@ -28,8 +28,9 @@ pub(super) async fn document(
             method: "GET",
             url: &url,
         };
-        let request = std::future::ready(Ok(get(&url)));
-        let (sent, response) = settings.exchange(clock, target, deadline, request).await?;
+        let (sent, response) = settings
+            .exchange(clock, target, deadline, get(&url))
+            .await?;
         if is_missing(response.status) {
             last_missing = Some(response);
             continue;
