@@ -150,6 +150,7 @@ mod oauth;
 mod origins;
 pub mod provider;
 mod schedule;
+mod secret_file;
 mod source;
 mod store;
 #[cfg(feature = "testing")]

@@ -226,7 +226,12 @@ async fn a_secret_that_has_not_changed_is_not_sent_again() {
 
 #[tokio::test]
 async fn after_a_401_without_a_code_no_request_is_sent_again() {
-    let (client, all) = server(|_| response(StatusCode::UNAUTHORIZED, "<html>who are you?</html>"));
+    let (client, all) = server(|_| {
+        response(
+            StatusCode::UNAUTHORIZED,
+            r#"{"message":"client authentication failed"}"#,
+        )
+    });
     let auth = ClientAuth::client_secret_post("app", rotating(["old", "new"]));
     request(client.client_auth(auth)).await.unwrap_err();
     assert_eq!(all.lock().unwrap().len(), 1, "it may be that of a gateway");
@@ -272,7 +277,7 @@ async fn a_secret_rotated_at_the_server_fails_no_request() {
             // The server is first, and the file follows while the token is still usable.
             *accepted.lock().unwrap() = "second";
         }
-        if second == 1_030 {
+        if second == 1_010 {
             std::fs::write(&path, "second").unwrap();
         }
         cache.token().await.unwrap();

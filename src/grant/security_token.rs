@@ -1,9 +1,8 @@
 //! [`SecurityToken`]: a token or an assertion that a grant sends.
 
 use std::{
-    fmt, fs,
+    fmt,
     future::Future,
-    io::{self, Read},
     path::{Path, PathBuf},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,23 +10,18 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use secrecy::{
-    ExposeSecret, SecretString,
-    zeroize::{Zeroize, Zeroizing},
-};
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroize};
 use serde::Deserialize;
 
 use super::GrantContext;
 use crate::{
     clock::MAX_DURATION,
     error::{TokenError, TokenErrorKind},
+    secret_file::read_secret,
     token::{Expires, Expiry, Token},
     token_source::{BoxTokenSource, TokenContext, TokenSource},
     zeroize::secret,
 };
-
-/// A longer file is no token.
-const MAX_FILE_SIZE: usize = 64 * 1024;
 
 type Made = Pin<Box<dyn Future<Output = Result<SecretString, TokenError>> + Send>>;
 
@@ -119,7 +113,7 @@ impl SecurityToken {
     pub(super) async fn obtain(&self, cx: &GrantContext<'_>) -> Result<Obtained, TokenError> {
         let text = match &self.from {
             From::Fn(make) => make(cx.to_owned()).await?,
-            From::File(path) => read_off_thread(Arc::clone(path)).await?,
+            From::File(path) => read_secret(path, "assertion or token").await?,
             From::Source(source, last) => {
                 let context = last_of(last).context(cx);
                 let token = source.token(context).await?;
@@ -185,43 +179,6 @@ fn last_of(last: &Mutex<Last>) -> MutexGuard<'_, Last> {
     last.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn read_off_thread(path: Arc<Path>) -> Result<SecretString, TokenError> {
-    let shown = path.display().to_string();
-    let failed = |what: &str, error: Option<io::Error>| {
-        let message = format!("the file {shown} with the assertion or token {what}");
-        let message = TokenError::new(TokenErrorKind::Source, message);
-        match error {
-            Some(error) => message.with_source(error),
-            None => message,
-        }
-    };
-    let read = tokio::task::spawn_blocking(move || read(&path)).await;
-    match read.map_err(io::Error::other).and_then(|read| read) {
-        Ok(text) if text.expose_secret().is_empty() => Err(failed("is empty", None)),
-        Ok(text) => Ok(text),
-        Err(error) => Err(failed("cannot be read", Some(error))),
-    }
-}
-
-fn read(path: &Path) -> io::Result<SecretString> {
-    // Its full capacity at once: a buffer that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(vec![0; MAX_FILE_SIZE + 1]);
-    let mut file = fs::File::open(path)?;
-    let mut length = 0;
-    while length < bytes.len() {
-        match file.read(&mut bytes[length..])? {
-            0 => break,
-            read => length += read,
-        }
-    }
-    if length > MAX_FILE_SIZE {
-        let message = format!("it is longer than {MAX_FILE_SIZE} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-    }
-    let text = std::str::from_utf8(&bytes[..length]).map_err(io::Error::other)?;
-    Ok(secret(text.trim()))
-}
-
 /// When a JWT expires (RFC 7519 §4.1.4). `None` if the text is something else.
 fn jwt_expiry(text: &str) -> Option<SystemTime> {
     #[derive(Deserialize)]
@@ -275,18 +232,18 @@ mod tests {
         let token = SecurityToken::from_file(&path);
         let cx = GrantContext::new(SystemTime::UNIX_EPOCH, "https://login.example");
         for text in ["one", "two"] {
-            fs::write(&path, format!(" {text}\n")).unwrap();
+            std::fs::write(&path, format!(" {text}\n")).unwrap();
             let obtained = token.obtain(&cx).await.ok().unwrap();
             assert_eq!(obtained.text.expose_secret(), text);
         }
-        let huge = vec![b'x'; MAX_FILE_SIZE + 1];
+        let huge = vec![b'x'; 70_000];
         for bad in [&b"\n"[..], b"\xff", &huge] {
-            fs::write(&path, bad).unwrap();
+            std::fs::write(&path, bad).unwrap();
             let error = token.obtain(&cx).await.err().unwrap();
             assert_eq!(error.kind(), TokenErrorKind::Source);
             assert!(error.to_string().contains("assertion"), "{error}");
         }
-        fs::remove_file(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
         assert!(token.obtain(&cx).await.is_err());
     }
 }

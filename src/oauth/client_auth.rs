@@ -1,7 +1,6 @@
 //! [`ClientAuth`]: how the client authenticates at the token endpoint.
 
 mod custom;
-mod file;
 mod secret;
 
 #[cfg(test)]
@@ -14,19 +13,17 @@ use form_urlencoded::byte_serialize;
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
+use self::custom::{BoxCustom, boxed};
 pub use self::{
     custom::{AuthParts, ClientAuthContext},
     secret::ClientSecret,
-};
-use self::{
-    custom::{BoxCustom, boxed},
-    file::read_secret,
 };
 use super::Parameters;
 #[cfg(feature = "jwt")]
 use super::jwt::{BoxJwtSigner, HmacKey, JwtAssertion, JwtSigner};
 use crate::{
     error::{TokenError, TokenErrorKind},
+    secret_file::read_secret,
     zeroize::{self, zeroized},
 };
 

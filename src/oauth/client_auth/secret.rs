@@ -4,8 +4,7 @@ use std::{fmt, future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::file::read_secret;
-use crate::{error::TokenError, zeroize::secret};
+use crate::{error::TokenError, secret_file::read_secret, zeroize::secret};
 
 /// The secret of a client.
 ///
