@@ -14,8 +14,8 @@ use tower_service::Service;
 use super::{
     BodyFormat, ClientAuth, DeadGrant, EndpointUrl, Parameters, VendorErrors,
     endpoints::Endpoints,
-    send::{Transport, erase},
     settings::Settings,
+    transport::{Transport, erase},
 };
 use crate::{
     clock::Clock,

@@ -1,39 +1,30 @@
 //! [`ClientAuth`]: how the client authenticates at the token endpoint.
 
+mod apply;
 mod custom;
 mod secret;
 
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{fmt, path::PathBuf, sync::Arc};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use form_urlencoded::byte_serialize;
-use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
-use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
+use secrecy::{ExposeSecret, SecretString};
 
+pub(super) use self::apply::AuthTarget;
 use self::custom::{BoxCustom, boxed};
 pub use self::{
     custom::{AuthParts, ClientAuthContext},
     secret::ClientSecret,
 };
-use super::Parameters;
 #[cfg(feature = "jwt")]
-use super::jwt::{BoxJwtSigner, HmacKey, JwtAssertion, JwtSigner};
-use crate::{
-    error::{TokenError, TokenErrorKind},
-    secret_file::read_secret,
-    zeroize::{self, zeroized},
-};
-
-/// `client_assertion_type` of a JSON Web Token (RFC 7523 §2.2).
-const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+use super::jwt::{BoxJwtSigner, JwtSigner};
+use crate::{error::TokenError, zeroize};
 
 /// How the client authenticates at the token endpoint (RFC 6749 §2.3).
 ///
 /// `Debug` names the method, and shows neither the id nor the secret. Values that cannot be sent, such as an empty id,
-/// make the first request fail with a [`Config`](TokenErrorKind::Config) error.
+/// make the first request fail with a [`Config`](crate::TokenErrorKind::Config) error.
 ///
 /// # Examples
 ///
@@ -63,19 +54,6 @@ enum Method {
     SecretJwt(String, ClientSecret, Option<String>),
     AssertionFile(Option<String>, Arc<PathBuf>),
     Custom(BoxCustom),
-}
-
-/// What one request is authenticated for.
-pub(super) struct AuthTarget<'a> {
-    pub(super) token_url: &'a str,
-    /// The issuer of the server, if it is known.
-    #[cfg_attr(
-        not(feature = "jwt"),
-        expect(dead_code, reason = "only assertions name it")
-    )]
-    pub(super) issuer: Option<&'a str>,
-    /// The server's time.
-    pub(super) now: SystemTime,
 }
 
 impl ClientAuth {
@@ -130,7 +108,7 @@ impl ClientAuth {
     /// A client assertion that the client secret signs with HS256 (`OpenID` Connect Core §9).
     ///
     /// As [`private_key_jwt`](Self::private_key_jwt). The secret must have at least 32 bytes (RFC 7518 §3.2), or each request
-    /// fails with a [`Config`](TokenErrorKind::Config) error.
+    /// fails with a [`Config`](crate::TokenErrorKind::Config) error.
     #[cfg(feature = "jwt")]
     pub fn client_secret_jwt(id: impl Into<String>, secret: impl Into<ClientSecret>) -> Self {
         Self(Method::SecretJwt(id.into(), secret.into(), None))
@@ -221,45 +199,6 @@ impl ClientAuth {
         matches!(self.0, Method::Tls(_))
     }
 
-    /// Whether a request is valid for a short time only.
-    fn depends_on_time(&self) -> bool {
-        #[cfg(feature = "jwt")]
-        if let Method::PrivateKeyJwt(..) | Method::SecretJwt(..) = &self.0 {
-            return true;
-        }
-        matches!(self.0, Method::Custom(_))
-    }
-
-    /// Whether a request that the server has rejected as `invalid_client` would be another one now. `sent` is the secret
-    /// that it was sent with.
-    pub(super) async fn has_changed(
-        &self,
-        sent: Option<&SecretString>,
-        clock_has_changed: bool,
-    ) -> bool {
-        let secret = match &self.0 {
-            Method::Basic(_, secret)
-            | Method::BasicUnencoded(_, secret)
-            | Method::Post(_, secret) => Some(secret),
-            #[cfg(feature = "jwt")]
-            Method::SecretJwt(_, secret, _) => Some(secret),
-            Method::AssertionFile(_, path) => {
-                let now = read_secret(path, ASSERTION).await;
-                return sent.is_some_and(|sent| {
-                    now.is_ok_and(|now| now.expose_secret() != sent.expose_secret())
-                });
-            }
-            _ => None,
-        };
-        if self.depends_on_time() && clock_has_changed {
-            return true;
-        }
-        match (secret, sent) {
-            (Some(secret), Some(sent)) => secret.differs_from(sent).await,
-            _ => false,
-        }
-    }
-
     /// The name of the method, as in `token_endpoint_auth_methods_supported` (RFC 8414 §2) if it is a registered one.
     pub(super) fn name(&self) -> &'static str {
         match self.0 {
@@ -278,149 +217,6 @@ impl ClientAuth {
             Method::Custom(_) => "custom",
         }
     }
-
-    /// Adds the client authentication to the parameters and headers of one token request. Returns the secret that is sent.
-    pub(super) async fn apply(
-        &self,
-        target: &AuthTarget<'_>,
-        parameters: &mut Parameters,
-        headers: &mut HeaderMap,
-    ) -> Result<Option<SecretString>, TokenError> {
-        self.check_id()?;
-        match &self.0 {
-            Method::Anonymous => Ok(None),
-            Method::Basic(id, secret) => {
-                let secret = secret.read().await?;
-                let (id, encoded) = (form_encode(id), form_encode(secret.expose_secret()));
-                insert_basic(headers, &[&id, ":", &encoded])?;
-                Ok(Some(secret))
-            }
-            Method::BasicUnencoded(id, secret) => {
-                let secret = secret.read().await?;
-                insert_basic(headers, &[id, ":", secret.expose_secret()])?;
-                Ok(Some(secret))
-            }
-            Method::Post(id, secret) => {
-                let secret = secret.read().await?;
-                parameters.push("client_id", id.as_str().into());
-                parameters.push("client_secret", secret.clone());
-                Ok(Some(secret))
-            }
-            Method::None(id) | Method::Tls(id) => {
-                parameters.push("client_id", id.as_str().into());
-                Ok(None)
-            }
-            Method::BasicUserOnly(user) => {
-                insert_basic(headers, &[user.expose_secret()])?;
-                Ok(Some(user.clone()))
-            }
-            #[cfg(feature = "jwt")]
-            Method::PrivateKeyJwt(id, signer, audience) => {
-                let assertion = sign(id, Arc::clone(signer), audience.as_deref(), target).await?;
-                push_assertion(parameters, Some(id), assertion.clone());
-                Ok(Some(assertion))
-            }
-            #[cfg(feature = "jwt")]
-            Method::SecretJwt(id, secret, audience) => {
-                let secret = secret.read().await?;
-                let signer = Arc::new(HmacKey::new(secret.expose_secret())?);
-                let assertion = sign(id, signer, audience.as_deref(), target).await?;
-                push_assertion(parameters, Some(id), assertion);
-                Ok(Some(secret))
-            }
-            Method::AssertionFile(id, path) => {
-                let assertion = read_secret(path, ASSERTION).await?;
-                push_assertion(parameters, id.as_deref(), assertion.clone());
-                Ok(Some(assertion))
-            }
-            Method::Custom(make) => {
-                let cx = ClientAuthContext::new(target.token_url.to_owned(), target.now);
-                make(cx).await?.add_to(parameters, headers);
-                Ok(None)
-            }
-        }
-    }
-
-    fn check_id(&self) -> Result<(), TokenError> {
-        let Some(id) = self.id() else {
-            return Ok(());
-        };
-        if id.is_empty() {
-            return Err(TokenError::new(
-                TokenErrorKind::Config,
-                format!(
-                    "`ClientAuth::{}` got an empty client id or user name",
-                    self.name()
-                ),
-            ));
-        }
-        if matches!(self.0, Method::BasicUnencoded(..)) && id.contains(':') {
-            return Err(TokenError::new(
-                TokenErrorKind::Config,
-                "the client id contains a colon, which HTTP Basic cannot carry unencoded (RFC 7617 §2); \
-                 use `ClientAuth::client_secret_basic` or `client_secret_post`",
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// What the file of an assertion is called in errors.
-const ASSERTION: &str = "client assertion";
-
-fn push_assertion(parameters: &mut Parameters, id: Option<&str>, assertion: SecretString) {
-    if let Some(id) = id {
-        parameters.push("client_id", id.into());
-    }
-    parameters.push("client_assertion_type", JWT_BEARER.into());
-    parameters.push("client_assertion", assertion);
-}
-
-#[cfg(feature = "jwt")]
-async fn sign(
-    id: &str,
-    signer: BoxJwtSigner,
-    audience: Option<&str>,
-    target: &AuthTarget<'_>,
-) -> Result<SecretString, TokenError> {
-    let token_type = match target.issuer {
-        Some(_) => "client-authentication+jwt",
-        None => "JWT",
-    };
-    let audience = audience.or(target.issuer).unwrap_or(target.token_url);
-    JwtAssertion::with_boxed(id.to_owned(), signer)
-        .token_type(token_type)
-        .make_secret(target.now, audience)
-        .await
-}
-
-fn form_encode(text: &str) -> Zeroizing<String> {
-    // Room for each byte percent-encoded: a buffer that grows leaves copies behind that are not wiped.
-    let mut encoded = Zeroizing::new(String::with_capacity(3 * text.len()));
-    encoded.extend(byte_serialize(text.as_bytes()));
-    encoded
-}
-
-fn insert_basic(headers: &mut HeaderMap, credentials: &[&str]) -> Result<(), TokenError> {
-    const SCHEME: &str = "Basic ";
-
-    let length = credentials.iter().map(|part| part.len()).sum();
-    let mut plain = Zeroizing::new(String::with_capacity(length));
-    plain.extend(credentials.iter().copied());
-    let mut value = Zeroizing::new(String::with_capacity(SCHEME.len() + 4 * length.div_ceil(3)));
-    value.push_str(SCHEME);
-    STANDARD.encode_string(&*plain, &mut value);
-    let value = zeroized(std::mem::take(&mut *value).into_bytes());
-    let mut value = HeaderValue::from_maybe_shared(value).map_err(|error| {
-        TokenError::new(
-            TokenErrorKind::Config,
-            "the client's id and secret do not fit into an `Authorization` header",
-        )
-        .with_source(error)
-    })?;
-    value.set_sensitive(true);
-    headers.insert(AUTHORIZATION, value);
-    Ok(())
 }
 
 impl fmt::Debug for ClientAuth {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use self::issuer::Issuer;
 pub(super) use self::metadata::Metadata;
-use super::{EndpointUrl, send::was_not_sent, settings::Settings};
+use super::{EndpointUrl, settings::Settings, transport::was_not_sent};
 use crate::{
     clock::Clock,
     error::{TokenError, TokenErrorKind},

@@ -38,6 +38,7 @@ mod server_clock;
 mod settings;
 mod token_request;
 mod token_response;
+mod transport;
 mod values;
 
 #[cfg(feature = "reqwest")]
@@ -55,6 +56,6 @@ pub use parameters::Parameters;
 #[cfg(feature = "reqwest")]
 pub use reqwest_transport::{ReqwestFuture, ReqwestTransport};
 pub(crate) use revocation::TokenTypeHint;
-pub(crate) use send::{erase, was_not_sent};
 pub use token_request::BodyFormat;
 pub(crate) use token_response::TokenResponse;
+pub(crate) use transport::{erase, was_not_sent};

@@ -116,7 +116,10 @@ impl Parameters {
     }
 
     /// Adds those of `defaults` whose name is not taken yet.
-    pub(super) fn push_missing(&mut self, defaults: &[(String, SecretString)]) {
+    pub(super) fn push_missing<'a>(
+        &mut self,
+        defaults: impl IntoIterator<Item = &'a (String, SecretString)>,
+    ) {
         let taken = self.fields.len();
         for (name, value) in defaults {
             if !self.fields[..taken].iter().any(|(known, _)| known == name) {

@@ -1,25 +1,16 @@
 //! Revocation: tells the authorization server that a token is no longer needed (RFC 7009).
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use secrecy::SecretString;
 
 use super::{
-    EndpointUrl, OAuthClient, Parameters,
-    client_auth::AuthTarget,
-    error_response::ErrorResponse,
-    send::{RequestKind, Target},
-    settings::Settings,
-    token_request::AuthenticatedRequest,
-    token_response::RawResponse,
-    values::Times,
+    EndpointUrl, OAuthClient, Parameters, error_response::ErrorResponse, send::Target,
+    settings::Settings, token_request::RequestKind, token_response::RawResponse, values::Times,
 };
 use crate::{
     clock::{Clock, Now},
     error::{TokenError, TokenErrorKind},
 };
-
-/// Parameters that describe a token to be issued, so they are not sent with one to be revoked.
-const OF_TOKEN_REQUESTS: [&str; 3] = ["scope", "resource", "audience"];
 
 /// The kind of a token (RFC 7009 §2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,26 +105,6 @@ impl Settings {
             };
             TokenError::new(TokenErrorKind::Config, message)
         })
-    }
-
-    pub(super) async fn revocation_request(
-        &self,
-        auth: &AuthTarget<'_>,
-        url: &EndpointUrl,
-        parameters: &Parameters,
-    ) -> Result<AuthenticatedRequest, TokenError> {
-        let mut parameters = parameters.clone();
-        let mut headers: HeaderMap = self.headers.clone();
-        let secret = self
-            .client_auth
-            .apply(auth, &mut parameters, &mut headers)
-            .await?;
-        let is_sent = |(name, _): &&(String, SecretString)| !OF_TOKEN_REQUESTS.contains(&&**name);
-        let own: Vec<_> = self.parameters.iter().filter(is_sent).cloned().collect();
-        parameters.push_missing(&own);
-        // The grant type comes first, and a revocation has none.
-        let request = self.post(url, headers, &parameters.pairs()[1..]);
-        Ok(AuthenticatedRequest { request, secret })
     }
 
     fn revoked(

@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderValue, header::ACCEPT};
 use secrecy::SecretString;
 
 use super::{
-    BodyFormat, ClientAuth, DeadGrant, VendorErrors, endpoints::Endpoints, send::Transport,
-    server_clock::ServerClock,
+    BodyFormat, ClientAuth, DeadGrant, VendorErrors, endpoints::Endpoints,
+    server_clock::ServerClock, transport::Transport,
 };
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);

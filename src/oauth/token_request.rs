@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, header::CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, header::CONTENT_TYPE};
 use http_body_util::Full;
 use secrecy::{SecretString, zeroize::Zeroizing};
 use serde::Serialize;
@@ -25,6 +25,25 @@ pub enum BodyFormat {
     Json,
 }
 
+/// What a request with client authentication asks for.
+#[derive(Clone, Copy)]
+pub(super) enum RequestKind {
+    /// A token (RFC 6749 §3.2).
+    Token,
+    /// The revocation of one (RFC 7009 §2.1).
+    Revocation,
+}
+
+impl RequestKind {
+    /// Whether a parameter of the client itself is sent. Some describe a token to be issued.
+    fn takes(self, name: &str) -> bool {
+        match self {
+            Self::Token => true,
+            Self::Revocation => !["scope", "resource", "audience"].contains(&name),
+        }
+    }
+}
+
 /// A request, and the secret that authenticates its client.
 pub(super) struct AuthenticatedRequest {
     pub(super) request: Request<Full<Bytes>>,
@@ -39,10 +58,11 @@ enum Field<'a> {
 }
 
 impl Settings {
-    /// Builds the request to `url` that sends `parameters`, the client authentication, and the parameters of the client itself.
-    /// Returns the secret that it contains as well.
-    pub(super) async fn token_request(
+    /// Builds the request to `url` that sends `parameters`, the client authentication, and the parameters of the client
+    /// itself. Returns the secret that it contains as well.
+    pub(super) async fn authenticated_request(
         &self,
+        kind: RequestKind,
         auth: &AuthTarget<'_>,
         url: &EndpointUrl,
         parameters: &Parameters,
@@ -56,24 +76,20 @@ impl Settings {
             .client_auth
             .apply(auth, &mut parameters, &mut headers)
             .await?;
-        parameters.push_missing(&self.parameters);
-        let request = self.post(url, headers, &parameters.pairs());
-        Ok(AuthenticatedRequest { request, secret })
-    }
-
-    /// The request to `url` with these parameters in its body.
-    pub(super) fn post(
-        &self,
-        url: &EndpointUrl,
-        mut headers: HeaderMap,
-        parameters: &[(&str, &str)],
-    ) -> Request<Full<Bytes>> {
+        let own = self.parameters.iter().filter(|(name, _)| kind.takes(name));
+        parameters.push_missing(own);
+        let pairs = parameters.pairs();
+        let pairs = match kind {
+            RequestKind::Token => &pairs[..],
+            // The grant type comes first, and a revocation has none.
+            RequestKind::Revocation => &pairs[1..],
+        };
         headers.insert(CONTENT_TYPE, self.body_format.content_type());
-        let mut request = Request::new(Full::new(self.body_format.encode(parameters)));
+        let mut request = Request::new(Full::new(self.body_format.encode(pairs)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = url.uri().clone();
         *request.headers_mut() = headers;
-        request
+        Ok(AuthenticatedRequest { request, secret })
     }
 }
 

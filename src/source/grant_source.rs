@@ -88,8 +88,8 @@ impl<G: Grant> GrantSource<G> {
     ///
     /// Without a name, a stored session belongs to the token endpoint and the refresh URL, the client id, the scope, the
     /// resources and the audiences, as [`parameter`](OAuthClient::parameter) of the client or the grant sets them, and
-    /// to whatever else the grant [adds](Grant::session_parts). A source of another client neither uses nor overwrites it: its error is of kind [`Config`](crate::TokenErrorKind::Config). The client's
-    /// secret may change.
+    /// to whatever else the grant [adds](Grant::session_parts). A source of another client neither uses nor overwrites
+    /// it: its error is of kind [`Config`](crate::TokenErrorKind::Config). The client's secret may change.
     ///
     /// Set a name before the session begins if these may change while it lives, for example if the token endpoint is
     /// reached through changing ports. Then different sessions need different names. It is not a key: each session needs

@@ -1,6 +1,10 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{HeaderMap, header::AUTHORIZATION};
 
 use super::*;
+use crate::{error::TokenErrorKind, oauth::Parameters};
 
 async fn applied(auth: &ClientAuth) -> Result<(Parameters, HeaderMap), TokenError> {
     let (mut parameters, mut headers) = (Parameters::new("x"), HeaderMap::new());

@@ -12,7 +12,7 @@ use super::{
     super::{
         OAuthClient,
         endpoints::{Endpoints, TokenEndpoint},
-        send::{Transport, erase},
+        transport::{Transport, erase},
     },
     Discovery,
     issuer::Issuer,

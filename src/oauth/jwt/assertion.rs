@@ -167,7 +167,7 @@ fn unix_secs(time: SystemTime) -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// A name that no other assertion has, and that nobody can guess.
+/// A random id, different for each assertion (RFC 7519 §4.1.7).
 fn unique_id() -> Result<String, TokenError> {
     let mut bytes = [0; 16];
     rand::fill(&mut bytes).map_err(|_| {
