@@ -247,7 +247,7 @@ impl State {
 
     /// The API did not reject the token that a request was sent again with.
     pub(super) fn replay_accepted(&mut self) {
-        self.throttle.effective();
+        self.throttle.rejections.token_helped();
     }
 
     /// The API accepted the token in a request that was sent after a rejection. So the rejection came too early, as from a
@@ -262,7 +262,7 @@ impl State {
                 .is_some_and(|rejection| rejection.is_disproved_by(sent));
         if is_disproved && !self.is_replacing() {
             let issued = Arc::new(issued.accepted_after_all());
-            self.throttle.effective();
+            self.throttle.rejections.token_helped();
             self.effects.notify = true;
             self.set_token(CurrentToken::InUse(issued));
         }
@@ -424,7 +424,7 @@ impl State {
         let delay = self.throttle.delay_after_rejection(now, min_interval);
         let error = match self.throttle.permits(now, min_interval, true) {
             Permission::No(error) | Permission::IfChanged(error) => error,
-            Permission::After(_) if !delay.is_zero() && self.throttle.is_ineffective() => {
+            Permission::After(_) if !delay.is_zero() && self.throttle.rejections.hold_back() => {
                 let message = "recent refreshes did not help, so the next one starts later";
                 TokenError::new(TokenErrorKind::Rejected, message).with_retry_after(delay)
             }
@@ -517,12 +517,13 @@ impl State {
             before => (None, before.as_ref()),
         };
         if other.is_some_and(|before| !before.is_rejected()) {
-            self.throttle.replaced_when_due(input.now.mono);
+            self.throttle.rejections.replaced_when_due(input.now.mono);
         }
         self.throttle
+            .rejections
             .token_came(input.now.mono, input.min_interval(), issued.lifetime);
         if let Some(before) = same {
-            self.throttle.same_token_came();
+            self.throttle.rejections.same_token_came();
             match before.rejection {
                 Some(rejection) => self.keep_sending(input, &issued.rejected(rejection)),
                 None => self.keep_sending(input, issued),
@@ -539,11 +540,12 @@ impl State {
         was_accepted: bool,
     ) -> Arc<Issued> {
         if issued.is_rejected() {
-            self.throttle.rejected_again(input.now.mono);
+            self.throttle.rejections.rejected_again(input.now.mono);
         } else {
             self.counts.rejected += 1;
             self.effects.notify = true;
             self.throttle
+                .rejections
                 .rejected(input.now.mono, was_accepted || issued.is_accepted());
         }
         let number = self.last_rejection.checked_add(1);

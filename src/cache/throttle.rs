@@ -15,10 +15,13 @@
 //! `Paused` lasts 30 seconds at first and doubles up to 15 minutes, because somebody may correct the cause. If the server
 //! has declared the grant dead, it has no end of its own.
 
+mod rejections;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::rejections::Rejections;
 use crate::{
     clock::later,
     error::{Recovery, TokenError},
@@ -33,15 +36,6 @@ pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 /// The upper limit of every pause. A server's `Retry-After` may be longer.
 const MAX_PAUSE: Duration = Duration::from_secs(15 * 60);
-/// A token that is rejected within this time, and was never accepted, was rejected as soon as it was issued.
-const REJECTED_AT_ONCE: Duration = Duration::from_secs(10);
-/// A token that is rejected within so many times `min_interval` is rejected early, whether or not the API had accepted it.
-/// For tokens of short life it is a fortieth of their lifetime.
-const EARLY_INTERVALS: u32 = 5;
-/// What `min_interval` counts as in these rules if it is shorter.
-const LEAST_INTERVAL: Duration = Duration::from_millis(1);
-/// How many tokens in a row may be rejected early before refreshes start further and further apart.
-const EARLY_BUDGET: u32 = 10;
 /// How often a source is asked during a pause whether something has changed.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -66,21 +60,11 @@ pub(super) struct RefreshThrottle {
     epoch: u32,
     last_start: Option<Instant>,
     last_look: Option<Instant>,
-    /// When the current token came, from a token request or from a store.
-    last_token: Option<Instant>,
-    /// Until how long after that a rejection of it is early.
-    early: Duration,
     /// Failures in a row.
     failures: u32,
     after_failure: AfterFailure,
-    /// Refreshes in a row whose token did not help.
-    ineffective: u32,
-    /// Tokens in a row that were rejected early. Most of them were accepted as well, as by an API of several servers of which
-    /// one is not well.
-    rejected_early: u32,
-    /// The current token is one of them.
-    is_counted: bool,
-    last_rejection: Option<Instant>,
+    /// What rejections say about the next refresh.
+    pub(super) rejections: Rejections,
 }
 
 #[derive(Debug, Default)]
@@ -134,31 +118,14 @@ impl RefreshThrottle {
         }
     }
 
-    /// How long until a refresh may replace a rejected token: `min_interval` as long as new tokens help, and twice as long
-    /// with each one that does not, up to [`MAX_BACKOFF`]. Tokens that are rejected early although they helped have a budget;
-    /// when it is used up, the time doubles with each, up to [`MAX_PAUSE`].
+    /// How long until a refresh may replace a rejected token: `min_interval` as long as new tokens help, and longer if not.
     pub(super) fn delay_after_rejection(&self, now: Instant, min_interval: Duration) -> Duration {
-        let mut interval = min_interval;
-        if self.ineffective > 1 {
-            interval = interval.max(doubled(FIRST_BACKOFF, self.ineffective, MAX_BACKOFF));
-        }
-        if self.rejected_early > EARLY_BUDGET {
-            let first = min_interval.max(LEAST_INTERVAL).saturating_mul(2);
-            let over = self.rejected_early - EARLY_BUDGET;
-            interval = interval.max(doubled(first, over, MAX_PAUSE));
-        }
-        // Tokens of other processes count as well, or a fleet would hold back less than one process does.
-        let since = if self.is_ineffective() {
-            self.last_start.max(self.last_token)
-        } else {
-            self.last_start
+        let Some(pause) = self.rejections.pause(min_interval) else {
+            return left_of(min_interval, self.last_start, now);
         };
-        left_of(interval, since, now)
-    }
-
-    /// Whether several refreshes in a row did not help, or not for long.
-    pub(super) fn is_ineffective(&self) -> bool {
-        self.ineffective > 1 || self.rejected_early > EARLY_BUDGET
+        // Tokens of other processes count as well, or a fleet would hold back less than one process does.
+        let since = self.last_start.max(self.rejections.last_token());
+        left_of(pause, since, now)
     }
 
     /// How long until a refresh, or a check for changes, may start that no caller waits for.
@@ -228,21 +195,6 @@ impl RefreshThrottle {
         may
     }
 
-    /// A new token is in use, from a token request or from a store.
-    pub(super) fn token_came(
-        &mut self,
-        now: Instant,
-        min_interval: Duration,
-        lifetime: Option<Duration>,
-    ) {
-        self.last_token = Some(now);
-        let early = min_interval
-            .max(LEAST_INTERVAL)
-            .saturating_mul(EARLY_INTERVALS);
-        self.early = lifetime.map_or(early, |all| early.min(all / 40));
-        self.is_counted = false;
-    }
-
     pub(super) fn epoch(&self) -> u32 {
         self.epoch
     }
@@ -296,60 +248,11 @@ impl RefreshThrottle {
         }
     }
 
-    /// The API rejected the current token, for the first time since it came or was accepted again.
-    pub(super) fn rejected(&mut self, now: Instant, was_accepted: bool) {
-        if !was_accepted {
-            self.ineffective = if self.has_lasted(now, REJECTED_AT_ONCE) {
-                0
-            } else {
-                self.ineffective.saturating_add(1)
-            };
-        }
-        if self.has_lasted(now, self.early) {
-            self.rejected_early = 0;
-        } else if !self.is_counted {
-            self.rejected_early = self.rejected_early.saturating_add(1);
-            self.is_counted = true;
-        }
-        self.last_rejection = Some(now);
-    }
-
-    /// The API rejected the current token once more.
-    pub(super) fn rejected_again(&mut self, now: Instant) {
-        self.last_rejection = Some(now);
-    }
-
-    /// A new token helped: a request that was sent again with it was not rejected, or the API accepted it after all.
-    pub(super) fn effective(&mut self) {
-        self.ineffective = 0;
-    }
-
-    /// A refresh returned the token that it was to replace.
-    pub(super) fn same_token_came(&mut self) {
-        self.ineffective = self.ineffective.saturating_add(1);
-    }
-
-    /// A token that is not rejected was replaced when it was due.
-    pub(super) fn replaced_when_due(&mut self, now: Instant) {
-        self.effective();
-        if self.has_lasted(now, self.early) {
-            self.rejected_early = 0;
-        }
-    }
-
-    /// Whether the current token came more than `early` ago, and was not rejected since then. One that is rejected and
-    /// accepted by turns does not last.
-    fn has_lasted(&self, now: Instant, early: Duration) -> bool {
-        let since = self.last_token.max(self.last_rejection);
-        since.is_none_or(|since| since + early < now)
-    }
-
     /// Forgets failures. `min_interval` still holds.
     pub(super) fn reset(&mut self) {
         self.epoch = self.epoch.wrapping_add(1);
         self.succeeded();
-        self.effective();
-        self.rejected_early = 0;
+        self.rejections.forget();
     }
 
     /// The last failure, if no token came since.
@@ -402,7 +305,6 @@ mod tests {
     use crate::error::TokenErrorKind;
 
     const MIN_INTERVAL: Duration = Duration::from_secs(1);
-    const EARLY: Duration = Duration::from_secs(5);
 
     fn down() -> TokenError {
         TokenError::new(TokenErrorKind::Server, "down")
@@ -586,116 +488,5 @@ mod tests {
         ));
         let resending = Schedule::default().resend_while_usable(true);
         assert!(matches!(unneeded(&resending), Permission::After(_)));
-    }
-
-    /// How long each of some refreshes waits if the token before it is rejected as soon as it came.
-    fn holds(throttle: &mut RefreshThrottle, now: Instant, was_accepted: bool) -> Vec<u64> {
-        let next = |_| {
-            throttle.started(now);
-            throttle.token_came(now, MIN_INTERVAL, None);
-            throttle.rejected(now, was_accepted);
-            throttle.delay_after_rejection(now, MIN_INTERVAL).as_secs()
-        };
-        (0..22).map(next).collect()
-    }
-
-    #[test]
-    fn refreshes_that_do_not_help_start_further_and_further_apart() {
-        let now = Instant::now();
-        let mut throttle = RefreshThrottle::default();
-        let holds = holds(&mut throttle, now, false);
-        assert_eq!(holds[..10], [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
-        assert!(throttle.is_ineffective());
-    }
-
-    #[test]
-    fn tokens_that_are_accepted_and_rejected_early_have_a_budget() {
-        let now = Instant::now();
-        let mut throttle = RefreshThrottle::default();
-        let holds = holds(&mut throttle, now, true);
-        assert_eq!(holds[..10], [1; 10]);
-        let at_most_a_quarter_of_an_hour = [2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900];
-        assert_eq!(holds[10..], at_most_a_quarter_of_an_hour);
-        let later = now + MAX_PAUSE;
-        assert!(throttle.is_ineffective());
-        assert_eq!(
-            throttle.delay_after_rejection(later, MIN_INTERVAL),
-            Duration::ZERO
-        );
-    }
-
-    #[test]
-    fn a_token_counts_once_however_often_it_is_rejected_and_accepted() {
-        let now = Instant::now();
-        let mut throttle = RefreshThrottle::default();
-        throttle.token_came(now, MIN_INTERVAL, None);
-        for _ in 0..100 {
-            throttle.rejected(now, true);
-            throttle.effective();
-        }
-        assert!(!throttle.is_ineffective());
-    }
-
-    #[test]
-    fn a_token_that_lasted_is_replaced_at_once() {
-        let now = Instant::now();
-        let later = now + EARLY + Duration::from_secs(1);
-        let waits = |last: fn(&mut RefreshThrottle, Instant)| {
-            let mut throttle = RefreshThrottle::default();
-            holds(&mut throttle, now, true);
-            throttle.token_came(now, MIN_INTERVAL, None);
-            last(&mut throttle, later);
-            throttle.is_ineffective()
-        };
-        assert!(!waits(|throttle, later| throttle.rejected(later, true)));
-        assert!(!waits(|throttle, later| throttle.rejected(later, false)));
-        assert!(!waits(RefreshThrottle::replaced_when_due));
-        assert!(waits(|throttle, later| {
-            throttle.replaced_when_due(later - EARLY);
-        }));
-    }
-
-    #[test]
-    fn early_is_a_multiple_of_the_minimum_interval() {
-        let now = Instant::now();
-        let is_ineffective_after = |age: u64| {
-            let mut throttle = RefreshThrottle::default();
-            for _ in 0..=EARLY_BUDGET {
-                throttle.token_came(now, Duration::from_millis(2), None);
-                throttle.rejected(now + Duration::from_millis(age), true);
-            }
-            throttle.is_ineffective()
-        };
-        assert!(is_ineffective_after(10));
-        assert!(!is_ineffective_after(11));
-    }
-
-    #[test]
-    fn tokens_of_short_life_are_rejected_early_within_a_fortieth_of_it() {
-        let now = Instant::now();
-        let is_ineffective_after = |age: u64| {
-            let mut throttle = RefreshThrottle::default();
-            for _ in 0..=EARLY_BUDGET {
-                throttle.token_came(now, MIN_INTERVAL, Some(Duration::from_secs(2)));
-                throttle.rejected(now + Duration::from_millis(age), true);
-            }
-            throttle.is_ineffective()
-        };
-        assert!(is_ineffective_after(50));
-        assert!(!is_ineffective_after(51));
-    }
-
-    #[test]
-    fn a_token_that_is_rejected_again_and_again_has_not_lasted() {
-        let now = Instant::now();
-        let mut throttle = RefreshThrottle::default();
-        holds(&mut throttle, now, true);
-        throttle.token_came(now, MIN_INTERVAL, None);
-        for second in 1..600 {
-            throttle.rejected(now + Duration::from_secs(second), true);
-            throttle.effective();
-        }
-        throttle.replaced_when_due(now + Duration::from_secs(600));
-        assert!(throttle.is_ineffective());
     }
 }

@@ -34,7 +34,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// that came after a redirect, but the secrets have then been sent on: build it with `redirect::Policy::none()`.
 ///
 /// If a client of your own follows a redirect to another origin, the response has [`Verdict::Unrelated`] in its extensions:
-/// reqwest has removed the token, so what that origin says is not about the token.
+/// reqwest has removed the token, so what that origin says is not about the token. A redirect to another origin and back
+/// cannot be seen here: then a 401 counts as a rejection, although the token was removed.
 ///
 /// # Examples
 ///
