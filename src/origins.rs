@@ -171,17 +171,21 @@ impl Origins {
             _ => return OriginMatch::NotAllowed,
         };
         let Some(allowed) = &self.allowed else {
-            return match request_host(authority) {
-                _ if is_https => OriginMatch::Allowed,
-                Some((host, _)) if host.is_loopback() => OriginMatch::Allowed,
-                _ => OriginMatch::Insecure,
+            let text = authority.as_str();
+            let is_allowed = is_https
+                || is_usual_loopback(text)
+                || request_host(text).is_some_and(|(host, _)| host.is_loopback());
+            return if is_allowed {
+                OriginMatch::Allowed
+            } else {
+                OriginMatch::Insecure
             };
         };
         let same_text = |origin: &Origin| {
             origin.is_https == is_https && *origin.authority == *authority.as_str()
         };
         let is_allowed = allowed.iter().any(same_text)
-            || request_host(authority).is_some_and(|(host, port)| {
+            || request_host(authority.as_str()).is_some_and(|(host, port)| {
                 let port = port.unwrap_or(default_port(is_https));
                 allowed
                     .iter()
@@ -203,7 +207,10 @@ impl OriginHash {
     /// The origin of `uri`. All URIs that name none have the same one: the service below knows where they go.
     pub(crate) fn of(uri: &Uri) -> Self {
         let is_https = uri.scheme() == Some(&uri::Scheme::HTTPS);
-        match uri.authority().map(request_host) {
+        match uri
+            .authority()
+            .map(|authority| request_host(authority.as_str()))
+        {
             Some(Some((host, port))) => {
                 Self::new(is_https, &host, port.unwrap_or(default_port(is_https)))
             }
@@ -238,10 +245,22 @@ impl OriginHash {
 }
 
 /// Host and port of a request. `None` if the authority could be read in two ways: it matches no origin.
-fn request_host(authority: &uri::Authority) -> Option<(Host<&str>, Option<u16>)> {
-    let text = authority.as_str();
-    let host_port = text.rsplit_once('@').map_or(text, |(_user, rest)| rest);
+fn request_host(authority: &str) -> Option<(Host<&str>, Option<u16>)> {
+    let host_port = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_user, rest)| rest);
     split_port(host_port).ok()
+}
+
+/// Whether `authority` is this machine in one of its usual forms, which need not be parsed.
+fn is_usual_loopback(authority: &str) -> bool {
+    let is_port =
+        |text: &str| text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok();
+    ["127.0.0.1", "localhost", "[::1]"].iter().any(|host| {
+        authority
+            .strip_prefix(host)
+            .is_some_and(|rest| rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
+    })
 }
 
 impl Origin {

@@ -109,6 +109,8 @@ fn any_https_is_https_or_the_loopback() {
         (OriginMatch::Insecure, "HTTP://anything.example:443/"),
         (OriginMatch::Insecure, "http://localhost@evil.example/"),
         (OriginMatch::Insecure, "http://127.0.0.1@evil.example/"),
+        (OriginMatch::Insecure, "http://localhost:80@evil.example/"),
+        (OriginMatch::Insecure, "http://localhost:65536/"),
         (OriginMatch::Insecure, "http://localhost.evil.example/"),
         (OriginMatch::Insecure, "http://localhost./"),
         (OriginMatch::Insecure, "http://127.0.0.1.evil.example/"),
@@ -247,6 +249,14 @@ proptest! {
             let rejected = listed.contains('@') || listed_url.scheme() == "http";
             prop_assert!(rejected, "{}", listed);
         }
+    }
+
+    #[test]
+    fn a_usual_form_of_the_loopback_is_a_loopback_if_parsed(
+        text in "(localhost|127\\.0\\.0\\.1|\\[::1\\])(:?[0-9]{0,6}|[a:@.\\[\\]0-9%+-]{0,6})",
+    ) {
+        let parsed = request_host(&text).is_some_and(|(host, _)| host.is_loopback());
+        prop_assert!(parsed || !is_usual_loopback(&text));
     }
 
     #[test]
