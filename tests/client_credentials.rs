@@ -269,6 +269,24 @@ async fn ten_thousand_waiters_cost_one_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_day_of_requests_costs_about_100_token_requests_and_no_wait() {
+    let endpoint = TokenEndpoint::default(); // its tokens live for 15 minutes
+    let cache = TokenCache::new(source(&endpoint));
+    cache.token().await.unwrap();
+    for second in 0..86_400 {
+        let token = tokio::time::timeout(Duration::ZERO, cache.token()).await;
+        assert!(
+            token.is_ok_and(|it| it.is_ok()),
+            "no token at once after {second} s"
+        );
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let sent = endpoint.sent();
+    assert!((96..=120).contains(&sent.len()), "{}", sent.len());
+    assert!(sent.iter().all(|it| it == &sent[0]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failing_request_is_tried_again_by_the_cache() {
     let endpoint = TokenEndpoint::default();
     endpoint.respond_next([DOWN]);
