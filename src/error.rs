@@ -170,7 +170,8 @@ impl TokenError {
     /// ([`has_changed`](crate::TokenSource::has_changed)) or the cache is [reset](crate::TokenCache::reset).
     ///
     /// Only errors of kind [`ReauthRequired`](TokenErrorKind::ReauthRequired) are final, and of those that come from a token
-    /// endpoint, only the ones that say so: with the code `invalid_grant`, for example.
+    /// endpoint, only the ones that say so: with the code `invalid_grant`, for example. So is the error of a
+    /// [revocation](crate::TokenCache::revoke) that could not be saved.
     ///
     /// # Examples
     ///
@@ -194,6 +195,24 @@ impl TokenError {
     #[must_use]
     pub(crate) fn with_recovery(self, recovery: Recovery) -> Self {
         self.edit(|inner| inner.recovery = Some(recovery))
+    }
+
+    /// The error of something that a token request depends on, such as a secret or the HTTP client. It says nothing about the
+    /// grant: only the server can declare that dead.
+    #[must_use]
+    pub(crate) fn of_a_dependency(self) -> Self {
+        let recovery = match self.recovery() {
+            Recovery::Never => Recovery::Slowly,
+            recovery => recovery,
+        };
+        self.edit(|inner| {
+            if inner.kind == TokenErrorKind::ReauthRequired {
+                inner.kind = TokenErrorKind::Source;
+            }
+            inner.recovery = Some(recovery);
+            inner.status = None;
+            inner.oauth_code = None;
+        })
     }
 
     /// Says that the request could not be made, so that nothing was sent.
