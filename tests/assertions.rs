@@ -23,8 +23,8 @@ use support::TOKEN_URL;
 use tokio::time::sleep;
 use tower_bearer::{
     Grant, GrantContext, JwtBearer, JwtBearerSource, LegacyPassword, LegacyPasswordSource,
-    MemoryStore, Origins, RefreshTokenSource, SecurityToken, Token, TokenCache, TokenError,
-    TokenErrorKind, TokenExchange, TokenExchangeSource, TokenStore, source_fn,
+    MemoryStore, Origins, RefreshTokenSource, SecurityToken, Token, TokenCache, TokenContext,
+    TokenError, TokenErrorKind, TokenExchange, TokenExchangeSource, TokenStore, source_fn,
     testing::SimulatedClock,
 };
 
@@ -380,7 +380,7 @@ async fn the_subject_can_be_a_session_of_its_own() {
 
 #[tokio::test]
 async fn a_rejected_subject_token_is_replaced_once() {
-    for code in ["invalid_request", "invalid_grant"] {
+    for code in ["invalid_request", "invalid_grant", "invalid_token"] {
         let endpoint = TokenEndpoint::default();
         let user = RefreshTokenSource::new(endpoint.client(TOKEN_URL), "rt-0");
         let source = exchange(&endpoint, SecurityToken::from_source(user));
@@ -405,6 +405,65 @@ async fn a_rejected_subject_token_is_replaced_once() {
         assert_eq!(subjects, ["one", "two", "two", "two"], "{code}");
         assert_eq!(sent.len(), 6);
     }
+}
+
+#[tokio::test]
+async fn a_subject_token_that_replaced_a_rejected_one_is_replaced_as_well_after_it_was_accepted() {
+    let endpoint = TokenEndpoint::default();
+    let subjects = Arc::new(AtomicUsize::new(0));
+    // It has a token until that is rejected.
+    let subject = source_fn(move |cx: TokenContext| {
+        if cx.rejected_token().is_some() || subjects.load(Ordering::SeqCst) == 0 {
+            subjects.fetch_add(1, Ordering::SeqCst);
+        }
+        let number = subjects.load(Ordering::SeqCst);
+        async move { Token::new(format!("s-{number}")) }
+    });
+    let source = exchange(&endpoint, SecurityToken::from_source(subject));
+    endpoint.respond_next([DEAD, ISSUED, ISSUED, DEAD, ISSUED]);
+    first(&source).await.unwrap_err();
+    let token = first(&source).await.unwrap();
+    next(&source, &token).await.unwrap();
+    next(&source, &token).await.unwrap_err();
+    next(&source, &token).await.unwrap();
+    let sent = endpoint.sent();
+    let subjects: Vec<_> = sent
+        .iter()
+        .filter_map(|it| field(it, "subject_token"))
+        .collect();
+    assert_eq!(subjects, ["s-1", "s-2", "s-2", "s-2", "s-3"]);
+}
+
+#[tokio::test]
+async fn a_name_of_the_session_does_not_mix_up_subjects() {
+    let endpoint = TokenEndpoint::default();
+    let store = MemoryStore::new();
+    let of = |key: &'static str| {
+        let client = endpoint.client(TOKEN_URL);
+        TokenExchangeSource::new(client, key, fixed(key), TokenExchange::JWT)
+            .unwrap()
+            .session_name("exchange")
+            .store(store.clone())
+    };
+    for key in ["alice", "bob", "alice"] {
+        endpoint.respond_next([ISSUED]);
+        first(&of(key)).await.unwrap();
+        let sent = endpoint.sent();
+        assert_eq!(field(&sent[0], "subject_token").as_deref(), Some(key));
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_the_subject_alone_is_not_used_on_behalf_of_it() {
+    let endpoint = TokenEndpoint::default();
+    let store = MemoryStore::new();
+    let alone = || exchange(&endpoint, fixed("s")).store(store.clone());
+    endpoint.respond_next([ISSUED]);
+    first(&alone()).await.unwrap();
+    let delegated = alone().actor(fixed("actor"), TokenExchange::JWT);
+    let error = first(&delegated).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Config);
+    assert_eq!(endpoint.sent().len(), 1);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -60,9 +60,12 @@ enum From {
 #[derive(Default)]
 struct Last {
     token: Option<Token>,
+    /// It was rejected, and another one is wanted.
     is_rejected: bool,
-    /// It replaced a rejected one. If it is rejected as well, the cause is something else.
+    /// It replaced a rejected one, and was not accepted so far. If it is rejected as well, the cause is something else.
     is_replacement: bool,
+    /// It was obtained for a request, and was not rejected.
+    is_good: bool,
 }
 
 /// A security token, for one request.
@@ -141,6 +144,7 @@ impl SecurityToken {
         if let From::Source(_, last) = &self.from {
             let mut last = last_of(last);
             last.is_rejected = !last.is_replacement;
+            last.is_good = false;
         }
     }
 
@@ -165,12 +169,15 @@ impl Last {
     fn note(&mut self, token: &Token) {
         let is_same = |last: &Token| last.same_secret(token);
         if self.token.as_ref().is_some_and(is_same) {
+            self.is_replacement &= !self.is_good;
+            self.is_good = true;
             return;
         }
         *self = Self {
             token: Some(token.clone()),
             is_rejected: false,
             is_replacement: self.is_rejected,
+            is_good: true,
         };
     }
 }
