@@ -13,8 +13,8 @@ use serde_json::json;
 use tokio::time::{advance, sleep};
 use tower::{BoxError, ServiceExt, service_fn};
 use tower_bearer::{
-    ClientAuth, MemoryStore, OAuthClient, RefreshTokenSource, Token, TokenCache, TokenError,
-    TokenErrorKind, TokenStore,
+    ClientAuth, ClientCredentialsSource, MemoryStore, OAuthClient, RefreshTokenSource, Token,
+    TokenCache, TokenError, TokenErrorKind, TokenStore,
     testing::{AuthorizationServer, Dialect, Fault, MetadataForm},
 };
 
@@ -464,6 +464,21 @@ mod times {
         cache.reset();
         cache.refresh().await.unwrap();
         assert_eq!((server.metadata_requests(), server.refreshes()), (2, 2));
+        assert_eq!(server.requests().last().unwrap().uri.path(), "/v2/token");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_document_is_read_again_for_a_grant_without_refresh_tokens_as_well() {
+        let server = server();
+        let source = ClientCredentialsSource::new(client_of(ISSUER, &server));
+        let cache = TokenCache::new(source);
+        cache.token().await.unwrap();
+        let server = server.path_prefix("/v2");
+        sleep(Duration::from_secs(60)).await;
+        cache.refresh().await.unwrap_err();
+        cache.reset();
+        cache.refresh().await.unwrap();
+        assert_eq!(server.metadata_requests(), 2);
         assert_eq!(server.requests().last().unwrap().uri.path(), "/v2/token");
     }
 

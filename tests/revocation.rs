@@ -229,6 +229,22 @@ mod at_the_server {
     }
 }
 
+#[tokio::test]
+async fn a_web_page_is_no_revocation() {
+    let server = server();
+    let cache = process(&server, &server.issue_refresh_token(), &MemoryStore::new());
+    cache.token().await.unwrap();
+    server.revocation_fault(Fault::Html(StatusCode::OK));
+    let error = cache.revoke().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::InvalidResponse, "{error}");
+    assert!(cache.peek().is_some());
+    // Its type says nothing of a response that is empty.
+    for _ in 0..2 {
+        server.revocation_fault(Fault::raw(StatusCode::OK, "text/html", ""));
+    }
+    cache.revoke().await.unwrap();
+}
+
 fn unsupported() -> Fault {
     let body = r#"{"error":"unsupported_token_type"}"#;
     Fault::raw(StatusCode::BAD_REQUEST, "application/json", body)
@@ -592,6 +608,8 @@ mod failures {
             error.to_string().contains("revoked at the server"),
             "{error}"
         );
+        assert!(error.is_final());
+        assert!(cache.peek().is_none(), "the server may not reject it");
         assert_eq!(server.live_sessions(), 0);
         // This process knows, although the store has the old session.
         for _ in 0..3 {
@@ -780,6 +798,27 @@ mod at_the_same_time {
         assert_is_revoked(&cache.refresh().await.unwrap_err());
         revocation.await.unwrap().unwrap();
         assert_eq!((server.exchanges(), server.live_sessions()), (1, 0));
+        assert_eq!(stored(&store).await["ended"]["reason"], "revoked");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nor_does_a_request_without_refresh_tokens() {
+        let server = server();
+        let store = MemoryStore::new();
+        let cache =
+            TokenCache::new(ClientCredentialsSource::new(client(&server)).store(store.clone()));
+        cache.token().await.unwrap();
+        sleep(SECOND).await;
+        cache.reset();
+        server.revocation_fault(Fault::Delay(3 * SECOND));
+        let revocation = tokio::spawn({
+            let cache = cache.clone();
+            async move { cache.revoke().await }
+        });
+        sleep(SECOND).await;
+        assert_is_revoked(&cache.refresh().await.unwrap_err());
+        revocation.await.unwrap().unwrap();
+        assert_eq!(server.token_requests(), 1);
         assert_eq!(stored(&store).await["ended"]["reason"], "revoked");
     }
 

@@ -118,7 +118,8 @@ impl Settings {
         let error = object
             .as_ref()
             .and_then(|fields| ErrorResponse::in_fields(fields.as_map(), self.vendor_errors));
-        if error.is_none() && response.status.is_success() {
+        // The body means nothing (RFC 7009 §2.2), but a page is from something else than the endpoint.
+        if error.is_none() && response.status.is_success() && !response.is_markup() {
             return Ok(());
         }
         let times = Times::new(&response.headers, sent, clock.wall());
@@ -172,6 +173,12 @@ fn explained(response: &RawResponse, error: &TokenError, hint: TokenTypeHint) ->
                 format!("{token} was not revoked: check the URL of the revocation endpoint"),
             )
         }
+        (_, None) if response.status.is_success() => (
+            TokenErrorKind::InvalidResponse,
+            format!(
+                "{token} was not revoked: a web page came; check the URL of the revocation endpoint"
+            ),
+        ),
         (TokenErrorKind::ReauthRequired, _) => (
             TokenErrorKind::InvalidRequest,
             format!("{token} was not revoked: was it issued to this client?"),

@@ -260,7 +260,11 @@ impl RawResponse {
     pub(super) fn is_web_page(&self) -> bool {
         self.media_type()
             .is_some_and(|media_type| media_type.contains("html"))
-            || self.body.trim_ascii_start().starts_with(b"<")
+            || self.is_markup()
+    }
+
+    pub(super) fn is_markup(&self) -> bool {
+        self.body.trim_ascii_start().starts_with(b"<")
     }
 
     fn media_type(&self) -> Option<String> {
