@@ -1,5 +1,6 @@
 //! [`TokenError`]: why there is no token.
 
+mod asked;
 mod kind;
 mod recovery;
 
@@ -10,7 +11,7 @@ use secrecy::zeroize::Zeroizing;
 use tower::BoxError;
 
 pub use self::kind::TokenErrorKind;
-pub(crate) use self::recovery::Recovery;
+pub(crate) use self::{asked::Asked, recovery::Recovery};
 
 /// Why there is no token.
 ///
@@ -48,6 +49,7 @@ pub struct TokenError {
 #[derive(Clone)]
 struct Inner {
     kind: TokenErrorKind,
+    asked: Asked,
     message: Cow<'static, str>,
     /// Where the response came from, its content type and its size.
     response: Option<Box<str>>,
@@ -71,6 +73,7 @@ impl TokenError {
         Self {
             inner: Arc::new(Inner {
                 kind,
+                asked: Asked::default(),
                 message: message.into(),
                 response: None,
                 status: None,
@@ -197,6 +200,12 @@ impl TokenError {
         self.edit(|inner| inner.recovery = Some(recovery))
     }
 
+    /// Says which endpoint was asked. Default: the token endpoint.
+    #[must_use]
+    pub(crate) fn asking(self, asked: Asked) -> Self {
+        self.edit(|inner| inner.asked = asked)
+    }
+
     /// The error of something that a token request depends on, such as a secret or the HTTP client. It says nothing about the
     /// grant: only the server can declare that dead.
     #[must_use]
@@ -275,11 +284,13 @@ impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner {
             kind,
+            asked,
             message,
             response,
             ..
         } = &*self.inner;
-        write!(f, "{kind}: {message}")?;
+        kind.describe(*asked, f)?;
+        write!(f, ": {message}")?;
         let status = self
             .inner
             .status
@@ -341,6 +352,34 @@ mod tests {
             error.to_string(),
             "a person must authorize again: log in again (HTTP 400, invalid_grant)"
         );
+    }
+
+    #[test]
+    fn display_begins_with_what_was_asked() {
+        use TokenErrorKind::{
+            InvalidClient, InvalidRequest, InvalidResponse, RateLimited, Server, Timeout, Transport,
+        };
+
+        let kinds = [
+            Transport,
+            Timeout,
+            Server,
+            RateLimited,
+            InvalidResponse,
+            InvalidClient,
+            InvalidRequest,
+        ];
+        for (asked, word) in [
+            (Asked::Token, "token"),
+            (Asked::Metadata, "metadata"),
+            (Asked::Revocation, "revocation"),
+        ] {
+            for kind in kinds {
+                let error = TokenError::new(kind, "…").asking(asked).to_string();
+                assert!(error.contains(word), "{error}");
+                assert_eq!(error.contains("token"), asked == Asked::Token, "{error}");
+            }
+        }
     }
 
     #[test]

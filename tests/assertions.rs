@@ -22,10 +22,11 @@ use endpoint::{DEAD, DOWN, TokenEndpoint, first, json, next};
 use support::TOKEN_URL;
 use tokio::time::sleep;
 use tower_bearer::{
-    Grant, GrantContext, JwtBearer, JwtBearerSource, LegacyPassword, LegacyPasswordSource,
+    BoxTokenSource, ClientCredentialsSource, ExchangeTokenGrant, ExchangeTokenSource, Grant,
+    GrantContext, GrantSource, JwtBearer, JwtBearerSource, LegacyPassword, LegacyPasswordSource,
     MemoryStore, Origins, RefreshTokenSource, SecurityToken, Token, TokenCache, TokenContext,
-    TokenError, TokenErrorKind, TokenExchange, TokenExchangeSource, TokenStore, source_fn,
-    testing::SimulatedClock,
+    TokenError, TokenErrorKind, TokenExchange, TokenExchangeSource, TokenSource, TokenStore,
+    source_fn, testing::SimulatedClock,
 };
 
 /// Makes `a-1`, `a-2` and so on.
@@ -536,4 +537,47 @@ fn debug_shows_no_secret() {
     assert!(!shown.contains("hunter2"), "{shown}");
     assert!(shown.contains("pin"), "{shown}");
     assert!(!exchange.uses_refresh_tokens() && !exchange.is_fixed() && exchange.can_repeat());
+}
+
+#[tokio::test]
+async fn an_error_names_what_the_server_does_not_accept() {
+    let endpoint = TokenEndpoint::default();
+    let client = || endpoint.client(TOKEN_URL);
+    let named = async |source: &dyn Fn() -> BoxTokenSource, name: &str| {
+        for (status, body) in [DEAD, (400, r#"{"message":"bad refresh token"}"#)] {
+            endpoint.respond_next([(status, body)]);
+            let error = first(&source()).await.unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("does not accept the {name}: ")),
+                "{error}"
+            );
+        }
+    };
+    named(
+        &|| RefreshTokenSource::new(client(), "r").boxed(),
+        "refresh token",
+    )
+    .await;
+    named(
+        &|| ExchangeTokenSource::new(client(), "e").boxed(),
+        "exchange token",
+    )
+    .await;
+    named(&|| jwt_bearer(&endpoint).boxed(), "assertion").await;
+    named(
+        &|| exchange(&endpoint, fixed("s")).boxed(),
+        "subject token or the actor token",
+    )
+    .await;
+    named(
+        &|| password(&endpoint, "p").boxed(),
+        "user name or the password",
+    )
+    .await;
+    named(&|| ClientCredentialsSource::new(client()).boxed(), "client").await;
+    let other = || {
+        let grant = ExchangeTokenGrant::new("e").grant_type("of_ones_own", "key");
+        GrantSource::with_grant(client(), grant).boxed()
+    };
+    named(&other, "credential").await;
 }

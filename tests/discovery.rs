@@ -370,6 +370,12 @@ mod times {
         let cache = cache(&server);
         let error = cache.token().await.unwrap_err();
         assert!(error.is_transient(), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("the metadata endpoint failed"),
+            "{error}"
+        );
         // Nothing was sent, so no refresh is doubtful.
         assert_eq!(server.token_requests(), 0);
         server.metadata_fault_always(None);

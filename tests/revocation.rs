@@ -498,6 +498,12 @@ mod failures {
         let error = cache.revoke().await.unwrap_err();
         assert!(error.is_transient());
         assert_eq!(error.retry_after(), Some(7 * SECOND));
+        assert!(
+            error
+                .to_string()
+                .starts_with("the revocation endpoint failed"),
+            "{error}"
+        );
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@
 mod client;
 mod client_auth;
 mod client_identity;
+mod credential;
 mod dead_grant;
 mod discovery;
 mod endpoint_url;

@@ -4,12 +4,13 @@ use http::StatusCode;
 use secrecy::SecretString;
 
 use super::{
-    EndpointUrl, OAuthClient, Parameters, error_response::ErrorResponse, send::Target,
-    settings::Settings, token_request::RequestKind, token_response::RawResponse, values::Times,
+    EndpointUrl, OAuthClient, Parameters, credential::Credential, error_response::ErrorResponse,
+    send::Target, settings::Settings, token_request::RequestKind, token_response::RawResponse,
+    values::Times,
 };
 use crate::{
     clock::{Clock, Now},
-    error::{TokenError, TokenErrorKind},
+    error::{Asked, TokenError, TokenErrorKind},
 };
 
 /// The kind of a token (RFC 7009 §2.1).
@@ -82,6 +83,7 @@ impl OAuthClient {
         let target = Target {
             method: "POST",
             url: &url,
+            credential: Credential::default(),
         };
         let mut parameters = Parameters::new("");
         parameters.push("token", token.clone());
@@ -91,6 +93,7 @@ impl OAuthClient {
             .exchange_authenticated(clock, target, &parameters, RequestKind::Revocation, parse)
             .await
             .map_err(|error| settings.explain_by_metadata(&url, error))
+            .map_err(|error| error.asking(Asked::Revocation))
     }
 }
 

@@ -14,6 +14,7 @@ use super::reqwest_transport::WasRedirected;
 use super::{
     EndpointUrl, OAuthClient, Parameters, TokenResponse,
     client_auth::AuthTarget,
+    credential::Credential,
     response_body::{ReadError, ResponseBody},
     settings::Settings,
     token_request::{RequestKind, Sent},
@@ -26,11 +27,12 @@ use crate::{
     error::{TokenError, TokenErrorKind},
 };
 
-/// Where a request goes, for messages.
+/// Where a request goes, and what it sends, for messages.
 #[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
     pub(super) method: &'static str,
     pub(super) url: &'a EndpointUrl,
+    pub(super) credential: Credential,
 }
 
 impl fmt::Display for Target<'_> {
@@ -52,6 +54,7 @@ impl OAuthClient {
         let target = Target {
             method: "POST",
             url: &url,
+            credential: Credential::of(parameters.grant_type()),
         };
         let parse = |sent, response: RawResponse| {
             let (vendor_errors, dead_grants) = (settings.vendor_errors, &settings.dead_grants);
@@ -186,6 +189,7 @@ impl Settings {
         let (body, cut_at) = received.decode(&mut head.headers);
         let response = RawResponse {
             endpoint: target.url.to_string(),
+            credential: target.credential,
             status: head.status,
             headers: head.headers,
             body,

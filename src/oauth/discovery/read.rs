@@ -5,18 +5,28 @@ use http_body_util::Full;
 
 use super::{
     super::{
-        EndpointUrl, send::Target, settings::Settings, token_response::RawResponse, values::Times,
+        EndpointUrl, credential::Credential, send::Target, settings::Settings,
+        token_response::RawResponse, values::Times,
     },
     issuer::Issuer,
     metadata::Metadata,
 };
 use crate::{
     clock::{Clock, Now},
-    error::{TokenError, TokenErrorKind},
+    error::{Asked, TokenError, TokenErrorKind},
 };
 
 /// Reads the document at the first of its possible URLs that has one.
 pub(super) async fn document(
+    issuer: &Issuer,
+    settings: &Settings,
+    clock: &Clock,
+) -> Result<Metadata, TokenError> {
+    let read = first_document(issuer, settings, clock).await;
+    read.map_err(|error| error.asking(Asked::Metadata))
+}
+
+async fn first_document(
     issuer: &Issuer,
     settings: &Settings,
     clock: &Clock,
@@ -27,6 +37,7 @@ pub(super) async fn document(
         let target = Target {
             method: "GET",
             url: &url,
+            credential: Credential::default(),
         };
         let (sent, response) = settings
             .exchange(clock, target, deadline, get(&url))
