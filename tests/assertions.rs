@@ -10,6 +10,7 @@ mod endpoint;
 mod support;
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,15 +19,19 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use endpoint::{DEAD, DOWN, TokenEndpoint, first, json, next};
+use http::{Request, Response};
+use http_body_util::Full;
 use support::TOKEN_URL;
 use tokio::time::sleep;
+use tower::service_fn;
 use tower_bearer::{
     BoxTokenSource, ClientCredentialsSource, ExchangeTokenGrant, ExchangeTokenSource, Grant,
     GrantContext, GrantSource, JwtBearer, JwtBearerSource, LegacyPassword, LegacyPasswordSource,
-    MemoryStore, Origins, RefreshTokenSource, SecurityToken, Token, TokenCache, TokenContext,
-    TokenError, TokenErrorKind, TokenExchange, TokenExchangeSource, TokenSource, TokenStore,
-    source_fn, testing::SimulatedClock,
+    MemoryStore, OAuthClient, Origins, RefreshTokenSource, SecurityToken, Token, TokenCache,
+    TokenContext, TokenError, TokenErrorKind, TokenExchange, TokenExchangeSource, TokenSource,
+    TokenStore, source_fn, testing::SimulatedClock,
 };
 
 /// Makes `a-1`, `a-2` and so on.
@@ -308,6 +313,40 @@ async fn without_expires_in_the_token_lives_no_longer_than_the_subject_token() {
         Ok(format!("h.{}.s", BASE64_URL_SAFE_NO_PAD.encode(claims)))
     });
     assert_eq!(lifetime(&endpoint, jwt).await, Some(600));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_jwt_expires_by_the_clock_of_the_server() {
+    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    for hours in [-1_i32, 1] {
+        let hour = Duration::from_secs(3_600);
+        let of_server = if hours < 0 {
+            start - hour
+        } else {
+            start + hour
+        };
+        let expires = of_server + Duration::from_secs(600);
+        let subject = SecurityToken::from_fn(move |_| async move {
+            let expires = expires.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            let claims = format!(r#"{{"exp":{}}}"#, expires.as_secs());
+            Ok(format!("h.{}.s", BASE64_URL_SAFE_NO_PAD.encode(claims)))
+        });
+        let transport = service_fn(move |_: Request<Full<Bytes>>| async move {
+            let response = Response::builder()
+                .header("date", httpdate::fmt_http_date(of_server))
+                .body(Full::<Bytes>::from(ISSUED_WITHOUT_LIFETIME.1));
+            Ok::<_, Infallible>(response.unwrap())
+        });
+        let client = OAuthClient::with_transport(TOKEN_URL, transport).unwrap();
+        let source =
+            TokenExchangeSource::new(client, "user-42", subject, TokenExchange::JWT).unwrap();
+        let cache = TokenCache::builder(source)
+            .clock(SimulatedClock::new(start))
+            .build();
+        cache.token().await.unwrap();
+        let lives = cache.status().expires_at.unwrap().duration_since(start);
+        assert_eq!(lives.unwrap().as_secs(), 600, "{hours}");
+    }
 }
 
 #[tokio::test]

@@ -551,3 +551,31 @@ async fn each_assertion_that_was_made_by_a_wrong_clock_is_made_anew() {
     early.await.unwrap().unwrap();
     assert_eq!(requests.load(Ordering::SeqCst), 4);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_closure_that_panics_or_hangs_costs_one_refresh() {
+    for panics in [true, false] {
+        let (client, all) = server(|_| response(StatusCode::OK, SESSION));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&calls);
+        let auth = ClientAuth::custom(move |_| {
+            let is_second = count.fetch_add(1, Ordering::SeqCst) == 1;
+            async move {
+                if is_second {
+                    assert!(!panics, "as a bug does");
+                    std::future::pending::<()>().await;
+                }
+                Ok(AuthParts::new())
+            }
+        });
+        let source = RefreshTokenSource::new(client.client_auth(auth), "rt");
+        let cache = TokenCache::new(source);
+        cache.token().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let error = cache.refresh().await.unwrap_err();
+        assert!(error.is_transient() && !error.is_final(), "{error}");
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        cache.refresh().await.unwrap();
+        assert_eq!(all.lock().unwrap().len(), 2);
+    }
+}

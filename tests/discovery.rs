@@ -107,23 +107,23 @@ mod documents {
 
     #[tokio::test]
     async fn only_a_missing_document_lets_the_next_form_be_tried() {
-        for status in [404, 405, 410] {
+        // Amazon Cognito answers 400 where it has nothing, gateways 401 or 403, and single-page applications 200.
+        for status in [400, 401, 403, 404, 405, 410, 200] {
             let server = server();
-            server.metadata_fault(Fault::Status(status.try_into().unwrap()));
+            server.metadata_fault(Fault::Html(status.try_into().unwrap()));
             token_of(&client_of(ISSUER, &server)).await.unwrap();
             assert_eq!(paths(&server), [OAUTH, OPENID_INSERTED, "/token"]);
         }
         for (status, kind) in [
             (204, TokenErrorKind::InvalidResponse),
-            (400, TokenErrorKind::InvalidResponse),
-            (401, TokenErrorKind::InvalidResponse),
-            (403, TokenErrorKind::InvalidResponse),
+            (302, TokenErrorKind::InvalidResponse),
+            (408, TokenErrorKind::Server),
             (429, TokenErrorKind::RateLimited),
             (500, TokenErrorKind::Server),
             (503, TokenErrorKind::Server),
         ] {
             let server = server();
-            server.metadata_fault(Fault::Html(status.try_into().unwrap()));
+            server.metadata_fault(Fault::Status(status.try_into().unwrap()));
             let error = failed(&server).await;
             assert_eq!(
                 (server.requests().len(), error.kind()),
@@ -206,6 +206,17 @@ mod documents {
         let aliases = json!({"token_endpoint": "http://mtls.example.com/token"});
         let server = server().metadata_member("mtls_endpoint_aliases", aliases);
         assert_eq!(failed(&server).await.kind(), TokenErrorKind::InsecureOrigin);
+    }
+
+    #[tokio::test]
+    async fn a_byte_order_mark_before_the_document_does_no_harm() {
+        let server = server();
+        let document = format!(
+            "\u{feff}{{\"issuer\":\"{ISSUER}\",\"token_endpoint\":\"https://login.example.com/token\"}}"
+        );
+        server.metadata_fault(Fault::raw(StatusCode::OK, "application/json", document));
+        token_of(&client_of(ISSUER, &server)).await.unwrap();
+        assert_eq!(paths(&server), [OAUTH, "/token"]);
     }
 
     #[tokio::test]

@@ -17,8 +17,9 @@ use super::GrantContext;
 use crate::{
     clock::MAX_DURATION,
     error::{TokenError, TokenErrorKind},
+    oauth::SubjectExpires,
     secret_file::read_secret,
-    token::{Expires, Expiry, Token},
+    token::Token,
     token_source::{BoxTokenSource, TokenContext, TokenSource},
     zeroize::secret,
 };
@@ -72,7 +73,7 @@ struct Last {
 pub(super) struct Obtained {
     pub(super) text: SecretString,
     /// When it expires, if that is known.
-    pub(super) expires: Option<Expires>,
+    pub(super) expires: Option<SubjectExpires>,
 }
 
 impl SecurityToken {
@@ -121,9 +122,10 @@ impl SecurityToken {
                 let context = last_of(last).context(cx);
                 let token = source.token(context).await?;
                 last_of(last).note(&token);
+                let expires = token.expires(cx.both_clocks(), cx.clock().now());
                 return Ok(Obtained {
                     text: secret(token.expose_secret()),
-                    expires: token.expires(cx.both_clocks(), cx.clock().now()),
+                    expires: expires.map(SubjectExpires::Ours),
                 });
             }
         };
@@ -131,10 +133,8 @@ impl SecurityToken {
             let message = "the assertion or token to be sent is empty";
             return Err(TokenError::new(TokenErrorKind::Source, message));
         }
-        let now = cx.both_clocks();
-        let expires = jwt_expiry(text.expose_secret());
         Ok(Obtained {
-            expires: expires.and_then(|at| Expiry::At(at).resolve(now, now)),
+            expires: jwt_expiry(text.expose_secret()).map(SubjectExpires::Servers),
             text,
         })
     }

@@ -50,7 +50,7 @@ pub use client_auth::{AuthParts, ClientAuth, ClientAuthContext, ClientSecret};
 pub use dead_grant::DeadGrant;
 pub(crate) use endpoint_url::EndpointUrl;
 pub(crate) use error_response::VendorErrors;
-pub(crate) use expected_exchange::ExpectedExchange;
+pub(crate) use expected_exchange::{ExpectedExchange, SubjectExpires};
 #[cfg(feature = "jwt")]
 pub use jwt::{JwtAlgorithm, JwtAssertion, JwtSigner, SigningKey};
 pub use parameters::Parameters;

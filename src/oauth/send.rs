@@ -60,7 +60,10 @@ impl OAuthClient {
             let (vendor_errors, dead_grants) = (settings.vendor_errors, &settings.dead_grants);
             let response = response.parse(vendor_errors, dead_grants, sent, clock.wall())?;
             match parameters.expected_exchange() {
-                Some(expected) => expected.check(response, &url, sent),
+                Some(expected) => {
+                    let server_time = settings.server_clock.time(sent.wall);
+                    expected.check(response, &url, sent, server_time)
+                }
                 None => Ok(response),
             }
         };

@@ -5,8 +5,8 @@ use http_body_util::Full;
 
 use super::{
     super::{
-        EndpointUrl, credential::Credential, send::Target, settings::Settings,
-        token_response::RawResponse, values::Times,
+        EndpointUrl, credential::Credential, error_kind::is_about_the_request, fields::text,
+        send::Target, settings::Settings, token_response::RawResponse, values::Times,
     },
     issuer::Issuer,
     metadata::Metadata,
@@ -42,12 +42,12 @@ async fn first_document(
         let (sent, response) = settings
             .exchange(clock, target, deadline, get(&url))
             .await?;
-        if is_missing(response.status) {
+        if is_missing(&response) {
             last_missing = Some(response);
             continue;
         }
         let json = checked(response, sent, clock)?;
-        return Metadata::parse(&json.body, issuer).map_err(|error| {
+        return Metadata::parse(text(&json.body), issuer).map_err(|error| {
             error
                 .with_response(json.describe())
                 .with_status(json.status)
@@ -75,12 +75,12 @@ fn get(url: &EndpointUrl) -> Request<Full<bytes::Bytes>> {
     request
 }
 
-/// Whether there is no document at this URL, so that there may be one at another.
-fn is_missing(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::GONE
-    )
+/// Whether there is no document at this URL, so that there may be one at another. Not all servers say so with 404: Amazon
+/// Cognito answers 400, gateways 401 or 403, and single-page applications their page.
+fn is_missing(response: &RawResponse) -> bool {
+    let status = response.status;
+    (status.is_client_error() && is_about_the_request(status))
+        || (status.is_success() && response.is_markup())
 }
 
 /// The response, if it is a whole one and says success.
