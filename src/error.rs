@@ -1,5 +1,6 @@
 //! [`TokenError`]: why there is no token.
 
+mod asked;
 mod kind;
 mod recovery;
 
@@ -10,7 +11,7 @@ use secrecy::zeroize::Zeroizing;
 use tower::BoxError;
 
 pub use self::kind::TokenErrorKind;
-pub(crate) use self::recovery::Recovery;
+pub(crate) use self::{asked::Asked, recovery::Recovery};
 
 /// Why there is no token.
 ///
@@ -48,6 +49,7 @@ pub struct TokenError {
 #[derive(Clone)]
 struct Inner {
     kind: TokenErrorKind,
+    asked: Asked,
     message: Cow<'static, str>,
     /// Where the response came from, its content type and its size.
     response: Option<Box<str>>,
@@ -71,6 +73,7 @@ impl TokenError {
         Self {
             inner: Arc::new(Inner {
                 kind,
+                asked: Asked::default(),
                 message: message.into(),
                 response: None,
                 status: None,
@@ -170,7 +173,8 @@ impl TokenError {
     /// ([`has_changed`](crate::TokenSource::has_changed)) or the cache is [reset](crate::TokenCache::reset).
     ///
     /// Only errors of kind [`ReauthRequired`](TokenErrorKind::ReauthRequired) are final, and of those that come from a token
-    /// endpoint, only the ones that say so: with the code `invalid_grant`, for example.
+    /// endpoint, only the ones that say so: with the code `invalid_grant`, for example. So is the error of a
+    /// [revocation](crate::TokenCache::revoke) that could not be saved.
     ///
     /// # Examples
     ///
@@ -194,6 +198,30 @@ impl TokenError {
     #[must_use]
     pub(crate) fn with_recovery(self, recovery: Recovery) -> Self {
         self.edit(|inner| inner.recovery = Some(recovery))
+    }
+
+    /// Says which endpoint was asked. Default: the token endpoint.
+    #[must_use]
+    pub(crate) fn asking(self, asked: Asked) -> Self {
+        self.edit(|inner| inner.asked = asked)
+    }
+
+    /// The error of something that a token request depends on, such as a secret or the HTTP client. It says nothing about the
+    /// grant: only the server can declare that dead.
+    #[must_use]
+    pub(crate) fn of_a_dependency(self) -> Self {
+        let recovery = match self.recovery() {
+            Recovery::Never => Recovery::Slowly,
+            recovery => recovery,
+        };
+        self.edit(|inner| {
+            if inner.kind == TokenErrorKind::ReauthRequired {
+                inner.kind = TokenErrorKind::Source;
+            }
+            inner.recovery = Some(recovery);
+            inner.status = None;
+            inner.oauth_code = None;
+        })
     }
 
     /// Says that the request could not be made, so that nothing was sent.
@@ -256,11 +284,13 @@ impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner {
             kind,
+            asked,
             message,
             response,
             ..
         } = &*self.inner;
-        write!(f, "{kind}: {message}")?;
+        kind.describe(*asked, f)?;
+        write!(f, ": {message}")?;
         let status = self
             .inner
             .status
@@ -322,6 +352,34 @@ mod tests {
             error.to_string(),
             "a person must authorize again: log in again (HTTP 400, invalid_grant)"
         );
+    }
+
+    #[test]
+    fn display_begins_with_what_was_asked() {
+        use TokenErrorKind::{
+            InvalidClient, InvalidRequest, InvalidResponse, RateLimited, Server, Timeout, Transport,
+        };
+
+        let kinds = [
+            Transport,
+            Timeout,
+            Server,
+            RateLimited,
+            InvalidResponse,
+            InvalidClient,
+            InvalidRequest,
+        ];
+        for (asked, word) in [
+            (Asked::Token, "token"),
+            (Asked::Metadata, "metadata"),
+            (Asked::Revocation, "revocation"),
+        ] {
+            for kind in kinds {
+                let error = TokenError::new(kind, "…").asking(asked).to_string();
+                assert!(error.contains(word), "{error}");
+                assert_eq!(error.contains("token"), asked == Asked::Token, "{error}");
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::error::{TokenError, TokenErrorKind};
 /// The largest file that is read. A larger one is no secret.
 const MAX_LEN: usize = 64 * 1024;
 
-/// Reads a file, without the white space around its content. `what` and the path are named in the error.
+/// Reads a file, without a byte order mark and the white space around its content. `what` and the path are named in the error.
 pub(crate) async fn read_secret(
     path: &Path,
     what: &'static str,
@@ -38,7 +38,8 @@ fn read_blocking(path: &Path, what: &str) -> Result<SecretString, TokenError> {
         return Err(unusable("is longer than 64 KiB"));
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| unusable("is not UTF-8"))?;
-    match text.trim() {
+    // Editors on Windows write a byte order mark, which is no white space.
+    match text.trim_start_matches('\u{feff}').trim() {
         "" => Err(unusable("is empty")),
         text => Ok(SecretString::from(text)),
     }
@@ -51,12 +52,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn white_space_around_a_secret_is_no_part_of_it() {
+    async fn white_space_and_a_byte_order_mark_are_no_part_of_a_secret() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
-        std::fs::write(&path, "\n hunter2 \r\n").unwrap();
-        let secret = read_secret(&path, "secret").await.unwrap();
-        assert_eq!(secret.expose_secret(), "hunter2");
+        for text in ["\n hunter2 \r\n", "\u{feff}hunter2\n"] {
+            std::fs::write(&path, text).unwrap();
+            let secret = read_secret(&path, "secret").await.unwrap();
+            assert_eq!(secret.expose_secret(), "hunter2", "{text:?}");
+        }
     }
 
     #[tokio::test]
@@ -67,6 +70,7 @@ mod tests {
         for (content, problem) in [
             (None, "cannot be read"),
             (Some(&b" \n"[..]), "is empty"),
+            (Some(b"\xef\xbb\xbf\n"), "is empty"),
             (Some(b"hunter2\xff"), "is not UTF-8"),
             (Some(&long), "is longer than 64 KiB"),
         ] {

@@ -10,6 +10,7 @@ mod endpoint;
 mod support;
 
 use std::{
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,14 +19,19 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use endpoint::{DEAD, DOWN, TokenEndpoint, first, json, next};
+use http::{Request, Response};
+use http_body_util::Full;
 use support::TOKEN_URL;
 use tokio::time::sleep;
+use tower::service_fn;
 use tower_bearer::{
-    Grant, GrantContext, JwtBearer, JwtBearerSource, LegacyPassword, LegacyPasswordSource,
-    MemoryStore, Origins, RefreshTokenSource, SecurityToken, Token, TokenCache, TokenError,
-    TokenErrorKind, TokenExchange, TokenExchangeSource, TokenStore, source_fn,
-    testing::SimulatedClock,
+    BoxTokenSource, ClientCredentialsSource, ExchangeTokenGrant, ExchangeTokenSource, Grant,
+    GrantContext, GrantSource, JwtBearer, JwtBearerSource, LegacyPassword, LegacyPasswordSource,
+    MemoryStore, OAuthClient, Origins, RefreshTokenSource, SecurityToken, Token, TokenCache,
+    TokenContext, TokenError, TokenErrorKind, TokenExchange, TokenExchangeSource, TokenSource,
+    TokenStore, source_fn, testing::SimulatedClock,
 };
 
 /// Makes `a-1`, `a-2` and so on.
@@ -309,6 +315,40 @@ async fn without_expires_in_the_token_lives_no_longer_than_the_subject_token() {
     assert_eq!(lifetime(&endpoint, jwt).await, Some(600));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_jwt_expires_by_the_clock_of_the_server() {
+    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    for hours in [-1_i32, 1] {
+        let hour = Duration::from_secs(3_600);
+        let of_server = if hours < 0 {
+            start - hour
+        } else {
+            start + hour
+        };
+        let expires = of_server + Duration::from_secs(600);
+        let subject = SecurityToken::from_fn(move |_| async move {
+            let expires = expires.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            let claims = format!(r#"{{"exp":{}}}"#, expires.as_secs());
+            Ok(format!("h.{}.s", BASE64_URL_SAFE_NO_PAD.encode(claims)))
+        });
+        let transport = service_fn(move |_: Request<Full<Bytes>>| async move {
+            let response = Response::builder()
+                .header("date", httpdate::fmt_http_date(of_server))
+                .body(Full::<Bytes>::from(ISSUED_WITHOUT_LIFETIME.1));
+            Ok::<_, Infallible>(response.unwrap())
+        });
+        let client = OAuthClient::with_transport(TOKEN_URL, transport).unwrap();
+        let source =
+            TokenExchangeSource::new(client, "user-42", subject, TokenExchange::JWT).unwrap();
+        let cache = TokenCache::builder(source)
+            .clock(SimulatedClock::new(start))
+            .build();
+        cache.token().await.unwrap();
+        let lives = cache.status().expires_at.unwrap().duration_since(start);
+        assert_eq!(lives.unwrap().as_secs(), 600, "{hours}");
+    }
+}
+
 #[tokio::test]
 async fn a_stored_token_without_expires_in_lives_no_longer_than_its_subject_either() {
     let endpoint = TokenEndpoint::default();
@@ -380,7 +420,7 @@ async fn the_subject_can_be_a_session_of_its_own() {
 
 #[tokio::test]
 async fn a_rejected_subject_token_is_replaced_once() {
-    for code in ["invalid_request", "invalid_grant"] {
+    for code in ["invalid_request", "invalid_grant", "invalid_token"] {
         let endpoint = TokenEndpoint::default();
         let user = RefreshTokenSource::new(endpoint.client(TOKEN_URL), "rt-0");
         let source = exchange(&endpoint, SecurityToken::from_source(user));
@@ -405,6 +445,65 @@ async fn a_rejected_subject_token_is_replaced_once() {
         assert_eq!(subjects, ["one", "two", "two", "two"], "{code}");
         assert_eq!(sent.len(), 6);
     }
+}
+
+#[tokio::test]
+async fn a_subject_token_that_replaced_a_rejected_one_is_replaced_as_well_after_it_was_accepted() {
+    let endpoint = TokenEndpoint::default();
+    let subjects = Arc::new(AtomicUsize::new(0));
+    // It has a token until that is rejected.
+    let subject = source_fn(move |cx: TokenContext| {
+        if cx.rejected_token().is_some() || subjects.load(Ordering::SeqCst) == 0 {
+            subjects.fetch_add(1, Ordering::SeqCst);
+        }
+        let number = subjects.load(Ordering::SeqCst);
+        async move { Token::new(format!("s-{number}")) }
+    });
+    let source = exchange(&endpoint, SecurityToken::from_source(subject));
+    endpoint.respond_next([DEAD, ISSUED, ISSUED, DEAD, ISSUED]);
+    first(&source).await.unwrap_err();
+    let token = first(&source).await.unwrap();
+    next(&source, &token).await.unwrap();
+    next(&source, &token).await.unwrap_err();
+    next(&source, &token).await.unwrap();
+    let sent = endpoint.sent();
+    let subjects: Vec<_> = sent
+        .iter()
+        .filter_map(|it| field(it, "subject_token"))
+        .collect();
+    assert_eq!(subjects, ["s-1", "s-2", "s-2", "s-2", "s-3"]);
+}
+
+#[tokio::test]
+async fn a_name_of_the_session_does_not_mix_up_subjects() {
+    let endpoint = TokenEndpoint::default();
+    let store = MemoryStore::new();
+    let of = |key: &'static str| {
+        let client = endpoint.client(TOKEN_URL);
+        TokenExchangeSource::new(client, key, fixed(key), TokenExchange::JWT)
+            .unwrap()
+            .session_name("exchange")
+            .store(store.clone())
+    };
+    for key in ["alice", "bob", "alice"] {
+        endpoint.respond_next([ISSUED]);
+        first(&of(key)).await.unwrap();
+        let sent = endpoint.sent();
+        assert_eq!(field(&sent[0], "subject_token").as_deref(), Some(key));
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_the_subject_alone_is_not_used_on_behalf_of_it() {
+    let endpoint = TokenEndpoint::default();
+    let store = MemoryStore::new();
+    let alone = || exchange(&endpoint, fixed("s")).store(store.clone());
+    endpoint.respond_next([ISSUED]);
+    first(&alone()).await.unwrap();
+    let delegated = alone().actor(fixed("actor"), TokenExchange::JWT);
+    let error = first(&delegated).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Config);
+    assert_eq!(endpoint.sent().len(), 1);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -477,4 +576,47 @@ fn debug_shows_no_secret() {
     assert!(!shown.contains("hunter2"), "{shown}");
     assert!(shown.contains("pin"), "{shown}");
     assert!(!exchange.uses_refresh_tokens() && !exchange.is_fixed() && exchange.can_repeat());
+}
+
+#[tokio::test]
+async fn an_error_names_what_the_server_does_not_accept() {
+    let endpoint = TokenEndpoint::default();
+    let client = || endpoint.client(TOKEN_URL);
+    let named = async |source: &dyn Fn() -> BoxTokenSource, name: &str| {
+        for (status, body) in [DEAD, (400, r#"{"message":"bad refresh token"}"#)] {
+            endpoint.respond_next([(status, body)]);
+            let error = first(&source()).await.unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("does not accept the {name}: ")),
+                "{error}"
+            );
+        }
+    };
+    named(
+        &|| RefreshTokenSource::new(client(), "r").boxed(),
+        "refresh token",
+    )
+    .await;
+    named(
+        &|| ExchangeTokenSource::new(client(), "e").boxed(),
+        "exchange token",
+    )
+    .await;
+    named(&|| jwt_bearer(&endpoint).boxed(), "assertion").await;
+    named(
+        &|| exchange(&endpoint, fixed("s")).boxed(),
+        "subject token or the actor token",
+    )
+    .await;
+    named(
+        &|| password(&endpoint, "p").boxed(),
+        "user name or the password",
+    )
+    .await;
+    named(&|| ClientCredentialsSource::new(client()).boxed(), "client").await;
+    let other = || {
+        let grant = ExchangeTokenGrant::new("e").grant_type("of_ones_own", "key");
+        GrantSource::with_grant(client(), grant).boxed()
+    };
+    named(&other, "credential").await;
 }

@@ -162,6 +162,26 @@ async fn the_session_of_a_later_login_is_neither_used_nor_overwritten() {
     assert_eq!(json(&store.load().await.unwrap().unwrap()), of_user);
 }
 
+#[tokio::test(start_paused = true)]
+async fn beside_the_session_of_a_later_login_a_failing_request_is_tried_again_slowly() {
+    let endpoint = TokenEndpoint::default();
+    let store = MemoryStore::new();
+    let machine = || source(&endpoint).store(store.clone());
+    first(&machine()).await.unwrap();
+    let user = RefreshTokenSource::new(endpoint.client(TOKEN_URL), "rt-of-a-user");
+    first(&user.store(store.clone())).await.unwrap();
+    endpoint.sent();
+
+    endpoint.respond_next([(401, r#"{"error":"invalid_client"}"#); 100]);
+    let cache = TokenCache::new(machine());
+    for _ in 0..600 {
+        cache.token().await.unwrap_err();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let sent = endpoint.sent().len();
+    assert!(sent <= 6, "{sent} requests in ten minutes");
+}
+
 #[tokio::test]
 async fn invalid_grant_is_not_final_and_not_marked_in_the_store() {
     let endpoint = TokenEndpoint::default();
@@ -181,9 +201,11 @@ async fn invalid_grant_is_not_final_and_not_marked_in_the_store() {
 #[derive(Clone, Copy, PartialEq)]
 enum Broken {
     Load,
+    LoadHangs,
     Lease,
     LeaseHangs,
     Save,
+    SaveHangs,
 }
 
 struct BrokenStore(MemoryStore, Broken);
@@ -198,27 +220,29 @@ impl TokenStore for BrokenStore {
     type Lease = BrokenLease;
 
     async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
-        if self.1 == Broken::Load {
-            return Err(broken());
+        match self.1 {
+            Broken::Load => Err(broken()),
+            Broken::LoadHangs => pending().await,
+            _ => self.0.load().await,
         }
-        self.0.load().await
     }
 
     async fn lease(&self) -> Result<BrokenLease, TokenError> {
         match self.1 {
             Broken::Lease => Err(broken()),
             Broken::LeaseHangs => pending().await,
-            Broken::Load | Broken::Save => Ok(BrokenLease(self.0.lease().await?, self.1)),
+            _ => Ok(BrokenLease(self.0.lease().await?, self.1)),
         }
     }
 }
 
 impl StoreLease for BrokenLease {
     async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
-        if self.1 == Broken::Save {
-            return Err(broken());
+        match self.1 {
+            Broken::Save => Err(broken()),
+            Broken::SaveHangs => pending().await,
+            _ => self.0.save(replaces, session).await,
         }
-        self.0.save(replaces, session).await
     }
 
     fn is_held(&self) -> impl Future<Output = bool> + Send {
@@ -230,13 +254,16 @@ impl StoreLease for BrokenLease {
 async fn a_broken_store_or_lease_costs_no_token() {
     for what in [
         Broken::Load,
+        Broken::LoadHangs,
         Broken::Lease,
         Broken::LeaseHangs,
         Broken::Save,
+        Broken::SaveHangs,
     ] {
         let endpoint = TokenEndpoint::default();
         let source = source(&endpoint).store(BrokenStore(MemoryStore::new(), what));
-        let token = first(&source).await.unwrap();
+        let cache = TokenCache::new(source.clone());
+        let token = cache.token().await.unwrap();
         assert_eq!(token.expose_secret(), "at-1");
         assert!(next(&source, &token).await.is_ok());
         source.flush().await.unwrap();

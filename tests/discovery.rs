@@ -13,8 +13,8 @@ use serde_json::json;
 use tokio::time::{advance, sleep};
 use tower::{BoxError, ServiceExt, service_fn};
 use tower_bearer::{
-    ClientAuth, MemoryStore, OAuthClient, RefreshTokenSource, Token, TokenCache, TokenError,
-    TokenErrorKind, TokenStore,
+    ClientAuth, ClientCredentialsSource, MemoryStore, OAuthClient, RefreshTokenSource, Token,
+    TokenCache, TokenError, TokenErrorKind, TokenStore,
     testing::{AuthorizationServer, Dialect, Fault, MetadataForm},
 };
 
@@ -107,23 +107,23 @@ mod documents {
 
     #[tokio::test]
     async fn only_a_missing_document_lets_the_next_form_be_tried() {
-        for status in [404, 405, 410] {
+        // Amazon Cognito answers 400 where it has nothing, gateways 401 or 403, and single-page applications 200.
+        for status in [400, 401, 403, 404, 405, 410, 200] {
             let server = server();
-            server.metadata_fault(Fault::Status(status.try_into().unwrap()));
+            server.metadata_fault(Fault::Html(status.try_into().unwrap()));
             token_of(&client_of(ISSUER, &server)).await.unwrap();
             assert_eq!(paths(&server), [OAUTH, OPENID_INSERTED, "/token"]);
         }
         for (status, kind) in [
             (204, TokenErrorKind::InvalidResponse),
-            (400, TokenErrorKind::InvalidResponse),
-            (401, TokenErrorKind::InvalidResponse),
-            (403, TokenErrorKind::InvalidResponse),
+            (302, TokenErrorKind::InvalidResponse),
+            (408, TokenErrorKind::Server),
             (429, TokenErrorKind::RateLimited),
             (500, TokenErrorKind::Server),
             (503, TokenErrorKind::Server),
         ] {
             let server = server();
-            server.metadata_fault(Fault::Html(status.try_into().unwrap()));
+            server.metadata_fault(Fault::Status(status.try_into().unwrap()));
             let error = failed(&server).await;
             assert_eq!(
                 (server.requests().len(), error.kind()),
@@ -206,6 +206,17 @@ mod documents {
         let aliases = json!({"token_endpoint": "http://mtls.example.com/token"});
         let server = server().metadata_member("mtls_endpoint_aliases", aliases);
         assert_eq!(failed(&server).await.kind(), TokenErrorKind::InsecureOrigin);
+    }
+
+    #[tokio::test]
+    async fn a_byte_order_mark_before_the_document_does_no_harm() {
+        let server = server();
+        let document = format!(
+            "\u{feff}{{\"issuer\":\"{ISSUER}\",\"token_endpoint\":\"https://login.example.com/token\"}}"
+        );
+        server.metadata_fault(Fault::raw(StatusCode::OK, "application/json", document));
+        token_of(&client_of(ISSUER, &server)).await.unwrap();
+        assert_eq!(paths(&server), [OAUTH, "/token"]);
     }
 
     #[tokio::test]
@@ -370,6 +381,12 @@ mod times {
         let cache = cache(&server);
         let error = cache.token().await.unwrap_err();
         assert!(error.is_transient(), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("the metadata endpoint failed"),
+            "{error}"
+        );
         // Nothing was sent, so no refresh is doubtful.
         assert_eq!(server.token_requests(), 0);
         server.metadata_fault_always(None);
@@ -464,6 +481,21 @@ mod times {
         cache.reset();
         cache.refresh().await.unwrap();
         assert_eq!((server.metadata_requests(), server.refreshes()), (2, 2));
+        assert_eq!(server.requests().last().unwrap().uri.path(), "/v2/token");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_document_is_read_again_for_a_grant_without_refresh_tokens_as_well() {
+        let server = server();
+        let source = ClientCredentialsSource::new(client_of(ISSUER, &server));
+        let cache = TokenCache::new(source);
+        cache.token().await.unwrap();
+        let server = server.path_prefix("/v2");
+        sleep(Duration::from_secs(60)).await;
+        cache.refresh().await.unwrap_err();
+        cache.reset();
+        cache.refresh().await.unwrap();
+        assert_eq!(server.metadata_requests(), 2);
         assert_eq!(server.requests().last().unwrap().uri.path(), "/v2/token");
     }
 

@@ -229,6 +229,42 @@ mod at_the_server {
     }
 }
 
+#[tokio::test]
+async fn a_grant_without_refresh_tokens_does_not_revoke_the_session_of_a_later_login() {
+    let (server, store) = (server(), MemoryStore::new());
+    let machine = || {
+        let source = ClientCredentialsSource::new(client(&server));
+        TokenCache::new(source.store(store.clone()))
+    };
+    machine().token().await.unwrap();
+    let user = process(&server, &server.issue_refresh_token(), &store);
+    user.token().await.unwrap();
+    let of_user = stored(&store).await;
+    let cache = machine();
+    cache.token().await.unwrap();
+    let error = cache.revoke().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Config, "{error}");
+    assert_eq!(stored(&store).await, of_user);
+    assert_eq!(server.revocations(), 0);
+    user.token().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_web_page_is_no_revocation() {
+    let server = server();
+    let cache = process(&server, &server.issue_refresh_token(), &MemoryStore::new());
+    cache.token().await.unwrap();
+    server.revocation_fault(Fault::Html(StatusCode::OK));
+    let error = cache.revoke().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::InvalidResponse, "{error}");
+    assert!(cache.peek().is_some());
+    // Its type says nothing of a response that is empty.
+    for _ in 0..2 {
+        server.revocation_fault(Fault::raw(StatusCode::OK, "text/html", ""));
+    }
+    cache.revoke().await.unwrap();
+}
+
 fn unsupported() -> Fault {
     let body = r#"{"error":"unsupported_token_type"}"#;
     Fault::raw(StatusCode::BAD_REQUEST, "application/json", body)
@@ -482,6 +518,12 @@ mod failures {
         let error = cache.revoke().await.unwrap_err();
         assert!(error.is_transient());
         assert_eq!(error.retry_after(), Some(7 * SECOND));
+        assert!(
+            error
+                .to_string()
+                .starts_with("the revocation endpoint failed"),
+            "{error}"
+        );
     }
 
     #[tokio::test]
@@ -592,6 +634,8 @@ mod failures {
             error.to_string().contains("revoked at the server"),
             "{error}"
         );
+        assert!(error.is_final());
+        assert!(cache.peek().is_none(), "the server may not reject it");
         assert_eq!(server.live_sessions(), 0);
         // This process knows, although the store has the old session.
         for _ in 0..3 {
@@ -780,6 +824,27 @@ mod at_the_same_time {
         assert_is_revoked(&cache.refresh().await.unwrap_err());
         revocation.await.unwrap().unwrap();
         assert_eq!((server.exchanges(), server.live_sessions()), (1, 0));
+        assert_eq!(stored(&store).await["ended"]["reason"], "revoked");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nor_does_a_request_without_refresh_tokens() {
+        let server = server();
+        let store = MemoryStore::new();
+        let cache =
+            TokenCache::new(ClientCredentialsSource::new(client(&server)).store(store.clone()));
+        cache.token().await.unwrap();
+        sleep(SECOND).await;
+        cache.reset();
+        server.revocation_fault(Fault::Delay(3 * SECOND));
+        let revocation = tokio::spawn({
+            let cache = cache.clone();
+            async move { cache.revoke().await }
+        });
+        sleep(SECOND).await;
+        assert_is_revoked(&cache.refresh().await.unwrap_err());
+        revocation.await.unwrap().unwrap();
+        assert_eq!(server.token_requests(), 1);
         assert_eq!(stored(&store).await["ended"]["reason"], "revoked");
     }
 
@@ -977,4 +1042,150 @@ async fn a_wrapped_source_gets_the_call() {
     cache.token().await.unwrap();
     cache.revoke().await.unwrap();
     assert_eq!(*recording.0.lock().unwrap(), [Value::Null, json!("abc")]);
+}
+
+mod simulation {
+    use super::*;
+
+    /// A store whose loads and saves fail at random. Some saves that seem to fail have succeeded.
+    #[derive(Clone)]
+    struct Shaky {
+        session: Arc<Mutex<Option<StoredSession>>>,
+        lease: Arc<tokio::sync::Semaphore>,
+        random: Arc<Mutex<fastrand::Rng>>,
+        is_calm: Arc<AtomicBool>,
+    }
+
+    struct ShakyLease {
+        store: Shaky,
+        _held: tokio::sync::OwnedSemaphorePermit,
+    }
+
+    impl Shaky {
+        fn fails(&self) -> bool {
+            !self.is_calm.load(Ordering::SeqCst) && self.random.lock().unwrap().u8(..20) == 0
+        }
+
+        fn broken<T>() -> Result<T, TokenError> {
+            Err(TokenError::new(TokenErrorKind::Store, "out of order"))
+        }
+    }
+
+    impl TokenStore for Shaky {
+        type Lease = ShakyLease;
+
+        async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
+            if self.fails() {
+                return Self::broken();
+            }
+            Ok(self.session.lock().unwrap().clone())
+        }
+
+        async fn lease(&self) -> Result<ShakyLease, TokenError> {
+            let held = Arc::clone(&self.lease).acquire_owned().await.unwrap();
+            Ok(ShakyLease {
+                store: self.clone(),
+                _held: held,
+            })
+        }
+    }
+
+    impl StoreLease for ShakyLease {
+        async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
+            if self.store.fails() {
+                return Shaky::broken();
+            }
+            let mut stored = self.store.session.lock().unwrap();
+            let json = |session: &StoredSession| serde_json::to_value(session).unwrap();
+            if stored.as_ref().is_some_and(|it| json(it) == json(session)) {
+                return Ok(());
+            }
+            if stored.as_ref().map_or(0, StoredSession::version) != replaces {
+                return Err(TokenError::new(TokenErrorKind::LeaseLost, "lost"));
+            }
+            *stored = Some(session.clone());
+            if self.store.fails() {
+                return Shaky::broken();
+            }
+            Ok(())
+        }
+
+        async fn is_held(&self) -> bool {
+            !self.store.fails()
+        }
+    }
+
+    async fn random_use(cache: TokenCache, mut random: fastrand::Rng) {
+        for _ in 0..40 {
+            sleep(Duration::from_millis(random.u64(0..3_000))).await;
+            match random.u8(..4) {
+                0 => drop(cache.refresh().await),
+                1 => {
+                    if let Some(token) = cache.peek() {
+                        cache.reject(&token);
+                    }
+                }
+                _ => drop(cache.token().await),
+            }
+        }
+    }
+
+    fn random_fault(random: &mut fastrand::Rng) -> Option<Fault> {
+        Some(match random.u8(..8) {
+            0 => Fault::Delay(Duration::from_millis(random.u64(0..8_000))),
+            1 => Fault::Status(StatusCode::SERVICE_UNAVAILABLE),
+            2 => Fault::DropBeforeCommit,
+            _ => return None,
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_revocation_no_process_has_a_session_whatever_happens_at_the_same_time() {
+        for seed in 0..100 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let server = server();
+            let store = Shaky {
+                session: Arc::default(),
+                lease: Arc::new(tokio::sync::Semaphore::new(1)),
+                random: Arc::new(Mutex::new(random.fork())),
+                is_calm: Arc::default(),
+            };
+            let token = server.issue_exchange_token();
+            let caches: Vec<_> = (0..3)
+                .map(|_| repeatable(&server, &token, &store))
+                .collect();
+            let users: Vec<_> = caches
+                .iter()
+                .map(|cache| tokio::spawn(random_use(cache.clone(), random.fork())))
+                .collect();
+            sleep(Duration::from_millis(random.u64(0..20_000))).await;
+            let mut is_revoked = false;
+            for _ in 0..50 {
+                for fault in (0..4).filter_map(|_| random_fault(&mut random)) {
+                    server.revocation_fault(fault);
+                }
+                for fault in (0..4).filter_map(|_| random_fault(&mut random)) {
+                    server.fault(fault);
+                }
+                if let Err(error) = caches[0].revoke().await {
+                    assert!(error.is_transient() || error.is_final(), "{seed}: {error}");
+                    sleep(SECOND).await;
+                } else {
+                    is_revoked = true;
+                    break;
+                }
+            }
+            assert!(is_revoked, "{seed}");
+            for user in users {
+                user.await.unwrap();
+            }
+            store.is_calm.store(true, Ordering::SeqCst);
+            sleep(120 * SECOND).await;
+            for cache in &caches {
+                assert_is_revoked(&cache.refresh().await.unwrap_err());
+            }
+            assert_eq!(stored(&store).await["ended"]["reason"], "revoked", "{seed}");
+            assert_eq!(server.live_sessions(), 0, "{seed}");
+        }
+    }
 }

@@ -39,8 +39,8 @@ impl TokenCache {
     /// - Others as in a refresh. A [transient](TokenError::is_transient) one may have a
     ///   [`retry_after`](TokenError::retry_after).
     ///
-    /// With one exception: if the session was revoked at the server and could not be saved as such, the error is of kind
-    /// [`Store`](crate::TokenErrorKind::Store), the session has ended, and it is saved in the background.
+    /// With one exception: if the session was revoked at the server and could not be saved as such, the error is that of the
+    /// store, but [final](TokenError::is_final). The session has ended, and it is saved in the background.
     ///
     /// # Examples
     ///
@@ -78,9 +78,11 @@ impl TokenCache {
             if let Some(issued) = &*shared.published.load() {
                 cx = cx.replacing(issued.token().clone());
             }
-            shared.source.revoke(cx).await?;
-            shared.revoked();
-            Ok(())
+            let revoked = shared.source.revoke(cx).await;
+            if revoked.as_ref().err().is_none_or(TokenError::is_final) {
+                shared.revoked();
+            }
+            revoked
         });
         task.await.unwrap_or_else(|_| {
             Err(interrupted(

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::Recovery;
+use super::{Asked, Recovery};
 
 /// What kind of failure a [`TokenError`](crate::TokenError) is.
 ///
@@ -26,7 +26,8 @@ pub enum TokenErrorKind {
     InvalidClient,
     /// The token endpoint rejected the request, and will reject it again until somebody corrects it.
     InvalidRequest,
-    /// The refresh token or the exchange token is no longer valid. A person must log in again or configure a new one.
+    /// The server does not accept the credential of the grant, such as the refresh token. A person must log in again or configure
+    /// a new one.
     ReauthRequired,
     /// A token is empty, or has characters that no header may carry.
     InvalidToken,
@@ -109,28 +110,36 @@ impl TokenErrorKind {
     }
 }
 
+impl TokenErrorKind {
+    /// Describes the kind in a few words, as the message of an error about `asked` begins.
+    pub(super) fn describe(self, asked: Asked, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (endpoint, wanted) = (asked.endpoint(), asked.wanted());
+        match self {
+            Self::Transport => write!(f, "the request to {endpoint} failed"),
+            Self::Timeout => write!(f, "no {wanted} in time"),
+            Self::Server => write!(f, "{endpoint} failed"),
+            Self::RateLimited => write!(f, "too many {wanted} requests"),
+            Self::InvalidResponse => write!(f, "{endpoint} did not answer with {}", asked.answer()),
+            Self::InvalidClient => write!(f, "{endpoint} rejected the client authentication"),
+            Self::InvalidRequest => write!(f, "{endpoint} rejected the request"),
+            Self::ReauthRequired => f.write_str("a person must authorize again"),
+            Self::InvalidToken => f.write_str("the token is not valid"),
+            Self::Rejected => f.write_str("the API rejected the token"),
+            Self::NotReplayed => f.write_str("the rejected request was not sent again"),
+            Self::Store => f.write_str("the session store failed"),
+            Self::LeaseLost => f.write_str("another process changed the session"),
+            Self::InsecureOrigin => f.write_str("a token may not be sent over plain http"),
+            Self::Interrupted => f.write_str("the refresh was interrupted"),
+            Self::Config => f.write_str("the configuration cannot work"),
+            Self::Source => f.write_str("the token source failed"),
+        }
+    }
+}
+
 impl fmt::Display for TokenErrorKind {
-    /// Describes the kind in a few words, as the message of an error begins.
+    /// Describes the kind in a few words, as the message of an error about a token request begins.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Transport => "the request to the token endpoint failed",
-            Self::Timeout => "no token in time",
-            Self::Server => "the token endpoint failed",
-            Self::RateLimited => "too many token requests",
-            Self::InvalidResponse => "the token endpoint did not answer with a token",
-            Self::InvalidClient => "the token endpoint rejected the client authentication",
-            Self::InvalidRequest => "the token endpoint rejected the request",
-            Self::ReauthRequired => "a person must authorize again",
-            Self::InvalidToken => "the token is not valid",
-            Self::Rejected => "the API rejected the token",
-            Self::NotReplayed => "the rejected request was not sent again",
-            Self::Store => "the session store failed",
-            Self::LeaseLost => "another process changed the session",
-            Self::InsecureOrigin => "a token may not be sent over plain http",
-            Self::Interrupted => "the refresh was interrupted",
-            Self::Config => "the configuration cannot work",
-            Self::Source => "the token source failed",
-        })
+        self.describe(Asked::Token, f)
     }
 }
 

@@ -91,8 +91,8 @@ pub trait Grant: Send + Sync + 'static {
         false
     }
 
-    /// Called after the server has rejected the [`parameters`](Grant::parameters) that were made last (`invalid_grant` or
-    /// `invalid_request`), so that the next ones are not made from the same token again. Default: does nothing.
+    /// Called after the server has rejected the [`parameters`](Grant::parameters) that were made last (`invalid_grant`,
+    /// `invalid_request`, or a code like them), so that the next ones are not made from the same token again. Default: does nothing.
     fn rejected(&self) {}
 
     /// Whether the session keeps the refresh tokens that the server issues, and refreshes with them.

@@ -17,8 +17,9 @@ use super::GrantContext;
 use crate::{
     clock::MAX_DURATION,
     error::{TokenError, TokenErrorKind},
+    oauth::SubjectExpires,
     secret_file::read_secret,
-    token::{Expires, Expiry, Token},
+    token::Token,
     token_source::{BoxTokenSource, TokenContext, TokenSource},
     zeroize::secret,
 };
@@ -60,16 +61,19 @@ enum From {
 #[derive(Default)]
 struct Last {
     token: Option<Token>,
+    /// It was rejected, and another one is wanted.
     is_rejected: bool,
-    /// It replaced a rejected one. If it is rejected as well, the cause is something else.
+    /// It replaced a rejected one, and was not accepted so far. If it is rejected as well, the cause is something else.
     is_replacement: bool,
+    /// It was obtained for a request, and was not rejected.
+    is_good: bool,
 }
 
 /// A security token, for one request.
 pub(super) struct Obtained {
     pub(super) text: SecretString,
     /// When it expires, if that is known.
-    pub(super) expires: Option<Expires>,
+    pub(super) expires: Option<SubjectExpires>,
 }
 
 impl SecurityToken {
@@ -118,9 +122,10 @@ impl SecurityToken {
                 let context = last_of(last).context(cx);
                 let token = source.token(context).await?;
                 last_of(last).note(&token);
+                let expires = token.expires(cx.both_clocks(), cx.clock().now());
                 return Ok(Obtained {
                     text: secret(token.expose_secret()),
-                    expires: token.expires(cx.both_clocks(), cx.clock().now()),
+                    expires: expires.map(SubjectExpires::Ours),
                 });
             }
         };
@@ -128,10 +133,8 @@ impl SecurityToken {
             let message = "the assertion or token to be sent is empty";
             return Err(TokenError::new(TokenErrorKind::Source, message));
         }
-        let now = cx.both_clocks();
-        let expires = jwt_expiry(text.expose_secret());
         Ok(Obtained {
-            expires: expires.and_then(|at| Expiry::At(at).resolve(now, now)),
+            expires: jwt_expiry(text.expose_secret()).map(SubjectExpires::Servers),
             text,
         })
     }
@@ -141,6 +144,7 @@ impl SecurityToken {
         if let From::Source(_, last) = &self.from {
             let mut last = last_of(last);
             last.is_rejected = !last.is_replacement;
+            last.is_good = false;
         }
     }
 
@@ -165,12 +169,15 @@ impl Last {
     fn note(&mut self, token: &Token) {
         let is_same = |last: &Token| last.same_secret(token);
         if self.token.as_ref().is_some_and(is_same) {
+            self.is_replacement &= !self.is_good;
+            self.is_good = true;
             return;
         }
         *self = Self {
             token: Some(token.clone()),
             is_rejected: false,
             is_replacement: self.is_rejected,
+            is_good: true,
         };
     }
 }

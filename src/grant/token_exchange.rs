@@ -139,7 +139,8 @@ impl Grant for TokenExchange {
     }
 
     fn identity(&self) -> Identity {
-        Identity::new("token-exchange", "")
+        // Also with a name of the session, a token of one subject is never used for another one.
+        Identity::new("token-exchange", &self.key)
     }
 
     fn can_repeat(&self) -> bool {
@@ -162,6 +163,9 @@ impl Grant for TokenExchange {
         let mut parts = self.requested.parts();
         parts.push(("subject_key", &self.key));
         parts.extend(requested.map(|requested| ("requested_token_type", requested)));
+        // A token that is issued to an actor says so. One that is not may do more.
+        let actor = self.actor.as_ref();
+        parts.extend(actor.map(|actor| ("actor_token_type", &*actor.token_type)));
         parts
     }
 }

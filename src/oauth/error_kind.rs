@@ -1,8 +1,10 @@
 //! What kind of error a response of the token endpoint is, and what to do about it.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 
-use super::{error_response::VendorErrors, token_response::RawResponse};
+use super::{credential::Credential, error_response::VendorErrors, token_response::RawResponse};
 use crate::error::TokenErrorKind;
 
 /// Whether the status says something about the request. Otherwise it says "not now".
@@ -51,14 +53,18 @@ pub(super) fn what_to_do(
     response: &RawResponse,
     code: Option<&str>,
     known: Option<TokenErrorKind>,
-) -> &'static str {
-    match kind {
-        TokenErrorKind::ReauthRequired if known.is_none() => {
-            "the server rejected the grant without saying why; most likely the refresh or exchange token is no longer \
-             valid: log in again, or configure a new one"
-        }
+) -> Cow<'static, str> {
+    let fixed = match kind {
         TokenErrorKind::ReauthRequired => {
-            "the refresh or exchange token is no longer valid: log in again, or configure a new one"
+            let Credential { name, remedy } = response.credential;
+            return if known.is_some() {
+                format!("the server does not accept the {name}: {remedy}").into()
+            } else {
+                format!(
+                    "the server rejected the grant without saying why; most likely it does not accept the {name}: {remedy}"
+                )
+                .into()
+            };
         }
         TokenErrorKind::InvalidClient => {
             "check client id, client secret, and how they are sent (`ClientAuth`)"
@@ -81,5 +87,6 @@ pub(super) fn what_to_do(
             "the response has no error code; is the URL that of the token endpoint?"
         }
         _ => "check the grant, its parameters and the body format",
-    }
+    };
+    fixed.into()
 }

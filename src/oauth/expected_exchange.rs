@@ -1,10 +1,12 @@
 //! [`ExpectedExchange`]: what the response to a token exchange must have.
 
+use std::time::{Duration, SystemTime};
+
 use serde_json::Value;
 
 use super::{EndpointUrl, TokenResponse};
 use crate::{
-    clock::Now,
+    clock::{MAX_DURATION, Now},
     error::{Recovery, TokenError, TokenErrorKind},
     token::{Expires, Expiry},
 };
@@ -14,17 +16,45 @@ use crate::{
 pub(crate) struct ExpectedExchange {
     /// The issued token is to be used as an access token.
     pub(crate) is_bearer: bool,
-    /// When the subject token expires.
-    pub(crate) subject_expires: Option<Expires>,
+    /// When the subject token expires, if that is known.
+    pub(crate) subject_expires: Option<SubjectExpires>,
+}
+
+/// When a subject token expires.
+#[derive(Clone, Copy)]
+pub(crate) enum SubjectExpires {
+    /// By our clocks.
+    Ours(Expires),
+    /// By the clock of the server that has issued it, which is that of the token endpoint as far as we know.
+    Servers(SystemTime),
+}
+
+impl SubjectExpires {
+    /// How long it lives after `sent`, which is `server_time` for the server.
+    fn after(self, sent: Now, server_time: SystemTime) -> Duration {
+        match self {
+            // Of two clocks that disagree, the one that says less.
+            Self::Ours(expires) => expires
+                .mono
+                .saturating_duration_since(sent.mono)
+                .min(expires.wall.duration_since(sent.wall).unwrap_or_default()),
+            Self::Servers(at) => at
+                .duration_since(server_time)
+                .unwrap_or_default()
+                .min(MAX_DURATION),
+        }
+    }
 }
 
 impl ExpectedExchange {
-    /// Checks a response, and limits a token of unknown lifetime to that of the subject token.
+    /// Checks a response, and limits a token of unknown lifetime to that of the subject token. `server_time` is `sent` by the
+    /// clock of the server.
     pub(super) fn check(
         self,
         response: TokenResponse,
         url: &EndpointUrl,
         sent: Now,
+        server_time: SystemTime,
     ) -> Result<TokenResponse, TokenError> {
         let token = response.token?;
         let issued_token_type = token.extra("issued_token_type").and_then(Value::as_str);
@@ -52,11 +82,7 @@ impl ExpectedExchange {
                 ..response
             });
         };
-        // Of two clocks that disagree, the one that says less.
-        let lifetime = subject
-            .mono
-            .saturating_duration_since(sent.mono)
-            .min(subject.wall.duration_since(sent.wall).unwrap_or_default());
+        let lifetime = subject.after(sent, server_time);
         let expiry = Expiry::Counted {
             from: sent,
             lifetime,

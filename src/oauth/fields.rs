@@ -28,7 +28,7 @@ pub(super) fn is_json_object(body: &[u8]) -> bool {
 }
 
 /// The body without a byte order mark and the white space around it.
-fn text(body: &[u8]) -> &[u8] {
+pub(super) fn text(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf")
         .unwrap_or(body)
         .trim_ascii()

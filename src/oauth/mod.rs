@@ -18,6 +18,7 @@
 mod client;
 mod client_auth;
 mod client_identity;
+mod credential;
 mod dead_grant;
 mod discovery;
 mod endpoint_url;
@@ -27,6 +28,7 @@ mod error_response;
 mod expected_exchange;
 mod fields;
 mod gzip;
+mod header;
 mod json;
 #[cfg(feature = "jwt")]
 mod jwt;
@@ -49,7 +51,7 @@ pub use client_auth::{AuthParts, ClientAuth, ClientAuthContext, ClientSecret};
 pub use dead_grant::DeadGrant;
 pub(crate) use endpoint_url::EndpointUrl;
 pub(crate) use error_response::VendorErrors;
-pub(crate) use expected_exchange::ExpectedExchange;
+pub(crate) use expected_exchange::{ExpectedExchange, SubjectExpires};
 #[cfg(feature = "jwt")]
 pub use jwt::{JwtAlgorithm, JwtAssertion, JwtSigner, SigningKey};
 pub use parameters::Parameters;

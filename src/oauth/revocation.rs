@@ -4,12 +4,13 @@ use http::StatusCode;
 use secrecy::SecretString;
 
 use super::{
-    EndpointUrl, OAuthClient, Parameters, error_response::ErrorResponse, send::Target,
-    settings::Settings, token_request::RequestKind, token_response::RawResponse, values::Times,
+    EndpointUrl, OAuthClient, Parameters, credential::Credential, error_response::ErrorResponse,
+    send::Target, settings::Settings, token_request::RequestKind, token_response::RawResponse,
+    values::Times,
 };
 use crate::{
     clock::{Clock, Now},
-    error::{TokenError, TokenErrorKind},
+    error::{Asked, TokenError, TokenErrorKind},
 };
 
 /// The kind of a token (RFC 7009 §2.1).
@@ -82,6 +83,7 @@ impl OAuthClient {
         let target = Target {
             method: "POST",
             url: &url,
+            credential: Credential::default(),
         };
         let mut parameters = Parameters::new("");
         parameters.push("token", token.clone());
@@ -91,6 +93,7 @@ impl OAuthClient {
             .exchange_authenticated(clock, target, &parameters, RequestKind::Revocation, parse)
             .await
             .map_err(|error| settings.explain_by_metadata(&url, error))
+            .map_err(|error| error.asking(Asked::Revocation))
     }
 }
 
@@ -118,7 +121,8 @@ impl Settings {
         let error = object
             .as_ref()
             .and_then(|fields| ErrorResponse::in_fields(fields.as_map(), self.vendor_errors));
-        if error.is_none() && response.status.is_success() {
+        // The body means nothing (RFC 7009 §2.2), but a page is from something else than the endpoint.
+        if error.is_none() && response.status.is_success() && !response.is_markup() {
             return Ok(());
         }
         let times = Times::new(&response.headers, sent, clock.wall());
@@ -172,6 +176,12 @@ fn explained(response: &RawResponse, error: &TokenError, hint: TokenTypeHint) ->
                 format!("{token} was not revoked: check the URL of the revocation endpoint"),
             )
         }
+        (_, None) if response.status.is_success() => (
+            TokenErrorKind::InvalidResponse,
+            format!(
+                "{token} was not revoked: a web page came; check the URL of the revocation endpoint"
+            ),
+        ),
         (TokenErrorKind::ReauthRequired, _) => (
             TokenErrorKind::InvalidRequest,
             format!("{token} was not revoked: was it issued to this client?"),

@@ -5,7 +5,6 @@ use std::{fmt, time::SystemTime};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Full, combinators::UnsyncBoxBody};
-use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 use tower::{BoxError, ServiceExt};
 use tower_service::Service;
@@ -15,10 +14,10 @@ use super::reqwest_transport::WasRedirected;
 use super::{
     EndpointUrl, OAuthClient, Parameters, TokenResponse,
     client_auth::AuthTarget,
-    parameters::shows,
+    credential::Credential,
     response_body::{ReadError, ResponseBody},
     settings::Settings,
-    token_request::{AuthenticatedRequest, RequestKind},
+    token_request::{RequestKind, Sent},
     token_response::RawResponse,
     transport::transport_error,
     values::Times,
@@ -28,11 +27,12 @@ use crate::{
     error::{TokenError, TokenErrorKind},
 };
 
-/// Where a request goes, for messages.
+/// Where a request goes, and what it sends, for messages.
 #[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
     pub(super) method: &'static str,
     pub(super) url: &'a EndpointUrl,
+    pub(super) credential: Credential,
 }
 
 impl fmt::Display for Target<'_> {
@@ -54,12 +54,16 @@ impl OAuthClient {
         let target = Target {
             method: "POST",
             url: &url,
+            credential: Credential::of(parameters.grant_type()),
         };
         let parse = |sent, response: RawResponse| {
             let (vendor_errors, dead_grants) = (settings.vendor_errors, &settings.dead_grants);
             let response = response.parse(vendor_errors, dead_grants, sent, clock.wall())?;
             match parameters.expected_exchange() {
-                Some(expected) => expected.check(response, &url, sent),
+                Some(expected) => {
+                    let server_time = settings.server_clock.time(sent.wall);
+                    expected.check(response, &url, sent, server_time)
+                }
                 None => Ok(response),
             }
         };
@@ -67,6 +71,11 @@ impl OAuthClient {
             .exchange_authenticated(clock, target, parameters, RequestKind::Token, parse)
             .await
             .map_err(|error| settings.explain_by_metadata(&url, error))
+    }
+
+    /// When what a request needs has taken too long.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.settings.deadline()
     }
 
     /// The time of the server, as far as it is known.
@@ -91,38 +100,47 @@ impl Settings {
         kind: RequestKind,
         parse: impl Fn(Now, RawResponse) -> Result<T, TokenError>,
     ) -> Result<T, TokenError> {
-        let token_url = target.url.uri().to_string();
+        let url = target.url.uri().to_string();
+        let (_, audience) = self.endpoints.token.identity();
         let mut is_first = true;
         loop {
+            let ahead = self.server_clock.ahead();
             let auth = AuthTarget {
-                token_url: &token_url,
+                url: &url,
+                audience: &audience,
                 issuer: self.endpoints.issuer(),
-                now: self.server_clock.time(clock.wall()),
+                now: ahead.add_to(clock.wall()),
             };
             let deadline = self.deadline();
             let made = self.authenticated_request(kind, &auth, target.url, parameters);
-            // Reading a secret or signing may fail in any way, also as a transport does.
-            let AuthenticatedRequest { request, secret } = match timeout_at(deadline, made).await {
-                Ok(made) => made.map_err(TokenError::unsent)?,
+            // Reading a secret or signing may fail in any way, also as a transport or a server does.
+            let (request, what) = match timeout_at(deadline, made).await {
+                Ok(made) => made.map_err(|error| error.of_a_dependency().unsent())?,
                 Err(elapsed) => return Err(self.timed_out(target, elapsed).unsent()),
             };
             let (sent, response) = self.exchange(clock, target, deadline, request).await?;
-            let now = clock.wall();
-            let date = Times::new(&response.headers, sent, now).date;
-            let clock_has_changed = date.is_some_and(|date| self.server_clock.learn(date, now));
+            let received = clock.wall();
+            if let Some(date) = Times::new(&response.headers, sent, received).date {
+                self.server_clock.learn(date, sent.wall, received);
+            }
+            // Another request may have learned it meanwhile.
+            let clock_has_changed = self.server_clock.ahead().differs_from(ahead);
             let error = match parse(sent, response) {
                 Ok(parsed) => return Ok(parsed),
-                Err(error) => self.hide_secret(error, parameters, secret.as_ref()),
+                Err(error) => self.hide_secret(error, &what),
             };
             // Without a code the response may be that of a gateway, which hides a rotation.
             let is_decided =
                 error.kind() == TokenErrorKind::InvalidClient && error.oauth_code().is_some();
-            let may_help = is_first && is_decided;
-            if !may_help
-                || !self
-                    .client_auth
-                    .has_changed(secret.as_ref(), clock_has_changed)
-                    .await
+            if !is_first || !is_decided {
+                return Err(error);
+            }
+            let secret = what.secret.as_ref();
+            let has_changed = self.client_auth.has_changed(secret, clock_has_changed);
+            // A secret that cannot be read in time has not changed.
+            if !timeout_at(self.deadline(), has_changed)
+                .await
+                .unwrap_or(false)
             {
                 return Err(error);
             }
@@ -174,6 +192,7 @@ impl Settings {
         let (body, cut_at) = received.decode(&mut head.headers);
         let response = RawResponse {
             endpoint: target.url.to_string(),
+            credential: target.credential,
             status: head.status,
             headers: head.headers,
             body,
@@ -200,20 +219,9 @@ impl Settings {
     }
 
     /// Removes an unknown error code that repeats what was sent.
-    fn hide_secret(
-        &self,
-        error: TokenError,
-        parameters: &Parameters,
-        secret: Option<&SecretString>,
-    ) -> TokenError {
+    fn hide_secret(&self, error: TokenError, sent: &Sent) -> TokenError {
         let is_secret = error.oauth_code().is_some_and(|code| {
-            self.vendor_errors.kind_of(code).is_none()
-                && (parameters.shows_a_value(code)
-                    || secret.is_some_and(|it| shows(code, it.expose_secret()))
-                    || self
-                        .parameters
-                        .iter()
-                        .any(|(_, value)| shows(code, value.expose_secret())))
+            self.vendor_errors.kind_of(code).is_none() && sent.is_shown_by(code)
         });
         if is_secret {
             error.without_oauth_code()

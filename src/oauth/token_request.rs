@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, header::CONTENT_TYPE};
 use http_body_util::Full;
-use secrecy::{SecretString, zeroize::Zeroizing};
+use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use serde::Serialize;
 
-use super::{EndpointUrl, Parameters, client_auth::AuthTarget, settings::Settings};
+use super::{
+    EndpointUrl, Parameters, client_auth::AuthTarget, parameters::shows, settings::Settings,
+};
 use crate::{
     error::TokenError,
     zeroize::{to_json, zeroized},
@@ -44,10 +46,23 @@ impl RequestKind {
     }
 }
 
-/// A request, and the secret that authenticates its client.
-pub(super) struct AuthenticatedRequest {
-    pub(super) request: Request<Full<Bytes>>,
+/// What a request contains.
+pub(super) struct Sent {
+    parameters: Parameters,
+    headers: HeaderMap,
+    /// The secret that authenticates its client, before it was encoded.
     pub(super) secret: Option<SecretString>,
+}
+
+impl Sent {
+    /// Whether `code`, from the response, shows a part of the request.
+    pub(super) fn is_shown_by(&self, code: &str) -> bool {
+        let secret = self.secret.as_ref();
+        let mut headers = self.headers.values().filter(|it| it.is_sensitive());
+        self.parameters.shows_a_value(code)
+            || secret.is_some_and(|it| shows(code, it.expose_secret()))
+            || headers.any(|it| it.to_str().is_ok_and(|it| shows(code, it)))
+    }
 }
 
 #[derive(Serialize)]
@@ -59,14 +74,14 @@ enum Field<'a> {
 
 impl Settings {
     /// Builds the request to `url` that sends `parameters`, the client authentication, and the parameters of the client
-    /// itself. Returns the secret that it contains as well.
+    /// itself. Returns what it contains as well.
     pub(super) async fn authenticated_request(
         &self,
         kind: RequestKind,
         auth: &AuthTarget<'_>,
         url: &EndpointUrl,
         parameters: &Parameters,
-    ) -> Result<AuthenticatedRequest, TokenError> {
+    ) -> Result<(Request<Full<Bytes>>, Sent), TokenError> {
         let mut parameters = parameters.clone();
         if let Some(name) = &self.refresh_parameter {
             parameters.rename_refresh_token(name);
@@ -88,8 +103,13 @@ impl Settings {
         let mut request = Request::new(Full::new(self.body_format.encode(pairs)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = url.uri().clone();
-        *request.headers_mut() = headers;
-        Ok(AuthenticatedRequest { request, secret })
+        request.headers_mut().clone_from(&headers);
+        let sent = Sent {
+            parameters,
+            headers,
+            secret,
+        };
+        Ok((request, sent))
     }
 }
 

@@ -14,6 +14,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use super::{
+    credential::Credential,
     dead_grant::DeadGrant,
     error_response::{ErrorResponse, VendorErrors},
     fields::{fields, has_replaced_character, is_json_object},
@@ -41,6 +42,8 @@ const IMPLAUSIBLE_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 pub(super) struct RawResponse {
     /// The URL of the endpoint, for messages.
     pub(super) endpoint: String,
+    /// What was sent to it, for messages.
+    pub(super) credential: Credential,
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
@@ -260,7 +263,11 @@ impl RawResponse {
     pub(super) fn is_web_page(&self) -> bool {
         self.media_type()
             .is_some_and(|media_type| media_type.contains("html"))
-            || self.body.trim_ascii_start().starts_with(b"<")
+            || self.is_markup()
+    }
+
+    pub(super) fn is_markup(&self) -> bool {
+        self.body.trim_ascii_start().starts_with(b"<")
     }
 
     fn media_type(&self) -> Option<String> {

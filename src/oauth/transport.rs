@@ -50,7 +50,8 @@ fn to_bytes<D: Buf + 'static>(mut data: D) -> Bytes {
 /// The error of a request that the transport could not send, or to which no response came.
 pub(super) fn transport_error(target: Target<'_>, error: BoxError) -> TokenError {
     let error = match error.downcast::<TokenError>() {
-        Ok(error) => return *error,
+        // For example, that of a session of its own.
+        Ok(error) => return error.of_a_dependency(),
         Err(error) => error,
     };
     if is_unsendable(error.as_ref()) {

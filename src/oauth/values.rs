@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{
     HeaderMap,
-    header::{DATE, HeaderName, RETRY_AFTER},
+    header::{AGE, DATE, HeaderName, RETRY_AFTER},
 };
 use secrecy::zeroize::Zeroizing;
 use serde_json::Value;
@@ -18,6 +18,9 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(86_400);
 
 /// Seconds since 1970. Smaller numbers are before September 2001, when no token expires.
 const EARLIEST_TIME: f64 = 1e9;
+
+/// The year 2200. A clock that is further ahead is broken.
+const LATEST_DATE: f64 = 7_258_118_400.0;
 
 /// Numbers from here on are milliseconds: in seconds this is the year 5138, in milliseconds 1973.
 const MILLISECONDS_FROM: f64 = 1e11;
@@ -35,9 +38,14 @@ pub(super) struct Times {
 
 impl Times {
     pub(super) fn new(headers: &HeaderMap, sent: Now, received: SystemTime) -> Self {
-        let date = text(headers, &DATE).and_then(http_date).filter(|date| {
-            *date >= SystemTime::UNIX_EPOCH + Duration::from_secs_f64(EARLIEST_TIME)
-        });
+        // A cache on the way tells for how long it has had the response (RFC 9111 §5.1).
+        let age = text(headers, &AGE).and_then(|age| age.parse().ok());
+        let age = Duration::from_secs(age.unwrap_or(0));
+        let from_1970 = |secs| SystemTime::UNIX_EPOCH + Duration::from_secs_f64(secs);
+        let plausible = from_1970(EARLIEST_TIME)..from_1970(LATEST_DATE);
+        let date = text(headers, &DATE).and_then(http_date);
+        let date = date.and_then(|date| date.checked_add(age));
+        let date = date.filter(|date| plausible.contains(date));
         Self {
             sent,
             received,
@@ -229,9 +237,30 @@ mod tests {
         let behind = times(Some("tue, 14 nov 2023 21:13:20 gmt"));
         assert_eq!(behind.until(at(NOW - 3600 + 900)), Duration::from_secs(900));
         assert_eq!(ahead.until(at(NOW)), Duration::ZERO);
-        // A clock that was never set.
-        let reset = times(Some("Thu, 01 Jan 1970 00:00:07 GMT"));
-        assert_eq!(reset.until(end), Duration::from_secs(900));
+        // A clock that was never set, and one that is broken.
+        for wild in [
+            "Thu, 01 Jan 1970 00:00:07 GMT",
+            "Fri, 31 Dec 9999 23:59:59 GMT",
+        ] {
+            assert_eq!(times(Some(wild)).until(end), Duration::from_secs(900));
+        }
+    }
+
+    #[test]
+    fn the_age_of_a_cached_response_is_added_to_its_date() {
+        let date = |age: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(DATE, "Tue, 14 Nov 2023 22:13:20 GMT".parse().unwrap());
+            headers.insert(AGE, age.parse().unwrap());
+            let sent = Now {
+                mono: Instant::now(),
+                wall: at(NOW),
+            };
+            Times::new(&headers, sent, at(NOW)).date
+        };
+        assert_eq!(date("600"), Some(at(NOW + 600)));
+        assert_eq!(date("soon"), Some(at(NOW)));
+        assert_eq!(date("18446744073709551615"), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use secrecy::ExposeSecret;
+use tokio::time::timeout_at;
 
 use super::{GrantSource, ended::not_sent_again, session_state::Credential};
 use crate::{
@@ -102,7 +103,10 @@ impl<G: Grant> GrantSource<G> {
         attempt: &mut Attempt,
         clock: &Clock,
     ) -> Result<Granted, TokenError> {
-        let parameters = self.grant_parameters(clock).await?;
+        // We hold the lease.
+        let parameters = self.grant_parameters(clock);
+        let parameters = timeout_at(self.client.deadline(), parameters).await;
+        let parameters = parameters.map_err(|_| too_slow())??;
         let mut session = StoredSession::begin(self.identity.clone(), Some(&attempt.session))
             .of_client(self.client_identity.clone());
         let outcome = if let Some(refresh_token) = parameters.as_refresh_token() {
@@ -129,9 +133,10 @@ impl<G: Grant> GrantSource<G> {
     }
 
     /// Tells the grant if the server has rejected what it sent. The code for a subject token is `invalid_request` (RFC 8693
-    /// §2.2.2).
+    /// §2.2.2), and with some servers one of those for other tokens.
     pub(super) fn note_rejection(&self, error: &TokenError) {
-        if let Some("invalid_grant" | "invalid_request") = error.oauth_code() {
+        let is_dead = error.kind() == TokenErrorKind::ReauthRequired;
+        if is_dead || error.oauth_code() == Some("invalid_request") {
             self.grant.rejected();
         }
     }
@@ -185,6 +190,11 @@ impl<G: Grant> GrantSource<G> {
         attempt.was_sent |= !result.as_ref().is_err_and(TokenError::is_unsent);
         result
     }
+}
+
+fn too_slow() -> TokenError {
+    let message = "the grant did not make its parameters within the time limit of a request (`OAuthClient::timeout`)";
+    TokenError::new(TokenErrorKind::Timeout, message)
 }
 
 /// Whether the server may have processed the request, and only the response is missing.

@@ -47,11 +47,7 @@ impl<G: Grant> GrantSource<G> {
         let mut lease = self.take_lease(&mut slot).await?;
         // A task of its own: from here on a refresh token may be spent, and its successor must be saved even if the
         // caller stops waiting.
-        let (source, mut cx) = (self.clone(), cx.clone());
-        // The reset came before the revocation that we have waited for.
-        if self.revocations() != revocations {
-            cx = cx.without_reset();
-        }
+        let (source, cx) = (self.clone(), self.after_revocations(revocations, cx));
         let task = tokio::spawn(async move {
             let result = source.refresh_under_lease(&mut lease, &mut slot, &cx).await;
             let is_lost = is_lease_lost(&result);

@@ -1,10 +1,10 @@
 //! Sessions without refresh tokens: each token is requested with the grant.
 //!
 //! A request uses nothing up, so it needs no mark in the store, and no lease. Both only spare requests: processes that share
-//! a store wait for each other for a while, and adopt each other's tokens. If the store fails or a lease cannot be had, the
-//! token is requested all the same, and not shared.
+//! a store wait for each other for a while, and adopt each other's tokens. If the store fails or takes too long, or a lease
+//! cannot be had, the token is requested all the same, and not shared.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use tokio::time::timeout;
 
@@ -18,8 +18,8 @@ use crate::{
     token_source::TokenContext,
 };
 
-/// How long a process waits for another one that is requesting a token.
-const MAX_LEASE_WAIT: Duration = Duration::from_secs(5);
+/// How long the store may take, also while another process is requesting a token. A token must not be late because of it.
+const MAX_STORE_WAIT: Duration = Duration::from_secs(5);
 
 /// What the store has.
 enum Shared {
@@ -33,6 +33,7 @@ enum Shared {
 impl<G: Grant> GrantSource<G> {
     /// Uses the stored token, or requests one with the grant.
     pub(super) async fn adopt_or_request(&self, cx: &TokenContext) -> Result<Token, TokenError> {
+        let revocations = self.revocations();
         let before = match self.shared(cx).await? {
             Shared::Usable(token) => return Ok(token),
             Shared::Replaceable(before) => before,
@@ -41,6 +42,7 @@ impl<G: Grant> GrantSource<G> {
         let Some(mut lease) = self.lease_or_none().await else {
             return self.request_unshared(before.as_deref(), cx).await;
         };
+        let cx = &self.after_revocations(revocations, cx);
         // The last holder of the lease may have requested a token.
         let result = match self.shared(cx).await {
             Ok(Shared::Usable(token)) => Ok(token),
@@ -55,12 +57,12 @@ impl<G: Grant> GrantSource<G> {
             Ok(Shared::Untouchable) => self.request_unshared(None, cx).await,
             Err(error) => Err(error),
         };
-        lease.release().await;
+        drop(timeout(MAX_STORE_WAIT, lease.release()).await);
         result
     }
 
     async fn shared(&self, cx: &TokenContext) -> Result<Shared, TokenError> {
-        let stored = match self.store.load().await {
+        let stored = match in_time(self.store.load()).await {
             Ok(stored) => stored,
             Err(error) => {
                 tracing::warn!(%error, "the store cannot be read, the token will not be shared");
@@ -76,11 +78,8 @@ impl<G: Grant> GrantSource<G> {
             return Ok(Shared::Usable(token));
         }
         self.check_not_revoked(&self.newest(stored.clone()), cx)?;
-        let may_replace = |stored: &StoredSession| {
-            stored.began_with(&self.identity) || stored.is_older_than(&self.identity)
-        };
         Ok(match stored {
-            Some(stored) if !may_replace(&stored) => {
+            Some(stored) if self.is_of_later_login(&stored) => {
                 tracing::warn!(
                     "the store has the session of a later login, the token is not shared"
                 );
@@ -91,17 +90,10 @@ impl<G: Grant> GrantSource<G> {
     }
 
     async fn lease_or_none(&self) -> Option<BoxStoreLease> {
-        match timeout(MAX_LEASE_WAIT, self.store.lease()).await {
-            Ok(Ok(lease)) => Some(lease),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "no lease, the token will not be shared");
-                None
-            }
-            Err(_) => {
-                tracing::info!("the lease is held elsewhere, the token will not be shared");
-                None
-            }
-        }
+        let lease = in_time(self.store.lease()).await;
+        lease
+            .inspect_err(|error| tracing::warn!(%error, "no lease, the token will not be shared"))
+            .ok()
     }
 
     async fn request_unshared(
@@ -120,6 +112,7 @@ impl<G: Grant> GrantSource<G> {
         clock: &Clock,
     ) -> Result<(Token, StoredSession), TokenError> {
         let requested = async {
+            self.client.prepare(clock).await?;
             let parameters = self.grant_parameters(clock).await?;
             let response = self.client.request(clock, &parameters).await;
             let response = response.inspect_err(|error| self.note_rejection(error))?;
@@ -167,7 +160,16 @@ impl<G: Grant> GrantSource<G> {
 /// Saves `session` for other processes, in place of `before`. Nothing is lost if that fails.
 async fn share(lease: &mut BoxStoreLease, before: Option<&StoredSession>, session: &StoredSession) {
     let replaces = before.map_or(0, StoredSession::version);
-    if let Err(error) = lease.save(replaces, session).await {
+    if let Err(error) = in_time(lease.save(replaces, session)).await {
         tracing::warn!(%error, "the token was not saved, so it is not shared");
     }
+}
+
+async fn in_time<T>(call: impl Future<Output = Result<T, TokenError>>) -> Result<T, TokenError> {
+    timeout(MAX_STORE_WAIT, call)
+        .await
+        .unwrap_or_else(|elapsed| {
+            let message = format!("the store did not respond within {MAX_STORE_WAIT:?}");
+            Err(TokenError::new(TokenErrorKind::Timeout, message).with_source(elapsed))
+        })
 }

@@ -12,7 +12,7 @@ use super::{
     unsaved::{LeaseSlot, Unsaved},
 };
 use crate::{
-    error::{TokenError, TokenErrorKind},
+    error::{Recovery, TokenError, TokenErrorKind},
     grant::{Grant, refresh_token_identity},
     oauth::TokenTypeHint,
     store::{BoxStoreLease, Ended, Identity, StoreLease, StoredSession},
@@ -75,6 +75,10 @@ impl<G: Grant> GrantSource<G> {
         cx: &TokenContext,
     ) -> Result<(), TokenError> {
         let stored = self.load().await?;
+        if stored.as_ref().is_some_and(|it| self.is_of_later_login(it)) {
+            let message = "the store has the session of a later login, so nothing is revoked; give each login a store of its own";
+            return Err(TokenError::new(TokenErrorKind::Config, message));
+        }
         let replaces = stored.as_ref().map_or(0, StoredSession::version);
         let session = self.newest(stored.clone());
         if self.is_revoked(&session) {
@@ -169,7 +173,8 @@ impl<G: Grant> GrantSource<G> {
         Ok(())
     }
 
-    /// Saves that the session was revoked. If that fails, it is saved in the background.
+    /// Saves that the session was revoked. If that fails, it is saved in the background, and the error is final: the session
+    /// has ended.
     async fn save_revoked(
         lease: &mut BoxStoreLease,
         slot: &mut LeaseSlot,
@@ -183,9 +188,11 @@ impl<G: Grant> GrantSource<G> {
             }
             Err(error) => {
                 let is_lost = error.kind() == TokenErrorKind::LeaseLost;
-                let error = error.with_more(
-                    "the session was revoked at the server, and is saved as such in the background",
-                );
+                let error = error
+                    .with_more(
+                        "the session was revoked at the server, and is saved as such in the background",
+                    )
+                    .with_recovery(Recovery::Never);
                 slot.unsaved = Some(Unsaved {
                     session,
                     replaces,
@@ -194,6 +201,16 @@ impl<G: Grant> GrantSource<G> {
                 });
                 Err(error)
             }
+        }
+    }
+
+    /// `cx` after waiting for the lease. A reset that came before a revocation meanwhile does not pass it. `before` is how many
+    /// there had been.
+    pub(super) fn after_revocations(&self, before: u64, cx: &TokenContext) -> TokenContext {
+        if self.with_state(|state| state.revocations) == before {
+            cx.clone()
+        } else {
+            cx.clone().without_reset()
         }
     }
 

@@ -156,6 +156,10 @@ impl<G: Grant> GrantSource<G> {
         if stored.is_revoked() && !self.is_new_login(&stored) {
             return false;
         }
+        // A session that `adopt` does not use.
+        if !self.grant.uses_refresh_tokens() && !stored.began_with(&self.identity) {
+            return false;
+        }
         let credential = self.credential_identity(&stored);
         self.with_state(|state| {
             let newest = state.newest.as_ref().map_or(0, StoredSession::generation);

@@ -24,7 +24,15 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer
 
 /// What one request is authenticated for.
 pub(in crate::oauth) struct AuthTarget<'a> {
-    pub(in crate::oauth) token_url: &'a str,
+    /// Where the request goes.
+    pub(in crate::oauth) url: &'a str,
+    /// The server, as an assertion names it: the issuer if it is known, or else the URL of the token endpoint. That of another
+    /// endpoint is accepted by few servers.
+    #[cfg_attr(
+        not(feature = "jwt"),
+        expect(dead_code, reason = "only assertions name it")
+    )]
+    pub(in crate::oauth) audience: &'a str,
     /// The issuer of the server, if it is known.
     #[cfg_attr(
         not(feature = "jwt"),
@@ -130,7 +138,7 @@ impl ClientAuth {
                 Ok(Some(assertion))
             }
             Method::Custom(make) => {
-                let cx = ClientAuthContext::new(target.token_url.to_owned(), target.now);
+                let cx = ClientAuthContext::new(target.url.to_owned(), target.now);
                 make(cx).await?.add_to(parameters, headers);
                 Ok(None)
             }
@@ -183,7 +191,7 @@ async fn sign(
         Some(_) => "client-authentication+jwt",
         None => "JWT",
     };
-    let audience = audience.or(target.issuer).unwrap_or(target.token_url);
+    let audience = audience.unwrap_or(target.audience);
     JwtAssertion::with_boxed(id.to_owned(), signer)
         .token_type(token_type)
         .make_secret(target.now, audience)

@@ -9,7 +9,8 @@ use crate::{error::TokenErrorKind, oauth::Parameters};
 async fn applied(auth: &ClientAuth) -> Result<(Parameters, HeaderMap), TokenError> {
     let (mut parameters, mut headers) = (Parameters::new("x"), HeaderMap::new());
     let target = AuthTarget {
-        token_url: "https://login.example.com/token",
+        url: "https://login.example.com/token",
+        audience: "https://login.example.com/token",
         issuer: None,
         now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
     };

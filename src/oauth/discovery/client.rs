@@ -65,7 +65,8 @@ impl OAuthClient {
     /// 2. `https://login.example.com/.well-known/openid-configuration/tenant` (RFC 8414 §5)
     /// 3. `https://login.example.com/tenant/.well-known/openid-configuration` (`OpenID` Connect Discovery 1.0 §4)
     ///
-    /// For an issuer without a path, the last two are the same. The next one is tried only after 404, 405 or 410.
+    /// For an issuer without a path, the last two are the same. The next one is tried after a status from 400 to
+    /// 499, except 408, 425 and 429, and after a web page.
     ///
     /// - The `issuer` in the document must be exactly `issuer`, a slash at the end included (RFC 8414 §3.3).
     /// - `issuer` is https, or http to this machine, and the endpoints in the document are of the same scheme.

@@ -5,18 +5,28 @@ use http_body_util::Full;
 
 use super::{
     super::{
-        EndpointUrl, send::Target, settings::Settings, token_response::RawResponse, values::Times,
+        EndpointUrl, credential::Credential, error_kind::is_about_the_request, fields::text,
+        send::Target, settings::Settings, token_response::RawResponse, values::Times,
     },
     issuer::Issuer,
     metadata::Metadata,
 };
 use crate::{
     clock::{Clock, Now},
-    error::{TokenError, TokenErrorKind},
+    error::{Asked, TokenError, TokenErrorKind},
 };
 
 /// Reads the document at the first of its possible URLs that has one.
 pub(super) async fn document(
+    issuer: &Issuer,
+    settings: &Settings,
+    clock: &Clock,
+) -> Result<Metadata, TokenError> {
+    let read = first_document(issuer, settings, clock).await;
+    read.map_err(|error| error.asking(Asked::Metadata))
+}
+
+async fn first_document(
     issuer: &Issuer,
     settings: &Settings,
     clock: &Clock,
@@ -27,16 +37,17 @@ pub(super) async fn document(
         let target = Target {
             method: "GET",
             url: &url,
+            credential: Credential::default(),
         };
         let (sent, response) = settings
             .exchange(clock, target, deadline, get(&url))
             .await?;
-        if is_missing(response.status) {
+        if is_missing(&response) {
             last_missing = Some(response);
             continue;
         }
         let json = checked(response, sent, clock)?;
-        return Metadata::parse(&json.body, issuer).map_err(|error| {
+        return Metadata::parse(text(&json.body), issuer).map_err(|error| {
             error
                 .with_response(json.describe())
                 .with_status(json.status)
@@ -64,12 +75,12 @@ fn get(url: &EndpointUrl) -> Request<Full<bytes::Bytes>> {
     request
 }
 
-/// Whether there is no document at this URL, so that there may be one at another.
-fn is_missing(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::GONE
-    )
+/// Whether there is no document at this URL, so that there may be one at another. Not all servers say so with 404: Amazon
+/// Cognito answers 400, gateways 401 or 403, and single-page applications their page.
+fn is_missing(response: &RawResponse) -> bool {
+    let status = response.status;
+    (status.is_client_error() && is_about_the_request(status))
+        || (status.is_success() && response.is_markup())
 }
 
 /// The response, if it is a whole one and says success.

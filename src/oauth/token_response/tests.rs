@@ -29,6 +29,7 @@ fn response(status: u16, content_type: &str, body: impl AsRef<[u8]>) -> RawRespo
     }
     RawResponse {
         endpoint: "https://a.example/token".to_owned(),
+        credential: Credential::default(),
         status: StatusCode::from_u16(status).unwrap(),
         headers,
         body: Bytes::copy_from_slice(body.as_ref()),

@@ -61,6 +61,8 @@ async fn next(source: &impl TokenSource, token: &Token) -> Result<Token, TokenEr
 struct Assertions {
     made: AtomicUsize,
     fails: bool,
+    /// Its first parameters are never made.
+    hangs: bool,
 }
 
 impl Grant for Assertions {
@@ -71,6 +73,9 @@ impl Grant for Assertions {
             return Err(TokenError::new(TokenErrorKind::Source, message));
         }
         let number = self.made.fetch_add(1, Ordering::SeqCst);
+        if self.hangs && number == 0 {
+            std::future::pending::<()>().await;
+        }
         let since = cx.now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         assert_eq!(cx.audience(), TOKEN_URL);
         let assertion = format!("{number}-{}", since.as_secs());
@@ -114,6 +119,21 @@ async fn a_grant_of_a_third_party_begins_a_session_that_is_refreshed() {
             "grant_type=assertion&assertion=1-1700000000",
         ]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_makes_no_parameters_for_ever_blocks_no_later_refresh() {
+    let (client, sent) = server(&[(200, r#"{"access_token":"a","refresh_token":"r"}"#)]);
+    let grant = Assertions {
+        hangs: true,
+        ..Assertions::default()
+    };
+    let source = GrantSource::with_grant(client, grant);
+    let error = source.token(TokenContext::new()).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Timeout);
+    assert!(sent.lock().unwrap().is_empty());
+    source.token(TokenContext::new()).await.unwrap();
+    assert_eq!(sent.lock().unwrap().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
