@@ -1,6 +1,6 @@
 //! One request to an authorization server: send it, wait for the response, read it up to the limit.
 
-use std::{fmt, time::SystemTime};
+use std::fmt;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -15,7 +15,7 @@ use super::reqwest_transport::WasRedirected;
 use super::{
     EndpointUrl, OAuthClient, Parameters, TokenResponse,
     client_auth::AuthTarget,
-    parameters::shows,
+    parameters::{MadeParameters, MakeParameters, shows},
     response_body::{ReadError, ResponseBody},
     settings::Settings,
     token_request::{AuthenticatedRequest, RequestKind},
@@ -41,21 +41,63 @@ impl fmt::Display for Target<'_> {
     }
 }
 
+/// What the server has rejected in a request.
+enum Rejected {
+    /// The client's authentication.
+    Client,
+    /// What the grant has sent.
+    Grant,
+}
+
+impl Rejected {
+    /// Without a code the response may be that of a gateway, which hides a rotation.
+    fn by(error: &TokenError) -> Option<Self> {
+        let code = error.oauth_code()?;
+        if error.kind() == TokenErrorKind::InvalidClient {
+            return Some(Self::Client);
+        }
+        // RFC 7523 §3.1. For the tokens of a token exchange the code is `invalid_request` (RFC 8693 §2.2.2).
+        ["invalid_grant", "invalid_request"]
+            .contains(&code)
+            .then_some(Self::Grant)
+    }
+}
+
 impl OAuthClient {
-    /// Sends one token request.
+    /// Makes the parameters of a token request, for the server's time as far as it is known.
+    pub(crate) async fn make(
+        &self,
+        clock: &Clock,
+        maker: &impl MakeParameters,
+    ) -> Result<MadeParameters, TokenError> {
+        self.settings.make(clock, maker).await
+    }
+
+    /// Sends one token request with fixed parameters.
     pub(crate) async fn request(
         &self,
         clock: &Clock,
         parameters: &Parameters,
     ) -> Result<TokenResponse, TokenError> {
+        let made = self.make(clock, parameters).await?;
+        self.request_made(clock, made, parameters).await
+    }
+
+    /// Sends one token request with `made`, which comes from `maker`.
+    pub(crate) async fn request_made(
+        &self,
+        clock: &Clock,
+        made: MadeParameters,
+        maker: &impl MakeParameters,
+    ) -> Result<TokenResponse, TokenError> {
         let settings = &*self.settings;
-        let url = settings.url_for(clock, parameters).await;
+        let url = settings.url_for(clock, &made.parameters).await;
         let url = url.map_err(TokenError::unsent)?;
         let target = Target {
             method: "POST",
             url: &url,
         };
-        let parse = |sent, response: RawResponse| {
+        let parse = |parameters: &Parameters, sent, response: RawResponse| {
             let (vendor_errors, dead_grants) = (settings.vendor_errors, &settings.dead_grants);
             let response = response.parse(vendor_errors, dead_grants, sent, clock.wall())?;
             match parameters.expected_exchange() {
@@ -64,14 +106,9 @@ impl OAuthClient {
             }
         };
         settings
-            .exchange_authenticated(clock, target, parameters, RequestKind::Token, parse)
+            .exchange_authenticated(clock, target, RequestKind::Token, made, maker, parse)
             .await
             .map_err(|error| settings.explain_by_metadata(&url, error))
-    }
-
-    /// The time of the server, as far as it is known.
-    pub(crate) fn server_time(&self, clock: &Clock) -> SystemTime {
-        self.settings.server_clock.time(clock.wall())
     }
 }
 
@@ -81,52 +118,76 @@ impl Settings {
         later(Instant::now(), self.timeout)
     }
 
-    /// Sends a request that the client authenticates. If the server does not accept the authentication, and another one can be
-    /// made now, because the secret has changed or the clock was wrong, sends it once more.
+    pub(super) async fn make(
+        &self,
+        clock: &Clock,
+        maker: &impl MakeParameters,
+    ) -> Result<MadeParameters, TokenError> {
+        let time = self.server_clock.time(clock.wall());
+        let parameters = maker.make(&time).await?;
+        Ok(MadeParameters { parameters, time })
+    }
+
+    /// Sends a request that the client authenticates. If the server rejects it, and what it has rejected would be made
+    /// differently now, because the secret has changed or the clock was wrong, sends it once more.
     pub(super) async fn exchange_authenticated<T>(
         &self,
         clock: &Clock,
         target: Target<'_>,
-        parameters: &Parameters,
         kind: RequestKind,
-        parse: impl Fn(Now, RawResponse) -> Result<T, TokenError>,
+        mut made: MadeParameters,
+        maker: &impl MakeParameters,
+        parse: impl Fn(&Parameters, Now, RawResponse) -> Result<T, TokenError>,
     ) -> Result<T, TokenError> {
-        let token_url = target.url.uri().to_string();
+        let url = target.url.uri().to_string();
+        let audience = self.endpoints.token.identity().1;
         let mut is_first = true;
         loop {
             let auth = AuthTarget {
-                token_url: &token_url,
-                issuer: self.endpoints.issuer(),
-                now: self.server_clock.time(clock.wall()),
+                url: &url,
+                audience: &audience,
+                time: self.server_clock.time(clock.wall()),
             };
             let deadline = self.deadline();
-            let made = self.authenticated_request(kind, &auth, target.url, parameters);
+            let request = self.authenticated_request(kind, &auth, target.url, &made.parameters);
             // Reading a secret or signing may fail in any way, also as a transport does.
-            let AuthenticatedRequest { request, secret } = match timeout_at(deadline, made).await {
-                Ok(made) => made.map_err(TokenError::unsent)?,
+            let request = match timeout_at(deadline, request).await {
+                Ok(request) => request.map_err(TokenError::unsent)?,
                 Err(elapsed) => return Err(self.timed_out(target, elapsed).unsent()),
             };
+            let AuthenticatedRequest { request, secret } = request;
             let (sent, response) = self.exchange(clock, target, deadline, request).await?;
             let now = clock.wall();
-            let date = Times::new(&response.headers, sent, now).date;
-            let clock_has_changed = date.is_some_and(|date| self.server_clock.learn(date, now));
-            let error = match parse(sent, response) {
+            if let Some(date) = Times::new(&response.headers, sent, now).date {
+                self.server_clock.learn(date, now);
+            }
+            let error = match parse(&made.parameters, sent, response) {
                 Ok(parsed) => return Ok(parsed),
-                Err(error) => self.hide_secret(error, parameters, secret.as_ref()),
+                Err(error) => self.hide_secret(error, &made.parameters, secret.as_ref()),
             };
-            // Without a code the response may be that of a gateway, which hides a rotation.
-            let is_decided =
-                error.kind() == TokenErrorKind::InvalidClient && error.oauth_code().is_some();
-            let may_help = is_first && is_decided;
-            if !may_help
-                || !self
-                    .client_auth
-                    .has_changed(secret.as_ref(), clock_has_changed)
-                    .await
-            {
+            let is_outdated = self.server_clock.outdates(&made.time);
+            let may_help = is_first
+                && match Rejected::by(&error) {
+                    Some(Rejected::Client) => {
+                        self.server_clock.outdates(&auth.time)
+                            || self.client_auth.has_changed(secret.as_ref()).await
+                    }
+                    Some(Rejected::Grant) => is_outdated,
+                    None => false,
+                };
+            if !may_help {
                 return Err(error);
             }
-            tracing::info!(%error, "the client's authentication has changed, sending the request again");
+            if is_outdated {
+                made = match self.make(clock, maker).await {
+                    Ok(made) => made,
+                    Err(failed) => {
+                        tracing::info!(%failed, "the rejected request cannot be made again");
+                        return Err(error);
+                    }
+                };
+            }
+            tracing::info!(%error, "what the server has rejected is another one now, sending the request again");
             is_first = false;
         }
     }

@@ -1,7 +1,10 @@
-//! [`ServerClock`]: how far the server's clock is from ours.
+//! [`ServerClock`]: how far the server's clock is from ours. [`RequestTime`]: what it showed when a request was made.
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -17,20 +20,31 @@ pub(super) struct ServerClock {
 const TOLERANCE: Duration = Duration::from_secs(5);
 
 impl ServerClock {
-    /// The server's time.
-    pub(super) fn time(&self, now: SystemTime) -> SystemTime {
-        let ahead = self.ahead_secs.load(Ordering::Relaxed);
-        let by = Duration::from_secs(ahead.unsigned_abs());
-        let time = if ahead < 0 {
+    /// The server's time, for a request that is made `now` by our clock.
+    pub(super) fn time(&self, now: SystemTime) -> RequestTime {
+        let ahead_secs = self.ahead_secs.load(Ordering::Relaxed);
+        let by = Duration::from_secs(ahead_secs.unsigned_abs());
+        let time = if ahead_secs < 0 {
             now.checked_sub(by)
         } else {
             now.checked_add(by)
         };
-        time.unwrap_or(now)
+        RequestTime {
+            time: time.unwrap_or(now),
+            ahead_secs,
+            was_read: Arc::default(),
+        }
     }
 
-    /// A response of the server had this `Date`. Returns whether the difference has changed.
-    pub(super) fn learn(&self, date: SystemTime, now: SystemTime) -> bool {
+    /// Whether what was made at `made` depends on the time, and would be made for another time now.
+    pub(super) fn outdates(&self, made: &RequestTime) -> bool {
+        let ahead_secs = self.ahead_secs.load(Ordering::Relaxed);
+        made.was_read.load(Ordering::Relaxed)
+            && made.ahead_secs.abs_diff(ahead_secs) > TOLERANCE.as_secs()
+    }
+
+    /// A response of the server had this `Date`.
+    pub(super) fn learn(&self, date: SystemTime, now: SystemTime) {
         let (ahead, sign) = match date.duration_since(now) {
             Ok(ahead) => (ahead, 1),
             Err(behind) => (behind.duration(), -1),
@@ -40,8 +54,33 @@ impl ServerClock {
         } else {
             sign * i64::try_from(ahead.as_secs()).unwrap_or(i64::MAX)
         };
-        let before = self.ahead_secs.swap(ahead_secs, Ordering::Relaxed);
-        before.abs_diff(ahead_secs) > TOLERANCE.as_secs()
+        self.ahead_secs.store(ahead_secs, Ordering::Relaxed);
+    }
+}
+
+/// The server's time, for what is made for one request. It remembers whether it was read: what was made without it does not
+/// depend on it. Clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestTime {
+    time: SystemTime,
+    /// By how much the server's clock was thought to be ahead.
+    ahead_secs: i64,
+    was_read: Arc<AtomicBool>,
+}
+
+impl RequestTime {
+    /// A time of no server.
+    pub(crate) fn new(time: SystemTime) -> Self {
+        Self {
+            time,
+            ahead_secs: 0,
+            was_read: Arc::default(),
+        }
+    }
+
+    pub(crate) fn read(&self) -> SystemTime {
+        self.was_read.store(true, Ordering::Relaxed);
+        self.time
     }
 }
 
@@ -53,15 +92,45 @@ mod tests {
     fn the_servers_time_follows_its_dates() {
         let clock = ServerClock::default();
         let at = |secs| SystemTime::UNIX_EPOCH + Duration::from_secs(secs);
-        assert!(!clock.learn(at(1_003), at(1_000)));
-        assert_eq!(clock.time(at(2_000)), at(2_000));
-        assert!(clock.learn(at(4_600), at(1_000)));
-        assert_eq!(clock.time(at(2_000)), at(5_600));
-        assert!(!clock.learn(at(4_702), at(1_101)));
-        assert!(clock.learn(at(400), at(1_000)));
-        assert_eq!(clock.time(at(2_000)), at(1_400));
-        assert!(clock.learn(at(1_000), at(1_000)));
-        assert_eq!(clock.time(at(2_000)), at(2_000));
+        for (date, now, time, is_outdated) in [
+            (1_003, 1_000, 2_000, false),
+            (4_600, 1_000, 5_600, true),
+            // A slow response.
+            (4_702, 1_101, 5_601, false),
+            (400, 1_000, 1_400, true),
+            (1_000, 1_000, 2_000, true),
+        ] {
+            let made = clock.time(at(2_000));
+            made.read();
+            clock.learn(at(date), at(now));
+            assert_eq!(clock.time(at(2_000)).read(), at(time));
+            assert_eq!(clock.outdates(&made), is_outdated, "{date}");
+        }
+    }
+
+    #[test]
+    fn what_did_not_read_the_time_is_not_outdated() {
+        let clock = ServerClock::default();
+        let made = clock.time(SystemTime::UNIX_EPOCH);
+        clock.learn(
+            SystemTime::UNIX_EPOCH + Duration::from_secs(3_600),
+            SystemTime::UNIX_EPOCH,
+        );
+        assert!(!clock.outdates(&made));
+        made.clone().read();
+        assert!(clock.outdates(&made));
+    }
+
+    #[test]
+    fn another_response_may_have_taught_the_time() {
+        let clock = ServerClock::default();
+        let (epoch, hour) = (SystemTime::UNIX_EPOCH, Duration::from_secs(3_600));
+        let both = [clock.time(epoch), clock.time(epoch)];
+        for made in both {
+            made.read();
+            clock.learn(epoch + hour, epoch);
+            assert!(clock.outdates(&made));
+        }
     }
 
     #[test]
@@ -69,8 +138,8 @@ mod tests {
         let clock = ServerClock::default();
         let far = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX as u64 / 2);
         clock.learn(far, SystemTime::UNIX_EPOCH);
-        clock.time(far);
+        clock.time(far).read();
         clock.learn(SystemTime::UNIX_EPOCH, far);
-        clock.time(SystemTime::UNIX_EPOCH);
+        clock.time(SystemTime::UNIX_EPOCH).read();
     }
 }
