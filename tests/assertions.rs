@@ -12,21 +12,31 @@ mod support;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use endpoint::{DEAD, DOWN, TokenEndpoint, first, json, next};
+use http::{Request, StatusCode};
+use http_body_util::Full;
 use support::TOKEN_URL;
 use tokio::time::sleep;
+use tower::{ServiceExt, service_fn};
 use tower_bearer::{
-    Grant, GrantContext, JwtBearer, JwtBearerSource, LegacyPassword, LegacyPasswordSource,
-    MemoryStore, Origins, RefreshTokenSource, SecurityToken, Token, TokenCache, TokenError,
+    ClientAuth, Grant, GrantContext, GrantSource, Identity, JwtAlgorithm, JwtAssertion, JwtBearer,
+    JwtBearerSource, LegacyPassword, LegacyPasswordSource, MemoryStore, OAuthClient, Origins,
+    Parameters, RefreshTokenSource, SecurityToken, SigningKey, Token, TokenCache, TokenError,
     TokenErrorKind, TokenExchange, TokenExchangeSource, TokenStore, source_fn,
-    testing::SimulatedClock,
+    testing::{AuthorizationServer, Dialect, Fault, SimulatedClock},
 };
+
+/// The key of RFC 8410 §10.3.
+const KEY: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC
+-----END PRIVATE KEY-----";
 
 /// Makes `a-1`, `a-2` and so on.
 fn counted() -> SecurityToken {
@@ -135,6 +145,177 @@ async fn assertions_in_different_files_are_different_sessions() {
     );
     let error = first(&of_file("bob")).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Config);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// JWT bearer, at a server whose clock is wrong.
+
+const SKEWS: [i64; 2] = [-3_600, 3_600];
+
+fn key() -> SigningKey {
+    SigningKey::from_pem(JwtAlgorithm::EdDsa, KEY).unwrap()
+}
+
+/// A server that accepts assertions of the issuer `idp` and of the client `app`.
+fn server() -> AuthorizationServer {
+    AuthorizationServer::new(Dialect::Rfc6749)
+        .assertion_issuer("idp", &key())
+        .client_key("app", &key())
+}
+
+fn client_of(server: &AuthorizationServer) -> OAuthClient {
+    let client = OAuthClient::with_transport(TOKEN_URL, server.clone()).unwrap();
+    client.client_auth(ClientAuth::private_key_jwt("app", key()))
+}
+
+/// An assertion that is valid for a minute. Each has a `jti` of its own, and the server accepts it once.
+fn minute() -> SecurityToken {
+    let assertion = JwtAssertion::new("idp", key());
+    SecurityToken::from_fn(move |cx| {
+        let assertion = assertion.clone();
+        async move { assertion.make(cx.now(), cx.audience()).await }
+    })
+}
+
+#[tokio::test]
+async fn an_assertion_that_was_made_for_a_wrong_time_is_made_and_sent_again_at_once() {
+    for skew in SKEWS {
+        // The server knows the client by its secret, so only the time of the grant is wrong.
+        let server = server().client("app", "s3cr3t").skew(skew);
+        let client = client_of(&server);
+        let client = client.client_auth(ClientAuth::client_secret_post("app", "s3cr3t"));
+        let source = JwtBearerSource::new(client, minute());
+        let token = first(&source).await.unwrap();
+        assert_eq!((server.token_requests(), server.rejected()), (2, 1));
+        next(&source, &token).await.unwrap();
+        assert_eq!((server.token_requests(), server.jwt_bearers()), (3, 2));
+    }
+}
+
+#[tokio::test]
+async fn the_assertions_of_the_client_and_of_the_grant_are_made_again_together() {
+    for skew in SKEWS {
+        let server = server().skew(skew);
+        let source = JwtBearerSource::new(client_of(&server), minute());
+        first(&source).await.unwrap();
+        assert_eq!((server.token_requests(), server.rejected()), (2, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_grant_whose_tokens_are_refreshed_is_made_again_as_well() {
+    struct Signed(SecurityToken);
+
+    impl Grant for Signed {
+        async fn parameters(&self, cx: &GrantContext<'_>) -> Result<Parameters, TokenError> {
+            JwtBearer::new(self.0.clone()).parameters(cx).await
+        }
+
+        fn identity(&self) -> Identity {
+            Identity::new("signed", "")
+        }
+
+        fn can_repeat(&self) -> bool {
+            true
+        }
+    }
+
+    let server = server().skew(3_600);
+    let source = GrantSource::with_grant(client_of(&server), Signed(minute()));
+    first(&source).await.unwrap();
+    assert_eq!((server.token_requests(), server.rejected()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_request_is_sent_again_only_once() {
+    // Each node shows another time than the one before.
+    let server = server();
+    let (nodes, skew) = (server.clone(), Arc::new(AtomicI64::new(3_600)));
+    let transport = service_fn(move |request: Request<Full<Bytes>>| {
+        let node = nodes.clone().skew(skew.fetch_sub(7_200, Ordering::SeqCst));
+        node.oneshot(request)
+    });
+    let client = OAuthClient::with_transport(TOKEN_URL, transport).unwrap();
+    for (auth, code) in [
+        (ClientAuth::private_key_jwt("app", key()), "invalid_client"),
+        (
+            ClientAuth::client_secret_post("app", "s3cr3t"),
+            "invalid_grant",
+        ),
+    ] {
+        let before = server.token_requests();
+        let source = JwtBearerSource::new(client.clone().client_auth(auth), minute());
+        let error = first(&source).await.unwrap_err();
+        assert_eq!(error.oauth_code(), Some(code));
+        assert_eq!(server.token_requests() - before, 2);
+        let _ = server.clone().client("app", "s3cr3t");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_depend_on_the_time_is_not_sent_again() {
+    let server = server().client("app", "s3cr3t").skew(3_600);
+    let client = || {
+        let auth = ClientAuth::client_secret_post("app", "s3cr3t");
+        client_of(&server).client_auth(auth)
+    };
+    // A new one each time, whatever the time is.
+    let source = JwtBearerSource::new(client(), counted());
+    first(&source).await.unwrap_err();
+    assert_eq!(server.token_requests(), 1);
+    let source = RefreshTokenSource::new(client(), "unknown");
+    first(&source).await.unwrap_err();
+    assert_eq!(server.token_requests(), 2);
+    // The client's assertion depends on the time, and is not what the server has rejected.
+    server.fault(Fault::error("invalid_grant"));
+    let source = RefreshTokenSource::new(client_of(&server), "unknown");
+    first(&source).await.unwrap_err();
+    assert_eq!(server.token_requests(), 3);
+}
+
+#[tokio::test]
+async fn after_another_error_than_a_rejection_nothing_is_sent_again() {
+    for fault in [
+        Fault::Status(StatusCode::BAD_REQUEST),
+        Fault::Status(StatusCode::UNAUTHORIZED),
+        Fault::Unavailable {
+            retry_after: Duration::from_secs(9),
+        },
+        Fault::error("temporarily_unavailable"),
+        Fault::error("invalid_scope"),
+    ] {
+        let server = server().skew(3_600);
+        server.fault(fault);
+        let source = JwtBearerSource::new(client_of(&server), minute());
+        first(&source).await.unwrap_err();
+        assert_eq!(server.token_requests(), 1);
+    }
+}
+
+#[tokio::test]
+async fn if_the_assertion_cannot_be_made_again_the_error_is_that_of_the_server() {
+    let server = server().skew(3_600);
+    let made = AtomicUsize::new(0);
+    let assertion = JwtAssertion::new("idp", key());
+    let assertion = SecurityToken::from_fn(move |cx| {
+        let is_first = made.fetch_add(1, Ordering::SeqCst) == 0;
+        let assertion = assertion.clone();
+        async move {
+            if is_first {
+                return assertion.make(cx.now(), cx.audience()).await;
+            }
+            Err(TokenError::other(std::io::Error::other(
+                "the key is locked",
+            )))
+        }
+    });
+    let client = client_of(&server).client_auth(ClientAuth::client_secret_post("app", "s3cr3t"));
+    let _ = server.clone().client("app", "s3cr3t");
+    let error = first(&JwtBearerSource::new(client, assertion))
+        .await
+        .unwrap_err();
+    assert_eq!(error.oauth_code(), Some("invalid_grant"));
+    assert_eq!(server.token_requests(), 1);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
