@@ -19,9 +19,10 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use endpoint::{DEAD, DOWN, TokenEndpoint, first, json, next};
+use endpoint::{first, json, next};
 use http::{Request, StatusCode};
 use http_body_util::Full;
+use serde_json::Value;
 use support::TOKEN_URL;
 use tokio::time::sleep;
 use tower::{ServiceExt, service_fn};
@@ -52,106 +53,6 @@ fn fixed(text: &'static str) -> SecurityToken {
     SecurityToken::from_fn(move |_| async move { Ok(text.to_owned()) })
 }
 
-fn field(sent: &str, name: &str) -> Option<String> {
-    let body = sent.split_once(' ').unwrap().1;
-    form_urlencoded::parse(body.as_bytes())
-        .find(|(known, _)| known == name)
-        .map(|(_, value)| value.into_owned())
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// JWT bearer.
-
-fn jwt_bearer(endpoint: &TokenEndpoint) -> JwtBearerSource {
-    JwtBearerSource::new(endpoint.client(TOKEN_URL), counted())
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_assertion_is_made_anew_for_each_request_and_each_further_attempt() {
-    let endpoint = TokenEndpoint::default();
-    let cache = TokenCache::new(jwt_bearer(&endpoint).scope("read"));
-    endpoint.respond_next([DOWN, DOWN]);
-    while cache.token().await.is_err() {
-        sleep(Duration::from_secs(1)).await;
-    }
-    sleep(Duration::from_secs(900)).await;
-    cache.token().await.unwrap();
-    let sent = endpoint.sent();
-    let assertions: Vec<_> = sent.iter().map(|it| field(it, "assertion")).collect();
-    let expected = ["a-1", "a-2", "a-3", "a-4"].map(|text| Some(text.to_owned()));
-    assert_eq!(assertions, expected);
-    assert_eq!(
-        sent[0],
-        "/token grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=a-1&scope=read"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_rejected_assertion_is_not_final_and_tried_again_slowly_with_no_other_grant() {
-    let endpoint = TokenEndpoint::default();
-    let store = MemoryStore::new();
-    let cache = TokenCache::new(jwt_bearer(&endpoint).store(store.clone()));
-    // A refresh token comes with it. It is no way out when the next assertion is rejected.
-    cache.token().await.unwrap();
-    endpoint.sent();
-    endpoint.respond_next([DEAD; 100]);
-    sleep(Duration::from_secs(901)).await;
-    for _ in 0..3600 {
-        let error = cache.token().await.unwrap_err();
-        assert!(!error.is_final(), "{error}");
-        sleep(Duration::from_secs(1)).await;
-    }
-    let sent = endpoint.sent();
-    assert!((4..12).contains(&sent.len()), "{}", sent.len());
-    assert!(sent.iter().all(|it| it.contains("jwt-bearer")), "{sent:?}");
-    assert!(json(&store.load().await.unwrap().unwrap())["ended"].is_null());
-}
-
-#[tokio::test]
-async fn an_assertion_that_cannot_be_made_sends_nothing() {
-    let endpoint = TokenEndpoint::default();
-    let failing = SecurityToken::from_fn(|_| async {
-        let error = std::io::Error::other("the key is locked");
-        Err::<String, _>(TokenError::other(error))
-    });
-    for assertion in [
-        failing,
-        fixed(""),
-        SecurityToken::from_file("/nowhere/assertion"),
-    ] {
-        let source = JwtBearerSource::new(endpoint.client(TOKEN_URL), assertion);
-        let error = first(&source).await.unwrap_err();
-        assert_eq!(error.kind(), TokenErrorKind::Source);
-        assert!(error.is_transient());
-    }
-    assert!(endpoint.sent().is_empty());
-}
-
-#[tokio::test]
-async fn assertions_in_different_files_are_different_sessions() {
-    let endpoint = TokenEndpoint::default();
-    let folder = tempfile::tempdir().unwrap();
-    let store = MemoryStore::new();
-    let of_file = |name: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, name).unwrap();
-        let assertion = SecurityToken::from_file(path);
-        JwtBearerSource::new(endpoint.client(TOKEN_URL), assertion).store(store.clone())
-    };
-    first(&of_file("alice")).await.unwrap();
-    assert_eq!(
-        first(&of_file("alice")).await.unwrap().expose_secret(),
-        "at-1"
-    );
-    let error = first(&of_file("bob")).await.unwrap_err();
-    assert_eq!(error.kind(), TokenErrorKind::Config);
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// JWT bearer, at a server whose clock is wrong.
-
-const SKEWS: [i64; 2] = [-3_600, 3_600];
-
 fn key() -> SigningKey {
     SigningKey::from_pem(JwtAlgorithm::EdDsa, KEY).unwrap()
 }
@@ -168,6 +69,107 @@ fn client_of(server: &AuthorizationServer) -> OAuthClient {
     client.client_auth(ClientAuth::private_key_jwt("app", key()))
 }
 
+/// A server that knows the client `app` by its secret.
+fn server_with_secret() -> AuthorizationServer {
+    AuthorizationServer::new(Dialect::Rfc6749).client("app", "s3cr3t")
+}
+
+fn client_with_secret(server: &AuthorizationServer) -> OAuthClient {
+    client_of(server).client_auth(ClientAuth::client_secret_basic("app", "s3cr3t"))
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// JWT bearer.
+
+/// A source whose assertions are `a-1`, `a-2` and so on. The server accepts a hundred of them.
+fn jwt_bearer(server: &AuthorizationServer) -> JwtBearerSource {
+    for n in 1..=100 {
+        server.accept_assertion(format!("a-{n}"));
+    }
+    JwtBearerSource::new(client_with_secret(server), counted())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_assertion_is_made_anew_for_each_request_and_each_further_attempt() {
+    let server = server_with_secret();
+    let cache = TokenCache::new(jwt_bearer(&server).scope("read"));
+    server.fault_next(2, &Fault::Status(StatusCode::SERVICE_UNAVAILABLE));
+    while cache.token().await.is_err() {
+        sleep(Duration::from_secs(1)).await;
+    }
+    sleep(Duration::from_secs(900)).await;
+    cache.token().await.unwrap();
+    assert_eq!(sent(&server, "assertion"), ["a-1", "a-2", "a-3", "a-4"]);
+    let names = server.requests()[0].params.clone();
+    let names: Vec<_> = names.iter().take(3).map(|(name, _)| &**name).collect();
+    assert_eq!(names, ["grant_type", "assertion", "scope"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_assertion_is_not_final_and_tried_again_slowly_with_no_other_grant() {
+    let (server, store) = (server_with_secret(), MemoryStore::new());
+    let cache = TokenCache::new(jwt_bearer(&server).store(store.clone()));
+    // A refresh token comes with it. It is no way out when the next assertion is rejected.
+    let refresh_token = server.issue_refresh_token();
+    server.fault(Fault::member("refresh_token", refresh_token));
+    cache.token().await.unwrap();
+    server.fault_always(Fault::error("invalid_grant"));
+    sleep(Duration::from_secs(901)).await;
+    for _ in 0..3600 {
+        let error = cache.token().await.unwrap_err();
+        assert!(!error.is_final(), "{error}");
+        sleep(Duration::from_secs(1)).await;
+    }
+    let sent = sent(&server, "grant_type");
+    assert!((5..13).contains(&sent.len()), "{}", sent.len());
+    assert!(sent.iter().all(|it| it.contains("jwt-bearer")), "{sent:?}");
+    assert!(json(&store.load().await.unwrap().unwrap())["ended"].is_null());
+}
+
+#[tokio::test]
+async fn an_assertion_that_cannot_be_made_sends_nothing() {
+    let server = server();
+    let failing = SecurityToken::from_fn(|_| async {
+        let error = std::io::Error::other("the key is locked");
+        Err::<String, _>(TokenError::other(error))
+    });
+    for assertion in [
+        failing,
+        fixed(""),
+        SecurityToken::from_file("/nowhere/assertion"),
+    ] {
+        let source = JwtBearerSource::new(client_of(&server), assertion);
+        let error = first(&source).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Source);
+        assert!(error.is_transient());
+    }
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
+async fn assertions_in_different_files_are_different_sessions() {
+    let server = server();
+    let folder = tempfile::tempdir().unwrap();
+    let store = MemoryStore::new();
+    let of_file = |name: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, name).unwrap();
+        server.accept_assertion(name);
+        let assertion = SecurityToken::from_file(path);
+        JwtBearerSource::new(client_of(&server), assertion).store(store.clone())
+    };
+    first(&of_file("alice")).await.unwrap();
+    first(&of_file("alice")).await.unwrap();
+    assert_eq!(server.jwt_bearers(), 1);
+    let error = first(&of_file("bob")).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Config);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// JWT bearer, at a server whose clock is wrong.
+
+const SKEWS: [i64; 2] = [-3_600, 3_600];
+
 /// An assertion that is valid for a minute. Each has a `jti` of its own, and the server accepts it once.
 fn minute() -> SecurityToken {
     let assertion = JwtAssertion::new("idp", key());
@@ -182,9 +184,7 @@ async fn an_assertion_that_was_made_for_a_wrong_time_is_made_and_sent_again_at_o
     for skew in SKEWS {
         // The server knows the client by its secret, so only the time of the grant is wrong.
         let server = server().client("app", "s3cr3t").skew(skew);
-        let client = client_of(&server);
-        let client = client.client_auth(ClientAuth::client_secret_post("app", "s3cr3t"));
-        let source = JwtBearerSource::new(client, minute());
+        let source = JwtBearerSource::new(client_with_secret(&server), minute());
         let token = first(&source).await.unwrap();
         assert_eq!((server.token_requests(), server.rejected()), (2, 1));
         next(&source, &token).await.unwrap();
@@ -255,10 +255,7 @@ async fn a_request_is_sent_again_only_once() {
 #[tokio::test]
 async fn what_does_not_depend_on_the_time_is_not_sent_again() {
     let server = server().client("app", "s3cr3t").skew(3_600);
-    let client = || {
-        let auth = ClientAuth::client_secret_post("app", "s3cr3t");
-        client_of(&server).client_auth(auth)
-    };
+    let client = || client_with_secret(&server);
     // A new one each time, whatever the time is.
     let source = JwtBearerSource::new(client(), counted());
     first(&source).await.unwrap_err();
@@ -294,7 +291,7 @@ async fn after_another_error_than_a_rejection_nothing_is_sent_again() {
 
 #[tokio::test]
 async fn if_the_assertion_cannot_be_made_again_the_error_is_that_of_the_server() {
-    let server = server().skew(3_600);
+    let server = server().client("app", "s3cr3t").skew(3_600);
     let made = AtomicUsize::new(0);
     let assertion = JwtAssertion::new("idp", key());
     let assertion = SecurityToken::from_fn(move |cx| {
@@ -309,8 +306,7 @@ async fn if_the_assertion_cannot_be_made_again_the_error_is_that_of_the_server()
             )))
         }
     });
-    let client = client_of(&server).client_auth(ClientAuth::client_secret_post("app", "s3cr3t"));
-    let _ = server.clone().client("app", "s3cr3t");
+    let client = client_with_secret(&server);
     let error = first(&JwtBearerSource::new(client, assertion))
         .await
         .unwrap_err();
@@ -321,33 +317,33 @@ async fn if_the_assertion_cannot_be_made_again_the_error_is_that_of_the_server()
 // ---------------------------------------------------------------------------------------------------------------------
 // Token exchange.
 
-const ISSUED: (u16, &str) = (
-    200,
-    r#"{"access_token":"issued","token_type":"Bearer","expires_in":900,
-        "issued_token_type":"urn:ietf:params:oauth:token-type:access_token","refresh_token":"rt"}"#,
-);
-const ISSUED_WITHOUT_LIFETIME: (u16, &str) = (
-    200,
-    r#"{"access_token":"issued","token_type":"Bearer",
-        "issued_token_type":"urn:ietf:params:oauth:token-type:access_token"}"#,
-);
-const NOT_A_BEARER_TOKEN: (u16, &str) = (
-    200,
-    r#"{"access_token":"id.j.ag","token_type":"N_A","expires_in":300,
-        "issued_token_type":"urn:ietf:params:oauth:token-type:id-jag"}"#,
-);
+/// A server that knows these subjects.
+fn exchange_server(subjects: &[&str]) -> AuthorizationServer {
+    let server = server_with_secret();
+    for subject in subjects {
+        server.accept_security_token(*subject, TokenExchange::JWT);
+    }
+    server
+}
 
-fn exchange(endpoint: &TokenEndpoint, subject: SecurityToken) -> TokenExchangeSource {
-    let client = endpoint.client(TOKEN_URL);
+fn exchange(server: &AuthorizationServer, subject: SecurityToken) -> TokenExchangeSource {
+    let client = client_with_secret(server);
     TokenExchangeSource::new(client, "user-42", subject, TokenExchange::JWT).unwrap()
+}
+
+/// The values of this parameter in all requests.
+fn sent(server: &AuthorizationServer, name: &str) -> Vec<String> {
+    let requests = server.requests();
+    let values = requests.iter().filter_map(|request| request.param(name));
+    values.map(str::to_owned).collect()
 }
 
 #[tokio::test]
 async fn an_exchange_sends_subject_and_actor_with_their_types() {
-    let endpoint = TokenEndpoint::default();
-    endpoint.respond_next([ISSUED]);
+    let server = exchange_server(&["the-subject"]);
+    server.accept_security_token("the-actor", TokenExchange::ACCESS_TOKEN);
     let actor = source_fn(|_| async { Token::new("the-actor") });
-    let source = exchange(&endpoint, fixed("the-subject"))
+    let source = exchange(&server, fixed("the-subject"))
         .actor(
             SecurityToken::from_source(actor),
             TokenExchange::ACCESS_TOKEN,
@@ -358,12 +354,7 @@ async fn an_exchange_sends_subject_and_actor_with_their_types() {
         .audience("api")
         .scope("read");
     let token = first(&source).await.unwrap();
-    assert_eq!(token.expose_secret(), "issued");
-    let sent = &endpoint.sent()[0];
-    let body = sent.split_once(' ').unwrap().1;
-    let fields: Vec<_> = form_urlencoded::parse(body.as_bytes())
-        .into_owned()
-        .collect();
+    assert!(server.is_live(token.expose_secret()));
     let expected = [
         (
             "grant_type",
@@ -386,53 +377,42 @@ async fn an_exchange_sends_subject_and_actor_with_their_types() {
         ("audience", "api"),
     ];
     let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    assert_eq!(fields, expected);
+    assert_eq!(server.requests()[0].params, expected);
 }
 
 #[tokio::test]
 async fn an_exchange_sends_the_current_subject_token_each_time_and_no_refresh_token() {
-    let endpoint = TokenEndpoint::default();
-    endpoint.respond_next([ISSUED, ISSUED]);
+    let server = exchange_server(&["a-1", "a-2"]);
+    server.fault_always(Fault::member("refresh_token", "rt"));
     let store = MemoryStore::new();
-    let source = exchange(&endpoint, counted()).store(store.clone());
+    let source = exchange(&server, counted()).store(store.clone());
     let token = first(&source).await.unwrap();
     next(&source, &token).await.unwrap();
-    let sent = endpoint.sent();
-    let subjects: Vec<_> = sent
-        .iter()
-        .map(|it| field(it, "subject_token").unwrap())
-        .collect();
-    assert_eq!(subjects, ["a-1", "a-2"]);
+    assert_eq!(sent(&server, "subject_token"), ["a-1", "a-2"]);
     let stored = json(&store.load().await.unwrap().unwrap());
     assert!(stored["refresh_token"].is_null(), "{stored}");
 }
 
 #[tokio::test]
 async fn a_response_without_issued_token_type_is_an_error_that_is_not_final() {
-    let endpoint = TokenEndpoint::default();
-    endpoint.respond_next([
-        (200, r#"{"access_token":"a","token_type":"Bearer"}"#),
-        (200, r#"{"access_token":"a","issued_token_type":" "}"#),
-        (
-            200,
-            r#"{"access_token":"a","issued_token_type":null,"refresh_token":"r"}"#,
-        ),
-    ]);
-    let source = exchange(&endpoint, fixed("s"));
-    for _ in 0..3 {
+    let server = exchange_server(&["s"]);
+    let source = exchange(&server, fixed("s"));
+    for value in [Value::Null, " ".into(), 1.into()] {
+        server.fault(Fault::member("issued_token_type", value));
         let error = first(&source).await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
         assert!(!error.is_final());
         assert!(error.to_string().contains("issued_token_type"), "{error}");
     }
+    first(&source).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_token_of_type_n_a_is_an_error_unless_another_type_was_requested() {
-    let endpoint = TokenEndpoint::default();
+    let server = exchange_server(&["s"]);
     for requested in [None, Some(TokenExchange::ACCESS_TOKEN)] {
-        endpoint.respond_next([NOT_A_BEARER_TOKEN]);
-        let mut source = exchange(&endpoint, fixed("s"));
+        server.fault(Fault::member("token_type", "N_A"));
+        let mut source = exchange(&server, fixed("s"));
         if let Some(requested) = requested {
             source = source.requested_token_type(requested);
         }
@@ -440,23 +420,24 @@ async fn a_token_of_type_n_a_is_an_error_unless_another_type_was_requested() {
         assert_eq!(error.kind(), TokenErrorKind::Config);
         assert!(error.to_string().contains("N_A"), "{error}");
     }
-    endpoint.sent();
 
     // As the assertion of another grant.
-    endpoint.respond_next([NOT_A_BEARER_TOKEN]);
     let id_jag = "urn:ietf:params:oauth:token-type:id-jag";
-    let assertion = exchange(&endpoint, fixed("s")).requested_token_type(id_jag);
-    let client = endpoint.client(TOKEN_URL);
-    let source = JwtBearerSource::new(client, SecurityToken::from_source(assertion));
-    assert_eq!(first(&source).await.unwrap().expose_secret(), "at-1");
-    let sent = endpoint.sent();
-    assert_eq!(field(&sent[1], "assertion").as_deref(), Some("id.j.ag"));
+    let assertion = exchange(&server, fixed("s")).requested_token_type(id_jag);
+    server.fault(Fault::member("access_token", "id.j.ag"));
+    server.accept_assertion("id.j.ag");
+    let source = JwtBearerSource::new(
+        client_with_secret(&server),
+        SecurityToken::from_source(assertion),
+    );
+    first(&source).await.unwrap();
+    assert_eq!(sent(&server, "assertion"), ["id.j.ag"]);
 }
 
 /// The lifetime of the issued token in seconds.
-async fn lifetime(endpoint: &TokenEndpoint, subject: SecurityToken) -> Option<u64> {
+async fn lifetime(server: &AuthorizationServer, subject: SecurityToken) -> Option<u64> {
     let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    let cache = TokenCache::builder(exchange(endpoint, subject))
+    let cache = TokenCache::builder(exchange(server, subject))
         .clock(SimulatedClock::new(start))
         .build();
     cache.token().await.unwrap();
@@ -464,40 +445,35 @@ async fn lifetime(endpoint: &TokenEndpoint, subject: SecurityToken) -> Option<u6
     Some(expires_at.duration_since(start).unwrap().as_secs())
 }
 
+/// The token `s`, which lives so long.
+fn lasting(seconds: u64) -> SecurityToken {
+    let lifetime = Duration::from_secs(seconds);
+    let subject = source_fn(move |_| async move { Ok(Token::new("s")?.expires_in(lifetime)) });
+    SecurityToken::from_source(subject)
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_expires_in_the_token_lives_no_longer_than_the_subject_token() {
-    let endpoint = TokenEndpoint::default();
-    let lasting = |seconds| {
-        let lifetime = Duration::from_secs(seconds);
-        let subject = source_fn(move |_| async move { Ok(Token::new("s")?.expires_in(lifetime)) });
-        SecurityToken::from_source(subject)
-    };
-    endpoint.respond_next([ISSUED_WITHOUT_LIFETIME]);
-    assert_eq!(lifetime(&endpoint, lasting(500)).await, Some(500));
+    let server = exchange_server(&["s"]);
     // What the server says counts.
-    endpoint.respond_next([ISSUED]);
-    assert_eq!(lifetime(&endpoint, lasting(500)).await, Some(900));
+    assert_eq!(lifetime(&server, lasting(500)).await, Some(900));
+    server.fault_always(Fault::member("expires_in", Value::Null));
+    assert_eq!(lifetime(&server, lasting(500)).await, Some(500));
     // Nothing is known.
-    endpoint.respond_next([ISSUED_WITHOUT_LIFETIME]);
-    assert_eq!(lifetime(&endpoint, fixed("opaque")).await, None);
+    assert_eq!(lifetime(&server, fixed("s")).await, None);
     // A JWT says when it expires.
-    endpoint.respond_next([ISSUED_WITHOUT_LIFETIME]);
-    let jwt = SecurityToken::from_fn(|cx: GrantContext<'_>| async move {
-        let now = cx.now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let claims = format!(r#"{{"sub":"42","exp":{}}}"#, now.as_secs() + 600);
-        Ok(format!("h.{}.s", BASE64_URL_SAFE_NO_PAD.encode(claims)))
-    });
-    assert_eq!(lifetime(&endpoint, jwt).await, Some(600));
+    let claims = BASE64_URL_SAFE_NO_PAD.encode(r#"{"sub":"42","exp":1700000600}"#);
+    let jwt = &*format!("h.{claims}.s").leak();
+    server.accept_security_token(jwt, TokenExchange::JWT);
+    assert_eq!(lifetime(&server, fixed(jwt)).await, Some(600));
 }
 
 #[tokio::test]
 async fn a_stored_token_without_expires_in_lives_no_longer_than_its_subject_either() {
-    let endpoint = TokenEndpoint::default();
-    endpoint.respond_next([ISSUED_WITHOUT_LIFETIME]);
-    let lifetime = Duration::from_secs(500);
-    let subject = source_fn(move |_| async move { Ok(Token::new("s")?.expires_in(lifetime)) });
+    let server = exchange_server(&["s"]);
+    server.fault(Fault::member("expires_in", Value::Null));
     let store = MemoryStore::new();
-    let source = exchange(&endpoint, SecurityToken::from_source(subject)).store(store.clone());
+    let source = exchange(&server, lasting(500)).store(store.clone());
     first(&source).await.unwrap();
     let stored = json(&store.load().await.unwrap().unwrap());
     assert_eq!(stored["access"]["lifetime_secs"], 500);
@@ -512,107 +488,107 @@ fn an_empty_key_or_type_is_a_configuration_error() {
     ] {
         let error = TokenExchange::new(key, fixed("s"), token_type).unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::Config);
-        let client = TokenEndpoint::default().client(TOKEN_URL);
+        let client = client_of(&server());
         assert!(TokenExchangeSource::new(client, key, fixed("s"), token_type).is_err());
     }
 }
 
 #[tokio::test]
 async fn the_session_of_another_subject_is_neither_used_nor_overwritten() {
-    let endpoint = TokenEndpoint::default();
-    endpoint.respond_next([ISSUED]);
+    let server = exchange_server(&["a-1"]);
     let store = MemoryStore::new();
     let of = |key: &str| {
-        let client = endpoint.client(TOKEN_URL);
+        let client = client_with_secret(&server);
         TokenExchangeSource::new(client, key, counted(), TokenExchange::JWT)
             .unwrap()
             .store(store.clone())
     };
-    first(&of("alice")).await.unwrap();
+    let token = first(&of("alice")).await.unwrap();
     let error = first(&of("bob")).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Config);
     // The subject's token has changed, and the subject has not.
-    assert_eq!(first(&of("alice")).await.unwrap().expose_secret(), "issued");
-    assert_eq!(endpoint.sent().len(), 1);
+    assert!(first(&of("alice")).await.unwrap().expose_secret() == token.expose_secret());
+    assert_eq!(server.token_requests(), 1);
     let stored = json(&store.load().await.unwrap().unwrap()).to_string();
     assert!(!stored.contains("alice"), "{stored}");
 }
 
+/// The session of a user, and exchanges of its tokens for another API.
+fn exchange_of_session(server: &AuthorizationServer) -> TokenExchangeSource {
+    let user = RefreshTokenSource::new(client_with_secret(server), server.issue_refresh_token());
+    TokenExchangeSource::new(
+        client_with_secret(server),
+        "user-42",
+        SecurityToken::from_source(user),
+        TokenExchange::ACCESS_TOKEN,
+    )
+    .unwrap()
+}
+
 #[tokio::test]
 async fn the_subject_can_be_a_session_of_its_own() {
-    let endpoint = TokenEndpoint::default();
-    let user = RefreshTokenSource::new(endpoint.client(TOKEN_URL), "rt-0");
-    let source = exchange(&endpoint, SecurityToken::from_source(user));
-    endpoint.respond_next([
-        (200, r#"{"access_token":"of-user","expires_in":900}"#),
-        ISSUED,
-        ISSUED,
-    ]);
+    let server = server_with_secret();
+    let source = exchange_of_session(&server);
     let token = first(&source).await.unwrap();
     next(&source, &token).await.unwrap();
     // The user's token is still good for the second exchange.
-    let sent = endpoint.sent();
-    assert_eq!(sent.len(), 3);
-    assert_eq!(field(&sent[0], "refresh_token").as_deref(), Some("rt-0"));
-    for exchange in &sent[1..] {
-        assert_eq!(field(exchange, "subject_token").as_deref(), Some("of-user"));
-    }
+    assert_eq!((server.refreshes(), server.token_exchanges()), (1, 2));
+    assert_eq!(server.rejected(), 0);
 }
 
 #[tokio::test]
 async fn a_rejected_subject_token_is_replaced_once() {
     for code in ["invalid_request", "invalid_grant"] {
-        let endpoint = TokenEndpoint::default();
-        let user = RefreshTokenSource::new(endpoint.client(TOKEN_URL), "rt-0");
-        let source = exchange(&endpoint, SecurityToken::from_source(user));
-        let rejected = || (400, &*format!(r#"{{"error":"{code}"}}"#).leak());
-        let of_user = |name: &str| {
-            let body = format!(r#"{{"access_token":"{name}","expires_in":900}}"#);
-            (200, &*body.leak())
-        };
-        endpoint.respond_next([of_user("one"), rejected(), of_user("two"), rejected()]);
-        endpoint.respond_next([rejected(), ISSUED]);
-        for _ in 0..3 {
+        let server = server_with_secret();
+        let source = exchange_of_session(&server);
+        // Each of the user's refreshes is a request without a fault.
+        for is_after_refresh in [true, true, false] {
+            if is_after_refresh {
+                server.fault(Fault::Delay(Duration::ZERO));
+            }
+            server.fault(Fault::error(code));
             let error = first(&source).await.unwrap_err();
             assert!(!error.is_final(), "{error}");
         }
         first(&source).await.unwrap();
-        let sent = endpoint.sent();
-        let subjects: Vec<_> = sent
-            .iter()
-            .filter_map(|it| field(it, "subject_token"))
-            .collect();
         // After the second rejection the token is not to blame.
-        assert_eq!(subjects, ["one", "two", "two", "two"], "{code}");
-        assert_eq!(sent.len(), 6);
+        let [one, two, three, four] = &sent(&server, "subject_token")[..] else {
+            panic!("four exchanges")
+        };
+        assert!(one != two && two == three && three == four, "{code}");
+        assert_eq!(server.refreshes(), 2);
     }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The legacy password grant.
 
-fn password(endpoint: &TokenEndpoint, password: &str) -> LegacyPasswordSource {
-    LegacyPasswordSource::new(endpoint.client(TOKEN_URL), "jo", password).scope("offline_access")
+/// A server that knows a user, and gives refresh tokens only to those who ask for them.
+fn password_server() -> AuthorizationServer {
+    AuthorizationServer::new(Dialect::TwoBa)
+        .public_client("app")
+        .user("jo", "hunter2")
+}
+
+fn password(server: &AuthorizationServer, password: &str) -> LegacyPasswordSource {
+    let url = "https://login.example.com/OAuth/Token";
+    let client = OAuthClient::with_transport(url, server.clone()).unwrap();
+    let client = client.client_auth(ClientAuth::none("app"));
+    LegacyPasswordSource::new(client, "jo", password).scope("offline_access")
 }
 
 #[tokio::test]
 async fn a_password_is_sent_once_and_then_the_refresh_tokens() {
-    let endpoint = TokenEndpoint::default();
-    let store = MemoryStore::new();
-    let source = password(&endpoint, "hunter2").store(store.clone());
+    let (server, store) = (password_server(), MemoryStore::new());
+    let source = password(&server, "hunter2").store(store.clone());
     let token = first(&source).await.unwrap();
     next(&source, &token).await.unwrap();
     // Another process, or the same after a restart.
-    first(&password(&endpoint, "hunter2").store(store.clone()))
+    first(&password(&server, "hunter2").store(store.clone()))
         .await
         .unwrap();
-    assert_eq!(
-        endpoint.sent(),
-        [
-            "/token grant_type=password&username=jo&password=hunter2&scope=offline_access",
-            "/token grant_type=refresh_token&refresh_token=rt-1",
-        ]
-    );
+    assert_eq!(sent(&server, "grant_type"), ["password", "refresh_token"]);
+    assert_eq!((server.password_logins(), server.refreshes()), (1, 1));
     let stored = json(&store.load().await.unwrap().unwrap()).to_string();
     assert!(
         !stored.contains("hunter2") && !stored.contains("jo\""),
@@ -622,32 +598,30 @@ async fn a_password_is_sent_once_and_then_the_refresh_tokens() {
 
 #[tokio::test]
 async fn a_wrong_password_is_sent_once_and_a_corrected_one_is_a_new_login() {
-    let endpoint = TokenEndpoint::default();
-    let store = MemoryStore::new();
-    endpoint.respond_next([DEAD]);
-    let wrong = || password(&endpoint, "hunter1").store(store.clone());
+    let (server, store) = (password_server(), MemoryStore::new());
+    let wrong = || password(&server, "hunter1").store(store.clone());
     assert!(first(&wrong()).await.unwrap_err().is_final());
     assert!(first(&wrong()).await.unwrap_err().is_final());
-    assert_eq!(endpoint.sent().len(), 1);
-    first(&password(&endpoint, "hunter2").store(store.clone()))
+    assert_eq!((server.token_requests(), server.rejected()), (1, 1));
+    first(&password(&server, "hunter2").store(store.clone()))
         .await
         .unwrap();
-    assert_eq!(endpoint.sent().len(), 1);
+    assert_eq!((server.token_requests(), server.password_logins()), (2, 1));
 }
 
 #[tokio::test]
 async fn a_dead_session_does_not_send_the_password_again() {
-    let endpoint = TokenEndpoint::default();
-    let source = password(&endpoint, "hunter2");
+    let server = password_server();
+    let source = password(&server, "hunter2");
     let token = first(&source).await.unwrap();
-    endpoint.respond_next([DEAD]);
+    server.revoke_sessions();
     assert!(next(&source, &token).await.unwrap_err().is_final());
-    assert_eq!(endpoint.sent().len(), 2);
+    assert_eq!((server.token_requests(), server.rejected()), (2, 1));
 }
 
 #[test]
 fn debug_shows_no_secret() {
-    let client = TokenEndpoint::default().client(TOKEN_URL);
+    let client = client_of(&server());
     let secret = || fixed("hunter2");
     let exchange = TokenExchange::new("hunter2-key", secret(), TokenExchange::JWT).unwrap();
     let password = LegacyPassword::new("jo", "hunter2").parameter("pin", "hunter2");
