@@ -27,10 +27,13 @@ pub(super) enum Credential {
 }
 
 impl Credential {
-    fn secret(&self) -> Option<&str> {
+    /// Whether a client that sends this secret is known by it. None is an empty one (RFC 6749 §2.3.1).
+    fn is_known_by(&self, secret: &str) -> bool {
         match self {
-            Self::Secret(secret) => Some(secret),
-            _ => None,
+            Self::None => secret.is_empty(),
+            Self::Secret(known) => secret == known,
+            #[cfg(feature = "jwt")]
+            Self::Key(_) => false,
         }
     }
 
@@ -159,29 +162,20 @@ fn check_secret(settings: &Settings, headers: &HeaderMap, params: &Params) -> Re
 
 impl Settings {
     fn knows_body(&self, (id, secret): (Option<&str>, Option<&str>)) -> bool {
-        id == Some(&self.client_id)
-            && match &self.credential {
-                Credential::None => secret.is_none(),
-                credential => secret.is_some() && secret == credential.secret(),
-            }
+        id == Some(&self.client_id) && self.credential.is_known_by(secret.unwrap_or_default())
     }
 
     fn knows_basic(&self, credentials: &str) -> bool {
-        let secret = match &self.credential {
-            Credential::None => "",
-            credential => match credential.secret() {
-                Some(secret) => secret,
-                None => return false,
-            },
-        };
-        if self.raw_basic {
-            return credentials == format!("{}:{secret}", self.client_id);
-        }
         // RFC 6749 §2.3.1: each half is form-encoded first.
         let decode = |text: &str| is_encoded(text.as_bytes()).then(|| decode(text));
-        credentials.split_once(':').is_some_and(|(id, password)| {
-            decode(id).as_deref() == Some(&*self.client_id)
-                && decode(password).as_deref() == Some(secret)
-        })
+        let halves = if self.raw_basic {
+            let password = credentials.strip_prefix(&*self.client_id);
+            let password = password.and_then(|rest| rest.strip_prefix(':'));
+            password.map(|password| (self.client_id.clone(), password.to_owned()))
+        } else {
+            let halves = credentials.split_once(':');
+            halves.and_then(|(id, password)| Some((decode(id)?, decode(password)?)))
+        };
+        halves.is_some_and(|(id, password)| self.knows_body((Some(&id), Some(&password))))
     }
 }

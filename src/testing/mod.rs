@@ -7,7 +7,7 @@
 //!   refresh tokens, detects their reuse, and causes a [`Fault`] on demand.
 //!   With an [`issuer`](AuthorizationServer::issuer) it publishes metadata, and it has a
 //!   [revocation endpoint](AuthorizationServer::revocation_path). With the feature `jwt` it verifies
-//!   [signed assertions](AuthorizationServer::client_key); without it, none is accepted unless its text is
+//!   signed assertions (`AuthorizationServer::client_key`); without it, none is accepted unless its text is
 //!   [known](AuthorizationServer::accept_assertion).
 //! - [`ProtectedApi`] accepts its tokens, and rejects others with a [`RejectionResponse`]. It can hold requests back
 //!   until the test has done something else.

@@ -122,6 +122,22 @@ async fn each_assertion_that_this_crate_signs_for_a_client_is_accepted() {
     }
 }
 
+#[cfg(feature = "reqwest")]
+#[tokio::test]
+async fn over_a_connection_the_token_endpoint_is_that_of_the_host() {
+    let key = key();
+    let server = AuthorizationServer::new(Dialect::Rfc6749).client_key("app", &key);
+    let running = serve(server.clone()).await.unwrap();
+    let client = OAuthClient::new(format!("{}/token", running.url())).unwrap();
+    let auth = ClientAuth::private_key_jwt("app", key);
+    let client = client.client_auth(auth.clone());
+    client.grant("client_credentials", &[]).await.unwrap();
+    let auth = auth.assertion_audience("http://127.0.0.1/token");
+    let client = client.client_auth(auth);
+    let rejected = client.grant("client_credentials", &[]).await;
+    assert_eq!(rejected.unwrap_err().oauth_code(), Some("invalid_client"));
+}
+
 /// Changes the header and the claims.
 type Change = fn(&mut Value, &mut Value);
 
