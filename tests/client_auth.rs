@@ -13,7 +13,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{StatusCode, header};
 use serde_json::Value;
 use tower_bearer::{
-    AuthParts, ClientAuth, ClientSecret, JwtAlgorithm, MemoryStore, OAuthClient,
+    AuthParts, ClientAuth, ClientSecret, JwtAlgorithm, JwtAssertion, MemoryStore, OAuthClient,
     RefreshTokenSource, SigningKey, TokenCache, TokenContext, TokenError, TokenErrorKind,
     TokenSource, TokenStore,
     testing::{AuthorizationServer, Dialect, Fault, SimulatedClock},
@@ -217,8 +217,8 @@ async fn a_request_is_sent_again_only_once() {
     assert_eq!(server.token_requests(), 2);
 }
 
-/// Rotates the secret at the server at `moment`, in seconds, and in the file 10 seconds later. Returns how many attempts
-/// failed.
+/// Rotates the secret at the server at `moment`, in seconds, and in the file 10 seconds later. Returns how many
+/// attempts failed.
 async fn rotate(moment: u64, path: &Path, auth: ClientAuth) -> usize {
     const NEW: &str = "another-made-up-secret-of-32-bytes-or-more";
 
@@ -278,6 +278,28 @@ async fn assertions_are_valid_by_the_clock_of_the_server() {
             assert_eq!(server.token_requests(), 4, "only the first one failed");
         }
     }
+}
+
+#[tokio::test]
+async fn a_closure_is_called_again_only_if_it_has_read_the_wrong_time() {
+    let server = server_with_key().skew(3_600);
+    let assertion = JwtAssertion::new("app", key());
+    let signed = move |now: SystemTime, url: String| {
+        let assertion = assertion.clone();
+        async move {
+            let text = assertion.make(now, &url).await?;
+            let type_ = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+            let parts = AuthParts::new().parameter("client_assertion_type", type_);
+            Ok(parts.parameter("client_assertion", text))
+        }
+    };
+    let by_system = signed.clone();
+    let auth = ClientAuth::custom(move |cx| by_system(SystemTime::now(), cx.token_url().into()));
+    request(&server, auth).await.unwrap_err();
+    assert_eq!(server.token_requests(), 1);
+    let auth = ClientAuth::custom(move |cx| signed(cx.now(), cx.token_url().into()));
+    request(&server, auth).await.unwrap();
+    assert_eq!(server.token_requests(), 3);
 }
 
 #[tokio::test]

@@ -45,8 +45,8 @@ impl<'a> GrantContext<'a> {
 
     /// The current time by the clock of the server, as far as its responses tell it: for the `iat` and `exp` of an assertion.
     ///
-    /// If the server rejects the parameters, and its response shows that this time was wrong, they are made again and sent
-    /// again once. Parameters that were made without this time are not.
+    /// If the server rejects the parameters, and its response shows that this time was wrong, they are made again and
+    /// sent again once. Parameters that were made without this time are not.
     pub fn now(&self) -> SystemTime {
         self.server_time.read()
     }

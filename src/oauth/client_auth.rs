@@ -106,8 +106,8 @@ impl ClientAuth {
     /// that our clock was wrong, a request that failed with `invalid_client` is sent again once.
     ///
     /// The audience is the issuer if it is known from discovery, and otherwise the URL of the token endpoint.
-    /// [`assertion_audience`](Self::assertion_audience) sets another one, and [`assertion_typ`](Self::assertion_typ) another
-    /// header `typ` than `JWT`.
+    /// [`assertion_audience`](Self::assertion_audience) sets another one, and [`assertion_typ`](Self::assertion_typ)
+    /// another header `typ` than `JWT`.
     #[cfg(feature = "jwt")]
     pub fn private_key_jwt(id: impl Into<String>, signer: impl JwtSigner) -> Self {
         Self(Method::PrivateKeyJwt(
@@ -141,9 +141,9 @@ impl ClientAuth {
     /// Sets the header `typ` of the assertions of [`private_key_jwt`](Self::private_key_jwt) and
     /// [`client_secret_jwt`](Self::client_secret_jwt). Default: `JWT`.
     ///
-    /// The revision of RFC 7523 (draft-ietf-oauth-rfc7523bis) wants `client-authentication+jwt`, and some servers already
-    /// reject everything else. `JWT` is the default all the same: most servers do not look, and some that do, such as
-    /// Microsoft Entra ID, document only `JWT`.
+    /// The revision of RFC 7523 (draft-ietf-oauth-rfc7523bis) wants `client-authentication+jwt`, and some servers
+    /// already reject everything else. `JWT` is the default all the same: most servers do not look, and some that do,
+    /// such as Microsoft Entra ID, document only `JWT`.
     #[cfg(feature = "jwt")]
     #[must_use]
     pub fn assertion_typ(self, typ: impl Into<String>) -> Self {

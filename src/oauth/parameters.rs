@@ -159,7 +159,8 @@ pub(super) fn shows(code: &str, secret: &str) -> bool {
         || (code.len() >= LONG && secret.contains(code))
 }
 
-/// Makes the parameters of a token request. If the server's clock shows that they were made for a wrong time, makes them again.
+/// Makes the parameters of a token request. If the server's clock shows that they were made for a wrong time, makes
+/// them again.
 pub(crate) trait MakeParameters: Sync {
     fn make(
         &self,

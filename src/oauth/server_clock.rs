@@ -58,8 +58,8 @@ impl ServerClock {
     }
 }
 
-/// The server's time, for what is made for one request. It remembers whether it was read: what was made without it does not
-/// depend on it. Clones are the same.
+/// The server's time, for what is made for one request. It remembers whether it was read: what was made without it does
+/// not depend on it. Clones are the same.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestTime {
     time: SystemTime,

@@ -38,15 +38,15 @@ impl AuthorizationServer {
         self.lock().sessions.issue_exchange_token()
     }
 
-    /// Accepts this client assertion (RFC 7523 §2.2), as often as it is sent and whatever it contains: the token of a workload,
-    /// which somebody else has issued.
+    /// Accepts this client assertion (RFC 7523 §2.2), as often as it is sent and whatever it contains: the token of a
+    /// workload, which somebody else has issued.
     pub fn accept_client_assertion(&self, assertion: impl Into<String>) {
         let mut state = self.lock();
         state.settings.client_assertions.insert(assertion.into());
     }
 
-    /// Accepts this token as the subject or the actor of a token exchange (RFC 8693), with this type. Access tokens of the
-    /// server are accepted anyway.
+    /// Accepts this token as the subject or the actor of a token exchange (RFC 8693), with this type. Access tokens of
+    /// the server are accepted anyway.
     pub fn accept_security_token(&self, token: impl Into<String>, token_type: impl Into<String>) {
         let (token, token_type) = (token.into(), token_type.into());
         self.lock()

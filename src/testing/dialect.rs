@@ -28,8 +28,8 @@ use super::{
 ///
 /// Every default can be changed on the server. Any other request is rejected, also one with unencoded or repeated
 /// parameters, with parameters that belong to another grant, or with client credentials sent in two ways. Unknown
-/// parameters are ignored (RFC 6749 §3.2), and `resource` and `audience` may be repeated (RFC 8707, RFC 8693). Each `resource`
-/// must be an absolute URI without a fragment.
+/// parameters are ignored (RFC 6749 §3.2), and `resource` and `audience` may be repeated (RFC 8707, RFC 8693). Each
+/// `resource` must be an absolute URI without a fragment.
 ///
 /// # Examples
 ///

@@ -16,12 +16,13 @@ use super::{
 ///
 /// Most faults replace the response of the server: it never sees the request, and no token changes. With
 /// [`Delay`](Fault::Delay), [`DropReplyAfterCommit`](Fault::DropReplyAfterCommit),
-/// [`AlreadyExpired`](Fault::AlreadyExpired), [`SameToken`](Fault::SameToken) and [`Member`](Fault::Member) the server does
-/// process the request, and a refresh token may be used up.
+/// [`AlreadyExpired`](Fault::AlreadyExpired), [`SameToken`](Fault::SameToken) and [`Member`](Fault::Member) the server
+/// does process the request, and a refresh token may be used up.
 ///
 /// Faults that last are settings of the server: a clock that is [wrong](super::AuthorizationServer::skew), a
 /// [secret](super::AuthorizationServer::client) that is rotated, endpoints that
-/// [move](super::AuthorizationServer::path_prefix), metadata with [wrong](super::AuthorizationServer::metadata_member) members.
+/// [move](super::AuthorizationServer::path_prefix), metadata with [wrong](super::AuthorizationServer::metadata_member)
+/// members.
 ///
 /// # Examples
 ///
@@ -78,8 +79,8 @@ pub enum Fault {
     AlreadyExpired,
     /// The last access token is issued again, with the rest of its lifetime.
     SameToken,
-    /// The usual response, a JSON object, in which this member has this value. `null` removes it. [`Fault::member`] creates
-    /// it.
+    /// The usual response, a JSON object, in which this member has this value. `null` removes it. [`Fault::member`]
+    /// creates it.
     Member(String, Value),
     /// 503 with `Retry-After` in whole seconds, rounded up.
     Unavailable {
@@ -112,8 +113,8 @@ impl Fault {
         Self::Raw(typed(status, content_type, body.into()))
     }
 
-    /// Creates a fault that responds with this error code (RFC 6749 §5.2), such as `invalid_client`, which has the status 401.
-    /// Other codes have 400.
+    /// Creates a fault that responds with this error code (RFC 6749 §5.2), such as `invalid_client`, which has the
+    /// status 401. Other codes have 400.
     pub fn error(code: &str) -> Self {
         let status = if code == "invalid_client" {
             StatusCode::UNAUTHORIZED

@@ -1,5 +1,5 @@
-//! The grants that begin with something else than a token of the server: client credentials, JWT bearer, token exchange and
-//! password.
+//! The grants that begin with something else than a token of the server: client credentials, JWT bearer, token exchange
+//! and password.
 
 use std::time::SystemTime;
 

@@ -1,5 +1,5 @@
-//! The revocation endpoint of an [`AuthorizationServer`](super::AuthorizationServer) (RFC 7009), and how tokens are revoked and
-//! expire.
+//! The revocation endpoint of an [`AuthorizationServer`](super::AuthorizationServer) (RFC 7009), and how tokens are
+//! revoked and expire.
 
 use std::time::SystemTime;
 

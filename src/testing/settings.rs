@@ -112,8 +112,8 @@ impl AuthorizationServer {
     /// The client id and secret that clients must send. Default: [`CLIENT_ID`](Self::CLIENT_ID) and
     /// [`CLIENT_SECRET`](Self::CLIENT_SECRET).
     ///
-    /// Call it again to rotate the secret at the server. With the feature `jwt`, the client may also sign assertions with a
-    /// secret of at least 32 bytes (`client_secret_jwt`).
+    /// Call it again to rotate the secret at the server. With the feature `jwt`, the client may also sign assertions
+    /// with a secret of at least 32 bytes (`client_secret_jwt`).
     pub fn client(self, id: impl Into<String>, secret: impl Into<String>) -> Self {
         let (id, secret) = (id.into(), secret.into());
         self.set(|it| (it.client_id, it.credential) = (id, Credential::Secret(secret)))

@@ -11,11 +11,11 @@ use crate::SigningKey;
 
 /// Signed assertions, with the feature `jwt`.
 ///
-/// The server is strict. The algorithm is that of the registered key, and `kid` and `x5t#S256` name that key. `aud` is one
-/// string: the [issuer](Self::issuer) or the URL of the token endpoint. By the server's [clock](Self::clock) and its
-/// [skew](Self::skew), `exp` is in the next hour, and neither `iat` nor `nbf` is in the future. A `jti` is accepted once. A
-/// client's assertion must have one, and the client id as `iss` and `sub`. The `error_description` of a rejection says what
-/// is wrong.
+/// The server is strict. The algorithm is that of the registered key, and `kid` and `x5t#S256` name that key. `aud` is
+/// one string: the [issuer](Self::issuer) or the URL of the token endpoint. By the server's [clock](Self::clock) and
+/// its [skew](Self::skew), `exp` is in the next hour, and neither `iat` nor `nbf` is in the future. A `jti` is accepted
+/// once. A client's assertion must have one, and the client id as `iss` and `sub`. The `error_description` of a
+/// rejection says what is wrong.
 ///
 /// # Examples
 ///
@@ -39,8 +39,8 @@ use crate::SigningKey;
 /// # Ok(()) }
 /// ```
 impl AuthorizationServer {
-    /// Expects the client to authenticate with assertions that `key` has signed (`private_key_jwt`, RFC 7523 §2.2). Only the
-    /// public key is kept. It replaces the client's secret or older key.
+    /// Expects the client to authenticate with assertions that `key` has signed (`private_key_jwt`, RFC 7523 §2.2).
+    /// Only the public key is kept. It replaces the client's secret or older key.
     ///
     /// A client that has a secret may sign assertions with it: HS256, `client_secret_jwt`.
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]

@@ -37,7 +37,8 @@ pub(in crate::oauth) struct AuthTarget<'a> {
 }
 
 impl ClientAuth {
-    /// Whether there is another secret now than `sent`, with which the server has rejected a request as `invalid_client`.
+    /// Whether there is another secret now than `sent`, with which the server has rejected a request as
+    /// `invalid_client`.
     pub(in crate::oauth) async fn has_changed(&self, sent: Option<&SecretString>) -> bool {
         let secret = match &self.0 {
             Method::Basic(_, secret)

@@ -28,8 +28,9 @@ impl ClientAuthContext {
         &self.token_url
     }
 
-    /// The server's time, as far as it is known. Use it instead of the system's clock: if the server answers `invalid_client`
-    /// and its response shows that this time was wrong, the closure is called again, and the request is sent again once.
+    /// The server's time, as far as it is known. Use it instead of the system's clock: if the server answers
+    /// `invalid_client` and its response shows that this time was wrong, the closure is called again, and the request
+    /// is sent again once.
     pub fn now(&self) -> SystemTime {
         self.time.read()
     }

@@ -102,8 +102,8 @@ impl JwtAssertion {
         Self { lifetime, ..self }
     }
 
-    /// Sets the header `typ` (RFC 7519 §5.1), such as `authorization-grant+jwt`, for servers that want an explicit type.
-    /// Default: `JWT`, which servers have always accepted.
+    /// Sets the header `typ` (RFC 7519 §5.1), such as `authorization-grant+jwt`, for servers that want an explicit
+    /// type. Default: `JWT`, which servers have always accepted.
     pub fn typ(self, typ: impl Into<String>) -> Self {
         Self {
             typ: typ.into(),

@@ -122,11 +122,11 @@ impl SigningKey {
         }
     }
 
-    /// Names the key by its certificate: the header `x5t#S256` carries the SHA-256 hash of it (RFC 7515 §4.1.8). Default: no
-    /// such header.
+    /// Names the key by its certificate: the header `x5t#S256` carries the SHA-256 hash of it (RFC 7515 §4.1.8).
+    /// Default: no such header.
     ///
-    /// Microsoft Entra ID identifies a client's key like that. `pem` is the certificate (`CERTIFICATE`), or a chain that begins
-    /// with it. Only the hash is kept.
+    /// Microsoft Entra ID identifies a client's key like that. `pem` is the certificate (`CERTIFICATE`), or a chain
+    /// that begins with it. Only the hash is kept.
     ///
     /// # Errors
     ///
