@@ -5,6 +5,7 @@ mod support;
 use std::{future::Future, net::TcpListener, time::Duration};
 
 use http::{Request, Response, StatusCode};
+use serde_json::Value;
 use support::{API, TOKEN_URL, assert_hides, failure, first_error, get, send, source};
 use tokio::time::Instant;
 use tower::{Layer, Service};
@@ -358,14 +359,14 @@ async fn the_error_of_a_response_without_a_token_says_what_came_instead() {
         assert_error(&error, kind, parts);
         assert_eq!(error.status(), Some(status));
     }
-    let error = error_for(Fault::NoAccessToken).await;
+    let error = error_for(Fault::member("access_token", Value::Null)).await;
     assert_eq!(
         error.kind(),
         TokenErrorKind::InvalidClient,
         "the client credentials are checked first: {error}"
     );
     let server = rfc6749_server();
-    server.fault(Fault::NoAccessToken);
+    server.fault(Fault::member("access_token", Value::Null));
     let error = first_error(source(&server)).await;
     assert_error(&error, TokenErrorKind::InvalidResponse, &["access_token"]);
 }

@@ -303,11 +303,7 @@ mod documents {
     async fn an_unsupported_client_authentication_is_explained() {
         let methods = json!(["private_key_jwt", "hunter2", "tls_client_auth"]);
         let server = server().metadata_member("token_endpoint_auth_methods_supported", methods);
-        server.fault(Fault::raw(
-            StatusCode::UNAUTHORIZED,
-            "application/json",
-            r#"{"error":"invalid_client"}"#,
-        ));
+        server.fault(Fault::error("invalid_client"));
         let error = failed(&server).await;
         assert_eq!(error.kind(), TokenErrorKind::InvalidClient);
         let expected = "the client sent `client_secret_basic`, and the server's metadata name private_key_jwt, tls_client_auth";

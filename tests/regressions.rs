@@ -216,11 +216,7 @@ mod session {
             RefreshTokenSource::new(endpoint(&server), refresh_token.clone()).store(store.clone())
         };
         let cache = TokenCache::new(mk());
-        server.fault(Fault::raw(
-            http::StatusCode::UNAUTHORIZED,
-            "application/json",
-            r#"{"error":"invalid_client"}"#,
-        ));
+        server.fault(Fault::error("invalid_client"));
         let error = cache.token().await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::InvalidClient);
         let token = first(&mk()).await.unwrap(); // Another process gets a token and saves it.
@@ -931,11 +927,7 @@ async fn after_a_new_login_the_old_final_error_is_forgotten() {
     let _ = cache.token().await;
     sleep(SECOND).await;
     cache.token().await.unwrap(); // It was adopted.
-    server.fault_always(Fault::raw(
-        http::StatusCode::UNAUTHORIZED,
-        "application/json",
-        r#"{"error":"invalid_client"}"#,
-    ));
+    server.fault_always(Fault::error("invalid_client"));
     sleep(Duration::from_secs(4000)).await; // It has expired.
     let before = server.token_requests();
     for _ in 0..3600 {

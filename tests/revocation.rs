@@ -223,7 +223,7 @@ mod at_the_server {
         let cache = process(&server, &server.issue_refresh_token(), &MemoryStore::new());
         cache.token().await.unwrap();
         server.revocation_fault(Fault::raw(StatusCode::OK, "text/plain", ""));
-        server.revocation_fault(unsupported());
+        server.revocation_fault(Fault::error("unsupported_token_type"));
         cache.revoke().await.unwrap();
         assert_has_no_token(&cache).await;
     }
@@ -263,11 +263,6 @@ async fn a_web_page_is_no_revocation() {
         server.revocation_fault(Fault::raw(StatusCode::OK, "text/html", ""));
     }
     cache.revoke().await.unwrap();
-}
-
-fn unsupported() -> Fault {
-    let body = r#"{"error":"unsupported_token_type"}"#;
-    Fault::raw(StatusCode::BAD_REQUEST, "application/json", body)
 }
 
 mod in_the_store {
@@ -445,17 +440,17 @@ mod failures {
         };
         for (fault, kind, text) in [
             (
-                unsupported(),
+                Fault::error("unsupported_token_type"),
                 TokenErrorKind::InvalidRequest,
                 "does not revoke",
             ),
             (
-                raw(401, r#"{"error":"invalid_client"}"#),
+                Fault::error("invalid_client"),
                 TokenErrorKind::InvalidClient,
                 "client secret",
             ),
             (
-                raw(400, r#"{"error":"invalid_grant"}"#),
+                Fault::error("invalid_grant"),
                 TokenErrorKind::InvalidRequest,
                 "to this client",
             ),
@@ -511,10 +506,9 @@ mod failures {
         let server = server();
         let cache = process(&server, &server.issue_refresh_token(), &MemoryStore::new());
         cache.token().await.unwrap();
-        let busy = http::Response::builder()
-            .status(503)
-            .header("retry-after", "7");
-        server.revocation_fault(Fault::Raw(busy.body("down".into()).unwrap()));
+        server.revocation_fault(Fault::Unavailable {
+            retry_after: 7 * SECOND,
+        });
         let error = cache.revoke().await.unwrap_err();
         assert!(error.is_transient());
         assert_eq!(error.retry_after(), Some(7 * SECOND));

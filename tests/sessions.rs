@@ -1348,11 +1348,7 @@ mod other_clients {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_comes_during_a_refresh_is_not_overwritten_and_nothing_more_is_sent() {
-        let dead = Fault::raw(
-            http::StatusCode::BAD_REQUEST,
-            "application/json",
-            r#"{"error":"invalid_grant"}"#,
-        );
+        let dead = Fault::error("invalid_grant");
         // After the one the grant would begin the session anew, after the other the refresh token would be sent again.
         for fault in [dead, Fault::NeverAnswers] {
             let server = server().exchange_once(false);

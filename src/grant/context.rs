@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, fmt, time::SystemTime};
 
-use crate::clock::{Clock, Now};
+use crate::{
+    clock::{Clock, Now},
+    oauth::RequestTime,
+};
 
 /// What a [`Grant`](crate::Grant) may need to know to make its parameters.
 #[derive(Clone)]
@@ -10,7 +13,7 @@ pub struct GrantContext<'a> {
     clock: Clock,
     now: Now,
     /// `now` by the clock of the server.
-    server_time: SystemTime,
+    server_time: RequestTime,
     audience: Cow<'a, str>,
 }
 
@@ -18,7 +21,7 @@ impl<'a> GrantContext<'a> {
     /// A context for tests of grants.
     #[must_use]
     pub fn new(now: SystemTime, audience: &'a str) -> Self {
-        let (clock, server_time) = (Clock::System, now);
+        let (clock, server_time) = (Clock::System, RequestTime::new(now));
         let now = Now {
             wall: now,
             ..clock.now()
@@ -31,7 +34,7 @@ impl<'a> GrantContext<'a> {
         }
     }
 
-    pub(crate) fn with_clock(clock: &Clock, server_time: SystemTime, audience: &'a str) -> Self {
+    pub(crate) fn with_clock(clock: &Clock, server_time: RequestTime, audience: &'a str) -> Self {
         Self {
             clock: clock.clone(),
             now: clock.now(),
@@ -41,8 +44,11 @@ impl<'a> GrantContext<'a> {
     }
 
     /// The current time by the clock of the server, as far as its responses tell it: for the `iat` and `exp` of an assertion.
+    ///
+    /// If the server rejects the parameters, and its response shows that this time was wrong, they are made again and
+    /// sent again once. Parameters that were made without this time are not.
     pub fn now(&self) -> SystemTime {
-        self.server_time
+        self.server_time.read()
     }
 
     /// The `aud` of an assertion (RFC 7523 §3): the issuer if the client [discovers](crate::OAuthClient::discover_with_transport)
@@ -64,7 +70,7 @@ impl<'a> GrantContext<'a> {
         GrantContext {
             clock: self.clock.clone(),
             now: self.now,
-            server_time: self.server_time,
+            server_time: self.server_time.clone(),
             audience: Cow::Owned(self.audience.clone().into_owned()),
         }
     }

@@ -7,8 +7,10 @@ const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 /// Obtains tokens with a signed assertion (RFC 7523 §2.1), such as that of a service account.
 ///
-/// The assertion is made or read anew for each request, so it can be short-lived. Each token is requested with one. A refresh
-/// token in a response is ignored. A rejected assertion never ends the session: the next request has another one.
+/// The assertion is made or read anew for each request, so it can be short-lived. Each token is requested with one. A
+/// refresh token in a response is ignored. A rejected assertion never ends the session: the next request has another
+/// one. If it was made for a wrong [time](GrantContext::now), as the response of the server shows, that request is sent
+/// at once, but only once.
 ///
 /// # Examples
 ///

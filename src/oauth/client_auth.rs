@@ -49,11 +49,19 @@ enum Method {
     /// Only the id is sent. The transport shows the certificate.
     Tls(String),
     #[cfg(feature = "jwt")]
-    PrivateKeyJwt(String, BoxJwtSigner, Option<String>),
+    PrivateKeyJwt(String, BoxJwtSigner, AssertionFormat),
     #[cfg(feature = "jwt")]
-    SecretJwt(String, ClientSecret, Option<String>),
+    SecretJwt(String, ClientSecret, AssertionFormat),
     AssertionFile(Option<String>, Arc<PathBuf>),
     Custom(BoxCustom),
+}
+
+/// What is not the same in the client assertions for all servers.
+#[cfg(feature = "jwt")]
+#[derive(Clone, Default)]
+struct AssertionFormat {
+    audience: Option<String>,
+    typ: Option<String>,
 }
 
 impl ClientAuth {
@@ -97,12 +105,16 @@ impl ClientAuth {
     /// server's time until 60 seconds after it. The server's time is learned from the `Date` of its responses: if that shows
     /// that our clock was wrong, a request that failed with `invalid_client` is sent again once.
     ///
-    /// If the server's issuer is known from discovery, the audience is the issuer, and the header `typ` is
-    /// `client-authentication+jwt`, as the revision of RFC 7523 demands. Otherwise they are the URL of the token endpoint and
-    /// `JWT`. [`assertion_audience`](Self::assertion_audience) sets another audience.
+    /// The audience is the issuer if it is known from discovery, and otherwise the URL of the token endpoint.
+    /// [`assertion_audience`](Self::assertion_audience) sets another one, and [`assertion_typ`](Self::assertion_typ)
+    /// another header `typ` than `JWT`.
     #[cfg(feature = "jwt")]
     pub fn private_key_jwt(id: impl Into<String>, signer: impl JwtSigner) -> Self {
-        Self(Method::PrivateKeyJwt(id.into(), Arc::new(signer), None))
+        Self(Method::PrivateKeyJwt(
+            id.into(),
+            Arc::new(signer),
+            AssertionFormat::default(),
+        ))
     }
 
     /// A client assertion that the client secret signs with HS256 (`OpenID` Connect Core §9).
@@ -111,16 +123,37 @@ impl ClientAuth {
     /// fails with a [`Config`](crate::TokenErrorKind::Config) error.
     #[cfg(feature = "jwt")]
     pub fn client_secret_jwt(id: impl Into<String>, secret: impl Into<ClientSecret>) -> Self {
-        Self(Method::SecretJwt(id.into(), secret.into(), None))
+        Self(Method::SecretJwt(
+            id.into(),
+            secret.into(),
+            AssertionFormat::default(),
+        ))
     }
 
     /// Sets the audience of [`private_key_jwt`](Self::private_key_jwt) and [`client_secret_jwt`](Self::client_secret_jwt),
     /// for servers that expect another one. The other methods have none.
     #[cfg(feature = "jwt")]
     #[must_use]
-    pub fn assertion_audience(mut self, audience: impl Into<String>) -> Self {
-        if let Method::PrivateKeyJwt(_, _, aud) | Method::SecretJwt(_, _, aud) = &mut self.0 {
-            *aud = Some(audience.into());
+    pub fn assertion_audience(self, audience: impl Into<String>) -> Self {
+        self.assertion_format(|format| format.audience = Some(audience.into()))
+    }
+
+    /// Sets the header `typ` of the assertions of [`private_key_jwt`](Self::private_key_jwt) and
+    /// [`client_secret_jwt`](Self::client_secret_jwt). Default: `JWT`.
+    ///
+    /// The revision of RFC 7523 (draft-ietf-oauth-rfc7523bis) wants `client-authentication+jwt`, and some servers
+    /// already reject everything else. `JWT` is the default all the same: most servers do not look, and some that do,
+    /// such as Microsoft Entra ID, document only `JWT`.
+    #[cfg(feature = "jwt")]
+    #[must_use]
+    pub fn assertion_typ(self, typ: impl Into<String>) -> Self {
+        self.assertion_format(|format| format.typ = Some(typ.into()))
+    }
+
+    #[cfg(feature = "jwt")]
+    fn assertion_format(mut self, change: impl FnOnce(&mut AssertionFormat)) -> Self {
+        if let Method::PrivateKeyJwt(_, _, format) | Method::SecretJwt(_, _, format) = &mut self.0 {
+            change(format);
         }
         self
     }

@@ -88,11 +88,6 @@ impl Endpoints {
         ))
     }
 
-    /// The issuer of the server, if it is known.
-    pub(super) fn issuer(&self) -> Option<&str> {
-        self.discovery().map(Discovery::issuer)
-    }
-
     pub(super) fn discovery(&self) -> Option<&Discovery> {
         match &self.token {
             TokenEndpoint::Configured(_) => None,

@@ -54,10 +54,12 @@ pub(crate) use error_response::VendorErrors;
 pub(crate) use expected_exchange::{ExpectedExchange, SubjectExpires};
 #[cfg(feature = "jwt")]
 pub use jwt::{JwtAlgorithm, JwtAssertion, JwtSigner, SigningKey};
+pub(crate) use parameters::MakeParameters;
 pub use parameters::Parameters;
 #[cfg(feature = "reqwest")]
 pub use reqwest_transport::{ReqwestFuture, ReqwestTransport};
 pub(crate) use revocation::TokenTypeHint;
+pub(crate) use server_clock::RequestTime;
 pub use token_request::BodyFormat;
 pub(crate) use token_response::TokenResponse;
 pub(crate) use transport::{erase, was_not_sent};

@@ -1,11 +1,11 @@
 //! [`Parameters`]: what a token request asks for.
 
-use std::fmt;
+use std::{fmt, future::Future};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::ExpectedExchange;
-use crate::zeroize::secret;
+use super::{ExpectedExchange, RequestTime};
+use crate::{error::TokenError, zeroize::secret};
 
 /// The name of both the grant type and its parameter (RFC 6749 §6).
 const REFRESH_TOKEN: &str = "refresh_token";
@@ -157,6 +157,28 @@ pub(super) fn shows(code: &str, secret: &str) -> bool {
     code.eq_ignore_ascii_case(secret)
         || (secret.len() >= LONG && code.contains(secret))
         || (code.len() >= LONG && secret.contains(code))
+}
+
+/// Makes the parameters of a token request. If the server's clock shows that they were made for a wrong time, makes
+/// them again.
+pub(crate) trait MakeParameters: Sync {
+    fn make(
+        &self,
+        time: &RequestTime,
+    ) -> impl Future<Output = Result<Parameters, TokenError>> + Send;
+}
+
+/// Parameters that are always the same.
+impl MakeParameters for Parameters {
+    async fn make(&self, _: &RequestTime) -> Result<Parameters, TokenError> {
+        Ok(self.clone())
+    }
+}
+
+/// Parameters, and the time for which they were made.
+pub(crate) struct MadeParameters {
+    pub(crate) parameters: Parameters,
+    pub(super) time: RequestTime,
 }
 
 impl fmt::Debug for Parameters {

@@ -88,9 +88,19 @@ impl OAuthClient {
         let mut parameters = Parameters::new("");
         parameters.push("token", token.clone());
         parameters.push("token_type_hint", hint.as_str().into());
-        let parse = |sent, response: RawResponse| settings.revoked(&response, hint, sent, clock);
+        let made = settings.make(clock, &parameters).await?;
+        let parse = |_: &Parameters, sent, response: RawResponse| {
+            settings.revoked(&response, hint, sent, clock)
+        };
         settings
-            .exchange_authenticated(clock, target, &parameters, RequestKind::Revocation, parse)
+            .exchange_authenticated(
+                clock,
+                target,
+                RequestKind::Revocation,
+                made,
+                &parameters,
+                parse,
+            )
             .await
             .map_err(|error| settings.explain_by_metadata(&url, error))
             .map_err(|error| error.asking(Asked::Revocation))

@@ -1,10 +1,11 @@
 //! One request to an authorization server: send it, wait for the response, read it up to the limit.
 
-use std::{fmt, time::SystemTime};
+use std::fmt;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{Full, combinators::UnsyncBoxBody};
+use secrecy::SecretString;
 use tokio::time::{Instant, error::Elapsed, timeout_at};
 use tower::{BoxError, ServiceExt};
 use tower_service::Service;
@@ -15,6 +16,7 @@ use super::{
     EndpointUrl, OAuthClient, Parameters, TokenResponse,
     client_auth::AuthTarget,
     credential::Credential,
+    parameters::{MadeParameters, MakeParameters},
     response_body::{ReadError, ResponseBody},
     settings::Settings,
     token_request::{RequestKind, Sent},
@@ -41,46 +43,78 @@ impl fmt::Display for Target<'_> {
     }
 }
 
+/// What the server has rejected in a request.
+enum Rejected {
+    /// The client's authentication.
+    Client,
+    /// What the grant has sent.
+    Grant,
+}
+
+impl Rejected {
+    /// Without a code the response may be that of a gateway, which hides a rotation.
+    fn by(error: &TokenError) -> Option<Self> {
+        let code = error.oauth_code()?;
+        match error.kind() {
+            TokenErrorKind::InvalidClient => Some(Self::Client),
+            TokenErrorKind::ReauthRequired => Some(Self::Grant),
+            // For the tokens of a token exchange (RFC 8693 §2.2.2).
+            _ if code == "invalid_request" => Some(Self::Grant),
+            _ => None,
+        }
+    }
+}
+
 impl OAuthClient {
-    /// Sends one token request.
+    /// Makes the parameters of a token request, for the server's time as far as it is known.
+    pub(crate) async fn make(
+        &self,
+        clock: &Clock,
+        maker: &impl MakeParameters,
+    ) -> Result<MadeParameters, TokenError> {
+        self.settings.make(clock, maker).await
+    }
+
+    /// Sends one token request with fixed parameters.
     pub(crate) async fn request(
         &self,
         clock: &Clock,
         parameters: &Parameters,
     ) -> Result<TokenResponse, TokenError> {
+        let made = self.make(clock, parameters).await?;
+        self.request_made(clock, made, parameters).await
+    }
+
+    /// Sends one token request with `made`, which comes from `maker`.
+    pub(crate) async fn request_made(
+        &self,
+        clock: &Clock,
+        made: MadeParameters,
+        maker: &impl MakeParameters,
+    ) -> Result<TokenResponse, TokenError> {
         let settings = &*self.settings;
-        let url = settings.url_for(clock, parameters).await;
+        let url = settings.url_for(clock, &made.parameters).await;
         let url = url.map_err(TokenError::unsent)?;
         let target = Target {
             method: "POST",
             url: &url,
-            credential: Credential::of(parameters.grant_type()),
+            credential: Credential::of(made.parameters.grant_type()),
         };
-        let parse = |sent, response: RawResponse| {
+        let parse = |parameters: &Parameters, sent, response: RawResponse| {
             let (vendor_errors, dead_grants) = (settings.vendor_errors, &settings.dead_grants);
             let response = response.parse(vendor_errors, dead_grants, sent, clock.wall())?;
             match parameters.expected_exchange() {
                 Some(expected) => {
-                    let server_time = settings.server_clock.time(sent.wall);
+                    let server_time = settings.server_clock.time(sent.wall).read();
                     expected.check(response, &url, sent, server_time)
                 }
                 None => Ok(response),
             }
         };
         settings
-            .exchange_authenticated(clock, target, parameters, RequestKind::Token, parse)
+            .exchange_authenticated(clock, target, RequestKind::Token, made, maker, parse)
             .await
             .map_err(|error| settings.explain_by_metadata(&url, error))
-    }
-
-    /// When what a request needs has taken too long.
-    pub(crate) fn deadline(&self) -> Instant {
-        self.settings.deadline()
-    }
-
-    /// The time of the server, as far as it is known.
-    pub(crate) fn server_time(&self, clock: &Clock) -> SystemTime {
-        self.settings.server_clock.time(clock.wall())
     }
 }
 
@@ -90,32 +124,51 @@ impl Settings {
         later(Instant::now(), self.timeout)
     }
 
-    /// Sends a request that the client authenticates. If the server does not accept the authentication, and another one can be
-    /// made now, because the secret has changed or the clock was wrong, sends it once more.
+    pub(super) async fn make(
+        &self,
+        clock: &Clock,
+        maker: &impl MakeParameters,
+    ) -> Result<MadeParameters, TokenError> {
+        let time = self.server_clock.time(clock.wall());
+        // The caller may hold the lease of a store.
+        let making = timeout_at(self.deadline(), maker.make(&time));
+        let parameters = making.await.map_err(|_| too_slow())??;
+        Ok(MadeParameters { parameters, time })
+    }
+
+    /// Whether the client authenticates with another secret now. One that cannot be read in time has not changed.
+    async fn secret_has_changed(&self, sent: Option<&SecretString>) -> bool {
+        let has_changed = self.client_auth.has_changed(sent);
+        timeout_at(self.deadline(), has_changed)
+            .await
+            .unwrap_or(false)
+    }
+
+    /// Sends a request that the client authenticates. If the server rejects it, and what it has rejected would be made
+    /// differently now, because the secret has changed or the clock was wrong, sends it once more.
     pub(super) async fn exchange_authenticated<T>(
         &self,
         clock: &Clock,
         target: Target<'_>,
-        parameters: &Parameters,
         kind: RequestKind,
-        parse: impl Fn(Now, RawResponse) -> Result<T, TokenError>,
+        mut made: MadeParameters,
+        maker: &impl MakeParameters,
+        parse: impl Fn(&Parameters, Now, RawResponse) -> Result<T, TokenError>,
     ) -> Result<T, TokenError> {
         let url = target.url.uri().to_string();
-        let (_, audience) = self.endpoints.token.identity();
+        let audience = self.endpoints.token.identity().1;
         let mut is_first = true;
         loop {
-            let ahead = self.server_clock.ahead();
             let auth = AuthTarget {
                 url: &url,
                 audience: &audience,
-                issuer: self.endpoints.issuer(),
-                now: ahead.add_to(clock.wall()),
+                time: self.server_clock.time(clock.wall()),
             };
             let deadline = self.deadline();
-            let made = self.authenticated_request(kind, &auth, target.url, parameters);
+            let request = self.authenticated_request(kind, &auth, target.url, &made.parameters);
             // Reading a secret or signing may fail in any way, also as a transport or a server does.
-            let (request, what) = match timeout_at(deadline, made).await {
-                Ok(made) => made.map_err(|error| error.of_a_dependency().unsent())?,
+            let (request, what) = match timeout_at(deadline, request).await {
+                Ok(built) => built.map_err(|error| error.of_a_dependency().unsent())?,
                 Err(elapsed) => return Err(self.timed_out(target, elapsed).unsent()),
             };
             let (sent, response) = self.exchange(clock, target, deadline, request).await?;
@@ -123,28 +176,33 @@ impl Settings {
             if let Some(date) = Times::new(&response.headers, sent, received).date {
                 self.server_clock.learn(date, sent.wall, received);
             }
-            // Another request may have learned it meanwhile.
-            let clock_has_changed = self.server_clock.ahead().differs_from(ahead);
-            let error = match parse(sent, response) {
+            let error = match parse(&made.parameters, sent, response) {
                 Ok(parsed) => return Ok(parsed),
                 Err(error) => self.hide_secret(error, &what),
             };
-            // Without a code the response may be that of a gateway, which hides a rotation.
-            let is_decided =
-                error.kind() == TokenErrorKind::InvalidClient && error.oauth_code().is_some();
-            if !is_first || !is_decided {
+            let is_outdated = self.server_clock.outdates(&made.time);
+            let may_help = is_first
+                && match Rejected::by(&error) {
+                    Some(Rejected::Client) => {
+                        self.server_clock.outdates(&auth.time)
+                            || self.secret_has_changed(what.secret.as_ref()).await
+                    }
+                    Some(Rejected::Grant) => is_outdated,
+                    None => false,
+                };
+            if !may_help {
                 return Err(error);
             }
-            let secret = what.secret.as_ref();
-            let has_changed = self.client_auth.has_changed(secret, clock_has_changed);
-            // A secret that cannot be read in time has not changed.
-            if !timeout_at(self.deadline(), has_changed)
-                .await
-                .unwrap_or(false)
-            {
-                return Err(error);
+            if is_outdated {
+                made = match self.make(clock, maker).await {
+                    Ok(made) => made,
+                    Err(failed) => {
+                        tracing::info!(%failed, "the rejected request cannot be made again");
+                        return Err(error);
+                    }
+                };
             }
-            tracing::info!(%error, "the client's authentication has changed, sending the request again");
+            tracing::info!(%error, "what the server has rejected is another one now, sending the request again");
             is_first = false;
         }
     }
@@ -237,6 +295,11 @@ impl Settings {
         )
         .with_source(elapsed)
     }
+}
+
+fn too_slow() -> TokenError {
+    let message = "the grant did not make its parameters within the time limit of a request (`OAuthClient::timeout`)";
+    TokenError::new(TokenErrorKind::Timeout, message)
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
-//! [`ServerClock`]: how far the server's clock is from ours.
+//! [`ServerClock`]: how far the server's clock is from ours. [`RequestTime`]: what it showed when a request was made.
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -13,21 +16,31 @@ pub(super) struct ServerClock {
     ahead_secs: AtomicI64,
 }
 
-/// How many seconds the server's clock is ahead of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ahead(i64);
-
 /// A smaller difference is that of the whole seconds of `Date`.
 const TOLERANCE: Duration = Duration::from_secs(5);
 
 impl ServerClock {
-    pub(super) fn ahead(&self) -> Ahead {
-        Ahead(self.ahead_secs.load(Ordering::Relaxed))
+    /// The server's time, for a request that is made `now` by our clock.
+    pub(super) fn time(&self, now: SystemTime) -> RequestTime {
+        let ahead_secs = self.ahead_secs.load(Ordering::Relaxed);
+        let by = Duration::from_secs(ahead_secs.unsigned_abs());
+        let time = if ahead_secs < 0 {
+            now.checked_sub(by)
+        } else {
+            now.checked_add(by)
+        };
+        RequestTime {
+            time: time.unwrap_or(now),
+            ahead_secs,
+            was_read: Arc::default(),
+        }
     }
 
-    /// The server's time.
-    pub(super) fn time(&self, now: SystemTime) -> SystemTime {
-        self.ahead().add_to(now)
+    /// Whether what was made at `made` depends on the time, and would be made for another time now.
+    pub(super) fn outdates(&self, made: &RequestTime) -> bool {
+        let ahead_secs = self.ahead_secs.load(Ordering::Relaxed);
+        made.was_read.load(Ordering::Relaxed)
+            && made.ahead_secs.abs_diff(ahead_secs) > TOLERANCE.as_secs()
     }
 
     /// A response of the server had this `Date`. It was written at some time between these two readings of our clock.
@@ -45,20 +58,29 @@ impl ServerClock {
     }
 }
 
-impl Ahead {
-    /// The server's time when ours is `now`.
-    pub(super) fn add_to(self, now: SystemTime) -> SystemTime {
-        let by = Duration::from_secs(self.0.unsigned_abs());
-        let time = if self.0 < 0 {
-            now.checked_sub(by)
-        } else {
-            now.checked_add(by)
-        };
-        time.unwrap_or(now)
+/// The server's time, for what is made for one request. It remembers whether it was read: what was made without it does
+/// not depend on it. Clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestTime {
+    time: SystemTime,
+    /// By how much the server's clock was thought to be ahead.
+    ahead_secs: i64,
+    was_read: Arc<AtomicBool>,
+}
+
+impl RequestTime {
+    /// A time of no server.
+    pub(crate) fn new(time: SystemTime) -> Self {
+        Self {
+            time,
+            ahead_secs: 0,
+            was_read: Arc::default(),
+        }
     }
 
-    pub(super) fn differs_from(self, other: Self) -> bool {
-        self.0.abs_diff(other.0) > TOLERANCE.as_secs()
+    pub(crate) fn read(&self) -> SystemTime {
+        self.was_read.store(true, Ordering::Relaxed);
+        self.time
     }
 }
 
@@ -70,24 +92,48 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(secs)
     }
 
+    /// What the clock says at 2,000 s of ours.
+    fn time(clock: &ServerClock) -> SystemTime {
+        clock.time(at(2_000)).read()
+    }
+
     #[test]
     fn the_servers_time_follows_its_dates() {
         let clock = ServerClock::default();
-        // Returns whether the difference has changed.
-        let learn = |date, now| {
-            let before = clock.ahead();
+        for (date, now, expected, is_outdated) in [
+            (1_003, 1_000, 2_000, false),
+            (4_600, 1_000, 5_600, true),
+            (4_702, 1_101, 5_601, false),
+            (400, 1_000, 1_400, true),
+            (1_000, 1_000, 2_000, true),
+        ] {
+            let made = clock.time(at(2_000));
+            made.read();
             clock.learn(at(date), at(now), at(now));
-            clock.ahead().differs_from(before)
-        };
-        assert!(!learn(1_003, 1_000));
-        assert_eq!(clock.time(at(2_000)), at(2_000));
-        assert!(learn(4_600, 1_000));
-        assert_eq!(clock.time(at(2_000)), at(5_600));
-        assert!(!learn(4_702, 1_101));
-        assert!(learn(400, 1_000));
-        assert_eq!(clock.time(at(2_000)), at(1_400));
-        assert!(learn(1_000, 1_000));
-        assert_eq!(clock.time(at(2_000)), at(2_000));
+            assert_eq!(time(&clock), at(expected));
+            assert_eq!(clock.outdates(&made), is_outdated, "{date}");
+        }
+    }
+
+    #[test]
+    fn what_did_not_read_the_time_is_not_outdated() {
+        let clock = ServerClock::default();
+        let made = clock.time(at(0));
+        clock.learn(at(3_600), at(0), at(0));
+        assert!(!clock.outdates(&made));
+        made.clone().read();
+        assert!(clock.outdates(&made));
+    }
+
+    #[test]
+    fn another_response_may_have_taught_the_time() {
+        let clock = ServerClock::default();
+        let both = [clock.time(at(0)), clock.time(at(0))];
+        for made in both {
+            made.read();
+            clock.learn(at(3_600), at(0), at(0));
+            assert!(clock.outdates(&made));
+        }
     }
 
     #[test]
@@ -95,12 +141,12 @@ mod tests {
         let clock = ServerClock::default();
         for date in [1_000, 1_150, 1_300] {
             clock.learn(at(date), at(1_000), at(1_300));
-            assert_eq!(clock.time(at(2_000)), at(2_000), "{date}");
+            assert_eq!(time(&clock), at(2_000), "{date}");
         }
         clock.learn(at(1_400), at(1_000), at(1_300));
-        assert_eq!(clock.time(at(2_000)), at(2_100));
+        assert_eq!(time(&clock), at(2_100));
         clock.learn(at(900), at(1_000), at(1_300));
-        assert_eq!(clock.time(at(2_000)), at(1_900));
+        assert_eq!(time(&clock), at(1_900));
     }
 
     #[test]
@@ -109,8 +155,8 @@ mod tests {
         let far = at(i64::MAX as u64 / 2);
         for (date, now) in [(far, at(0)), (at(0), far)] {
             clock.learn(date, now, now);
-            clock.time(far);
-            clock.time(at(0));
+            clock.time(far).read();
+            clock.time(at(0)).read();
         }
     }
 }

@@ -3,14 +3,13 @@
 use std::time::SystemTime;
 
 use secrecy::ExposeSecret;
-use tokio::time::timeout_at;
 
 use super::{GrantSource, ended::not_sent_again, session_state::Credential};
 use crate::{
     clock::Clock,
     error::{Recovery, TokenError, TokenErrorKind},
     grant::{Grant, GrantContext, refresh_token_identity},
-    oauth::{Parameters, TokenResponse, was_not_sent},
+    oauth::{MakeParameters, Parameters, RequestTime, TokenResponse, was_not_sent},
     store::{Identity, StoredSession, TokenStore},
     token_source::TokenContext,
 };
@@ -50,6 +49,11 @@ impl Attempt {
             dead: Vec::new(),
             is_after_reset: cx.is_after_reset(),
         }
+    }
+
+    /// Remembers whether the request was sent, or may have been.
+    fn note_sent(&mut self, outcome: &Result<TokenResponse, TokenError>) {
+        self.was_sent |= !outcome.as_ref().is_err_and(TokenError::is_unsent);
     }
 
     /// Remembers whether the server has declared the credential of `sent` dead.
@@ -103,18 +107,19 @@ impl<G: Grant> GrantSource<G> {
         attempt: &mut Attempt,
         clock: &Clock,
     ) -> Result<Granted, TokenError> {
-        // We hold the lease.
-        let parameters = self.grant_parameters(clock);
-        let parameters = timeout_at(self.client.deadline(), parameters).await;
-        let parameters = parameters.map_err(|_| too_slow())??;
+        let grant = self.grant_parameters(clock);
+        let made = self.client.make(clock, &grant).await?;
         let mut session = StoredSession::begin(self.identity.clone(), Some(&attempt.session))
             .of_client(self.client_identity.clone());
-        let outcome = if let Some(refresh_token) = parameters.as_refresh_token() {
+        let outcome = if let Some(refresh_token) = made.parameters.as_refresh_token() {
             // If the server issues no other refresh token, the session keeps this one.
             session = session.with_refresh_token(refresh_token);
-            self.send_refresh_token(attempt, &parameters, clock).await
+            self.send_refresh_token(attempt, &made.parameters, clock)
+                .await
         } else {
-            self.request(attempt, &parameters, clock).await
+            let outcome = self.client.request_made(clock, made, &grant).await;
+            attempt.note_sent(&outcome);
+            outcome
         };
         let outcome = outcome.inspect_err(|error| self.note_rejection(error));
         let outcome = outcome.map_err(|error| self.unless_new_parameters_help(error));
@@ -125,11 +130,12 @@ impl<G: Grant> GrantSource<G> {
         })
     }
 
-    pub(super) async fn grant_parameters(&self, clock: &Clock) -> Result<Parameters, TokenError> {
-        let audience = self.client.audience();
-        let server_time = self.client.server_time(clock);
-        let cx = GrantContext::with_clock(clock, server_time, &audience);
-        self.grant.parameters(&cx).await
+    /// Makes the parameters of the grant.
+    pub(super) fn grant_parameters<'a>(&'a self, clock: &'a Clock) -> GrantParameters<'a, G> {
+        GrantParameters {
+            source: self,
+            clock,
+        }
     }
 
     /// Tells the grant if the server has rejected what it sent. The code for a subject token is `invalid_request` (RFC 8693
@@ -186,15 +192,23 @@ impl<G: Grant> GrantSource<G> {
         parameters: &Parameters,
         clock: &Clock,
     ) -> Result<TokenResponse, TokenError> {
-        let result = self.client.request(clock, parameters).await;
-        attempt.was_sent |= !result.as_ref().is_err_and(TokenError::is_unsent);
-        result
+        let outcome = self.client.request(clock, parameters).await;
+        attempt.note_sent(&outcome);
+        outcome
     }
 }
 
-fn too_slow() -> TokenError {
-    let message = "the grant did not make its parameters within the time limit of a request (`OAuthClient::timeout`)";
-    TokenError::new(TokenErrorKind::Timeout, message)
+pub(super) struct GrantParameters<'a, G> {
+    source: &'a GrantSource<G>,
+    clock: &'a Clock,
+}
+
+impl<G: Grant> MakeParameters for GrantParameters<'_, G> {
+    async fn make(&self, time: &RequestTime) -> Result<Parameters, TokenError> {
+        let audience = self.source.client.audience();
+        let cx = GrantContext::with_clock(self.clock, time.clone(), &audience);
+        self.source.grant.parameters(&cx).await
+    }
 }
 
 /// Whether the server may have processed the request, and only the response is missing.

@@ -113,8 +113,9 @@ impl<G: Grant> GrantSource<G> {
     ) -> Result<(Token, StoredSession), TokenError> {
         let requested = async {
             self.client.prepare(clock).await?;
-            let parameters = self.grant_parameters(clock).await?;
-            let response = self.client.request(clock, &parameters).await;
+            let grant = self.grant_parameters(clock);
+            let made = self.client.make(clock, &grant).await?;
+            let response = self.client.request_made(clock, made, &grant).await;
             let response = response.inspect_err(|error| self.note_rejection(error))?;
             Ok((response.token?, response.expires_at, response.lifetime))
         };

@@ -141,10 +141,10 @@ impl<G: Grant> GrantSource<G> {
         }
         // Other parameters are made for each request, and hold no token of the server.
         if self.grant.is_fixed() && matches!(self.credential(session), Some(Credential::Grant)) {
-            let parameters = self.grant_parameters(cx.clock()).await?;
-            tokens
-                .refresh
-                .extend(parameters.as_refresh_token().map(SecretString::from));
+            let grant = self.grant_parameters(cx.clock());
+            let made = self.client.make(cx.clock(), &grant).await?;
+            let refresh_token = made.parameters.as_refresh_token();
+            tokens.refresh.extend(refresh_token.map(SecretString::from));
         }
         Ok(tokens)
     }

@@ -13,6 +13,7 @@ use bytes::{Buf, Bytes};
 use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
+use serde_json::{Map, Value};
 use tokio::time::{Instant, Sleep};
 use tower::BoxError;
 
@@ -43,6 +44,21 @@ impl ResponseBody {
         Self {
             kind: Kind::Whole(data, trailers),
         }
+    }
+
+    /// The same JSON object, in which the member `name` is `value`, or is missing if that is `null`.
+    pub(super) fn with_member(self, name: &str, value: &Value) -> Self {
+        let Kind::Whole(data, _) = &self.kind else {
+            return self;
+        };
+        let Ok(mut object) = serde_json::from_slice::<Map<String, Value>>(data) else {
+            return self;
+        };
+        match value {
+            Value::Null => object.remove(name),
+            value => object.insert(name.to_owned(), value.clone()),
+        };
+        Self::from(Bytes::from(Value::Object(object).to_string()))
     }
 
     pub(super) fn huge(bytes: u64) -> Self {

@@ -5,6 +5,22 @@ use super::{
     sessions::Sessions,
 };
 
+#[derive(Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub(super) token_requests: usize,
+    pub(super) exchanges: usize,
+    pub(super) refreshes: usize,
+    pub(super) client_credentials: usize,
+    pub(super) jwt_bearers: usize,
+    pub(super) token_exchanges: usize,
+    pub(super) password_logins: usize,
+    pub(super) rejected: usize,
+    pub(super) reuse_detected: usize,
+    pub(super) metadata_requests: usize,
+    pub(super) revocation_requests: usize,
+    pub(super) revocations: usize,
+}
+
 /// Controls and counters.
 impl AuthorizationServer {
     /// Creates an API that accepts this server's tokens.
@@ -22,9 +38,26 @@ impl AuthorizationServer {
         self.lock().sessions.issue_exchange_token()
     }
 
-    /// Accepts this assertion in JWT bearer grants (RFC 7523 §2.1), as often as it is sent.
+    /// Accepts this client assertion (RFC 7523 §2.2), as often as it is sent and whatever it contains: the token of a
+    /// workload, which somebody else has issued.
+    pub fn accept_client_assertion(&self, assertion: impl Into<String>) {
+        let mut state = self.lock();
+        state.settings.client_assertions.insert(assertion.into());
+    }
+
+    /// Accepts this token as the subject or the actor of a token exchange (RFC 8693), with this type. Access tokens of
+    /// the server are accepted anyway.
+    pub fn accept_security_token(&self, token: impl Into<String>, token_type: impl Into<String>) {
+        let (token, token_type) = (token.into(), token_type.into());
+        self.lock()
+            .sessions
+            .security_tokens
+            .insert((token, token_type));
+    }
+
+    /// Accepts this assertion in JWT bearer grants (RFC 7523 §2.1), as often as it is sent and whatever it contains.
     pub fn accept_assertion(&self, assertion: impl Into<String>) {
-        self.lock().sessions.accept_assertion(assertion.into());
+        self.lock().sessions.assertions.insert(assertion.into());
     }
 
     /// Begins a session without a refresh token and returns its access token.
@@ -92,6 +125,11 @@ impl AuthorizationServer {
         self.lock().revocation_faults.next.push_back(fault);
     }
 
+    /// Sets the fault of every revocation request that has none of its own. `None` ends it.
+    pub fn revocation_fault_always(&self, fault: impl Into<Option<Fault>>) {
+        self.lock().revocation_faults.always = fault.into();
+    }
+
     /// The recorded requests, oldest first. Rejected requests and those with a fault are included.
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.lock().log.to_vec()
@@ -125,6 +163,11 @@ impl AuthorizationServer {
     /// How many token exchanges succeeded, even if the reply was lost.
     pub fn token_exchanges(&self) -> usize {
         self.lock().counts.token_exchanges
+    }
+
+    /// How many password logins succeeded, even if the reply was lost.
+    pub fn password_logins(&self) -> usize {
+        self.lock().counts.password_logins
     }
 
     /// How many requests were rejected. Faults are not counted.

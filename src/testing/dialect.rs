@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, Uri, header};
 
 use super::{
-    grants::{Exchange, JWT_BEARER, TOKEN_EXCHANGE},
+    grants::{Exchange, JWT_BEARER, Login, TOKEN_EXCHANGE},
     params::Params,
     recorded::{FORM, JSON, RecordedRequest, json_params, media_type},
     rules::{Invalid, Rules},
+    server::State,
     settings::{NumberFormat, Settings},
 };
 
@@ -19,16 +19,17 @@ use super::{
 /// | | `Rfc6749` | `Winbooks` | `TwoBa` | `Xoxoday` |
 /// |---|---|---|---|---|
 /// | Path | `/token` | `/OAuth20/Token` | `/OAuth/Token`, `/connect/token` | `/chef/v1/oauth/token/user`, `…/company` |
-/// | Client | Basic or body | Basic of the e-mail alone, no colon | body | body |
+/// | Client | Basic or body, or a signed assertion | Basic of the e-mail alone, no colon | body | body |
 /// | Body | form | form | form | JSON |
-/// | Grants | refresh token, exchange token, client credentials, JWT bearer, token exchange | exchange token, refresh token; both in `code` | refresh token | refresh token |
+/// | Grants | refresh token, exchange token, client credentials, JWT bearer, token exchange, password | exchange token, refresh token; both in `code` | refresh token, password | refresh token |
 /// | `expires_in` | number | string | number | string |
 /// | Access token | 900 s | 900 s | 900 s | 15 days; a refresh ends the older ones |
 /// | Refresh token | rotates, reuse ends the session | stays | rotates | rotates, 30 days |
 ///
 /// Every default can be changed on the server. Any other request is rejected, also one with unencoded or repeated
 /// parameters, with parameters that belong to another grant, or with client credentials sent in two ways. Unknown
-/// parameters are ignored (RFC 6749 §3.2), and `resource` and `audience` may be repeated (RFC 8707, RFC 8693).
+/// parameters are ignored (RFC 6749 §3.2), and `resource` and `audience` may be repeated (RFC 8707, RFC 8693). Each
+/// `resource` must be an absolute URI without a fragment.
 ///
 /// # Examples
 ///
@@ -60,6 +61,7 @@ pub(super) enum Grant {
     /// With the assertion.
     JwtBearer(String),
     TokenExchange(Exchange),
+    Password(Login),
 }
 
 /// Why a request gets no token.
@@ -71,18 +73,25 @@ pub(super) enum Rejected {
     WrongMediaType,
     Malformed(&'static str),
     UnknownGrant,
-    WrongClient,
+    /// A resource that cannot be one (RFC 8707 §2).
+    InvalidTarget,
+    /// And why.
+    WrongClient(&'static str),
+    /// The assertion of a JWT bearer grant, and what is wrong with it.
+    WrongAssertion(&'static str),
     Invalid(Invalid),
 }
 
 /// The parameters that are rejected in a request of another grant or dialect.
-const GRANT_PARAMS: [&str; 9] = [
+const GRANT_PARAMS: [&str; 11] = [
     "code",
     "assertion",
     "subject_token",
     "actor_token",
     "requested_token_type",
     "refresh_token",
+    "username",
+    "password",
     "client_id",
     "client_secret",
     "scope",
@@ -128,21 +137,27 @@ impl Dialect {
     }
 }
 
-/// Reads the grant from `request`, if the request is one of this dialect.
-pub(super) fn read(settings: &Settings, request: &RecordedRequest) -> Result<Grant, Rejected> {
-    let path = request.uri.path().strip_prefix(settings.prefix.as_str());
-    if !path.is_some_and(|path| settings.dialect.paths().contains(&path)) {
-        return Err(Rejected::NoSuchPath);
+impl State {
+    /// Reads the grant from `request`, if the request is one of the dialect.
+    pub(super) fn read(&mut self, request: &RecordedRequest) -> Result<Grant, Rejected> {
+        let settings = &self.settings;
+        let path = request.uri.path().strip_prefix(settings.prefix.as_str());
+        if !path.is_some_and(|path| settings.dialect.paths().contains(&path)) {
+            return Err(Rejected::NoSuchPath);
+        }
+        let params = self.client_params(request)?;
+        grant(&self.settings, &params)
     }
-    let params = client_params(settings, request)?;
-    grant(settings.dialect, &params)
+
+    /// The parameters of a request, if its form is that of the dialect and the client is known.
+    pub(super) fn client_params(&mut self, request: &RecordedRequest) -> Result<Params, Rejected> {
+        let params = params(self.settings.dialect, request)?;
+        self.authenticate(request, &params)?;
+        Ok(params)
+    }
 }
 
-/// The parameters of a request, if its form is that of the dialect and the client is known.
-pub(super) fn client_params(
-    settings: &Settings,
-    request: &RecordedRequest,
-) -> Result<Params, Rejected> {
+fn params(dialect: Dialect, request: &RecordedRequest) -> Result<Params, Rejected> {
     if request.method != Method::POST {
         return Err(Rejected::NotPost);
     }
@@ -150,27 +165,31 @@ pub(super) fn client_params(
         // RFC 6749 §2.3.1: parameters must not be in the request URI.
         return Err(Rejected::Malformed("parameters in the URI"));
     }
-    let json = settings.dialect == Dialect::Xoxoday;
+    let json = dialect == Dialect::Xoxoday;
     if media_type(&request.headers) != Some(if json { JSON } else { FORM }) {
         return Err(Rejected::WrongMediaType);
     }
-    if settings.dialect == Dialect::Winbooks && !accepts_json(&request.headers) {
+    if dialect == Dialect::Winbooks && !accepts_json(&request.headers) {
         return Err(Rejected::NotAcceptable);
     }
-    let params = if json {
+    Params::new(if json {
         json_params(&request.body).ok_or(Rejected::Malformed("not a JSON object of strings"))?
     } else {
         form_params(&request.body)?
-    };
-    let params = Params::new(params)?;
-    authenticate(settings, &request.headers, &params)?;
-    Ok(params)
+    })
 }
 
-fn grant(dialect: Dialect, params: &Params) -> Result<Grant, Rejected> {
+fn grant(settings: &Settings, params: &Params) -> Result<Grant, Rejected> {
+    let dialect = settings.dialect;
     let any = dialect == Dialect::Rfc6749;
+    if any && params.all("resource").any(|uri| !is_resource(uri)) {
+        return Err(Rejected::InvalidTarget);
+    }
     if any && params.get("grant_type") == Some(TOKEN_EXCHANGE) {
         return Exchange::read(params).map(Grant::TokenExchange);
+    }
+    if params.get("grant_type") == Some("password") && settings.user.is_some() {
+        return Login::read(dialect, params).map(Grant::Password);
     }
     let winbooks = dialect == Dialect::Winbooks;
     let (token_param, grant): (_, fn(String) -> Grant) = match params.required("grant_type")? {
@@ -197,57 +216,9 @@ fn grant(dialect: Dialect, params: &Params) -> Result<Grant, Rejected> {
     Ok(grant(token.to_owned()))
 }
 
-/// Checks the client credentials, which must be sent in the dialect's way and in no other.
-fn authenticate(settings: &Settings, headers: &HeaderMap, params: &Params) -> Result<(), Rejected> {
-    let basic = headers.get(header::AUTHORIZATION);
-    if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
-        return Err(Rejected::Malformed("more than one Authorization header"));
-    }
-    let basic = basic.map(|value| {
-        let (scheme, credentials) = value.to_str().ok()?.split_once(' ')?;
-        let credentials = BASE64_STANDARD.decode(credentials).ok()?;
-        let credentials = String::from_utf8(credentials).ok()?;
-        scheme.eq_ignore_ascii_case("basic").then_some(credentials)
-    });
-    let body = (params.get("client_id"), params.get("client_secret"));
-    let known = match (settings.dialect, basic) {
-        (Dialect::Winbooks, basic) => basic.flatten().is_some_and(|it| it == settings.email),
-        (Dialect::Rfc6749, Some(basic)) => {
-            if body != (None, None) {
-                // RFC 6749 §2.3: not more than one method in a request.
-                return Err(Rejected::Malformed(
-                    "client credentials are sent in two ways",
-                ));
-            }
-            basic.is_some_and(|basic| settings.knows_basic(&basic))
-        }
-        (_, Some(_)) => {
-            return Err(Rejected::Malformed(
-                "client credentials must be in the body",
-            ));
-        }
-        (_, None) => body == (Some(&settings.client_id), settings.client_secret.as_deref()),
-    };
-    if known {
-        Ok(())
-    } else {
-        Err(Rejected::WrongClient)
-    }
-}
-
-impl Settings {
-    fn knows_basic(&self, credentials: &str) -> bool {
-        let secret = self.client_secret.as_deref().unwrap_or_default();
-        if self.raw_basic {
-            return credentials == format!("{}:{secret}", self.client_id);
-        }
-        // RFC 6749 §2.3.1: each half is form-encoded first.
-        let decode = |text: &str| is_encoded(text.as_bytes()).then(|| decode(text));
-        credentials.split_once(':').is_some_and(|(id, password)| {
-            decode(id).as_deref() == Some(&*self.client_id)
-                && decode(password).as_deref() == Some(secret)
-        })
-    }
+fn is_resource(uri: &str) -> bool {
+    let parsed = uri.parse::<Uri>();
+    parsed.is_ok_and(|uri| uri.scheme().is_some()) && !uri.contains('#')
 }
 
 fn accepts_json(headers: &HeaderMap) -> bool {
@@ -269,7 +240,7 @@ fn form_params(body: &[u8]) -> Result<Vec<(String, String)>, Rejected> {
 }
 
 /// Whether `text` contains only unreserved characters, `+` for a space, and complete percent escapes.
-fn is_encoded(mut text: &[u8]) -> bool {
+pub(super) fn is_encoded(mut text: &[u8]) -> bool {
     loop {
         text = match text {
             [] => return true,
@@ -282,7 +253,7 @@ fn is_encoded(mut text: &[u8]) -> bool {
     }
 }
 
-fn decode(text: &str) -> String {
+pub(super) fn decode(text: &str) -> String {
     let pair = form_urlencoded::parse(text.as_bytes()).next();
     pair.map(|(name, _)| name.into_owned()).unwrap_or_default()
 }

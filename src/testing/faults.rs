@@ -4,19 +4,25 @@ use std::{collections::VecDeque, io, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, Uri, header};
+use serde_json::{Value, json};
 use tower::BoxError;
 
 use super::{
     body::{ResponseBody, ResponseResult},
-    rules::{Issued, Rules},
+    rules::Rules,
 };
 
 /// A failure of one request to an [`AuthorizationServer`](super::AuthorizationServer).
 ///
 /// Most faults replace the response of the server: it never sees the request, and no token changes. With
 /// [`Delay`](Fault::Delay), [`DropReplyAfterCommit`](Fault::DropReplyAfterCommit),
-/// [`AlreadyExpired`](Fault::AlreadyExpired), [`SameToken`](Fault::SameToken) and
-/// [`NoAccessToken`](Fault::NoAccessToken) the server does process the request, and a refresh token may be used up.
+/// [`AlreadyExpired`](Fault::AlreadyExpired), [`SameToken`](Fault::SameToken) and [`Member`](Fault::Member) the server
+/// does process the request, and a refresh token may be used up.
+///
+/// Faults that last are settings of the server: a clock that is [wrong](super::AuthorizationServer::skew), a
+/// [secret](super::AuthorizationServer::client) that is rotated, endpoints that
+/// [move](super::AuthorizationServer::path_prefix), metadata with [wrong](super::AuthorizationServer::metadata_member)
+/// members.
 ///
 /// # Examples
 ///
@@ -73,8 +79,14 @@ pub enum Fault {
     AlreadyExpired,
     /// The last access token is issued again, with the rest of its lifetime.
     SameToken,
-    /// The usual response, but without `access_token`.
-    NoAccessToken,
+    /// The usual response, a JSON object, in which this member has this value. `null` removes it. [`Fault::member`]
+    /// creates it.
+    Member(String, Value),
+    /// 503 with `Retry-After` in whole seconds, rounded up.
+    Unavailable {
+        /// The time to wait.
+        retry_after: Duration,
+    },
     /// Exactly this response. [`Fault::raw`] creates the common case.
     Raw(Response<Bytes>),
 }
@@ -101,6 +113,38 @@ impl Fault {
         Self::Raw(typed(status, content_type, body.into()))
     }
 
+    /// Creates a fault that responds with this error code (RFC 6749 §5.2), such as `invalid_client`, which has the
+    /// status 401. Other codes have 400.
+    pub fn error(code: &str) -> Self {
+        let status = if code == "invalid_client" {
+            StatusCode::UNAUTHORIZED
+        } else {
+            StatusCode::BAD_REQUEST
+        };
+        Self::raw(
+            status,
+            super::recorded::JSON,
+            json!({ "error": code }).to_string(),
+        )
+    }
+
+    /// Creates a fault that changes a member of the usual response, or removes it if `value` is `null`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use serde_json::Value;
+    /// use tower_bearer::testing::{AuthorizationServer, Dialect, Fault};
+    ///
+    /// let server = AuthorizationServer::new(Dialect::Rfc6749);
+    /// server.fault(Fault::member("token_type", "N_A"));
+    /// server.fault(Fault::member("expires_in", Value::Null));
+    /// server.metadata_fault(Fault::member("issuer", "https://other.example"));
+    /// ```
+    pub fn member(name: impl Into<String>, value: impl Into<Value>) -> Self {
+        Self::Member(name.into(), value.into())
+    }
+
     /// The response that replaces that of the server, if the server never sees the request.
     pub(super) async fn replacement(&self) -> Option<ResponseResult> {
         let response = match self {
@@ -108,13 +152,17 @@ impl Fault {
             | Self::DropReplyAfterCommit
             | Self::AlreadyExpired
             | Self::SameToken
-            | Self::NoAccessToken => return None,
+            | Self::Member(..) => return None,
             Self::DropBeforeCommit => return Some(Err(broken())),
             Self::NeverAnswers => std::future::pending().await,
             Self::Status(status) => with_status(*status, ResponseBody::empty()),
-            Self::TooManyRequests { retry_after } => too_many(
+            Self::TooManyRequests { retry_after } => wait(
                 *retry_after,
-                with_status(StatusCode::OK, ResponseBody::empty()),
+                with_status(StatusCode::TOO_MANY_REQUESTS, ResponseBody::empty()),
+            ),
+            Self::Unavailable { retry_after } => wait(
+                *retry_after,
+                with_status(StatusCode::SERVICE_UNAVAILABLE, ResponseBody::empty()),
             ),
             Self::Html(status) => {
                 let page: &[u8] =
@@ -125,8 +173,8 @@ impl Fault {
                     Bytes::from_static(page).into(),
                 )
             }
-            Self::HugeBody(bytes) => json(StatusCode::OK, ResponseBody::huge(*bytes)),
-            Self::SlowBody(every) => json(StatusCode::OK, ResponseBody::slow(*every)),
+            Self::HugeBody(bytes) => json_body(StatusCode::OK, ResponseBody::huge(*bytes)),
+            Self::SlowBody(every) => json_body(StatusCode::OK, ResponseBody::slow(*every)),
             Self::Redirect { status, location } => {
                 let mut response = with_status(*status, ResponseBody::empty());
                 if let Ok(location) = HeaderValue::try_from(location.to_string()) {
@@ -148,18 +196,14 @@ impl Fault {
         }
     }
 
-    /// Changes the issued tokens.
-    pub(super) fn adjust_tokens(&self, issued: &mut Issued) {
-        if let Self::NoAccessToken = self {
-            issued.access = None;
-        }
-    }
-
-    /// Delivers the response of the server, or loses it.
+    /// Delivers the response of the server, changes it or loses it.
     pub(super) async fn deliver(&self, response: Response<ResponseBody>) -> ResponseResult {
         match self {
             Self::Delay(time) => tokio::time::sleep(*time).await,
             Self::DropReplyAfterCommit => return Err(broken()),
+            Self::Member(name, value) => {
+                return Ok(response.map(|body| body.with_member(name, value)));
+            }
             _ => {}
         }
         Ok(response)
@@ -180,17 +224,13 @@ pub(super) fn with_status<B>(status: StatusCode, body: B) -> Response<B> {
     response
 }
 
-pub(super) fn json(status: StatusCode, body: ResponseBody) -> Response<ResponseBody> {
+pub(super) fn json_body(status: StatusCode, body: ResponseBody) -> Response<ResponseBody> {
     typed(status, super::recorded::JSON, body)
 }
 
-/// 429 with `Retry-After`.
-pub(super) fn too_many(
-    wait: Duration,
-    mut response: Response<ResponseBody>,
-) -> Response<ResponseBody> {
+/// Adds `Retry-After`.
+pub(super) fn wait(wait: Duration, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
     response
         .headers_mut()
         .insert(header::RETRY_AFTER, seconds.into());

@@ -1,5 +1,7 @@
 //! The metadata documents of an [`AuthorizationServer`] (RFC 8414).
 
+#[cfg(feature = "jwt")]
+use http::header;
 use http::{Method, Response, StatusCode, Uri};
 use serde_json::{Map, Value, json};
 
@@ -122,24 +124,52 @@ pub(super) fn respond(settings: &Settings, request: &RecordedRequest) -> Respons
     responses::object(StatusCode::OK, &document(settings))
 }
 
-fn document(settings: &Settings) -> Value {
+/// The URL of `path` at the origin of the issuer.
+fn endpoint(settings: &Settings, path: &str) -> String {
     let issuer = settings.metadata.issuer.as_deref().unwrap_or_default();
     let origin_length = issuer
         .match_indices('/')
         .nth(2)
         .map_or(issuer.len(), |(at, _)| at);
-    let url = |path: &str| format!("{}{}{path}", &issuer[..origin_length], settings.prefix);
-    let methods = match settings.client_secret {
-        Some(_) => json!(["client_secret_basic", "client_secret_post"]),
-        None => json!(["none"]),
+    format!("{}{}{path}", &issuer[..origin_length], settings.prefix)
+}
+
+/// What an assertion may call this server: its issuer, or the URL of its token endpoint, as far as `request` tells it.
+#[cfg(feature = "jwt")]
+pub(super) fn audiences(settings: &Settings, request: &RecordedRequest) -> Vec<String> {
+    let path = settings.dialect.paths()[0];
+    let mut audiences = Vec::new();
+    if let Some(issuer) = &settings.metadata.issuer {
+        audiences.extend([issuer.clone(), endpoint(settings, path)]);
+    }
+    let host = request.headers.get(header::HOST);
+    let host = host.and_then(|host| host.to_str().ok());
+    let schemes = ["https", "http"].map(Some);
+    // Over a connection, the request does not tell its scheme.
+    let (schemes, host) = match (request.uri.scheme_str(), request.uri.authority()) {
+        (Some(scheme), Some(host)) => ([Some(scheme), None], Some(host.as_str())),
+        _ => (schemes, host),
     };
+    if let Some(host) = host {
+        let schemes = schemes.into_iter().flatten();
+        audiences
+            .extend(schemes.map(|scheme| format!("{scheme}://{host}{}{path}", settings.prefix)));
+    }
+    audiences
+}
+
+fn document(settings: &Settings) -> Value {
+    let (methods, algorithms) = settings.credential.methods();
     let mut document = json!({
-        "issuer": issuer,
-        "token_endpoint": url(settings.dialect.paths()[0]),
-        "revocation_endpoint": url(revocation::PATH),
+        "issuer": settings.metadata.issuer,
+        "token_endpoint": endpoint(settings, settings.dialect.paths()[0]),
+        "revocation_endpoint": endpoint(settings, revocation::PATH),
         "response_types_supported": ["code"],
         "token_endpoint_auth_methods_supported": methods,
     });
+    if !algorithms.is_empty() {
+        document["token_endpoint_auth_signing_alg_values_supported"] = json!(algorithms);
+    }
     for (name, value) in &settings.metadata.members {
         match value {
             Value::Null => drop(document.as_object_mut().and_then(|it| it.remove(name))),

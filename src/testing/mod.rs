@@ -6,7 +6,9 @@
 //! - [`AuthorizationServer`] issues tokens in the [`Dialect`] of a vendor, and is as strict as that vendor. It rotates
 //!   refresh tokens, detects their reuse, and causes a [`Fault`] on demand.
 //!   With an [`issuer`](AuthorizationServer::issuer) it publishes metadata, and it has a
-//!   [revocation endpoint](AuthorizationServer::revocation_path).
+//!   [revocation endpoint](AuthorizationServer::revocation_path). With the feature `jwt` it verifies
+//!   signed assertions (`AuthorizationServer::client_key`); without it, none is accepted unless its text is
+//!   [known](AuthorizationServer::accept_assertion).
 //! - [`ProtectedApi`] accepts its tokens, and rejects others with a [`RejectionResponse`]. It can hold requests back
 //!   until the test has done something else.
 //! - [`store_conformance`] checks a [`TokenStore`](crate::TokenStore) against its contract.
@@ -49,6 +51,9 @@
 
 mod api;
 mod api_service;
+#[cfg(feature = "jwt")]
+mod assertion;
+mod authentication;
 mod body;
 mod clock;
 mod conformance;
@@ -68,6 +73,8 @@ mod serve;
 mod server;
 mod sessions;
 mod settings;
+#[cfg(feature = "jwt")]
+mod verification;
 
 pub use api::ProtectedApi;
 pub use body::{ResponseBody, ResponseFuture};

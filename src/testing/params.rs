@@ -29,6 +29,12 @@ impl Params {
             .filter(|value| !value.is_empty())
     }
 
+    /// All values of a parameter that may be repeated.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let found = self.0.iter().filter(move |(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
     pub(super) fn required(&self, name: &'static str) -> Result<&str, Rejected> {
         self.get(name)
             .ok_or(Rejected::Malformed("a parameter is missing"))

@@ -24,7 +24,7 @@ pub(super) fn issued(settings: &Settings, issued: &Issued) -> Response<ResponseB
         }
     };
     let text = |token: &Option<String>| token.clone().map(Value::String);
-    put("access_token", text(&issued.access));
+    put("access_token", Some(json!(issued.access)));
     put("refresh_token", text(&issued.refresh));
     let exchanged_type = issued.exchanged_type.as_deref();
     put("issued_token_type", text(&issued.exchanged_type));
@@ -78,8 +78,16 @@ pub(super) fn rejected(settings: &Settings, rejected: &Rejected) -> Response<Res
             StatusCode::BAD_REQUEST,
             &json!({ "error": "unsupported_grant_type" }),
         ),
-        Rejected::WrongClient => {
-            let error = json!({ "error": "invalid_client" });
+        Rejected::InvalidTarget => object(
+            StatusCode::BAD_REQUEST,
+            &json!({ "error": "invalid_target" }),
+        ),
+        Rejected::WrongAssertion(why) => object(
+            StatusCode::BAD_REQUEST,
+            &json!({ "error": "invalid_grant", "error_description": why }),
+        ),
+        Rejected::WrongClient(why) => {
+            let error = json!({ "error": "invalid_client", "error_description": why });
             let mut response = object(StatusCode::UNAUTHORIZED, &error);
             if matches!(settings.dialect, Dialect::Rfc6749 | Dialect::Winbooks) {
                 let basic = HeaderValue::from_static("Basic realm=\"token endpoint\"");
@@ -115,7 +123,7 @@ pub(super) fn token_error() -> Value {
 }
 
 pub(super) fn object(status: StatusCode, value: &Value) -> Response<ResponseBody> {
-    faults::json(status, Bytes::from(value.to_string()).into())
+    faults::json_body(status, Bytes::from(value.to_string()).into())
 }
 
 fn limited(settings: &Settings) -> Response<ResponseBody> {
@@ -125,7 +133,7 @@ fn limited(settings: &Settings) -> Response<ResponseBody> {
         let wait = penalty.or(limit.map(|limit| limit.per));
         let error = json!({ "error": "temporarily_unavailable" });
         let response = object(StatusCode::TOO_MANY_REQUESTS, &error);
-        return faults::too_many(wait.unwrap_or_default(), response);
+        return faults::wait(wait.unwrap_or_default(), response);
     }
     let message = "auth.request_limit_exceeded";
     let body = match penalty {
@@ -136,7 +144,7 @@ fn limited(settings: &Settings) -> Response<ResponseBody> {
                 .to_string()
         }
     };
-    faults::json(StatusCode::TOO_MANY_REQUESTS, Bytes::from(body).into())
+    faults::json_body(StatusCode::TOO_MANY_REQUESTS, Bytes::from(body).into())
 }
 
 fn epoch_ms(at: SystemTime) -> Option<u64> {

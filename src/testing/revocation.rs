@@ -1,13 +1,18 @@
-//! The revocation endpoint of an [`AuthorizationServer`](super::AuthorizationServer) (RFC 7009).
+//! The revocation endpoint of an [`AuthorizationServer`](super::AuthorizationServer) (RFC 7009), and how tokens are
+//! revoked and expire.
+
+use std::time::SystemTime;
 
 use http::{Response, StatusCode};
 
 use super::{
     body::ResponseBody,
-    dialect, faults,
+    faults,
     recorded::RecordedRequest,
     responses,
+    rules::Rules,
     server::{AuthorizationServer, State},
+    sessions::{Sessions, is_past},
 };
 
 /// The path of the endpoint, after the prefix.
@@ -31,7 +36,7 @@ impl State {
     }
 
     pub(super) fn revoke(&mut self, request: &RecordedRequest) -> Response<ResponseBody> {
-        let params = dialect::client_params(&self.settings, request);
+        let params = self.client_params(request);
         match params.and_then(|params| params.required("token").map(str::to_owned)) {
             Ok(token) => {
                 self.with_sessions(|sessions, rules, now| sessions.revoke(&token, rules, now));
@@ -43,5 +48,50 @@ impl State {
                 responses::rejected(&self.settings, &rejected)
             }
         }
+    }
+}
+
+impl Sessions {
+    pub(super) fn revoke_access(&mut self) {
+        self.access
+            .values_mut()
+            .for_each(|token| token.revoked = true);
+    }
+
+    pub(super) fn expire_access(&mut self, now: SystemTime) {
+        self.access
+            .values_mut()
+            .filter(|token| !is_past(token.expires, now))
+            .for_each(|token| token.expires = Some(now));
+    }
+
+    pub(super) fn revoke_session_of(&mut self, token: &str) -> bool {
+        let by_refresh = self.refresh.get(token).map(|token| token.session);
+        let by_access = || self.session_of_access(token);
+        let Some(session) = by_refresh.or_else(by_access) else {
+            return false;
+        };
+        !std::mem::replace(&mut self.all[session].revoked, true)
+    }
+
+    /// Revokes `token` as its client asked (RFC 7009 §2.1).
+    pub(super) fn revoke(&mut self, token: &str, rules: &Rules, now: SystemTime) {
+        if let Some(access) = self.access.get_mut(token) {
+            access.revoked = true;
+        } else if let Some(refresh) = self.refresh.get(token)
+            && !refresh.is_spent(rules, now)
+        {
+            self.all[refresh.session].revoked = true;
+        }
+    }
+
+    pub(super) fn revoke_sessions(&mut self) {
+        self.all
+            .iter_mut()
+            .for_each(|session| session.revoked = true);
+    }
+
+    pub(super) fn revoke_exchange(&mut self) {
+        self.exchange.clear();
     }
 }

@@ -49,7 +49,7 @@ pub(super) enum Invalid {
 /// The tokens that were issued.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Issued {
-    pub(super) access: Option<String>,
+    pub(super) access: String,
     pub(super) access_expires: Option<SystemTime>,
     pub(super) lifetime: Duration,
     pub(super) refresh: Option<String>,

@@ -11,9 +11,12 @@ use http::{HeaderValue, Request, Response, header};
 use http_body::Body;
 use tower::{BoxError, Service};
 
+#[cfg(feature = "jwt")]
+use super::assertion::SeenIds;
 use super::{
     body::{ResponseBody, ResponseFuture, ResponseResult, Upload},
-    dialect::{self, Dialect, Grant, Rejected},
+    control::Counts,
+    dialect::{Dialect, Grant, Rejected},
     faults::{Fault, FaultQueue},
     metadata,
     recorded::{Log, RecordedRequest},
@@ -68,26 +71,13 @@ pub struct AuthorizationServer {
 pub(super) struct State {
     pub(super) settings: Settings,
     pub(super) sessions: Sessions,
+    #[cfg(feature = "jwt")]
+    pub(super) seen_ids: SeenIds,
     pub(super) faults: FaultQueue,
     pub(super) metadata_faults: FaultQueue,
     pub(super) revocation_faults: FaultQueue,
     pub(super) log: Log,
     pub(super) counts: Counts,
-}
-
-#[derive(Clone, Copy, Default)]
-pub(super) struct Counts {
-    pub(super) token_requests: usize,
-    pub(super) exchanges: usize,
-    pub(super) refreshes: usize,
-    pub(super) client_credentials: usize,
-    pub(super) jwt_bearers: usize,
-    pub(super) token_exchanges: usize,
-    pub(super) rejected: usize,
-    pub(super) reuse_detected: usize,
-    pub(super) metadata_requests: usize,
-    pub(super) revocation_requests: usize,
-    pub(super) revocations: usize,
 }
 
 impl AuthorizationServer {
@@ -104,6 +94,8 @@ impl AuthorizationServer {
             state: Arc::new(Mutex::new(State {
                 settings: Settings::new(dialect),
                 sessions: Sessions::default(),
+                #[cfg(feature = "jwt")]
+                seen_ids: SeenIds::default(),
                 faults: FaultQueue::default(),
                 metadata_faults: FaultQueue::default(),
                 revocation_faults: FaultQueue::default(),
@@ -163,22 +155,11 @@ impl AuthorizationServer {
 }
 
 impl State {
-    fn now(&self) -> SystemTime {
-        let wall = self.settings.clock.now();
-        let skew = Duration::from_secs(self.settings.skew.unsigned_abs());
-        let skewed = if self.settings.skew < 0 {
-            wall.checked_sub(skew)
-        } else {
-            wall.checked_add(skew)
-        };
-        skewed.unwrap_or(wall)
-    }
-
     pub(super) fn with_sessions<T>(
         &mut self,
         work: impl FnOnce(&mut Sessions, &Rules, SystemTime) -> T,
     ) -> T {
-        let now = self.now();
+        let now = self.settings.now();
         work(&mut self.sessions, &self.settings.rules, now)
     }
 
@@ -230,8 +211,11 @@ impl State {
         request: &RecordedRequest,
         fault: Option<&Fault>,
     ) -> Result<Issued, Rejected> {
-        let grant = dialect::read(&self.settings, request)?;
-        let now = self.now();
+        let grant = self.read(request)?;
+        if let Grant::JwtBearer(assertion) = &grant {
+            self.check_grant(request, assertion)?;
+        }
+        let now = self.settings.now();
         let mut rules = self.settings.rules.clone();
         if let Some(fault) = fault {
             fault.adjust_rules(&mut rules);
@@ -249,27 +233,29 @@ impl State {
                 Ok(self.sessions.client_credentials(&rules, now)),
                 &mut self.counts.client_credentials,
             ),
-            Grant::JwtBearer(assertion) => (
-                self.sessions.jwt_bearer(&assertion, &rules, now),
+            Grant::JwtBearer(_) => (
+                Ok(self.sessions.begin_without_refresh(&rules, now)),
                 &mut self.counts.jwt_bearers,
             ),
             Grant::TokenExchange(exchange) => (
                 self.sessions.token_exchange(&exchange, &rules, now),
                 &mut self.counts.token_exchanges,
             ),
+            Grant::Password(login) => (
+                self.sessions
+                    .log_in(&login, self.settings.user.as_ref(), &rules, now),
+                &mut self.counts.password_logins,
+            ),
         };
-        let mut issued = issued.map_err(Rejected::Invalid)?;
+        let issued = issued.map_err(Rejected::Invalid)?;
         *count += 1;
-        if let Some(fault) = fault {
-            fault.adjust_tokens(&mut issued);
-        }
         Ok(issued)
     }
 
     fn add_date(&self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
         // A `Date` header can only represent the years from 1970 to 9999.
         let year_10000 = Duration::from_secs(253_402_300_800);
-        let now = self.now();
+        let now = self.settings.now();
         let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH);
         if self.settings.date
             && !response.headers().contains_key(header::DATE)

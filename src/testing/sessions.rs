@@ -14,12 +14,14 @@ use super::rules::{Invalid, Issued, Limit, Rules};
 pub(super) struct Sessions {
     issued: u64,
     pub(super) all: Vec<Session>,
-    access: HashMap<String, Access>,
-    refresh: HashMap<String, Refresh>,
+    pub(super) access: HashMap<String, Access>,
+    pub(super) refresh: HashMap<String, Refresh>,
     /// The exchange tokens, and whether each was used.
-    exchange: HashMap<String, bool>,
+    pub(super) exchange: HashMap<String, bool>,
     /// The assertions of JWT bearer grants that are accepted.
     pub(super) assertions: HashSet<String>,
+    /// The tokens of others that are accepted in token exchanges, with their types.
+    pub(super) security_tokens: HashSet<(String, String)>,
     last_access: Option<String>,
     /// The session of the client itself, for client credentials.
     pub(super) client: Option<usize>,
@@ -32,15 +34,15 @@ pub(super) struct Session {
 }
 
 #[derive(Debug)]
-struct Access {
-    session: usize,
-    expires: Option<SystemTime>,
-    revoked: bool,
+pub(super) struct Access {
+    pub(super) session: usize,
+    pub(super) expires: Option<SystemTime>,
+    pub(super) revoked: bool,
 }
 
 #[derive(Debug)]
-struct Refresh {
-    session: usize,
+pub(super) struct Refresh {
+    pub(super) session: usize,
     expires: Option<SystemTime>,
     replaced: Option<SystemTime>,
 }
@@ -50,7 +52,7 @@ fn end(now: SystemTime, lifetime: Duration) -> Option<SystemTime> {
     now.checked_add(lifetime)
 }
 
-fn is_past(end: Option<SystemTime>, now: SystemTime) -> bool {
+pub(super) fn is_past(end: Option<SystemTime>, now: SystemTime) -> bool {
     end.is_some_and(|end| end <= now)
 }
 
@@ -78,12 +80,20 @@ impl Sessions {
             return Err(Invalid::Spent);
         }
         *used = true;
+        Ok(self.begin(rules.give_refresh_token, rules, now))
+    }
+
+    /// Begins a session, and issues its first tokens.
+    pub(super) fn begin(
+        &mut self,
+        with_refresh_token: bool,
+        rules: &Rules,
+        now: SystemTime,
+    ) -> Issued {
         let session = self.add_session();
         let access = self.issue_access(session, rules, now);
-        let refresh = rules
-            .give_refresh_token
-            .then(|| self.issue_refresh(session, rules, now));
-        Ok(self.issued(access, refresh, now))
+        let refresh = with_refresh_token.then(|| self.issue_refresh(session, rules, now));
+        self.issued(access, refresh, now)
     }
 
     pub(super) fn refresh(
@@ -144,49 +154,6 @@ impl Sessions {
 
     pub(super) fn session_of_access(&self, token: &str) -> Option<usize> {
         self.access.get(token).map(|token| token.session)
-    }
-
-    pub(super) fn revoke_access(&mut self) {
-        self.access
-            .values_mut()
-            .for_each(|token| token.revoked = true);
-    }
-
-    pub(super) fn expire_access(&mut self, now: SystemTime) {
-        self.access
-            .values_mut()
-            .filter(|token| !is_past(token.expires, now))
-            .for_each(|token| token.expires = Some(now));
-    }
-
-    pub(super) fn revoke_session_of(&mut self, token: &str) -> bool {
-        let by_refresh = self.refresh.get(token).map(|token| token.session);
-        let by_access = || self.session_of_access(token);
-        let Some(session) = by_refresh.or_else(by_access) else {
-            return false;
-        };
-        !std::mem::replace(&mut self.all[session].revoked, true)
-    }
-
-    /// Revokes `token` as its client asked (RFC 7009 §2.1).
-    pub(super) fn revoke(&mut self, token: &str, rules: &Rules, now: SystemTime) {
-        if let Some(access) = self.access.get_mut(token) {
-            access.revoked = true;
-        } else if let Some(refresh) = self.refresh.get(token)
-            && !refresh.is_spent(rules, now)
-        {
-            self.all[refresh.session].revoked = true;
-        }
-    }
-
-    pub(super) fn revoke_sessions(&mut self) {
-        self.all
-            .iter_mut()
-            .for_each(|session| session.revoked = true);
-    }
-
-    pub(super) fn revoke_exchange(&mut self) {
-        self.exchange.clear();
     }
 
     /// How many sessions have a valid access token or refresh token.
@@ -265,7 +232,7 @@ impl Sessions {
             lifetime: access_expires.map_or(Duration::MAX, |end| {
                 end.duration_since(now).unwrap_or_default()
             }),
-            access: Some(access),
+            access,
             access_expires,
             refresh,
             refresh_expires,
@@ -288,7 +255,7 @@ impl Sessions {
 
 impl Refresh {
     /// Whether it was replaced, and its grace period is over.
-    fn is_spent(&self, rules: &Rules, now: SystemTime) -> bool {
+    pub(super) fn is_spent(&self, rules: &Rules, now: SystemTime) -> bool {
         self.replaced
             .is_some_and(|at| is_past(end(at, rules.grace), now))
     }

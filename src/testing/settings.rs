@@ -1,8 +1,16 @@
 //! The settings of an [`AuthorizationServer`].
 
-use std::time::{Duration, SystemTime};
+#[cfg(feature = "jwt")]
+use std::collections::HashMap;
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime},
+};
 
+#[cfg(feature = "jwt")]
+use super::assertion::VerifyingKey;
 use super::{
+    authentication::Credential,
     clock::SimulatedClock,
     dialect::Dialect,
     metadata::MetadataSettings,
@@ -15,7 +23,14 @@ pub(super) struct Settings {
     pub(super) dialect: Dialect,
     pub(super) prefix: String,
     pub(super) client_id: String,
-    pub(super) client_secret: Option<String>,
+    pub(super) credential: Credential,
+    /// The client assertions that are accepted unseen.
+    pub(super) client_assertions: HashSet<String>,
+    /// The keys of those who sign assertions for JWT bearer grants.
+    #[cfg(feature = "jwt")]
+    pub(super) assertion_issuers: HashMap<String, VerifyingKey>,
+    /// The name and the password of the user.
+    pub(super) user: Option<(String, String)>,
     pub(super) email: String,
     pub(super) raw_basic: bool,
     pub(super) expires_in: NumberFormat,
@@ -55,7 +70,11 @@ impl Settings {
             dialect,
             prefix: String::new(),
             client_id: AuthorizationServer::CLIENT_ID.to_owned(),
-            client_secret: Some(AuthorizationServer::CLIENT_SECRET.to_owned()),
+            credential: Credential::Secret(AuthorizationServer::CLIENT_SECRET.to_owned()),
+            client_assertions: HashSet::new(),
+            #[cfg(feature = "jwt")]
+            assertion_issuers: HashMap::new(),
+            user: None,
             email: AuthorizationServer::EMAIL.to_owned(),
             raw_basic: false,
             expires_in: dialect.expires_in_format(),
@@ -67,6 +86,18 @@ impl Settings {
             rules: dialect.rules(),
             metadata: MetadataSettings::default(),
         }
+    }
+
+    /// The time by the server's clock.
+    pub(super) fn now(&self) -> SystemTime {
+        let wall = self.clock.now();
+        let skew = Duration::from_secs(self.skew.unsigned_abs());
+        let skewed = if self.skew < 0 {
+            wall.checked_sub(skew)
+        } else {
+            wall.checked_add(skew)
+        };
+        skewed.unwrap_or(wall)
     }
 }
 
@@ -80,14 +111,26 @@ impl AuthorizationServer {
 
     /// The client id and secret that clients must send. Default: [`CLIENT_ID`](Self::CLIENT_ID) and
     /// [`CLIENT_SECRET`](Self::CLIENT_SECRET).
+    ///
+    /// Call it again to rotate the secret at the server. With the feature `jwt`, the client may also sign assertions
+    /// with a secret of at least 32 bytes (`client_secret_jwt`).
     pub fn client(self, id: impl Into<String>, secret: impl Into<String>) -> Self {
         let (id, secret) = (id.into(), secret.into());
-        self.set(|it| (it.client_id, it.client_secret) = (id, Some(secret)))
+        self.set(|it| (it.client_id, it.credential) = (id, Credential::Secret(secret)))
     }
 
     /// Expects a public client, with an id and no secret.
     pub fn public_client(self, id: impl Into<String>) -> Self {
-        self.set(|it| (it.client_id, it.client_secret) = (id.into(), None))
+        self.set(|it| (it.client_id, it.credential) = (id.into(), Credential::None))
+    }
+
+    /// Accepts the legacy password grant (RFC 6749 §4.3) with this user name and password, in [`Dialect::Rfc6749`] and
+    /// [`Dialect::TwoBa`]. Default: the grant is not supported.
+    ///
+    /// [`Dialect::TwoBa`] gives a refresh token only if the scope has `offline_access`.
+    pub fn user(self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        let user = (name.into(), password.into());
+        self.set(|it| it.user = Some(user))
     }
 
     /// The e-mail address that identifies the client in [`Dialect::Winbooks`]. Default: [`EMAIL`](Self::EMAIL).

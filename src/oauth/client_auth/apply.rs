@@ -2,19 +2,20 @@
 
 #[cfg(feature = "jwt")]
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use form_urlencoded::byte_serialize;
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 
+#[cfg(feature = "jwt")]
+use super::AssertionFormat;
 use super::{ClientAuth, ClientAuthContext, Method};
 #[cfg(feature = "jwt")]
 use crate::oauth::jwt::{BoxJwtSigner, HmacKey, JwtAssertion};
 use crate::{
     error::{TokenError, TokenErrorKind},
-    oauth::Parameters,
+    oauth::{Parameters, RequestTime},
     secret_file::read_secret,
     zeroize::zeroized,
 };
@@ -26,40 +27,20 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer
 pub(in crate::oauth) struct AuthTarget<'a> {
     /// Where the request goes.
     pub(in crate::oauth) url: &'a str,
-    /// The server, as an assertion names it: the issuer if it is known, or else the URL of the token endpoint. That of another
-    /// endpoint is accepted by few servers.
+    /// What assertions call the server: its issuer if it is known, or else the URL of its token endpoint, whatever the
+    /// request is for. That of another endpoint is accepted by few servers.
     #[cfg_attr(
         not(feature = "jwt"),
         expect(dead_code, reason = "only assertions name it")
     )]
     pub(in crate::oauth) audience: &'a str,
-    /// The issuer of the server, if it is known.
-    #[cfg_attr(
-        not(feature = "jwt"),
-        expect(dead_code, reason = "only assertions name it")
-    )]
-    pub(in crate::oauth) issuer: Option<&'a str>,
-    /// The server's time.
-    pub(in crate::oauth) now: SystemTime,
+    pub(in crate::oauth) time: RequestTime,
 }
 
 impl ClientAuth {
-    /// Whether a request is valid for a short time only.
-    fn depends_on_time(&self) -> bool {
-        #[cfg(feature = "jwt")]
-        if let Method::PrivateKeyJwt(..) | Method::SecretJwt(..) = &self.0 {
-            return true;
-        }
-        matches!(self.0, Method::Custom(_))
-    }
-
-    /// Whether a request that the server has rejected as `invalid_client` would be another one now. `sent` is the secret
-    /// that it was sent with.
-    pub(in crate::oauth) async fn has_changed(
-        &self,
-        sent: Option<&SecretString>,
-        clock_has_changed: bool,
-    ) -> bool {
+    /// Whether there is another secret now than `sent`, with which the server has rejected a request as
+    /// `invalid_client`.
+    pub(in crate::oauth) async fn has_changed(&self, sent: Option<&SecretString>) -> bool {
         let secret = match &self.0 {
             Method::Basic(_, secret)
             | Method::BasicUnencoded(_, secret)
@@ -74,9 +55,6 @@ impl ClientAuth {
             }
             _ => None,
         };
-        if self.depends_on_time() && clock_has_changed {
-            return true;
-        }
         match (secret, sent) {
             (Some(secret), Some(sent)) => secret.differs_from(sent).await,
             _ => false,
@@ -119,16 +97,16 @@ impl ClientAuth {
                 Ok(Some(user.clone()))
             }
             #[cfg(feature = "jwt")]
-            Method::PrivateKeyJwt(id, signer, audience) => {
-                let assertion = sign(id, Arc::clone(signer), audience.as_deref(), target).await?;
+            Method::PrivateKeyJwt(id, signer, format) => {
+                let assertion = sign(id, Arc::clone(signer), format, target).await?;
                 push_assertion(parameters, Some(id), assertion.clone());
                 Ok(Some(assertion))
             }
             #[cfg(feature = "jwt")]
-            Method::SecretJwt(id, secret, audience) => {
+            Method::SecretJwt(id, secret, format) => {
                 let secret = secret.read().await?;
                 let signer = Arc::new(HmacKey::new(secret.expose_secret())?);
-                let assertion = sign(id, signer, audience.as_deref(), target).await?;
+                let assertion = sign(id, signer, format, target).await?;
                 push_assertion(parameters, Some(id), assertion);
                 Ok(Some(secret))
             }
@@ -138,7 +116,7 @@ impl ClientAuth {
                 Ok(Some(assertion))
             }
             Method::Custom(make) => {
-                let cx = ClientAuthContext::new(target.url.to_owned(), target.now);
+                let cx = ClientAuthContext::new(target.url.to_owned(), target.time.clone());
                 make(cx).await?.add_to(parameters, headers);
                 Ok(None)
             }
@@ -184,18 +162,15 @@ fn push_assertion(parameters: &mut Parameters, id: Option<&str>, assertion: Secr
 async fn sign(
     id: &str,
     signer: BoxJwtSigner,
-    audience: Option<&str>,
+    format: &AssertionFormat,
     target: &AuthTarget<'_>,
 ) -> Result<SecretString, TokenError> {
-    let token_type = match target.issuer {
-        Some(_) => "client-authentication+jwt",
-        None => "JWT",
-    };
-    let audience = audience.unwrap_or(target.audience);
-    JwtAssertion::with_boxed(id.to_owned(), signer)
-        .token_type(token_type)
-        .make_secret(target.now, audience)
-        .await
+    let mut assertion = JwtAssertion::with_boxed(id.to_owned(), signer);
+    if let Some(typ) = &format.typ {
+        assertion = assertion.typ(typ);
+    }
+    let audience = format.audience.as_deref().unwrap_or(target.audience);
+    assertion.make_secret(target.time.read(), audience).await
 }
 
 fn form_encode(text: &str) -> Zeroizing<String> {

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use crate::{
     error::TokenError,
-    oauth::{Parameters, header::sensitive_header},
+    oauth::{Parameters, RequestTime, header::sensitive_header},
     zeroize::secret,
 };
 
@@ -15,12 +15,12 @@ use crate::{
 #[derive(Clone)]
 pub struct ClientAuthContext {
     token_url: String,
-    now: SystemTime,
+    time: RequestTime,
 }
 
 impl ClientAuthContext {
-    pub(super) fn new(token_url: String, now: SystemTime) -> Self {
-        Self { token_url, now }
+    pub(super) fn new(token_url: String, time: RequestTime) -> Self {
+        Self { token_url, time }
     }
 
     /// The URL that the request goes to.
@@ -28,9 +28,11 @@ impl ClientAuthContext {
         &self.token_url
     }
 
-    /// The server's time, as far as it is known. Use it instead of the system's clock.
+    /// The server's time, as far as it is known. Use it instead of the system's clock: if the server answers
+    /// `invalid_client` and its response shows that this time was wrong, the closure is called again, and the request
+    /// is sent again once.
     pub fn now(&self) -> SystemTime {
-        self.now
+        self.time.read()
     }
 }
 
@@ -38,7 +40,7 @@ impl fmt::Debug for ClientAuthContext {
     /// Leaves out the URL: its query may hold a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientAuthContext")
-            .field("now", &self.now)
+            .field("time", &self.time)
             .finish_non_exhaustive()
     }
 }

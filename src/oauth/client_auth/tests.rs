@@ -4,15 +4,17 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, header::AUTHORIZATION};
 
 use super::*;
-use crate::{error::TokenErrorKind, oauth::Parameters};
+use crate::{
+    error::TokenErrorKind,
+    oauth::{Parameters, RequestTime},
+};
 
 async fn applied(auth: &ClientAuth) -> Result<(Parameters, HeaderMap), TokenError> {
     let (mut parameters, mut headers) = (Parameters::new("x"), HeaderMap::new());
     let target = AuthTarget {
         url: "https://login.example.com/token",
         audience: "https://login.example.com/token",
-        issuer: None,
-        now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+        time: RequestTime::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
     };
     auth.apply(&target, &mut parameters, &mut headers).await?;
     Ok((parameters, headers))

@@ -49,7 +49,7 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 #[must_use]
 pub struct JwtAssertion {
     signer: BoxJwtSigner,
-    token_type: &'static str,
+    typ: String,
     issuer: String,
     subject: String,
     audience: Option<String>,
@@ -66,7 +66,7 @@ impl JwtAssertion {
     pub(in crate::oauth) fn with_boxed(issuer: String, signer: BoxJwtSigner) -> Self {
         Self {
             signer,
-            token_type: "JWT",
+            typ: "JWT".to_owned(),
             subject: issuer.clone(),
             issuer,
             audience: None,
@@ -102,9 +102,13 @@ impl JwtAssertion {
         Self { lifetime, ..self }
     }
 
-    /// Sets the header `typ`.
-    pub(in crate::oauth) fn token_type(self, token_type: &'static str) -> Self {
-        Self { token_type, ..self }
+    /// Sets the header `typ` (RFC 7519 §5.1), such as `authorization-grant+jwt`, for servers that want an explicit
+    /// type. Default: `JWT`, which servers have always accepted.
+    pub fn typ(self, typ: impl Into<String>) -> Self {
+        Self {
+            typ: typ.into(),
+            ..self
+        }
     }
 
     /// Makes an assertion at `now`, the server's time, for `audience` if no other one is set.
@@ -117,9 +121,13 @@ impl JwtAssertion {
     pub async fn make(&self, now: SystemTime, audience: &str) -> Result<String, TokenError> {
         let mut header = Map::new();
         header.insert("alg".into(), self.signer.algorithm().into());
-        header.insert("typ".into(), self.token_type.into());
+        header.insert("typ".into(), self.typ.as_str().into());
         if let Some(key_id) = self.signer.key_id() {
             header.insert("kid".into(), key_id.into());
+        }
+        if let Some(thumbprint) = self.signer.certificate_thumbprint() {
+            let thumbprint = URL_SAFE_NO_PAD.encode(thumbprint);
+            header.insert("x5t#S256".into(), thumbprint.into());
         }
         let now = unix_secs(now);
         let mut claims = self.claims.clone();
@@ -181,7 +189,7 @@ impl fmt::Debug for JwtAssertion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JwtAssertion")
             .field("algorithm", &self.signer.algorithm())
-            .field("token_type", &self.token_type)
+            .field("typ", &self.typ)
             .field("lifetime", &self.lifetime)
             .finish_non_exhaustive()
     }

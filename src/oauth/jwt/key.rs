@@ -3,15 +3,15 @@
 use std::fmt;
 
 use aws_lc_rs::{
-    hmac,
+    digest,
     rand::SystemRandom,
     rsa::KeyPair as RsaKeyPair,
     signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256,
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256,
         RSA_PSS_SHA256, RsaEncoding,
     },
 };
-use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::JwtSigner;
 use crate::error::{TokenError, TokenErrorKind};
@@ -48,6 +48,7 @@ pub struct SigningKey {
     algorithm: JwtAlgorithm,
     pair: Pair,
     key_id: Option<String>,
+    certificate_thumbprint: Option<[u8; 32]>,
 }
 
 enum Pair {
@@ -108,6 +109,7 @@ impl SigningKey {
             algorithm,
             pair,
             key_id: None,
+            certificate_thumbprint: None,
         })
     }
 
@@ -117,6 +119,61 @@ impl SigningKey {
         Self {
             key_id: Some(key_id.into()),
             ..self
+        }
+    }
+
+    /// Names the key by its certificate: the header `x5t#S256` carries the SHA-256 hash of it (RFC 7515 §4.1.8).
+    /// Default: no such header.
+    ///
+    /// Microsoft Entra ID identifies a client's key like that. `pem` is the certificate (`CERTIFICATE`), or a chain
+    /// that begins with it. Only the hash is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](TokenErrorKind::Config) if `pem` is no certificate, or that of another key.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use tower_bearer::{ClientAuth, JwtAlgorithm, SigningKey};
+    ///
+    /// let pem = std::fs::read_to_string("/run/secrets/app.pem")?;
+    /// let certificate = std::fs::read_to_string("/run/secrets/app.crt")?;
+    /// let key = SigningKey::from_pem(JwtAlgorithm::Ps256, &pem)?.certificate(&certificate)?;
+    /// let auth = ClientAuth::private_key_jwt("the-application-id", key);
+    /// # let _ = auth;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn certificate(self, pem: &str) -> Result<Self, TokenError> {
+        let der = CertificateDer::from_pem_slice(pem.as_bytes())
+            .map_err(|_| config("the certificate of the signing key is none in PEM".into()))?;
+        // A certificate contains the public key in the very form that we have it in (RFC 5280 §4.1.2.7).
+        let public = self.public_key();
+        if !der.windows(public.len()).any(|part| part == public) {
+            return Err(config(
+                "the certificate is not that of the signing key: it certifies another public key"
+                    .into(),
+            ));
+        }
+        let mut thumbprint = [0; 32];
+        thumbprint.copy_from_slice(digest::digest(&digest::SHA256, &der).as_ref());
+        Ok(Self {
+            certificate_thumbprint: Some(thumbprint),
+            ..self
+        })
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn jwt_algorithm(&self) -> JwtAlgorithm {
+        self.algorithm
+    }
+
+    /// The public key: an RSA public key in DER, a point on the curve, or the 32 bytes of Ed25519.
+    pub(crate) fn public_key(&self) -> &[u8] {
+        match &self.pair {
+            Pair::Rsa(pair) => pair.public_key().as_ref(),
+            Pair::Ecdsa(pair) => pair.public_key().as_ref(),
+            Pair::Ed25519(pair) => pair.public_key().as_ref(),
         }
     }
 
@@ -181,6 +238,10 @@ impl JwtSigner for SigningKey {
         self.key_id.as_deref()
     }
 
+    fn certificate_thumbprint(&self) -> Option<[u8; 32]> {
+        self.certificate_thumbprint
+    }
+
     async fn sign(&self, signing_input: &[u8]) -> Result<Vec<u8>, TokenError> {
         self.signature(signing_input).ok_or_else(|| {
             let message = "the signing key could not sign";
@@ -195,35 +256,6 @@ impl fmt::Debug for SigningKey {
             .field("algorithm", &self.algorithm)
             .field("key_id", &self.key_id)
             .finish_non_exhaustive()
-    }
-}
-
-/// A client secret that signs: HS256.
-pub(in crate::oauth) struct HmacKey(hmac::Key);
-
-impl HmacKey {
-    /// # Errors
-    ///
-    /// `Config` if the secret is shorter than the hash (RFC 7518 §3.2).
-    pub(in crate::oauth) fn new(secret: &str) -> Result<Self, TokenError> {
-        const LEAST_BYTES: usize = 32;
-
-        if secret.len() < LEAST_BYTES {
-            return Err(config(format!(
-                "`client_secret_jwt` needs a secret of at least {LEAST_BYTES} bytes (RFC 7518 §3.2)"
-            )));
-        }
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())))
-    }
-}
-
-impl JwtSigner for HmacKey {
-    fn algorithm(&self) -> &'static str {
-        "HS256"
-    }
-
-    async fn sign(&self, signing_input: &[u8]) -> Result<Vec<u8>, TokenError> {
-        Ok(hmac::sign(&self.0, signing_input).as_ref().to_vec())
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`JwtSigner`] signs, [`SigningKey`] does it with a key in memory, and [`JwtAssertion`] puts a token together.
 
 mod assertion;
+mod hmac_key;
 mod key;
 mod signer;
 
@@ -11,4 +12,4 @@ pub use self::{
     key::{JwtAlgorithm, SigningKey},
     signer::JwtSigner,
 };
-pub(super) use self::{key::HmacKey, signer::BoxJwtSigner};
+pub(super) use self::{hmac_key::HmacKey, signer::BoxJwtSigner};

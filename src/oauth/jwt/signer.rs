@@ -44,6 +44,11 @@ pub trait JwtSigner: Send + Sync + 'static {
         None
     }
 
+    /// The SHA-256 hash of the key's certificate in DER, for the header `x5t#S256` (RFC 7515 §4.1.8). Default: none.
+    fn certificate_thumbprint(&self) -> Option<[u8; 32]> {
+        None
+    }
+
     /// Signs the header and the claims of a token, which are ASCII.
     ///
     /// # Errors
@@ -63,6 +68,7 @@ type Signing<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, TokenError>> + Se
 pub(in crate::oauth) trait DynJwtSigner: Send + Sync + 'static {
     fn algorithm(&self) -> &str;
     fn key_id(&self) -> Option<&str>;
+    fn certificate_thumbprint(&self) -> Option<[u8; 32]>;
     fn sign<'a>(&'a self, signing_input: &'a [u8]) -> Signing<'a>;
 }
 
@@ -73,6 +79,10 @@ impl<S: JwtSigner> DynJwtSigner for S {
 
     fn key_id(&self) -> Option<&str> {
         JwtSigner::key_id(self)
+    }
+
+    fn certificate_thumbprint(&self) -> Option<[u8; 32]> {
+        JwtSigner::certificate_thumbprint(self)
     }
 
     fn sign<'a>(&'a self, signing_input: &'a [u8]) -> Signing<'a> {

@@ -335,7 +335,7 @@ async fn a_jwt_bearer_grant_needs_an_assertion_that_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_token_exchange_needs_access_tokens_of_the_server() {
+async fn a_token_exchange_needs_tokens_that_the_server_knows() {
     let access_token = "urn:ietf:params:oauth:token-type:access_token";
     let grant = (
         "grant_type",
@@ -368,6 +368,25 @@ async fn a_token_exchange_needs_access_tokens_of_the_server() {
     let issued = answer(&server, exchange(&subject, &more)).await;
     assert_eq!(issued["token_type"], "N_A");
 
+    // Tokens of others, with their own types.
+    let jwt = "urn:ietf:params:oauth:token-type:jwt";
+    server.accept_security_token("of.a.workload", jwt);
+    let of_workload = |token_type| {
+        let subject = [
+            ("subject_token", "of.a.workload"),
+            ("subject_token_type", token_type),
+        ];
+        authenticated(&[&[grant], &subject[..]].concat())
+    };
+    let issued = answer(&server, of_workload(jwt)).await;
+    assert!(server.is_live(issued["access_token"].as_str().unwrap()));
+    let wrong_type = answer(&server, of_workload(access_token)).await;
+    assert_eq!(wrong_type["error"], "invalid_request");
+    for resource in ["/relative", "https://a.example/#part", "no uri"] {
+        let target = exchange(&subject, &[("resource", resource)]);
+        assert_eq!(answer(&server, target).await["error"], "invalid_target");
+    }
+
     server.revoke_session(&actor);
     for (subject, more) in [
         ("unknown", &[][..]),
@@ -380,5 +399,41 @@ async fn a_token_exchange_needs_access_tokens_of_the_server() {
             "invalid_request"
         );
     }
-    assert_eq!((server.token_exchanges(), server.rejected()), (2, 4));
+    assert_eq!((server.token_exchanges(), server.rejected()), (3, 8));
+}
+
+#[tokio::test]
+async fn a_password_begins_a_session_where_there_is_a_user() {
+    let params = |password, scope| {
+        [
+            ("grant_type", "password"),
+            ("username", "jo"),
+            ("password", password),
+            ("client_id", ID),
+            ("client_secret", SECRET),
+            ("scope", scope),
+        ]
+    };
+    for (dialect, path) in [
+        (Dialect::Rfc6749, "/token"),
+        (Dialect::TwoBa, "/OAuth/Token"),
+    ] {
+        let server = AuthorizationServer::new(dialect);
+        let login = async |password, scope| {
+            let body = form(&params(password, scope));
+            answer(&server, post(path, FORM, body)).await
+        };
+        let without_user = login("pass+word", "offline_access").await;
+        assert_eq!(without_user["error"], "unsupported_grant_type");
+        let _ = server.clone().user("jo", "pass+word");
+        assert_eq!(login("password", "x").await["error"], "invalid_grant");
+
+        let issued = login("pass+word", "read offline_access").await;
+        let refresh_token = issued["refresh_token"].as_str().unwrap();
+        refresh_tokens(&server, dialect, refresh_token).await;
+        let issued = login("pass+word", "read").await;
+        // 2BA gives a refresh token only to those who ask for it.
+        assert_eq!(issued["refresh_token"].is_null(), dialect == Dialect::TwoBa);
+        assert_eq!((server.password_logins(), server.rejected()), (2, 2));
+    }
 }

@@ -31,6 +31,21 @@ async fn faults_that_replace_the_response_change_no_token() {
             "2",
         ),
         (
+            Fault::Unavailable {
+                retry_after: Duration::from_secs(2),
+            },
+            503,
+            "retry-after",
+            "2",
+        ),
+        (Fault::error("invalid_client"), 401, "", ""),
+        (
+            Fault::error("unsupported_token_type"),
+            400,
+            "content-type",
+            JSON,
+        ),
+        (
             Fault::Html(StatusCode::OK),
             200,
             "content-type",
@@ -135,7 +150,7 @@ async fn a_slow_body_never_ends() {
 }
 
 #[tokio::test]
-async fn a_fault_can_expire_repeat_or_omit_the_access_token() {
+async fn a_fault_can_expire_repeat_or_change_what_is_issued() {
     let server = AuthorizationServer::new(Dialect::TwoBa);
     let token = server.issue_refresh_token();
     let (token, first) = refresh_tokens(&server, Dialect::TwoBa, &token).await;
@@ -149,11 +164,19 @@ async fn a_fault_can_expire_repeat_or_omit_the_access_token() {
     assert_eq!(expired["expires_in"], 0);
     assert!(!server.is_live(expired["access_token"].as_str().unwrap()));
 
-    server.fault(Fault::NoAccessToken);
+    server.fault(Fault::member("access_token", Value::Null));
     let token = expired["refresh_token"].as_str().unwrap();
     let none = answer(&server, refresh(Dialect::TwoBa, token)).await;
     assert_eq!(none.get("access_token"), None);
-    assert_eq!(server.refreshes(), 4);
+
+    server.fault(Fault::member("token_type", "N_A"));
+    let token = none["refresh_token"].as_str().unwrap();
+    let n_a = answer(&server, refresh(Dialect::TwoBa, token)).await;
+    assert_eq!(
+        (&n_a["token_type"], &n_a["expires_in"]),
+        (&"N_A".into(), &900.into())
+    );
+    assert_eq!(server.refreshes(), 5);
 }
 
 #[tokio::test]

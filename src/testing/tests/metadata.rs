@@ -128,5 +128,25 @@ async fn each_endpoint_has_faults_of_its_own() {
         assert_eq!(document(&server, FORMS[0].1).await.0, 502);
     }
     server.metadata_fault_always(None);
-    assert_eq!(document(&server, FORMS[0].1).await.0, 200);
+    server.metadata_fault(Fault::member("issuer", "https://other.example"));
+    for issuer in ["https://other.example", "https://login.example.com/tenant"] {
+        let (_, document) = document(&server, FORMS[0].1).await;
+        assert_eq!(document.unwrap()["issuer"], issuer);
+    }
+    server.revocation_fault_always(Fault::error("unsupported_token_type"));
+    for _ in 0..2 {
+        assert_eq!(revoke(&server, &[("token", "x")]).await, 400);
+    }
+    server.revocation_fault_always(None);
+    assert_eq!(revoke(&server, &[("token", "x")]).await, 200);
+}
+
+#[tokio::test]
+async fn endpoints_move_with_their_document() {
+    let server = server().path_prefix("/v3");
+    let (_, document) = document(&server, FORMS[0].1).await;
+    let token_endpoint = &document.unwrap()["token_endpoint"];
+    assert_eq!(token_endpoint, "https://login.example.com/v3/token");
+    let old = post("/v2/token", FORM, String::new());
+    assert_eq!(status(&server, old).await, 404);
 }

@@ -1,6 +1,8 @@
 //! Requests to the servers, for the tests in this folder.
 
 mod api;
+#[cfg(feature = "jwt")]
+mod assertions;
 mod conformance;
 mod dialects;
 mod faults;

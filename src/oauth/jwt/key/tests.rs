@@ -141,29 +141,6 @@ fn a_key_that_does_not_fit_its_algorithm_is_rejected_when_it_is_read() {
 }
 
 #[tokio::test]
-async fn hs256_signs_as_in_rfc_7515() {
-    // RFC 7515 appendix A.1.
-    let key = base64::engine::general_purpose::URL_SAFE_NO_PAD
-        .decode("AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow")
-        .unwrap();
-    let input = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
-    let key = HmacKey(hmac::Key::new(hmac::HMAC_SHA256, &key));
-    let signature = key.sign(input.as_bytes()).await.unwrap();
-    assert_eq!(
-        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(signature),
-        "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
-    );
-}
-
-#[test]
-fn a_secret_that_is_too_short_for_hs256_is_rejected() {
-    HmacKey::new(&"x".repeat(32)).map(drop).unwrap();
-    let error = HmacKey::new("hunter2").map(drop).unwrap_err();
-    assert!(error.to_string().contains("at least 32 bytes"), "{error}");
-    assert!(!error.to_string().contains("hunter2"));
-}
-
-#[tokio::test]
 async fn an_assertion_has_the_claims_that_servers_check() {
     let decoded = |part: &str| -> Value {
         let json = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part);
@@ -196,5 +173,37 @@ async fn an_assertion_has_the_claims_that_servers_check() {
                 "iat": 1_699_999_990_u64, "exp": 1_700_000_060_u64,
             })
         );
+    }
+}
+
+#[test]
+fn a_certificate_must_be_one_and_that_of_the_key() {
+    // A certificate contains the public key in these forms. A real one is in the tests of the `testing` server.
+    let certificate = |public: &[u8]| pem("CERTIFICATE", &[b"\x30\x82", public, b"..."].concat());
+    let (rsa, ec, ed) = (rsa_key(), ecdsa_key(), ed25519_key());
+    let cases = [
+        (JwtAlgorithm::Ps256, rsa),
+        (JwtAlgorithm::Es256, ec),
+        (JwtAlgorithm::EdDsa, ed),
+    ];
+    let mut thumbprints = std::collections::HashSet::new();
+    for (algorithm, (pem, public)) in cases {
+        let key = || SigningKey::from_pem(algorithm, &pem).unwrap();
+        let own = certificate(&public);
+        let chain = format!("{own}{}", certificate(b"of the issuer"));
+        let named = [&own, &chain].map(|pem| key().certificate(pem).unwrap());
+        let [own, chain] = named.map(|key| JwtSigner::certificate_thumbprint(&key).unwrap());
+        assert_eq!(own, chain);
+        assert!(thumbprints.insert(own));
+        assert_eq!(JwtSigner::certificate_thumbprint(&key()), None);
+        for (wrong, problem) in [
+            (certificate(b"of another key"), "another public key"),
+            (pem.clone(), "none in PEM"),
+            (String::new(), "none in PEM"),
+        ] {
+            let error = key().certificate(&wrong).unwrap_err();
+            assert_eq!(error.kind(), TokenErrorKind::Config);
+            assert!(error.to_string().contains(problem), "{error}");
+        }
     }
 }
