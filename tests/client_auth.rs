@@ -184,6 +184,10 @@ async fn a_closure_adds_parameters_and_headers() {
     assert_eq!(received.0["x-api-key"], "hunter2");
     assert!(received.0["x-api-key"].is_sensitive());
     AuthParts::new().header("x", "a\nb").unwrap_err();
+    // It would contradict the body.
+    for name in ["content-length", "Transfer-Encoding", "content-type"] {
+        AuthParts::new().header(name, "5").unwrap_err();
+    }
 }
 
 /// A server that accepts one secret only.

@@ -230,6 +230,26 @@ mod at_the_server {
 }
 
 #[tokio::test]
+async fn a_grant_without_refresh_tokens_does_not_revoke_the_session_of_a_later_login() {
+    let (server, store) = (server(), MemoryStore::new());
+    let machine = || {
+        let source = ClientCredentialsSource::new(client(&server));
+        TokenCache::new(source.store(store.clone()))
+    };
+    machine().token().await.unwrap();
+    let user = process(&server, &server.issue_refresh_token(), &store);
+    user.token().await.unwrap();
+    let of_user = stored(&store).await;
+    let cache = machine();
+    cache.token().await.unwrap();
+    let error = cache.revoke().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Config, "{error}");
+    assert_eq!(stored(&store).await, of_user);
+    assert_eq!(server.revocations(), 0);
+    user.token().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_web_page_is_no_revocation() {
     let server = server();
     let cache = process(&server, &server.issue_refresh_token(), &MemoryStore::new());

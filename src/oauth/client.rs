@@ -3,10 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{
-    HeaderName, HeaderValue, Request, Response,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
-};
+use http::{Request, Response};
 use http_body_util::Full;
 use tower::BoxError;
 use tower_service::Service;
@@ -14,15 +11,13 @@ use tower_service::Service;
 use super::{
     BodyFormat, ClientAuth, DeadGrant, EndpointUrl, Parameters, VendorErrors,
     endpoints::Endpoints,
+    header::sensitive_header,
     settings::Settings,
     transport::{Transport, erase},
 };
-use crate::{
-    clock::Clock,
-    error::{TokenError, TokenErrorKind},
-    token::Token,
-    zeroize::{secret, zeroized},
-};
+#[cfg(doc)]
+use crate::error::TokenErrorKind;
+use crate::{clock::Clock, error::TokenError, token::Token, zeroize::secret};
 
 /// A client of an authorization server: the URLs of the server, and how to send requests to them.
 ///
@@ -177,21 +172,7 @@ impl OAuthClient {
     /// [`Config`](TokenErrorKind::Config) if no request can carry `name` or `value`, or if the header describes the
     /// body, which [`body_format`](Self::body_format) does.
     pub fn header(self, name: &str, value: &str) -> Result<Self, TokenError> {
-        let config = |message| TokenError::new(TokenErrorKind::Config, message);
-        let name = HeaderName::try_from(name).map_err(|error| {
-            config("the name of a header for token requests is invalid".to_owned())
-                .with_source(error)
-        })?;
-        if [CONTENT_TYPE, CONTENT_LENGTH, TRANSFER_ENCODING].contains(&name) {
-            return Err(config(format!(
-                "the header `{name}` describes the body and cannot be set; use `body_format`"
-            )));
-        }
-        let mut value = HeaderValue::from_maybe_shared(zeroized(value.as_bytes().to_vec()))
-            .map_err(|error| {
-                config(format!("the value of the header `{name}` is invalid")).with_source(error)
-            })?;
-        value.set_sensitive(true);
+        let (name, value) = sensitive_header(name, value)?;
         Ok(self.edit(|settings| {
             settings.headers.insert(name, value);
         }))

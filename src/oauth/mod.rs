@@ -28,6 +28,7 @@ mod error_response;
 mod expected_exchange;
 mod fields;
 mod gzip;
+mod header;
 mod json;
 #[cfg(feature = "jwt")]
 mod jwt;

@@ -39,6 +39,14 @@ impl<G: Grant> GrantSource<G> {
         Err(of_another_client())
     }
 
+    /// Whether `stored` is the session of a later login, which may be that of a user. A grant without refresh tokens neither uses
+    /// nor replaces nor revokes it.
+    pub(super) fn is_of_later_login(&self, stored: &StoredSession) -> bool {
+        !self.grant.uses_refresh_tokens()
+            && !stored.began_with(&self.identity)
+            && !stored.is_older_than(&self.identity)
+    }
+
     /// Whether the tokens of `session` are ours, as far as is known.
     pub(super) fn is_ours(&self, session: &StoredSession) -> bool {
         !is_of_another_client(session, &self.client_identity)

@@ -78,11 +78,8 @@ impl<G: Grant> GrantSource<G> {
             return Ok(Shared::Usable(token));
         }
         self.check_not_revoked(&self.newest(stored.clone()), cx)?;
-        let may_replace = |stored: &StoredSession| {
-            stored.began_with(&self.identity) || stored.is_older_than(&self.identity)
-        };
         Ok(match stored {
-            Some(stored) if !may_replace(&stored) => {
+            Some(stored) if self.is_of_later_login(&stored) => {
                 tracing::warn!(
                     "the store has the session of a later login, the token is not shared"
                 );

@@ -75,6 +75,10 @@ impl<G: Grant> GrantSource<G> {
         cx: &TokenContext,
     ) -> Result<(), TokenError> {
         let stored = self.load().await?;
+        if stored.as_ref().is_some_and(|it| self.is_of_later_login(it)) {
+            let message = "the store has the session of a later login, so nothing is revoked; give each login a store of its own";
+            return Err(TokenError::new(TokenErrorKind::Config, message));
+        }
         let replaces = stored.as_ref().map_or(0, StoredSession::version);
         let session = self.newest(stored.clone());
         if self.is_revoked(&session) {

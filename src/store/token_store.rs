@@ -109,6 +109,7 @@ use crate::error::{TokenError, TokenErrorKind};
 /// | between the two saves, around the POST | the old session, marked as being refreshed | sends its refresh token once more. If that is rejected, the error says when the interrupted refresh began |
 /// | after the second save | the new session | adopts it |
 /// | before it has saved that the grant is dead | the old session, marked as being refreshed | sends its credential once more, and saves it |
+/// | after a revocation, before it has saved that | the old session | sends its credential, which the server rejects. A grant that can be repeated begins the session anew: revoke it again |
 ///
 /// The lease of a dead process ends at once in a file, because the kernel releases the lock, and after its duration in
 /// Redis.

@@ -2,13 +2,13 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::SystemTime};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use secrecy::SecretString;
 
 use crate::{
-    error::{TokenError, TokenErrorKind},
-    oauth::Parameters,
-    zeroize::{secret, zeroized},
+    error::TokenError,
+    oauth::{Parameters, header::sensitive_header},
+    zeroize::secret,
 };
 
 /// What the closure of [`ClientAuth::custom`](crate::ClientAuth::custom) may need to know.
@@ -69,16 +69,9 @@ impl AuthParts {
     ///
     /// # Errors
     ///
-    /// [`Config`](TokenErrorKind::Config) if no request can carry `name` or `value`.
+    /// [`Config`](crate::TokenErrorKind::Config) if no request can carry `name` or `value`, or if the header describes the body.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, TokenError> {
-        let invalid = || {
-            let message = "a header for client authentication has an invalid name or value";
-            TokenError::new(TokenErrorKind::Config, message)
-        };
-        let name = HeaderName::try_from(name).map_err(|_| invalid())?;
-        let mut value = HeaderValue::from_maybe_shared(zeroized(value.as_bytes().to_vec()))
-            .map_err(|_| invalid())?;
-        value.set_sensitive(true);
+        let (name, value) = sensitive_header(name, value)?;
         self.headers.insert(name, value);
         Ok(self)
     }
