@@ -13,14 +13,14 @@ use std::{
 
 use http::{
     Method, StatusCode,
-    header::{ACCEPT, LOCATION},
+    header::{ACCEPT, CONTENT_TYPE, LOCATION},
 };
 use http_body::Frame;
 use http_body_util::BodyExt;
 use tower::service_fn;
 
 use super::*;
-use crate::clock::SimulatedWallClock;
+use crate::{clock::SimulatedWallClock, error::TokenErrorKind};
 
 const URL: &str = "https://authorize.example.com/oauth/token?tenant=hunter2";
 const GRANTED: &str = r#"{"access_token":"granted","expires_in":900}"#;
