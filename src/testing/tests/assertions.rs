@@ -138,6 +138,34 @@ async fn over_a_connection_the_token_endpoint_is_that_of_the_host() {
     assert_eq!(rejected.unwrap_err().oauth_code(), Some("invalid_client"));
 }
 
+#[tokio::test]
+async fn the_metadata_name_how_the_client_authenticates() {
+    let issuer = "https://login.example.com";
+    let (methods, algorithms) = (
+        "token_endpoint_auth_methods_supported",
+        "token_endpoint_auth_signing_alg_values_supported",
+    );
+    let document = async |server: AuthorizationServer| {
+        let path = "/.well-known/openid-configuration";
+        let request = Request::get(path).body(Full::default()).unwrap();
+        answer(&server.issuer(issuer), request).await
+    };
+    let of_key = document(server(&key())).await;
+    assert_eq!(of_key[methods], json!(["private_key_jwt"]));
+    assert_eq!(of_key[algorithms], json!(["EdDSA"]));
+    let of_secret = document(AuthorizationServer::new(Dialect::Rfc6749)).await;
+    let expected = json!([
+        "client_secret_basic",
+        "client_secret_post",
+        "client_secret_jwt"
+    ]);
+    assert_eq!(of_secret[methods], expected);
+    assert_eq!(of_secret[algorithms], json!(["HS256"]));
+    let public = document(server(&key()).public_client("app")).await;
+    assert_eq!(public[methods], json!(["none"]));
+    assert!(public[algorithms].is_null());
+}
+
 /// Changes the header and the claims.
 type Change = fn(&mut Value, &mut Value);
 
