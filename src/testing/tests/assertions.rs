@@ -181,9 +181,9 @@ async fn each_wrong_assertion_is_an_invalid_client() {
         }),
         ("`crit`", |header, _| header["crit"] = json!(["b64"])),
         ("`kid`", |header, _| header["kid"] = "another".into()),
-        ("client id", |_, claims| claims["iss"] = "another".into()),
-        ("client id", |_, claims| claims["sub"] = "another".into()),
-        ("client id", |_, claims| claims["sub"] = Value::Null),
+        ("`iss`", |_, claims| claims["iss"] = "another".into()),
+        ("`sub`", |_, claims| claims["sub"] = "another".into()),
+        ("`sub`", |_, claims| claims["sub"] = Value::Null),
         ("`aud`", |_, claims| {
             claims["aud"] = "https://other.example".into();
         }),
@@ -384,6 +384,32 @@ async fn the_token_of_a_workload_is_accepted_if_its_text_is_known() {
     assert_eq!(status_of(&server, "of.the.cluster").await, 200);
     assert_eq!(status_of(&server, "of.the.cluster").await, 200);
     assert_eq!(status_of(&server, "of.another.cluster").await, 401);
+}
+
+#[tokio::test]
+async fn a_known_issuer_may_authenticate_the_client_and_no_other() {
+    let (cluster, own) = (key(), key());
+    let server = AuthorizationServer::new(Dialect::Rfc6749)
+        .client_key("app", &own)
+        .assertion_issuer("cluster", &cluster);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let client = OAuthClient::with_transport(TOKEN_URL, server.clone()).unwrap();
+    let client = client.client_auth(ClientAuth::assertion_file(None, &path));
+    let assertions = [
+        (JwtAssertion::new("cluster", own), None),
+        (JwtAssertion::new("cluster", cluster), Some("app")),
+    ];
+    for (assertion, right_subject) in assertions {
+        for subject in ["app", "another"] {
+            let assertion = assertion.clone().subject(subject);
+            let text = assertion.make(SystemTime::now(), TOKEN_URL).await.unwrap();
+            std::fs::write(&path, text).unwrap();
+            let result = client.grant("client_credentials", &[]).await;
+            assert_eq!(result.is_ok(), right_subject == Some(subject), "{result:?}");
+        }
+    }
+    assert_eq!((server.client_credentials(), server.rejected()), (1, 3));
 }
 
 /// A source whose grant is `assertion`, made anew for each request.
