@@ -24,9 +24,9 @@ pub(super) struct Settings {
     pub(super) prefix: String,
     pub(super) client_id: String,
     pub(super) credential: Credential,
-    /// The client assertions that are accepted unseen.
+    /// The client assertions that are accepted whatever they contain.
     pub(super) client_assertions: HashSet<String>,
-    /// The keys of those who sign assertions for JWT bearer grants.
+    /// The keys of those who sign assertions about others.
     #[cfg(feature = "jwt")]
     pub(super) assertion_issuers: HashMap<String, VerifyingKey>,
     /// The name and the password of the user.

@@ -14,8 +14,8 @@ use crate::SigningKey;
 /// The server is strict. The algorithm is that of the registered key, and `kid` and `x5t#S256` name that key. `aud` is
 /// one string: the [issuer](Self::issuer) or the URL of the token endpoint. By the server's [clock](Self::clock) and
 /// its [skew](Self::skew), `exp` is in the next hour, and neither `iat` nor `nbf` is in the future. A `jti` is accepted
-/// once. A client's assertion must have one, and the client id as `iss` and `sub`. The `error_description` of a
-/// rejection says what is wrong.
+/// once. A client's assertion must have one, and the client id as `sub`, and as `iss` unless a
+/// [known issuer](Self::assertion_issuer) has signed it. The `error_description` of a rejection says what is wrong.
 ///
 /// # Examples
 ///
@@ -49,7 +49,8 @@ impl AuthorizationServer {
         self.set(|it| (it.client_id, it.credential) = (id.into(), credential))
     }
 
-    /// Accepts assertions in JWT bearer grants (RFC 7523 §2.1) that `issuer` has signed with `key`, about any subject.
+    /// Accepts assertions that `issuer` has signed with `key`: in JWT bearer grants (RFC 7523 §2.1) about any subject,
+    /// and in place of the client's own ones about the client, as clouds issue them for workloads (RFC 7521 §4.2).
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     pub fn assertion_issuer(self, issuer: impl Into<String>, key: &SigningKey) -> Self {
         self.set(|it| {
@@ -66,17 +67,25 @@ pub(super) fn verify_client(
 ) -> Result<(), &'static str> {
     let now = state.settings.now();
     let settings = &state.settings;
-    let key = match &settings.credential {
-        Credential::None => return Err("the client has no key"),
-        Credential::Secret(secret) => &VerifyingKey::of_secret(secret)?,
-        Credential::Key(key) => key,
-    };
     let purpose = Purpose::ClientAuthentication;
     let assertion = Assertion::parse(assertion)?;
-    assertion.verify(key, purpose)?;
     let id = Some(&*settings.client_id);
-    if assertion.issuer() != id || assertion.subject() != id {
-        return Err("`iss` and `sub` are not the client id");
+    let issuer = assertion.issuer();
+    if let Some(key) = issuer.and_then(|issuer| settings.assertion_issuers.get(issuer)) {
+        assertion.verify(key, purpose)?;
+    } else {
+        let key = match &settings.credential {
+            Credential::None => return Err("the client has no key"),
+            Credential::Secret(secret) => &VerifyingKey::of_secret(secret)?,
+            Credential::Key(key) => key,
+        };
+        assertion.verify(key, purpose)?;
+        if issuer != id {
+            return Err("`iss` is neither the client id nor a known issuer");
+        }
+    }
+    if assertion.subject() != id {
+        return Err("`sub` is not the client id");
     }
     let audiences = metadata::audiences(settings, request);
     assertion.check_claims(&audiences, purpose, now, &mut state.seen_ids)

@@ -134,15 +134,28 @@ impl SigningKey {
     ///
     /// # Examples
     ///
-    /// ```no_run
+    /// ```
     /// use tower_bearer::{ClientAuth, JwtAlgorithm, SigningKey};
     ///
-    /// let pem = std::fs::read_to_string("/run/secrets/app.pem")?;
-    /// let certificate = std::fs::read_to_string("/run/secrets/app.crt")?;
-    /// let key = SigningKey::from_pem(JwtAlgorithm::Ps256, &pem)?.certificate(&certificate)?;
+    /// # let pem = "-----BEGIN PRIVATE KEY-----
+    /// # MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgPOSYhxJNZpo85wZ2
+    /// # kEUlvPoE6Oify2f6VzmdN4xqceKhRANCAATRQdOR3SSW29k00bRqdLkDyuB9uUnH
+    /// # OSYBBqtph4PneeMMxJErAbJb5kDZoCLvL2+VelCJwfT+CuAdCwwYQQWc
+    /// # -----END PRIVATE KEY-----";
+    /// # let certificate = "-----BEGIN CERTIFICATE-----
+    /// # MIIBeTCCAR+gAwIBAgIUK/jdHlls6GoV8FIP6wk13+6DrGIwCgYIKoZIzj0EAwIw
+    /// # ETEPMA0GA1UEAwwGbXktYXBwMCAXDTI2MTEzMDE2MTYzMFoYDzIxMjYxMTA2MTYx
+    /// # NjMwWjARMQ8wDQYDVQQDDAZteS1hcHAwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC
+    /// # AATRQdOR3SSW29k00bRqdLkDyuB9uUnHOSYBBqtph4PneeMMxJErAbJb5kDZoCLv
+    /// # L2+VelCJwfT+CuAdCwwYQQWco1MwUTAdBgNVHQ4EFgQUQnlIqLfFNonphZR3BPGt
+    /// # WefZvUQwHwYDVR0jBBgwFoAUQnlIqLfFNonphZR3BPGtWefZvUQwDwYDVR0TAQH/
+    /// # BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiBcWURYLQzmfq4wiesDFkehXkNq+Qca
+    /// # 9vrQlB424X7XmAIhAKgvOwAmoyT3q1iauIZm8du2J9YcRxB0UTYgDs8qGQLN
+    /// # -----END CERTIFICATE-----";
+    /// let key = SigningKey::from_pem(JwtAlgorithm::Es256, pem)?.certificate(certificate)?;
     /// let auth = ClientAuth::private_key_jwt("the-application-id", key);
     /// # let _ = auth;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # Ok::<(), tower_bearer::TokenError>(())
     /// ```
     pub fn certificate(self, pem: &str) -> Result<Self, TokenError> {
         let der = CertificateDer::from_pem_slice(pem.as_bytes())

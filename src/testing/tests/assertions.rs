@@ -138,6 +138,34 @@ async fn over_a_connection_the_token_endpoint_is_that_of_the_host() {
     assert_eq!(rejected.unwrap_err().oauth_code(), Some("invalid_client"));
 }
 
+#[tokio::test]
+async fn the_metadata_name_how_the_client_authenticates() {
+    let issuer = "https://login.example.com";
+    let (methods, algorithms) = (
+        "token_endpoint_auth_methods_supported",
+        "token_endpoint_auth_signing_alg_values_supported",
+    );
+    let document = async |server: AuthorizationServer| {
+        let path = "/.well-known/openid-configuration";
+        let request = Request::get(path).body(Full::default()).unwrap();
+        answer(&server.issuer(issuer), request).await
+    };
+    let of_key = document(server(&key())).await;
+    assert_eq!(of_key[methods], json!(["private_key_jwt"]));
+    assert_eq!(of_key[algorithms], json!(["EdDSA"]));
+    let of_secret = document(AuthorizationServer::new(Dialect::Rfc6749)).await;
+    let expected = json!([
+        "client_secret_basic",
+        "client_secret_post",
+        "client_secret_jwt"
+    ]);
+    assert_eq!(of_secret[methods], expected);
+    assert_eq!(of_secret[algorithms], json!(["HS256"]));
+    let public = document(server(&key()).public_client("app")).await;
+    assert_eq!(public[methods], json!(["none"]));
+    assert!(public[algorithms].is_null());
+}
+
 /// Changes the header and the claims.
 type Change = fn(&mut Value, &mut Value);
 
@@ -153,9 +181,9 @@ async fn each_wrong_assertion_is_an_invalid_client() {
         }),
         ("`crit`", |header, _| header["crit"] = json!(["b64"])),
         ("`kid`", |header, _| header["kid"] = "another".into()),
-        ("client id", |_, claims| claims["iss"] = "another".into()),
-        ("client id", |_, claims| claims["sub"] = "another".into()),
-        ("client id", |_, claims| claims["sub"] = Value::Null),
+        ("`iss`", |_, claims| claims["iss"] = "another".into()),
+        ("`sub`", |_, claims| claims["sub"] = "another".into()),
+        ("`sub`", |_, claims| claims["sub"] = Value::Null),
         ("`aud`", |_, claims| {
             claims["aud"] = "https://other.example".into();
         }),
@@ -356,6 +384,32 @@ async fn the_token_of_a_workload_is_accepted_if_its_text_is_known() {
     assert_eq!(status_of(&server, "of.the.cluster").await, 200);
     assert_eq!(status_of(&server, "of.the.cluster").await, 200);
     assert_eq!(status_of(&server, "of.another.cluster").await, 401);
+}
+
+#[tokio::test]
+async fn a_known_issuer_may_authenticate_the_client_and_no_other() {
+    let (cluster, own) = (key(), key());
+    let server = AuthorizationServer::new(Dialect::Rfc6749)
+        .client_key("app", &own)
+        .assertion_issuer("cluster", &cluster);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let client = OAuthClient::with_transport(TOKEN_URL, server.clone()).unwrap();
+    let client = client.client_auth(ClientAuth::assertion_file(None, &path));
+    let assertions = [
+        (JwtAssertion::new("cluster", own), None),
+        (JwtAssertion::new("cluster", cluster), Some("app")),
+    ];
+    for (assertion, right_subject) in assertions {
+        for subject in ["app", "another"] {
+            let assertion = assertion.clone().subject(subject);
+            let text = assertion.make(SystemTime::now(), TOKEN_URL).await.unwrap();
+            std::fs::write(&path, text).unwrap();
+            let result = client.grant("client_credentials", &[]).await;
+            assert_eq!(result.is_ok(), right_subject == Some(subject), "{result:?}");
+        }
+    }
+    assert_eq!((server.client_credentials(), server.rejected()), (1, 3));
 }
 
 /// A source whose grant is `assertion`, made anew for each request.
