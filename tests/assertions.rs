@@ -434,15 +434,22 @@ async fn a_token_of_type_n_a_is_an_error_unless_another_type_was_requested() {
     assert_eq!(sent(&server, "assertion"), ["id.j.ag"]);
 }
 
+/// The clock of client and server.
+fn clock() -> SimulatedClock {
+    SimulatedClock::new(start())
+}
+
+fn start() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
+}
+
 /// The lifetime of the issued token in seconds.
 async fn lifetime(server: &AuthorizationServer, subject: SecurityToken) -> Option<u64> {
-    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    let cache = TokenCache::builder(exchange(server, subject))
-        .clock(SimulatedClock::new(start))
-        .build();
+    let source = exchange(server, subject);
+    let cache = TokenCache::builder(source).clock(clock()).build();
     cache.token().await.unwrap();
     let expires_at = cache.status().expires_at?;
-    Some(expires_at.duration_since(start).unwrap().as_secs())
+    Some(expires_at.duration_since(start()).unwrap().as_secs())
 }
 
 /// The token `s`, which lives so long.
@@ -454,7 +461,7 @@ fn lasting(seconds: u64) -> SecurityToken {
 
 #[tokio::test(start_paused = true)]
 async fn without_expires_in_the_token_lives_no_longer_than_the_subject_token() {
-    let server = exchange_server(&["s"]);
+    let server = exchange_server(&["s"]).clock(clock());
     // What the server says counts.
     assert_eq!(lifetime(&server, lasting(500)).await, Some(900));
     server.fault_always(Fault::member("expires_in", Value::Null));

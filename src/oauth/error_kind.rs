@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::StatusCode;
 
 use super::{credential::Credential, error_response::VendorErrors, token_response::RawResponse};
-use crate::error::TokenErrorKind;
+use crate::error::{TokenError, TokenErrorKind};
 
 /// Whether the status says something about the request. Otherwise it says "not now".
 pub(super) fn is_about_the_request(status: StatusCode) -> bool {
@@ -89,4 +89,26 @@ pub(super) fn what_to_do(
         _ => "check the grant, its parameters and the body format",
     };
     fixed.into()
+}
+
+/// What the server has rejected in a request.
+pub(super) enum Rejected {
+    /// The client's authentication.
+    Client,
+    /// What the grant has sent.
+    Grant,
+}
+
+impl Rejected {
+    /// Without a code the response may be that of a gateway, which hides a rotation.
+    pub(super) fn by(error: &TokenError) -> Option<Self> {
+        let code = error.oauth_code()?;
+        match error.kind() {
+            TokenErrorKind::InvalidClient => Some(Self::Client),
+            TokenErrorKind::ReauthRequired => Some(Self::Grant),
+            // For the tokens of a token exchange (RFC 8693 §2.2.2).
+            _ if code == "invalid_request" => Some(Self::Grant),
+            _ => None,
+        }
+    }
 }

@@ -16,6 +16,7 @@ use super::{
     EndpointUrl, OAuthClient, Parameters, TokenResponse,
     client_auth::AuthTarget,
     credential::Credential,
+    error_kind::Rejected,
     parameters::{MadeParameters, MakeParameters},
     response_body::{ReadError, ResponseBody},
     settings::Settings,
@@ -40,28 +41,6 @@ pub(super) struct Target<'a> {
 impl fmt::Display for Target<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.url)
-    }
-}
-
-/// What the server has rejected in a request.
-enum Rejected {
-    /// The client's authentication.
-    Client,
-    /// What the grant has sent.
-    Grant,
-}
-
-impl Rejected {
-    /// Without a code the response may be that of a gateway, which hides a rotation.
-    fn by(error: &TokenError) -> Option<Self> {
-        let code = error.oauth_code()?;
-        match error.kind() {
-            TokenErrorKind::InvalidClient => Some(Self::Client),
-            TokenErrorKind::ReauthRequired => Some(Self::Grant),
-            // For the tokens of a token exchange (RFC 8693 §2.2.2).
-            _ if code == "invalid_request" => Some(Self::Grant),
-            _ => None,
-        }
     }
 }
 
