@@ -24,6 +24,7 @@ impl Frames {
         usize::from(self.first.is_some()) + self.more.len()
     }
 
+    #[cold]
     pub(super) fn get(&self, index: usize) -> Option<Frame<Bytes>> {
         let kept = match index.checked_sub(1) {
             None => self.first.as_ref(),
@@ -35,40 +36,36 @@ impl Frames {
         })
     }
 
-    /// Returns false for kinds of frames that this version of http-body doesn't know: they can be sent, but not copied.
-    pub(super) fn can_keep(frame: &Frame<Bytes>) -> bool {
-        frame.is_data() || frame.is_trailers()
-    }
-
-    /// Keeps a copy of the frame unless it is empty. Returns false if the limit is exceeded now, or if the frame can't
-    /// be copied.
+    /// Keeps the data unless it is empty. Returns false, and keeps nothing, if that would exceed the limit.
     #[inline]
-    pub(super) fn keep(&mut self, frame: &Frame<Bytes>, limit: usize) -> bool {
-        if let Some(data) = frame.data_ref() {
-            self.push(KeptFrame::Data(data.clone()), data.len(), limit)
-        } else if let Some(trailers) = frame.trailers_ref() {
-            self.keep_trailers(trailers, limit)
-        } else {
-            false
-        }
+    pub(super) fn keep(&mut self, data: &Bytes, limit: usize) -> bool {
+        self.push(data.len(), limit, || KeptFrame::Data(data.clone()))
     }
 
+    /// As [`keep`](Self::keep), for any other frame. There may be kinds that this version of http-body does not know: they
+    /// can be sent, but not copied.
     #[cold]
-    fn keep_trailers(&mut self, trailers: &HeaderMap, limit: usize) -> bool {
+    pub(super) fn keep_trailers(&mut self, frame: &Frame<Bytes>, limit: usize) -> bool {
         let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
-        let sum = trailers.iter().map(size).sum();
-        self.push(KeptFrame::Trailers(Box::new(trailers.clone())), sum, limit)
+        frame.trailers_ref().is_some_and(|trailers| {
+            let kept = || KeptFrame::Trailers(Box::new(trailers.clone()));
+            self.push(trailers.iter().map(size).sum(), limit, kept)
+        })
     }
 
     #[inline]
-    fn push(&mut self, kept: KeptFrame, size: usize, limit: usize) -> bool {
+    fn push(&mut self, size: usize, limit: usize, kept: impl FnOnce() -> KeptFrame) -> bool {
+        let sum = self.size.saturating_add(size);
+        if sum > limit {
+            return false;
+        }
+        self.size = sum;
         if size > 0 {
             match &mut self.first {
-                Some(_) => self.more.push(kept),
-                first => *first = Some(kept),
+                Some(_) => self.more.push(kept()),
+                first => *first = Some(kept()),
             }
         }
-        self.size = self.size.saturating_add(size);
-        self.size <= limit
+        true
     }
 }
