@@ -12,10 +12,30 @@ pub(super) struct Frames {
     size: usize,
 }
 
+/// A frame in a third of the space.
 #[derive(Clone)]
-enum KeptFrame {
+pub(super) enum KeptFrame {
     Data(Bytes),
     Trailers(Box<HeaderMap>),
+}
+
+impl KeptFrame {
+    /// `None` for kinds of frames that this version of http-body does not know.
+    #[inline]
+    pub(super) fn of(frame: Frame<Bytes>) -> Option<Self> {
+        match frame.into_data() {
+            Ok(data) => Some(Self::Data(data)),
+            Err(frame) => frame.into_trailers().ok().map(Box::new).map(Self::Trailers),
+        }
+    }
+
+    #[inline]
+    pub(super) fn into_frame(self) -> Frame<Bytes> {
+        match self {
+            Self::Data(data) => Frame::data(data),
+            Self::Trailers(trailers) => Frame::trailers(*trailers),
+        }
+    }
 }
 
 impl Frames {
@@ -30,10 +50,7 @@ impl Frames {
             None => self.first.as_ref(),
             Some(index) => self.more.get(index),
         };
-        kept.cloned().map(|kept| match kept {
-            KeptFrame::Data(data) => Frame::data(data),
-            KeptFrame::Trailers(trailers) => Frame::trailers(*trailers),
-        })
+        kept.cloned().map(KeptFrame::into_frame)
     }
 
     /// Keeps the data unless it is empty. Returns false, and keeps nothing, if that would exceed the limit.

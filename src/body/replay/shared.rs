@@ -234,7 +234,7 @@ where
         let can_read = matches!(state.source, Source::Available(_)) && state.ahead.is_none();
         if can_read && reader.progress == Progress::Sending {
             match state.read(cx) {
-                Poll::Ready(Some(Ok(frame))) => state.ahead = Some(frame),
+                Poll::Ready(Some(Ok(frame))) => state.set_ahead(frame),
                 Poll::Ready(Some(Err(error))) => self.fail(state, error),
                 Poll::Ready(None) | Poll::Pending => {}
             }

@@ -12,7 +12,7 @@ use tower::BoxError;
 use super::{
     Polled, ReplayError,
     body::poll_bytes,
-    frames::Frames,
+    frames::{Frames, KeptFrame},
     reader::{Progress, Reader},
 };
 
@@ -21,7 +21,7 @@ pub(super) struct State<B> {
     /// Everything that was yielded.
     pub(super) frames: Frames,
     /// The next frame, if it was read already: ahead, or by a handle that was superseded meanwhile.
-    pub(super) ahead: Option<Frame<Bytes>>,
+    pub(super) ahead: Option<KeptFrame>,
     /// Where the frames after that come from.
     pub(super) source: Source<B>,
     /// The waker of the handle that polled last, if that is pending.
@@ -63,7 +63,7 @@ where
 
     #[cold]
     fn take_ahead(&mut self) -> Polled {
-        Poll::Ready(self.ahead.take().map(Ok))
+        Poll::Ready(self.ahead.take().map(KeptFrame::into_frame).map(Ok))
     }
 
     #[cold]
@@ -98,10 +98,18 @@ impl<B> State<B> {
         }
     }
 
+    #[inline]
+    pub(super) fn set_ahead(&mut self, frame: Frame<Bytes>) {
+        self.ahead = KeptFrame::of(frame);
+        if self.ahead.is_none() {
+            self.source = Source::Failed(ReplayError::NotReplayable.into());
+        }
+    }
+
     /// Leaves a frame that a superseded handle has read to the handle that sends.
     #[cold]
     pub(super) fn put_back(&mut self, frame: Frame<Bytes>, reader: &mut Reader) -> Polled {
-        self.ahead = Some(frame);
+        self.set_ahead(frame);
         reader.fail(ReplayError::Superseded)
     }
 
