@@ -12,7 +12,8 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body::Frame;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Incoming;
 use support::{
     Frames, Numbered, TestResponse, TestServer, Upload, VERSIONS, bytes, client, invalid_token, ok,
     reason, respond, text,
@@ -170,6 +171,31 @@ async fn an_upload_that_is_rejected_halfway_arrives_whole_and_once() {
             assert_eq!(served.connections(), 1, "only the stream is reset");
         }
     }
+}
+
+#[tokio::test]
+async fn a_body_of_one_frame_that_does_not_know_its_end_is_sent_with_its_end_over_http2() {
+    let frames = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&frames);
+    let server = serve(service_fn(move |mut request: Request<Incoming>| {
+        let seen = Arc::clone(&seen);
+        async move {
+            while let Some(frame) = request.body_mut().frame().await {
+                let data = frame?.into_data().unwrap_or_default();
+                seen.lock().unwrap().push(data);
+            }
+            Ok::<_, hyper::Error>(Response::new(full("")))
+        }
+    }))
+    .await
+    .unwrap();
+    let frame = Ok::<_, Infallible>(Frame::data(Bytes::from("some data")));
+    let body = StreamBody::new(tokio_stream::iter([frame]));
+    let request = Request::post(server.url()).body(body).unwrap();
+    let service = BearerAuthLayer::new(Numbered::default()).layer(client(true));
+    service.oneshot(request).await.unwrap();
+    // The end alone would be another frame, without data.
+    assert_eq!(*frames.lock().unwrap(), ["some data"]);
 }
 
 #[tokio::test]

@@ -11,19 +11,30 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, SizeHint};
 use tower::BoxError;
 
-use super::{Polled, ReplayError, reader::Reader, shared::Shared, snapshot::BodySnapshot};
+use super::{
+    Polled, ReplayError,
+    reader::{Progress, Reader},
+    shared::Shared,
+    snapshot::BodySnapshot,
+};
 
 /// Makes any body replayable, up to a limit: a clone sends it again from the start.
 ///
-/// Nothing is read ahead. What a transport reads through one handle is kept, frame by frame, without copying if the
-/// data is [`Bytes`]. A clone yields the kept frames first and then reads the rest of the body. So a request that is
-/// rejected in the middle of its upload can be sent again as a whole.
+/// What a transport reads through one handle is kept, frame by frame, without copying if the data is [`Bytes`]. A clone
+/// yields the kept frames first and then reads the rest of the body. So a request that is rejected in the middle of its
+/// upload can be sent again as a whole.
 ///
 /// # Which handle sends
 ///
 /// The handle that was polled *for the first time* last. It takes over from the others, on any thread. An older handle
 /// is woken, and fails with [`ReplayError::Superseded`] when it is polled again, so that a transport that still holds
 /// it stops its upload. Dropping a handle does not affect the others.
+///
+/// # Reading ahead
+///
+/// The second frame is read together with the first, if it is there at once. So a body of one frame ends with that frame
+/// ([`is_end_stream`](Body::is_end_stream)), even if the body itself does not know its end, and the transport need not write
+/// the end by itself. Nothing is read ahead of later frames, of a body that says where it ends, and of one that is not kept.
 ///
 /// # The limit
 ///
@@ -166,8 +177,9 @@ where
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
-        match &mut self.get_mut().kind {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        let kind = &mut self.as_mut().get_mut().kind;
+        match kind {
             Kind::Empty
             | Kind::PassThrough { ended: true, .. }
             | Kind::NotReplayable { reported: true } => Poll::Ready(None),
@@ -178,9 +190,18 @@ where
             }
             Kind::NotReplayable { reported } => {
                 *reported = true;
-                ReplayError::NotReplayable.into_poll()
+                Poll::Ready(Some(Err(ReplayError::NotReplayable.into())))
             }
-            Kind::Shared(Handle { shared, reader }) => shared.poll_frame(reader, cx),
+            Kind::Shared(Handle { shared, reader }) => {
+                if reader.progress == Progress::Alone {
+                    *kind = match shared.take_body() {
+                        Some(body) => Kind::PassThrough { body, ended: false },
+                        None => Kind::NotReplayable { reported: false },
+                    };
+                    return self.poll_frame(cx);
+                }
+                shared.poll_frame(reader, cx)
+            }
         }
     }
 

@@ -1,8 +1,6 @@
 //! [`ReplayError`]: why a handle can't send the body.
 
-use std::{error::Error, fmt, task::Poll};
-
-use super::Polled;
+use std::{error::Error, fmt};
 
 /// Why a handle of a [`ReplayBody`](super::ReplayBody) can't send the body.
 ///
@@ -14,12 +12,6 @@ pub enum ReplayError {
     NotReplayable,
     /// Another handle has started later and sends the body instead.
     Superseded,
-}
-
-impl ReplayError {
-    pub(super) fn into_poll(self) -> Polled {
-        Poll::Ready(Some(Err(self.into())))
-    }
 }
 
 impl fmt::Display for ReplayError {

@@ -12,10 +12,30 @@ pub(super) struct Frames {
     size: usize,
 }
 
+/// A frame in a third of the space.
 #[derive(Clone)]
-enum KeptFrame {
+pub(super) enum KeptFrame {
     Data(Bytes),
     Trailers(Box<HeaderMap>),
+}
+
+impl KeptFrame {
+    /// `None` for kinds of frames that this version of http-body does not know.
+    #[inline]
+    pub(super) fn of(frame: Frame<Bytes>) -> Option<Self> {
+        match frame.into_data() {
+            Ok(data) => Some(Self::Data(data)),
+            Err(frame) => frame.into_trailers().ok().map(Box::new).map(Self::Trailers),
+        }
+    }
+
+    #[inline]
+    pub(super) fn into_frame(self) -> Frame<Bytes> {
+        match self {
+            Self::Data(data) => Frame::data(data),
+            Self::Trailers(trailers) => Frame::trailers(*trailers),
+        }
+    }
 }
 
 impl Frames {
@@ -24,51 +44,45 @@ impl Frames {
         usize::from(self.first.is_some()) + self.more.len()
     }
 
+    #[cold]
     pub(super) fn get(&self, index: usize) -> Option<Frame<Bytes>> {
         let kept = match index.checked_sub(1) {
             None => self.first.as_ref(),
             Some(index) => self.more.get(index),
         };
-        kept.cloned().map(|kept| match kept {
-            KeptFrame::Data(data) => Frame::data(data),
-            KeptFrame::Trailers(trailers) => Frame::trailers(*trailers),
+        kept.cloned().map(KeptFrame::into_frame)
+    }
+
+    /// Keeps the data unless it is empty. Returns false, and keeps nothing, if that would exceed the limit.
+    #[inline]
+    pub(super) fn keep(&mut self, data: &Bytes, limit: usize) -> bool {
+        self.push(data.len(), limit, || KeptFrame::Data(data.clone()))
+    }
+
+    /// As [`keep`](Self::keep), for any other frame. There may be kinds that this version of http-body does not know: they
+    /// can be sent, but not copied.
+    #[cold]
+    pub(super) fn keep_trailers(&mut self, frame: &Frame<Bytes>, limit: usize) -> bool {
+        let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+        frame.trailers_ref().is_some_and(|trailers| {
+            let kept = || KeptFrame::Trailers(Box::new(trailers.clone()));
+            self.push(trailers.iter().map(size).sum(), limit, kept)
         })
     }
 
-    /// Returns false for kinds of frames that this version of http-body doesn't know: they can be sent, but not copied.
-    pub(super) fn can_keep(frame: &Frame<Bytes>) -> bool {
-        frame.is_data() || frame.is_trailers()
-    }
-
-    /// Keeps a copy of the frame unless it is empty. Returns false if the limit is exceeded now, or if the frame can't
-    /// be copied.
     #[inline]
-    pub(super) fn keep(&mut self, frame: &Frame<Bytes>, limit: usize) -> bool {
-        if let Some(data) = frame.data_ref() {
-            self.push(KeptFrame::Data(data.clone()), data.len(), limit)
-        } else if let Some(trailers) = frame.trailers_ref() {
-            self.keep_trailers(trailers, limit)
-        } else {
-            false
+    fn push(&mut self, size: usize, limit: usize, kept: impl FnOnce() -> KeptFrame) -> bool {
+        let sum = self.size.saturating_add(size);
+        if sum > limit {
+            return false;
         }
-    }
-
-    #[cold]
-    fn keep_trailers(&mut self, trailers: &HeaderMap, limit: usize) -> bool {
-        let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
-        let sum = trailers.iter().map(size).sum();
-        self.push(KeptFrame::Trailers(Box::new(trailers.clone())), sum, limit)
-    }
-
-    #[inline]
-    fn push(&mut self, kept: KeptFrame, size: usize, limit: usize) -> bool {
+        self.size = sum;
         if size > 0 {
             match &mut self.first {
-                Some(_) => self.more.push(kept),
-                first => *first = Some(kept),
+                Some(_) => self.more.push(kept()),
+                first => *first = Some(kept()),
             }
         }
-        self.size = self.size.saturating_add(size);
-        self.size <= limit
+        true
     }
 }

@@ -4,7 +4,7 @@ use std::task::Poll;
 
 use http_body::SizeHint;
 
-use super::Polled;
+use super::{Polled, ReplayError};
 
 #[derive(Default)]
 pub(super) struct Reader {
@@ -13,14 +13,18 @@ pub(super) struct Reader {
     /// How many of the kept frames it has yielded.
     pub(super) position: usize,
     pub(super) progress: Progress,
+    /// Its last poll was pending, and left a waker.
+    pub(super) is_waiting: bool,
     /// How many bytes of data it has yielded.
-    sent: u64,
+    pub(super) sent: u64,
 }
 
-#[derive(Default, PartialEq)]
+#[derive(Clone, Copy, Default, PartialEq)]
 pub(super) enum Progress {
     #[default]
     Sending,
+    /// Sends, and no other handle can any more: it is to take the body.
+    Alone,
     Finished,
     Failed,
 }
@@ -30,22 +34,17 @@ impl Reader {
         self.progress == Progress::Finished
     }
 
-    pub(super) fn finish_if(&mut self, finished: bool) {
-        if finished {
-            self.progress = Progress::Finished;
-        }
+    /// Ends with an error.
+    #[cold]
+    pub(super) fn fail(&mut self, error: ReplayError) -> Polled {
+        self.progress = Progress::Failed;
+        Poll::Ready(Some(Err(error.into())))
     }
 
-    /// Counts what the handle yields.
+    /// Whether the size hint of the whole body allows that the data ends here, and does not already say so.
     #[inline]
-    pub(super) fn count(&mut self, polled: &Polled) {
-        match polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
-            }
-            Poll::Ready(Some(Err(_))) => self.progress = Progress::Failed,
-            _ => {}
-        }
+    pub(super) fn may_end(&self, whole: &SizeHint) -> bool {
+        self.sent >= whole.lower() && whole.upper() != Some(self.sent)
     }
 
     /// The size hint of the rest of a body whose size hint is `whole`.

@@ -1,70 +1,41 @@
-//! [`Shared`]: the state that the handles of one body share, and every change of it.
+//! [`Shared`]: what the handles of one body share, and every change of it.
 //!
 //! [The module above](super) describes how it works.
 
 use std::{
-    mem,
-    sync::{Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
+    task::{Context, Poll},
 };
 
-use http_body::{Body, SizeHint};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
 use tower::BoxError;
 
 use super::{
     Polled, ReplayError,
-    body::poll_bytes,
-    deferred::Deferred,
     frames::Frames,
     reader::{Progress, Reader},
+    sender::Sender,
+    state::{Source, State},
 };
 
 pub(crate) struct Shared<B> {
     /// The size hint of the whole body.
     hint: SizeHint,
     limit: usize,
+    sender: Sender,
+    /// Never waited for: it is held while the body is polled.
     state: Mutex<State<B>>,
 }
 
-struct State<B> {
-    source: Source<B>,
-    /// Everything that was read, as long as a handle may still need it.
-    frames: Frames,
-    replayable: bool,
-    /// How many handles have started; the last of them sends.
-    generation: u32,
-    /// The waker of the handle that sends, if that is pending.
-    waker: Option<Waker>,
-}
-
-pub(super) enum Source<B> {
-    Available(B),
-    /// A handle is polling the body and holds it.
-    Polling,
-    Ended,
-    /// The error of the body, kept for the handle that took over during the poll.
-    Failed(BoxError),
-}
-
-/// What a poll of a handle does next.
-enum Next<B> {
-    Return(Polled),
-    Poll(B),
-}
-
 impl<B> Shared<B> {
+    #[inline]
     pub(super) fn new(body: B, hint: SizeHint, limit: usize) -> Self {
-        let state = State {
-            source: Source::Available(body),
-            frames: Frames::default(),
-            replayable: true,
-            generation: 0,
-            waker: None,
-        };
         Self {
             hint,
             limit,
-            state: Mutex::new(state),
+            sender: Sender::default(),
+            state: Mutex::new(State::new(body)),
         }
     }
 
@@ -73,29 +44,57 @@ impl<B> Shared<B> {
     }
 
     pub(super) fn can_replay(&self) -> bool {
-        self.lock().replayable
+        // A lock is poisoned if the body panicked.
+        self.sender.can_start() && !self.state.is_poisoned()
     }
 
     /// Makes a new handle the one that sends. Returns false if it can't send the body from its start.
-    pub(super) fn start(&self, reader: &mut Reader) -> bool {
-        let mut deferred = Deferred::default();
-        let started = self.lock().start(reader, &mut deferred);
-        deferred.run();
-        started
+    #[inline]
+    fn start(&self, reader: &mut Reader) -> bool {
+        if self.state.is_poisoned() {
+            return false;
+        }
+        let generation = self.sender.start();
+        reader.generation = generation.unwrap_or_default();
+        generation.is_some()
     }
 
-    /// Called when a handle is dropped. Frees the body if no other handle can send the rest.
+    /// As [`start`](Self::start), before the handle is polled. Wakes the handle that was sending, so that it fails.
+    pub(super) fn take_over(&self, reader: &mut Reader) -> bool {
+        let has_started = self.start(reader);
+        // If the lock is taken, that handle is being polled.
+        if has_started && let Ok(mut state) = self.state.try_lock() {
+            state.take_waker(reader);
+        }
+        has_started
+    }
+
+    /// The body, for a handle that goes on [alone](Progress::Alone).
+    #[cold]
+    pub(super) fn take_body(&self) -> Option<B> {
+        // No other handle gets further than the lock, so this does not wait for a poll.
+        let state = self.state.lock();
+        state.unwrap_or_else(PoisonError::into_inner).give_up()
+    }
+
+    /// Called when a handle is dropped.
+    #[inline]
     pub(super) fn release(&self, reader: &Reader) {
-        // A handle that has finished or failed has nothing left to free, and must not cost a lock.
-        if reader.generation != 0 && reader.progress == Progress::Sending {
-            let mut deferred = Deferred::default();
-            self.lock().release(reader, &mut deferred);
-            deferred.run();
+        if reader.is_waiting || reader.progress == Progress::Alone {
+            self.clear(reader);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<B>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    #[cold]
+    fn clear(&self, reader: &Reader) {
+        if reader.progress == Progress::Alone {
+            drop(self.take_body());
+        } else if self.sender.is(reader.generation)
+            && let Ok(mut state) = self.state.try_lock()
+        {
+            // A newer handle takes out the waker by itself.
+            state.waker = None;
+        }
     }
 }
 
@@ -108,177 +107,144 @@ where
         if reader.progress != Progress::Sending {
             return Poll::Ready(None);
         }
-        let mut deferred = Deferred::default();
-        let next = self.lock().advance(reader, cx.waker(), &mut deferred);
-        deferred.run();
-        match next {
-            Next::Return(polled) => {
-                reader.count(&polled);
-                polled
-            }
-            Next::Poll(body) => self.read(body, reader, cx),
+        if reader.generation == 0 && !self.start(reader) {
+            return reader.fail(ReplayError::NotReplayable);
         }
-    }
-
-    fn read(&self, mut body: B, reader: &mut Reader, cx: &mut Context<'_>) -> Polled {
-        let fail_on_panic = FailOnPanic(self);
-        let mut polled = poll_bytes(&mut body, cx);
-        let ended = match &polled {
-            Poll::Pending => false,
-            Poll::Ready(Some(Ok(_))) => body.is_end_stream(),
-            Poll::Ready(_) => true,
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(error) => return self.without_lock(error, reader, cx),
         };
-        let waker = polled.is_pending().then(|| cx.waker().clone());
-        // A body that has ended is dropped here, not under the lock.
-        let rest = (!ended).then_some(body);
-        mem::forget(fail_on_panic);
-
-        let mut deferred = Deferred::default();
-        let mut state = self.lock();
-        state.put_back(rest, &mut polled, waker, reader, self.limit, &mut deferred);
-        drop(state);
-        deferred.run();
-        reader.count(&polled);
-        polled
-    }
-}
-
-/// Marks the body as failed if it panics while it is polled or dropped, so that no handle waits for it.
-struct FailOnPanic<'a, B>(&'a Shared<B>);
-
-impl<B> Drop for FailOnPanic<'_, B> {
-    fn drop(&mut self) {
-        let mut deferred = Deferred::<B>::default();
-        let mut state = self.0.lock();
-        state.source = Source::Failed(ReplayError::NotReplayable.into());
-        state.replayable = false;
-        deferred.wake(state.waker.take());
-        drop(state);
-        deferred.run();
-    }
-}
-
-impl<B> State<B> {
-    fn start(&mut self, reader: &mut Reader, deferred: &mut Deferred<B>) -> bool {
-        if reader.generation == 0 {
-            // Checked before it takes over: a handle that can't replay must not stop the one that sends.
-            if !self.replayable {
-                return false;
-            }
-            self.generation += 1;
-            reader.generation = self.generation;
-            deferred.wake(self.waker.take());
+        if !self.sender.is(reader.generation) {
+            return reader.fail(ReplayError::Superseded);
         }
-        reader.generation == self.generation
-    }
-
-    /// Returns what the handle yields now, or the body to poll.
-    #[inline]
-    fn advance(
-        &mut self,
-        reader: &mut Reader,
-        waker: &Waker,
-        deferred: &mut Deferred<B>,
-    ) -> Next<B> {
-        if reader.generation == 0 {
-            if !self.start(reader, deferred) {
-                return Next::Return(ReplayError::NotReplayable.into_poll());
-            }
-        } else if reader.generation == self.generation {
-            deferred.drop_waker(self.waker.take());
-        } else {
-            return Next::Return(ReplayError::Superseded.into_poll());
+        if state.waker.is_some() {
+            state.take_waker(reader);
         }
-
-        if reader.position < self.frames.len()
-            && let Some(frame) = self.frames.get(reader.position)
-        {
-            reader.position += 1;
-            if reader.position == self.frames.len() {
-                reader.finish_if(matches!(self.source, Source::Ended));
-                self.free_unless_replayable(reader, deferred);
-            }
-            return Next::Return(Poll::Ready(Some(Ok(frame))));
+        if reader.position < state.frames.len() {
+            return state.yield_kept(reader);
         }
-
-        let polled = match mem::replace(&mut self.source, Source::Polling) {
-            Source::Available(body) => return Next::Poll(body),
-            Source::Polling => {
-                self.waker = Some(waker.clone());
-                Poll::Pending
-            }
-            Source::Ended => {
-                self.source = Source::Ended;
-                reader.finish_if(true);
+        match state.read(cx) {
+            // Taken out of its frame, which would cost three times as much to move.
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => self.yield_data(&mut state, data, reader, cx),
+                Err(frame) => self.yield_trailers(&mut state, frame, reader),
+            },
+            Poll::Ready(Some(Err(error))) => self.yield_error(&mut state, error, reader),
+            _ if !self.sender.is(reader.generation) => reader.fail(ReplayError::Superseded),
+            Poll::Ready(None) => {
+                state.finish(reader);
                 Poll::Ready(None)
             }
-            Source::Failed(error) => {
-                self.source = Source::Ended;
-                self.free_unless_replayable(reader, deferred);
-                Poll::Ready(Some(Err(error)))
+            Poll::Pending => {
+                state.waker = Some(cx.waker().clone());
+                reader.is_waiting = true;
+                Poll::Pending
             }
-        };
-        Next::Return(polled)
+        }
     }
 
-    /// Takes back the body, if it has not ended, and keeps the frame that it yielded. Changes `polled` to what the handle
-    /// yields. In place, because a frame is large and each move copies it.
-    #[inline]
-    fn put_back(
-        &mut self,
-        body: Option<B>,
-        polled: &mut Polled,
-        waker: Option<Waker>,
+    /// Another handle is being polled at the moment, on another thread or further up the stack; or a poll has panicked.
+    #[cold]
+    fn without_lock(
+        &self,
+        error: TryLockError<MutexGuard<'_, State<B>>>,
         reader: &mut Reader,
-        limit: usize,
-        deferred: &mut Deferred<B>,
-    ) {
-        self.source = body.map_or(Source::Ended, Source::Available);
-        match &*polled {
-            // The frame that exceeds the limit is kept too: if this reader has been superseded meanwhile, the handle
-            // that sends has not seen it.
-            Poll::Ready(Some(Ok(frame))) if self.replayable => {
-                self.replayable = self.frames.keep(frame, limit);
+        cx: &mut Context<'_>,
+    ) -> Polled {
+        match error {
+            TryLockError::Poisoned(error) => {
+                error.into_inner().give_up();
+                reader.fail(ReplayError::NotReplayable)
             }
-            Poll::Ready(Some(Err(_))) => self.replayable = false,
-            _ => {}
-        }
-
-        if reader.generation != self.generation {
-            deferred.wake(self.waker.take());
-            match mem::replace(polled, ReplayError::Superseded.into_poll()) {
-                Poll::Ready(Some(Err(error))) => self.source = Source::Failed(error),
-                Poll::Ready(Some(Ok(frame))) if !Frames::can_keep(&frame) => {
-                    self.source = Source::Failed(ReplayError::NotReplayable.into());
-                }
-                _ => {}
+            TryLockError::WouldBlock if !self.sender.is(reader.generation) => {
+                reader.fail(ReplayError::Superseded)
             }
-            return;
-        }
-        match &*polled {
-            Poll::Pending => self.waker = waker,
-            Poll::Ready(Some(Err(_))) => {}
-            Poll::Ready(_) => reader.finish_if(matches!(self.source, Source::Ended)),
-        }
-        reader.position = self.frames.len();
-        self.free_unless_replayable(reader, deferred);
-    }
-
-    fn release(&mut self, reader: &Reader, deferred: &mut Deferred<B>) {
-        if reader.generation == self.generation {
-            deferred.drop_waker(self.waker.take());
-            if !self.replayable {
-                deferred.drop_frames(mem::take(&mut self.frames));
-                deferred.drop_source(mem::replace(&mut self.source, Source::Ended));
+            TryLockError::WouldBlock => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
         }
     }
 
-    /// Frees the kept frames if no new handle can replay them. This reader has yielded them all.
-    fn free_unless_replayable(&mut self, reader: &mut Reader, deferred: &mut Deferred<B>) {
-        if !self.replayable {
-            reader.position = 0;
-            deferred.drop_frames(mem::take(&mut self.frames));
+    #[inline]
+    fn yield_data(
+        &self,
+        state: &mut State<B>,
+        data: Bytes,
+        reader: &mut Reader,
+        cx: &mut Context<'_>,
+    ) -> Polled {
+        let is_first = reader.position == 0;
+        let is_kept = self.sender.is(reader.generation) && state.frames.keep(&data, self.limit);
+        if !is_kept && !self.go_on_alone(state, reader) {
+            return state.put_back(Frame::data(data), reader);
         }
+        reader.position = state.frames.len();
+        reader.sent += data.len() as u64;
+        if is_first && reader.may_end(&self.hint) {
+            self.read_ahead(state, reader, cx);
+        }
+        state.finish(reader);
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    #[cold]
+    fn yield_trailers(
+        &self,
+        state: &mut State<B>,
+        frame: Frame<Bytes>,
+        reader: &mut Reader,
+    ) -> Polled {
+        let is_kept =
+            self.sender.is(reader.generation) && state.frames.keep_trailers(&frame, self.limit);
+        if !is_kept && !self.go_on_alone(state, reader) {
+            return state.put_back(frame, reader);
+        }
+        reader.position = state.frames.len();
+        state.finish(reader);
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    #[cold]
+    fn yield_error(&self, state: &mut State<B>, error: BoxError, reader: &mut Reader) -> Polled {
+        if !self.sender.close(reader.generation) {
+            self.fail(state, error);
+            return reader.fail(ReplayError::Superseded);
+        }
+        reader.progress = Progress::Failed;
+        state.frames = Frames::default();
+        Poll::Ready(Some(Err(error)))
+    }
+
+    /// Frees the kept frames, because no other handle is to send the body any more. Returns false if one has started.
+    #[cold]
+    fn go_on_alone(&self, state: &mut State<B>, reader: &mut Reader) -> bool {
+        let is_alone = self.sender.close(reader.generation);
+        if is_alone {
+            state.frames = Frames::default();
+            if matches!(state.source, Source::Available(_)) {
+                reader.progress = Progress::Alone;
+            }
+        }
+        is_alone
+    }
+
+    /// Polls for the second frame, so that a body of one frame ends with it: a transport need not write its end by itself.
+    fn read_ahead(&self, state: &mut State<B>, reader: &Reader, cx: &mut Context<'_>) {
+        let can_read = matches!(state.source, Source::Available(_)) && state.ahead.is_none();
+        if can_read && reader.progress == Progress::Sending {
+            match state.read(cx) {
+                Poll::Ready(Some(Ok(frame))) => state.set_ahead(frame),
+                Poll::Ready(Some(Err(error))) => self.fail(state, error),
+                Poll::Ready(None) | Poll::Pending => {}
+            }
+        }
+    }
+
+    /// Leaves an error to the handle that sends.
+    #[cold]
+    fn fail(&self, state: &mut State<B>, error: BoxError) {
+        state.source = Source::Failed(error);
+        self.sender.close_anyway();
     }
 }

@@ -29,7 +29,7 @@ impl<B> BodySnapshot<B> {
             Self::Empty => Some(ReplayBody::default()),
             Self::Shared(shared) => {
                 let mut reader = Reader::default();
-                let started = shared.start(&mut reader);
+                let started = shared.take_over(&mut reader);
                 started.then(|| ReplayBody::started(shared, reader))
             }
         }

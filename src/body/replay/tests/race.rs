@@ -86,7 +86,7 @@ fn one_of_several_racing_handles_sends_everything_and_the_others_fail_with_the_r
     }
 }
 
-fn script(random: &mut fastrand::Rng) -> (Script, Vec<u8>) {
+pub(super) fn script(random: &mut fastrand::Rng) -> (Script, Vec<u8>) {
     let mut expected = vec![1, 2];
     let mut steps = vec![Step::Data(Bytes::from_static(&[1, 2]))];
     for _ in 0..random.usize(..12) {
