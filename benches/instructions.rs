@@ -2,22 +2,33 @@
 //!
 //! `cargo bench -p benches --bench instructions`, with valgrind installed. [`callgrind`] describes how they are counted.
 //!
-//! With `-- --profile` it prints the functions in which the full layer spends them.
+//! With `-- --waiters` it counts what a caller costs that waits for the first token. With `-- --profile` too, it prints the
+//! functions in which the full layer spends them.
 
 mod support;
 
 use std::{env, io};
 
 use support::{
-    callgrind::{self, COUNTED},
+    callgrind::{self, COUNTED, Counting},
+    cold,
     contenders::{self, ADD, ADD_TOKEN, BARE, FULL, Load, RETRY_ADD},
     table::heading,
 };
 
 const HEADERS: [usize; 3] = [2, 6, 20];
+/// The argument for callers that wait.
+const WAITERS: &str = "--waiters";
+const COUNTING: Counting = Counting {
+    repeats: 3,
+    requests: 10_000,
+};
 
 fn main() {
     if let Some(mut args) = callgrind::child() {
+        if env::args().any(|it| it == WAITERS) {
+            return waiters_under_callgrind(args.nth(1));
+        }
         // The one contender to run, the number of headers, and the position of the load; all of them without it.
         let mut next = || args.next().and_then(|it| it.parse::<usize>().ok());
         let only = next().map(|number| (number, next().unwrap_or(6), next().unwrap_or(1)));
@@ -29,10 +40,18 @@ fn main() {
         );
         return;
     }
-    let outcome = if env::args().any(|it| it == "--profile") {
-        profile()
-    } else {
-        compare()
+    let is_given = |arg| env::args().any(|it| it == arg);
+    let outcome = match (is_given(WAITERS), is_given("--profile")) {
+        (false, false) => compare(),
+        (false, true) => profile(&[&FULL.to_string()], COUNTED),
+        (true, false) => compare_waiters(),
+        (true, true) => {
+            let number = cold::FULL.to_string();
+            profile(
+                &[WAITERS, &number],
+                COUNTING.repeats * 3 * COUNTING.requests,
+            )
+        }
     };
     outcome.expect("valgrind runs this bench");
 }
@@ -96,12 +115,36 @@ fn compare() -> io::Result<()> {
     Ok(())
 }
 
-/// Prints callgrind's profile of the full layer.
-fn profile() -> io::Result<()> {
+fn waiters_under_callgrind(only: Option<String>) {
+    let only = only.and_then(|it| it.parse::<usize>().ok());
+    for (number, mut runner) in cold::contenders().into_iter().enumerate() {
+        if only.is_none_or(|it| it == number) {
+            callgrind::count_batches(runner.as_mut(), COUNTING);
+        }
+    }
+}
+
+fn compare_waiters() -> io::Result<()> {
+    let totals = callgrind::all_totals(&[WAITERS])?;
+    heading(&format!(
+        "{} callers and no token yet, each in a task: instructions of each",
+        COUNTING.requests
+    ));
+    for (runner, totals) in cold::contenders()
+        .iter()
+        .zip(totals.chunks_exact(COUNTING.totals()))
+    {
+        println!("{:26}{:13.0}", runner.name(), COUNTING.cost(totals));
+    }
+    Ok(())
+}
+
+/// Prints callgrind's profile of one contender.
+fn profile(child: &[&str], counted: usize) -> io::Result<()> {
     callgrind::in_folder(|folder| {
-        let out = callgrind::run(folder, &[], &[&FULL.to_string()])?;
+        let out = callgrind::run(folder, &[], child)?;
         callgrind::annotate(&out)?;
-        println!("{COUNTED} requests were counted.");
+        println!("{counted} requests were counted.");
         Ok(())
     })
 }

@@ -96,6 +96,49 @@ async fn a_request_with_a_fresh_token_allocates_only_for_the_replay() {
     }
 }
 
+/// The allocations of a request that waits for a token, without its future, and the bytes of both besides the request.
+fn cost_of_a_waiter<L>(layer: &L) -> (u64, usize)
+where
+    L: Layer<Api>,
+    L::Service: Service<Request<Full<Bytes>>>,
+{
+    let mut service = layer.layer(Api);
+    let request = || {
+        Request::post("https://api.example.com/v1/orders?id=42")
+            .header("x-header", "v".repeat(1_000))
+            .body(Full::new(Bytes::from_static(b"hello")))
+            .unwrap()
+    };
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    // The first one starts the refresh.
+    let mut first = Box::pin(service.call(request()));
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+
+    let request = request();
+    let own = size_of_val(&request);
+    let mut future = 0;
+    let cost = measure(|| {
+        let call = service.call(request);
+        future = size_of_val(&call);
+        let mut call = std::pin::pin!(call);
+        assert!(call.as_mut().poll(&mut cx).is_pending());
+    });
+    let allocated = usize::try_from(cost.bytes_max).unwrap();
+    (cost.count_total, future + allocated - own)
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_a_token_keeps_little_besides_itself() {
+    let cache = TokenCache::new(source_fn(|_| std::future::pending()));
+    let (count, bytes) = cost_of_a_waiter(&BearerAuthLayer::from(cache.clone()));
+    assert_eq!(count, 1);
+    assert!(bytes <= 512, "{bytes}");
+    // Its future has no room for a request.
+    let (count, bytes) = cost_of_a_waiter(&AddTokenLayer::from(cache));
+    assert_eq!(count, 2);
+    assert!(bytes <= 512, "{bytes}");
+}
+
 #[test]
 fn an_empty_body_costs_no_allocation() {
     let cost = measure(|| {

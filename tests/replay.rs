@@ -395,6 +395,45 @@ async fn a_client_with_a_concurrency_limit_of_1_serves_token_endpoint_and_api() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_waited_for_its_token_is_sent_again_whole_up_to_the_limit() {
+    for (limit, expected) in [(8, StatusCode::OK), (7, StatusCode::UNAUTHORIZED)] {
+        let sends = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&sends);
+        let inner = service_fn(move |request: Request<ReplayBody<Full<Bytes>>>| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let (authorization, uri) = (token(&request), request.uri().clone());
+                let own = request.headers()["x-own"].clone();
+                let body = request.into_body().collect().await?.to_bytes();
+                let code = match authorization.as_str() {
+                    "Bearer token-1" => StatusCode::UNAUTHORIZED,
+                    _ => StatusCode::OK,
+                };
+                seen.lock().unwrap().push((authorization, uri, own, body));
+                Ok::<_, BoxError>(status(code))
+            }
+        });
+        let layer = BearerAuthLayer::new(Numbered::default()).replay_limit(limit);
+        let request = Request::post(URL)
+            .header("x-own", "kept")
+            .body(Full::from("an order"))
+            .unwrap();
+        let response = layer.layer(inner).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), expected);
+        let sends = sends.lock().unwrap();
+        let tokens: Vec<_> = sends.iter().map(|(token, ..)| token.as_str()).collect();
+        let all = ["Bearer token-1", "Bearer token-2"];
+        assert_eq!(tokens, all[..if limit == 8 { 2 } else { 1 }]);
+        for (_, uri, own, body) in &*sends {
+            assert_eq!(
+                (uri.to_string().as_str(), own, &body[..]),
+                (URL, &"kept".parse().unwrap(), &b"an order"[..])
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_that_waits_or_has_failed_holds_no_permit() {
     let source = Numbered::default();
     source.fail(true);

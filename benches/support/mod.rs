@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod callgrind;
+pub(crate) mod cold;
 pub(crate) mod contenders;
 pub(crate) mod table;
 pub(crate) mod work;

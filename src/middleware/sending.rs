@@ -141,64 +141,11 @@ pin_project! {
             // `None`: without a token of ours.
             sent: Option<SentToken>,
         },
-        // There is no token yet. No readiness of the inner service is held.
-        Waiting {
-            #[pin]
-            waiter: Waiter,
-            held: Option<Box<HeldRequest<S, B>>>,
-        },
-        // There is a token. The inner service must become ready again.
-        Readying {
-            held: Option<(Box<HeldRequest<S, B>>, Arc<Issued>)>,
-        },
-        // No token can be had.
-        Failed {
-            error: Option<TokenError>,
+        // Boxed, because it is rare and would make every future larger.
+        Held {
+            held: Box<HeldRequest<S, B>>,
         },
     }
-}
-
-/// A request that waits, and the service that it will be sent to. Boxed, because it is rare and would make every future
-/// larger.
-struct HeldRequest<S, B> {
-    inner: S,
-    request: Request<B>,
-    cache: TokenCache,
-}
-
-impl<S, B> Sending<S, B>
-where
-    S: Service<Request<B>> + Clone,
-{
-    /// Keeps a request that cannot be sent at once.
-    #[cold]
-    pub(super) fn not_ready(
-        inner: &mut S,
-        request: Request<B>,
-        not_ready: NotReady,
-        cache: &TokenCache,
-    ) -> Self {
-        let inner = give_back_readiness(inner);
-        let state = match not_ready {
-            NotReady::Wait(waiter) => State::Waiting {
-                waiter,
-                held: Some(Box::new(HeldRequest {
-                    inner,
-                    request,
-                    cache: cache.clone(),
-                })),
-            },
-            NotReady::Failed(error) => State::Failed { error: Some(error) },
-        };
-        Self { state }
-    }
-}
-
-/// Readiness belongs to the instance that acquired it, and ends when that is dropped. Returns another clone, not yet ready.
-fn give_back_readiness<S: Clone>(inner: &mut S) -> S {
-    let clone = inner.clone();
-    drop(mem::replace(inner, clone.clone()));
-    clone
 }
 
 impl<S, B> Sending<S, B>
@@ -213,12 +160,22 @@ where
         }
     }
 
+    /// The request cannot be sent yet.
+    #[cold]
+    pub(super) fn held(held: HeldRequest<S, B>) -> Self {
+        Self {
+            state: State::Held {
+                held: Box::new(held),
+            },
+        }
+    }
+
     /// The token that the request was sent with, if it is one of ours.
     #[inline]
     pub(super) fn sent_token(&self) -> Option<SentToken> {
         match self.state {
             State::Sent { sent, .. } => sent,
-            _ => None,
+            State::Held { .. } => None,
         }
     }
 }
@@ -236,26 +193,89 @@ where
         loop {
             match state.as_mut().project() {
                 StateProj::Sent { future, .. } => return future.poll(cx).map_err(Into::into),
-                StateProj::Waiting { waiter, held } => {
-                    let issued = ready!(waiter.poll(cx))?;
-                    let held = held.take().map(|held| (held, issued));
-                    state.set(State::Readying { held });
-                }
-                StateProj::Readying { held } => {
-                    let (waiting, _) = held.as_mut().expect("polled after completion");
-                    ready!(waiting.inner.poll_ready(cx)).map_err(Into::into)?;
-                    let (waiting, issued) = held.take().expect("polled after completion");
-                    let HeldRequest {
-                        mut inner,
-                        mut request,
-                        cache,
-                    } = *waiting;
-                    // The token that came may have expired while this future was not polled, or not ready.
-                    let sent = cache.read_or(&issued, |issued| add_token(issued, &mut request));
+                StateProj::Held { held } => {
+                    let (inner, request, sent) = ready!(held.poll_send::<Request<B>>(cx))?;
                     let future = inner.call(request);
                     state.set(State::Sent { future, sent });
                 }
-                StateProj::Failed { error } => {
+            }
+        }
+    }
+}
+
+/// A request that cannot be sent yet, and the service that it will be sent to. It holds no readiness of that service.
+pub(super) struct HeldRequest<S, B> {
+    inner: S,
+    request: Option<Request<B>>,
+    cache: TokenCache,
+    state: HeldState,
+}
+
+enum HeldState {
+    /// There is no token yet.
+    Waiting(Waiter),
+    /// There is a token. The service must become ready again.
+    Readying(Arc<Issued>),
+    /// No token can be had.
+    Failed(Option<TokenError>),
+}
+
+impl<S: Clone, B> HeldRequest<S, B> {
+    /// Gives back the readiness of `inner`.
+    #[cold]
+    pub(super) fn new(
+        inner: &mut S,
+        request: Request<B>,
+        not_ready: NotReady,
+        cache: TokenCache,
+    ) -> Self {
+        Self {
+            inner: give_back_readiness(inner),
+            request: Some(request),
+            cache,
+            state: match not_ready {
+                NotReady::Wait(waiter) => HeldState::Waiting(waiter),
+                NotReady::Failed(error) => HeldState::Failed(Some(error)),
+            },
+        }
+    }
+}
+
+/// Readiness belongs to the instance that acquired it, and ends when that is dropped. Returns another clone, not yet ready.
+fn give_back_readiness<S: Clone>(inner: &mut S) -> S {
+    let clone = inner.clone();
+    drop(mem::replace(inner, clone.clone()));
+    clone
+}
+
+/// A service that is ready, the request for it, and the token that the request has if it is one of ours.
+pub(super) type ReadyToSend<'a, S, B> = (&'a mut S, Request<B>, Option<SentToken>);
+
+impl<S, B> HeldRequest<S, B> {
+    /// Waits for a token, and for the service to be ready for a request `Q`. Adds the token.
+    pub(super) fn poll_send<Q>(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<ReadyToSend<'_, S, B>, BoxError>>
+    where
+        S: Service<Q>,
+        S::Error: Into<BoxError>,
+    {
+        loop {
+            match &mut self.state {
+                HeldState::Waiting(waiter) => {
+                    let issued = ready!(Pin::new(waiter).poll(cx))?;
+                    self.state = HeldState::Readying(issued);
+                }
+                HeldState::Readying(issued) => {
+                    ready!(self.inner.poll_ready(cx)).map_err(Into::into)?;
+                    let mut request = self.request.take().expect("polled after completion");
+                    // The token that came may have expired while this future was not polled, or not ready.
+                    let add = |issued: &Issued| add_token(issued, &mut request);
+                    let sent = self.cache.read_or(issued, add);
+                    return Poll::Ready(Ok((&mut self.inner, request, sent)));
+                }
+                HeldState::Failed(error) => {
                     let error = error.take().expect("polled after completion");
                     return Poll::Ready(Err(error.into()));
                 }

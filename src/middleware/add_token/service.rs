@@ -14,7 +14,7 @@ use crate::{
     cache::TokenCache,
     middleware::{
         extensions::WithoutToken,
-        sending::{SendSettings, Sending},
+        sending::{HeldRequest, NotReady, SendSettings, Sending},
     },
     origins::OriginMatch,
 };
@@ -62,6 +62,17 @@ impl<S> AddToken<S> {
     }
 }
 
+impl<S> AddToken<S> {
+    #[cold]
+    fn hold<B>(&mut self, request: Request<B>, not_ready: NotReady) -> Sending<S, B>
+    where
+        S: Service<Request<B>> + Clone,
+    {
+        let cache = self.settings.cache.clone();
+        Sending::held(HeldRequest::new(&mut self.inner, request, not_ready, cache))
+    }
+}
+
 impl<S, B, R> Service<Request<B>> for AddToken<S>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone,
@@ -83,9 +94,7 @@ where
         };
         let sending = match self.settings.prepare(&mut request, origin) {
             Ok(sent) => Sending::sent(self.inner.call(request), sent),
-            Err(not_ready) => {
-                Sending::not_ready(&mut self.inner, request, not_ready, &self.settings.cache)
-            }
+            Err(not_ready) => self.hold(request, not_ready),
         };
         AddTokenFuture::new(sending, Arc::clone(&self.settings))
     }

@@ -5,6 +5,7 @@ use std::{fmt, iter, sync::Arc};
 use bytes::{Buf, Bytes};
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version,
+    header::AUTHORIZATION,
     uri::{self, Authority, PathAndQuery, Scheme},
 };
 use http_body::Body;
@@ -12,19 +13,19 @@ use tower::{BoxError, retry::Policy};
 
 use crate::{
     body::ReplayBody,
-    cache::Issued,
+    cache::{Issued, SentToken},
     middleware::{drain::Drain, retry::RefreshOnReject},
-    origins::OriginMatch,
     zeroize::zeroized,
 };
 
 /// One attempt to send a request.
 #[allow(clippy::large_enum_variant)]
 pub(crate) enum Attempt<B> {
-    /// The request as the caller made it.
+    /// The caller's request, with the token.
     First {
         request: Request<ReplayBody<B>>,
-        origin: OriginMatch,
+        /// `None`: without a token of ours.
+        sent: Option<SentToken>,
     },
     /// The same request again, from its snapshot.
     Again(Snapshot<B>),
@@ -90,7 +91,7 @@ impl<B> Attempt<B> {
         match self {
             Self::First {
                 request,
-                origin: OriginMatch::Allowed,
+                sent: Some(_),
             } => Some(Self::Again(Snapshot::of(request))),
             _ => None,
         }
@@ -106,7 +107,7 @@ impl<B> fmt::Debug for Attempt<B> {
     }
 }
 
-/// What is kept of a request's head until its response is there: its strings, in one buffer.
+/// What is kept of a request's head until its response is there, except for the token: its strings, in one buffer.
 ///
 /// Almost no request is rejected, so a snapshot must be cheap to take. Cloning a `HeaderMap` copies header by header. The
 /// head is only put together again for a replay.
@@ -180,11 +181,15 @@ const PREFIX: usize = 8;
 const SENSITIVE: u32 = 1 << 31;
 
 impl StringPairs {
+    /// Without `Authorization`: that is the token, and a replay gets another.
     #[inline]
     fn of(authority: &str, path: &str, headers: &HeaderMap) -> Self {
         let mut size = PREFIX + authority.len() + path.len();
         let mut any_sensitive = false;
         for (name, value) in headers {
+            if *name == AUTHORIZATION {
+                continue;
+            }
             size += PREFIX + name.as_str().len() + value.len();
             any_sensitive |= value.is_sensitive();
         }
@@ -198,6 +203,9 @@ impl StringPairs {
         };
         let mut rest = put_pair(&mut bytes, authority.as_bytes(), path.as_bytes(), false);
         for (name, value) in headers {
+            if *name == AUTHORIZATION {
+                continue;
+            }
             let name = name.as_str().as_bytes();
             rest = put_pair(rest, name, value.as_bytes(), value.is_sensitive());
         }
@@ -251,18 +259,8 @@ mod tests {
     #[derive(Clone, Debug, PartialEq)]
     struct Marker(u8);
 
-    fn snapshot(
-        request: Request<ReplayBody<String>>,
-        origin: OriginMatch,
-    ) -> Option<Snapshot<String>> {
-        match (Attempt::First { request, origin }).snapshot()? {
-            Attempt::Again(snapshot) => Some(snapshot),
-            Attempt::First { .. } => panic!("expected a snapshot"),
-        }
-    }
-
-    fn restored(request: Request<ReplayBody<String>>) -> Request<ReplayBody<String>> {
-        snapshot(request, OriginMatch::Allowed).unwrap().restore().0
+    fn restored(request: &Request<ReplayBody<String>>) -> Request<ReplayBody<String>> {
+        Snapshot::of(request).restore().0
     }
 
     #[test]
@@ -280,7 +278,7 @@ mod tests {
             .body(ReplayBody::new(String::new(), 0))
             .unwrap();
         let original = request.headers().clone();
-        let replay = restored(request);
+        let replay = restored(&request);
 
         assert_eq!(replay.method(), Method::POST);
         assert_eq!(replay.uri(), "https://api.example.com/orders?id=1");
@@ -307,7 +305,7 @@ mod tests {
             let uri: Uri = uri.parse().unwrap();
             let mut request = Request::new(ReplayBody::new(String::new(), 0));
             *request.uri_mut() = uri.clone();
-            let replay = restored(request);
+            let replay = restored(&request);
             assert_eq!(replay.uri(), &uri);
             assert_eq!(replay.uri().to_string(), uri.to_string());
             assert_eq!(replay.uri().scheme(), uri.scheme());
@@ -317,20 +315,37 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_has_no_copy_of_the_token() {
+        for others in 0..4 {
+            let mut request = Request::new(ReplayBody::new(String::new(), 0));
+            let headers = request.headers_mut();
+            for number in 0..others {
+                let name = HeaderName::try_from(format!("x-header-{number}")).unwrap();
+                headers.insert(name, HeaderValue::from_static("value"));
+            }
+            let without = headers.clone();
+            let mut token = HeaderValue::from_static("Bearer hush");
+            token.set_sensitive(true);
+            headers.insert(AUTHORIZATION, token);
+            let snapshot = Snapshot::of(&request);
+            let bytes = &snapshot.strings.0;
+            assert!(!bytes.windows(4).any(|part| part == b"hush"));
+            assert_eq!(snapshot.restore().0.headers(), &without);
+        }
+    }
+
+    #[test]
     fn no_snapshot_is_taken_of_a_replay() {
-        let snapshot = snapshot(
-            Request::new(ReplayBody::new(String::new(), 0)),
-            OriginMatch::Allowed,
-        )
-        .unwrap();
+        let request = Request::new(ReplayBody::new(String::new(), 0));
+        let snapshot = Snapshot::of(&request);
         assert!(Attempt::Again(snapshot).snapshot().is_none());
     }
 
     #[test]
     fn no_snapshot_is_taken_of_a_request_without_a_token() {
-        for origin in [OriginMatch::NotAllowed, OriginMatch::Insecure] {
-            assert!(snapshot(Request::new(ReplayBody::new(String::new(), 0)), origin).is_none());
-        }
+        let request = Request::new(ReplayBody::new(String::new(), 0));
+        let sent = None;
+        assert!(Attempt::First { request, sent }.snapshot().is_none());
     }
 
     proptest! {
@@ -344,7 +359,7 @@ mod tests {
             let Ok(uri) = whole.parse::<Uri>() else { return Ok(()) };
             let mut request = Request::new(ReplayBody::new(String::new(), 0));
             *request.uri_mut() = uri.clone();
-            prop_assert_eq!(restored(request).uri().to_string(), uri.to_string());
+            prop_assert_eq!(restored(&request).uri().to_string(), uri.to_string());
         }
 
         #[test]
@@ -360,7 +375,7 @@ mod tests {
             }
             let mut request = Request::new(ReplayBody::new(String::new(), 0));
             *request.headers_mut() = headers.clone();
-            let replay = restored(request);
+            let replay = restored(&request);
             let headers_again = replay.headers();
             prop_assert_eq!(headers_again, &headers);
             for (name, value) in &headers {

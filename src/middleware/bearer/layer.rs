@@ -42,7 +42,6 @@ use crate::{
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct BearerAuthLayer {
     settings: BearerSettings,
-    replay_limit: usize,
 }
 
 impl BearerAuthLayer {
@@ -70,7 +69,7 @@ impl BearerAuthLayer {
     ///
     /// Larger bodies are sent as usual. If such a request is rejected, the caller gets the rejection. Default: 64 KiB.
     pub fn replay_limit(mut self, bytes: usize) -> Self {
-        self.replay_limit = bytes;
+        self.settings.replay_limit = bytes;
         self
     }
 
@@ -99,8 +98,8 @@ impl From<TokenCache> for BearerAuthLayer {
             settings: BearerSettings {
                 send: SendSettings::new(cache),
                 replays: Arc::new(ReplaySettings::default()),
+                replay_limit: REPLAY_LIMIT,
             },
-            replay_limit: REPLAY_LIMIT,
         }
     }
 }
@@ -110,6 +109,6 @@ impl<S: Clone> Layer<S> for BearerAuthLayer {
     type Service = BearerAuth<S>;
 
     fn layer(&self, inner: S) -> BearerAuth<S> {
-        BearerAuth::with_settings(inner, Arc::new(self.settings.clone()), self.replay_limit)
+        BearerAuth::with_settings(inner, Arc::new(self.settings.clone()))
     }
 }

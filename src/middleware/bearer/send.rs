@@ -44,7 +44,7 @@ use crate::{
     error::TokenError,
     middleware::{
         retry::{ReplaySettings, rejected_again},
-        sending::{SendSettings, Sending},
+        sending::SendSettings,
     },
 };
 
@@ -52,10 +52,10 @@ use crate::{
 pub(super) struct BearerSettings {
     pub(super) send: SendSettings,
     pub(super) replays: Arc<ReplaySettings>,
+    pub(super) replay_limit: usize,
 }
 
-/// Sends one attempt, with the token if it may have one. If the API rejects the token, holds the response until the refresh
-/// has ended or `max_wait` has passed.
+/// Sends one attempt. If the API rejects its token, holds the response until the refresh has ended or `max_wait` has passed.
 #[derive(Clone, Debug)]
 pub(crate) struct SendWithToken<S> {
     pub(super) inner: S,
@@ -78,36 +78,26 @@ where
     #[inline]
     fn call(&mut self, attempt: Attempt<B>) -> Self::Future {
         let settings = Arc::clone(&self.settings);
-        let (sending, can_replay) = match attempt {
-            Attempt::First {
-                mut request,
-                origin,
-            } => {
+        let (request, sent, can_replay) = match attempt {
+            Attempt::First { request, sent } => {
                 let can_replay = CanReplay::Once {
                     method_allowed: !settings.replays.only_idempotent
                         || request.method().is_idempotent(),
                     body: request.body().snapshot(),
                 };
-                let sending = match settings.send.prepare(&mut request, origin) {
-                    Ok(sent) => Sending::sent(self.inner.call(request), sent),
-                    Err(not_ready) => {
-                        let cache = &settings.send.cache;
-                        Sending::not_ready(&mut self.inner, request, not_ready, cache)
-                    }
-                };
-                (sending, can_replay)
+                (request, sent, can_replay)
             }
             Attempt::Again(snapshot) => {
                 let (mut request, token) = snapshot.restore();
                 let sent =
                     token.and_then(|token| settings.send.add_current_or(&mut request, &token));
-                let sending = Sending::sent(self.inner.call(request), sent);
-                (sending, CanReplay::Never)
+                (request, sent, CanReplay::Never)
             }
         };
         SendWithTokenFuture {
-            state: State::Sending {
-                sending,
+            state: State::Sent {
+                future: self.inner.call(request),
+                sent,
                 can_replay: Some(can_replay),
             },
             settings,
@@ -121,21 +111,20 @@ pin_project! {
         S: Service<Request<ReplayBody<B>>>,
     {
         #[pin]
-        state: State<S, B, R>,
+        state: State<S::Future, B, R>,
         settings: Arc<BearerSettings>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<S, B, R>
-    where
-        S: Service<Request<ReplayBody<B>>>,
-    {
-        // Sent, or not ready to be sent yet.
-        Sending {
+    enum State<F, B, R> {
+        // The inner service has the request.
+        Sent {
             #[pin]
-            sending: Sending<S, ReplayBody<B>>,
+            future: F,
+            // `None`: without a token of ours.
+            sent: Option<SentToken>,
             can_replay: Option<CanReplay<B>>,
         },
         // Rejected: the response is held, unread, while the token is replaced.
@@ -164,13 +153,13 @@ where
         let mut this = self.project();
         loop {
             match this.state.as_mut().project() {
-                StateProj::Sending {
-                    mut sending,
+                StateProj::Sent {
+                    future,
+                    sent,
                     can_replay,
                 } => {
                     let settings = &**this.settings;
-                    let response = ready!(sending.as_mut().poll(cx))?;
-                    let sent = sending.sent_token();
+                    let response = ready!(future.poll(cx)).map_err(Into::into)?;
                     let sent = sent.filter(|sent| settings.send.check_response(&response, *sent));
                     let Some(sent) = sent else {
                         if let Some(CanReplay::Never) = can_replay {

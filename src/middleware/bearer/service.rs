@@ -1,4 +1,6 @@
 //! [`BearerAuth`]: `Retry` over [`SendWithToken`], and the replayable body.
+//!
+//! A request without a token waits before it gets to `Retry`: nothing needs to be kept for a replay of what was not sent.
 
 use std::{
     fmt,
@@ -24,8 +26,12 @@ use super::{
 };
 use crate::{
     body::ReplayBody,
-    cache::TokenCache,
-    middleware::{extensions::WithoutToken, retry::RefreshOnReject},
+    cache::{SentToken, TokenCache},
+    middleware::{
+        extensions::WithoutToken,
+        retry::RefreshOnReject,
+        sending::{HeldRequest, NotReady},
+    },
     origins::OriginMatch,
 };
 
@@ -65,9 +71,10 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct BearerAuth<S> {
-    retry: Retry<RefreshOnReject, SendWithToken<S>>,
-    replay_limit: usize,
+    retry: RetrySend<S>,
 }
+
+type RetrySend<S> = Retry<RefreshOnReject, SendWithToken<S>>;
 
 impl<S> BearerAuth<S> {
     /// Wraps `inner`, with the default settings of [`BearerAuthLayer`].
@@ -78,16 +85,11 @@ impl<S> BearerAuth<S> {
         BearerAuthLayer::from(cache).layer(inner)
     }
 
-    pub(super) fn with_settings(
-        inner: S,
-        settings: Arc<BearerSettings>,
-        replay_limit: usize,
-    ) -> Self {
+    pub(super) fn with_settings(inner: S, settings: Arc<BearerSettings>) -> Self {
         let cache = settings.send.cache.clone();
         let policy = RefreshOnReject::with_settings(cache, Arc::clone(&settings.replays));
         Self {
             retry: Retry::new(policy, SendWithToken { inner, settings }),
-            replay_limit,
         }
     }
 
@@ -122,40 +124,67 @@ where
         Service::<Attempt<B>>::poll_ready(&mut self.retry, cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let has_own = request.headers().contains_key(AUTHORIZATION);
         let opts_out = request.extensions().get::<WithoutToken>().is_some();
+        let settings = &self.retry.get_ref().settings.send;
         let origin = if has_own || opts_out {
             OriginMatch::NotAllowed
         } else {
-            let settings = &self.retry.get_ref().settings;
-            settings.send.origins.check(request.uri())
+            settings.origins.check(request.uri())
         };
-        // A request without our token is never sent again.
-        let limit = match origin {
-            OriginMatch::Allowed => self.replay_limit,
-            OriginMatch::NotAllowed | OriginMatch::Insecure => 0,
-        };
-        let request = request.map(|body| ReplayBody::new(body, limit));
-        BearerAuthFuture {
-            inner: call_retry(&mut self.retry, Attempt::First { request, origin }),
+        match settings.prepare(&mut request, origin) {
+            Ok(sent) => BearerAuthFuture {
+                state: State::Sent {
+                    future: send(&mut self.retry, request, sent),
+                },
+            },
+            Err(not_ready) => hold(&mut self.retry, request, not_ready),
         }
     }
 }
 
-/// Not inlined, so that the large future is constructed in its final position.
+#[cold]
+fn hold<S, B, R>(
+    retry: &mut RetrySend<S>,
+    request: Request<B>,
+    not_ready: NotReady,
+) -> BearerAuthFuture<S, B, R>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+    R: Body,
+{
+    let cache = retry.get_ref().settings.send.cache.clone();
+    BearerAuthFuture {
+        state: State::Held {
+            held: HeldRequest::new(retry, request, not_ready, cache),
+        },
+    }
+}
+
+type RetrySendFuture<S, B> = RetryFuture<RefreshOnReject, SendWithToken<S>, Attempt<B>>;
+
+/// Sends a request, whose token `sent` tells. Not inlined, so that the large future is constructed in its final position.
 #[inline(never)]
-fn call_retry<S, B, R>(
-    retry: &mut Retry<RefreshOnReject, SendWithToken<S>>,
-    attempt: Attempt<B>,
-) -> RetryFuture<RefreshOnReject, SendWithToken<S>, Attempt<B>>
+fn send<S, B, R>(
+    retry: &mut RetrySend<S>,
+    request: Request<B>,
+    sent: Option<SentToken>,
+) -> RetrySendFuture<S, B>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
     B: Body + Unpin,
     R: Body,
 {
-    retry.call(attempt)
+    // A request without our token is never sent again.
+    let limit = match sent {
+        Some(_) => retry.get_ref().settings.replay_limit,
+        None => 0,
+    };
+    let request = request.map(|body| ReplayBody::new(body, limit));
+    retry.call(Attempt::First { request, sent })
 }
 
 pin_project! {
@@ -169,7 +198,22 @@ pin_project! {
         R: Body,
     {
         #[pin]
-        inner: RetryFuture<RefreshOnReject, SendWithToken<S>, Attempt<B>>,
+        state: State<RetrySend<S>, B, RetrySendFuture<S, B>>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, B, F> {
+        // There is a token, or none is needed.
+        Sent {
+            #[pin]
+            future: F,
+        },
+        // Nothing is kept for a replay yet. Not boxed: it needs no more room than the other state.
+        Held {
+            held: HeldRequest<S, B>,
+        },
     }
 }
 
@@ -177,18 +221,31 @@ impl<S, B, R> Future for BearerAuthFuture<S, B, R>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
+    B: Body + Unpin,
     R: Body,
 {
     type Output = Result<Response<R>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match ready!(self.project().inner.poll(cx))? {
-            Outcome::Answered(response) => Ok(response),
-            Outcome::SendAgain(rejected) => {
-                // The policy takes it only to send the request again, and then this is not the end.
-                Ok(rejected.expect("polled after completion").response)
+        let mut state = self.project().state;
+        loop {
+            match state.as_mut().project() {
+                StateProj::Sent { future } => {
+                    return Poll::Ready(Ok(match ready!(future.poll(cx))? {
+                        Outcome::Answered(response) => response,
+                        Outcome::SendAgain(rejected) => {
+                            // The policy takes it only to send the request again, and then this is not the end.
+                            rejected.expect("polled after completion").response
+                        }
+                    }));
+                }
+                StateProj::Held { held } => {
+                    let (retry, request, sent) = ready!(held.poll_send::<Attempt<B>>(cx))?;
+                    let future = send(retry, request, sent);
+                    state.set(State::Sent { future });
+                }
             }
-        })
+        }
     }
 }
 
