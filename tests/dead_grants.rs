@@ -377,6 +377,26 @@ mod ways_on {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_new_login_that_is_dead_is_not_sent_again_after_each_refresh_of_the_session() {
+        let (endpoint, store) = (TokenEndpoint::default(), MemoryStore::new());
+        let mut token = first(&process(&endpoint, &store)).await.unwrap();
+        endpoint.respond_next([DEAD]);
+        let login = RefreshTokenSource::new(client(&endpoint), "login").store(store.clone());
+        let cache = TokenCache::new(login);
+        assert_is_dead(&cache.token().await.unwrap_err());
+        for _ in 0..3 {
+            endpoint.sent();
+            token = next(&process(&endpoint, &store), &token).await.unwrap();
+            sleep(11 * SECOND).await;
+            assert_is_dead(&cache.token().await.unwrap_err());
+            sleep(SECOND).await;
+            assert_is_dead(&cache.token().await.unwrap_err());
+            let requests = endpoint.sent();
+            assert_eq!(requests.len(), 1, "{requests:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn another_credential_in_the_store_is_sent() {
         let endpoint = TokenEndpoint::default();
         let store = ended(&endpoint).await;

@@ -69,6 +69,8 @@ pub(super) struct Granted {
     pub(super) response: TokenResponse,
     /// The session that the tokens belong to: the one in the store, or the one that the grant has begun.
     pub(super) session: StoredSession,
+    /// The credential that was sent.
+    pub(super) sent: Identity,
 }
 
 impl<G: Grant> GrantSource<G> {
@@ -86,10 +88,11 @@ impl<G: Grant> GrantSource<G> {
                 }
                 let parameters = Parameters::refresh_token(refresh_token.expose_secret());
                 let outcome = self.send_refresh_token(attempt, &parameters, clock).await;
-                attempt.note_outcome(sent, &outcome);
+                attempt.note_outcome(sent.clone(), &outcome);
                 Ok(Granted {
                     response: outcome?,
                     session: attempt.session.clone(),
+                    sent,
                 })
             }
             Some(Credential::Grant) if self.skips(attempt, &self.identity) => Err(not_sent_again()),
@@ -111,6 +114,9 @@ impl<G: Grant> GrantSource<G> {
         let made = self.client.make(clock, &grant).await?;
         let mut session = StoredSession::begin(self.identity.clone(), Some(&attempt.session))
             .of_client(self.client_identity.clone());
+        if let Some(replaced) = attempt.session.refresh_token() {
+            session = session.without_dead(&refresh_token_identity(replaced.expose_secret()));
+        }
         let outcome = if let Some(refresh_token) = made.parameters.as_refresh_token() {
             // If the server issues no other refresh token, the session keeps this one.
             session = session.with_refresh_token(refresh_token);
@@ -127,6 +133,7 @@ impl<G: Grant> GrantSource<G> {
         Ok(Granted {
             response: outcome?,
             session,
+            sent: self.identity.clone(),
         })
     }
 
@@ -171,10 +178,9 @@ impl<G: Grant> GrantSource<G> {
             result => return result,
         };
         // The lease may have ended while we waited. What another process sends now must not be sent twice.
-        match self.store.load().await {
-            Ok(stored) if stored.as_ref().map_or(0, StoredSession::version) == attempt.replaces => {
-            }
-            Ok(_) => {
+        match self.is_unchanged(attempt).await {
+            Ok(true) => {}
+            Ok(false) => {
                 let message = "another process has saved the session before a response came";
                 return Err(TokenError::new(TokenErrorKind::LeaseLost, message).with_source(error));
             }
@@ -184,6 +190,17 @@ impl<G: Grant> GrantSource<G> {
         attempt.unknown_since = attempt.unknown_since.or(attempt.session.refreshing_since());
         attempt.was_resent = true;
         self.request(attempt, parameters, clock).await
+    }
+
+    /// Whether no other process has saved since the mark.
+    pub(super) async fn is_unchanged(&self, attempt: &Attempt) -> Result<bool, TokenError> {
+        let stored = self.store.load().await?;
+        // The mark is there also if its save seemed to fail.
+        let is_marked = |stored: &StoredSession| stored.is_written_like(&attempt.session);
+        Ok(
+            stored.as_ref().map_or(0, StoredSession::version) == attempt.replaces
+                || stored.is_some_and(|stored| is_marked(&stored)),
+        )
     }
 
     async fn request(

@@ -26,9 +26,14 @@ impl<G: Grant> GrantSource<G> {
         attempt: &Attempt,
         granted: Granted,
     ) -> Result<Token, TokenError> {
-        let Granted { response, session } = granted;
+        let Granted {
+            response,
+            session,
+            sent,
+        } = granted;
         let token = response.token.clone();
-        let session = session.at(attempt.replaces).merged(NewTokens {
+        let session = session.at(attempt.replaces).without_dead(&sent);
+        let session = session.merged(NewTokens {
             token: response.token.ok(),
             expires_at: response.expires_at,
             lifetime: response.lifetime,

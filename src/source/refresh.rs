@@ -50,8 +50,8 @@ impl<G: Grant> GrantSource<G> {
         let (source, cx) = (self.clone(), self.after_revocations(revocations, cx));
         let task = tokio::spawn(async move {
             let result = source.refresh_under_lease(&mut lease, &mut slot, &cx).await;
-            let is_lost = is_lease_lost(&result);
-            source.put_back(lease, &mut slot, is_lost).await;
+            let was_overtaken = is_lease_lost(&result);
+            source.put_back(lease, &mut slot, was_overtaken).await;
             result
         });
         task.await.unwrap_or_else(|error| {
@@ -86,8 +86,13 @@ impl<G: Grant> GrantSource<G> {
         if let Some(newest) = &newest {
             self.check_owner(newest)?;
         }
+        // An earlier refresh token may end a session that lives. So it is sent only if ours is dead for certain.
+        let may_replace = |newest: &StoredSession| {
+            is_reauth_required(&result) || !newest.is_before(&attempt.session)
+        };
         if let Some(newest) = newest
             && self.credential_identity(&newest) != self.credential_identity(&attempt.session)
+            && may_replace(&newest)
         {
             if let Some(token) = self.adopt(Some(&newest), cx) {
                 return Ok(token);
@@ -95,13 +100,16 @@ impl<G: Grant> GrantSource<G> {
             self.check_not_revoked(&newest, cx)?;
             let replaces = newest.version();
             if replaces != attempt.replaces && newest.refreshing_since().is_some() {
-                let message = "another process is refreshing the session";
-                return Err(TokenError::new(TokenErrorKind::LeaseLost, message));
+                return Err(overtaken());
             }
             attempt = self.mark(lease, slot, newest, replaces, cx).await?;
             result = self.send(&mut attempt, cx.clock()).await;
         }
         if may_be_dead(&result) && self.can_begin_anew(&attempt.session) {
+            // Another process may be doing the same, because this one has lost its lease.
+            if let Ok(false) = self.is_unchanged(&attempt).await {
+                return Err(overtaken());
+            }
             tracing::info!("the refresh token is invalid, beginning the session anew");
             result = self.send_grant(&mut attempt, cx.clock()).await;
         }
@@ -133,7 +141,9 @@ impl<G: Grant> GrantSource<G> {
     ) -> Result<Attempt, TokenError> {
         let session = self.with_owner(session);
         let unknown_since = session.refreshing_since();
-        let session = session.at(replaces).refreshing(cx.clock().wall());
+        let session = session
+            .at(replaces)
+            .refreshing(cx.clock().wall(), fastrand::u32(..));
         if session.version() <= replaces {
             let message = "the stored session has the highest possible version, so no save can follow: remove it";
             return Err(TokenError::new(TokenErrorKind::Store, message));
@@ -146,12 +156,23 @@ impl<G: Grant> GrantSource<G> {
             }
             Err(error) if error.kind() == TokenErrorKind::LeaseLost => Err(error),
             Err(error) if lease.is_held().await => {
+                let attempt = Attempt::new(session, replaces, unknown_since, cx);
+                // No save proves it, so the store is asked: the lease may have ended in between, and been taken again.
+                if !self.is_unchanged(&attempt).await? {
+                    return Err(overtaken().with_source(error));
+                }
                 tracing::warn!(%error, "the store cannot save, the session is refreshed from memory");
-                Ok(Attempt::new(session, replaces, unknown_since, cx))
+                Ok(attempt)
             }
             Err(error) => Err(error),
         }
     }
+}
+
+/// The error if another process has saved, or is about to, because this one has lost its lease.
+fn overtaken() -> TokenError {
+    let message = "another process is refreshing the session";
+    TokenError::new(TokenErrorKind::LeaseLost, message)
 }
 
 /// Whether the refresh token may be invalid. Some servers reject it with 400 and nothing else.

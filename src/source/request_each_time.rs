@@ -125,6 +125,7 @@ impl<G: Grant> GrantSource<G> {
         };
         let session = StoredSession::begin(self.identity.clone(), before)
             .of_client(self.client_identity.clone())
+            .without_dead(&self.identity)
             .merged(NewTokens {
                 token: Some(token.clone()),
                 expires_at,

@@ -61,10 +61,10 @@ impl<G: Grant> GrantSource<G> {
         let mut slot = self.lease_slot().lock_owned().await;
         let mut lease = self.take_lease(&mut slot).await?;
         let result = self.revoke_under_lease(&mut lease, &mut slot, cx).await;
-        let is_lost = result
+        let was_overtaken = result
             .as_ref()
             .is_err_and(|error| error.kind() == TokenErrorKind::LeaseLost);
-        self.put_back(lease, &mut slot, is_lost).await;
+        self.put_back(lease, &mut slot, was_overtaken).await;
         result
     }
 

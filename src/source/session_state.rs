@@ -41,7 +41,7 @@ pub(super) struct Failed {
 
 impl SessionState {
     /// Whether `stored`, which would send `credential`, takes the place of the newest session that is known here: it is
-    /// not older, or it is another session, as after a login, and ours is dead.
+    /// not earlier, or it is another session, as after a login, and ours is dead.
     fn is_replaced_by(&self, stored: &StoredSession, credential: Option<&Identity>) -> bool {
         let Some(newest) = &self.newest else {
             return true;
@@ -50,14 +50,14 @@ impl SessionState {
             // A stored session of the same credential is the one that was revoked, and could not be replaced yet.
             let ended = newest.ended();
             let is_other = |credential: &Identity| !ended.is_some_and(|it| it.contains(credential));
-            return newest.generation() <= stored.generation() || credential.is_some_and(is_other);
+            return !stored.is_before(newest) || credential.is_some_and(is_other);
         }
         let is_dead = |failed: &Failed| {
             failed.is_final
                 && failed.generation == newest.generation()
                 && credential.is_some_and(|credential| *credential != failed.credential)
         };
-        newest.generation() <= stored.generation() || self.failed.as_ref().is_some_and(is_dead)
+        !stored.is_before(newest) || self.failed.as_ref().is_some_and(is_dead)
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) struct Unsaved {
     pub(super) session: StoredSession,
     /// The version that saving replaces.
     pub(super) replaces: u64,
-    /// Another process has the lease by now.
+    /// Another process has the lease that this session was to be saved under.
     pub(super) is_lease_lost: bool,
     /// What its token came with.
     pub(super) warning: Warning,
@@ -64,9 +64,9 @@ impl Unsaved {
         }
     }
 
-    /// Makes the next save replace `stored`. Returns `false` if `stored` is as new as this session.
+    /// Makes the next save replace `stored`. Returns `false` if `stored` is not before this session.
     fn replace(&mut self, stored: Option<&StoredSession>) -> bool {
-        if stored.is_some_and(|stored| stored.generation() >= self.session.generation()) {
+        if stored.is_some_and(|stored| !stored.is_before(&self.session)) {
             return false;
         }
         self.replaces = stored.map_or(0, StoredSession::version);
@@ -194,11 +194,21 @@ impl<G: Grant> GrantSource<G> {
         }
     }
 
-    /// Keeps the lease if a session is not saved, or else releases it. `is_lost` says that another process has it.
-    pub(super) async fn put_back(&self, lease: BoxStoreLease, slot: &mut LeaseSlot, is_lost: bool) {
-        match &slot.unsaved {
-            Some(unsaved) if !unsaved.is_lease_lost && !is_lost => slot.lease = Some(lease),
-            _ => lease.release().await,
+    /// Keeps the lease if a session is not saved, or else releases it. `was_overtaken` says that another process has saved.
+    pub(super) async fn put_back(
+        &self,
+        lease: BoxStoreLease,
+        slot: &mut LeaseSlot,
+        was_overtaken: bool,
+    ) {
+        // It is about this lease, and not about the one that is taken next.
+        let is_lost = |unsaved: &mut Unsaved| std::mem::take(&mut unsaved.is_lease_lost);
+        let may_have_lease = slot.unsaved.as_mut().is_some_and(|it| !is_lost(it));
+        // A process that has lost the lease may save after all. Then the lease is still ours.
+        if may_have_lease && (!was_overtaken || lease.is_held().await) {
+            slot.lease = Some(lease);
+        } else {
+            lease.release().await;
         }
         if slot.unsaved.is_some() {
             self.save_in_background(slot);

@@ -62,7 +62,8 @@ use crate::{token::Token, zeroize::to_json};
 ///   },
 ///   "refresh_token": "…",
 ///   "refresh_expires_at": null,
-///   "refreshing_since": null,
+///   "refreshing_since": 1700000800000,
+///   "refresh_id": 2130771,
 ///   "ended": { "since": 1700000900000, "credentials": ["…"], "reason": "rejected" }
 /// }
 /// ```
@@ -75,9 +76,11 @@ use crate::{token::Token, zeroize::to_json};
 ///   audience, or the [name](crate::GrantSource::session_name) that was set instead. A source of another client does not
 ///   use the session. If it is `null`, as in older formats, any source adopts the session, and the next one that
 ///   refreshes it records its own client. So setting it to `null` by hand moves a session to a client with other settings.
-/// - `ended` is `null` while the session lives. Otherwise no process sends these credentials again, because the server has
-///   declared them dead (`rejected`), or because the session was [revoked](crate::TokenCache::revoke) (`revoked`).
-///   `credentials` are [`Identity`]s as well. A revoked session has no tokens.
+/// - `refreshing_since` and `refresh_id` are the mark that a refresh runs, or was interrupted. The number is another one for
+///   each refresh.
+/// - `ended` has the credentials that no process sends again, because the server has declared them dead (`rejected`), or
+///   because the session was [revoked](crate::TokenCache::revoke) (`revoked`). `credentials` are [`Identity`]s as well. A
+///   revoked session has no tokens. A session that lives may have some too, such as that of a login that did not work.
 ///
 /// A session of another `format` is not deserialized: the error of a newer one says to update the crate. Format 2, which
 /// has neither `client` nor `ended`, is deserialized. The stores of this crate also read format 1. Both are saved in
@@ -126,6 +129,9 @@ pub struct StoredSession {
     /// When a refresh began whose outcome is not known yet.
     #[serde(default, with = "millis")]
     refreshing_since: Option<SystemTime>,
+    /// A random number of the refresh that has saved the mark, so that no two processes save the same one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refresh_id: Option<u32>,
     #[serde(default)]
     ended: Option<Ended>,
 }
@@ -150,7 +156,8 @@ impl StoredSession {
         self.generation
     }
 
-    /// A session that begins with the credential of `identity`, in place of `before`, and has no tokens yet.
+    /// A session that begins with the credential of `identity`, in place of `before`, and has no tokens yet. What the server
+    /// has declared dead stays dead, unless `before` was revoked.
     pub(crate) fn begin(identity: Identity, before: Option<&Self>) -> Self {
         Self {
             format: Format,
@@ -160,12 +167,15 @@ impl StoredSession {
                 .map(|before| before.former_identities_before(&identity))
                 .unwrap_or_default(),
             identity,
-            client: None,
+            client: before.and_then(|before| before.client.clone()),
             access: None,
             refresh_token: None,
             refresh_expires_at: None,
             refreshing_since: None,
-            ended: None,
+            refresh_id: None,
+            ended: before
+                .filter(|before| !before.is_revoked())
+                .and_then(|before| before.ended.clone()),
         }
     }
 
@@ -181,12 +191,16 @@ impl StoredSession {
         self.refreshing_since
     }
 
-    /// The session while a refresh runs whose outcome is not known yet.
-    pub(crate) fn refreshing(&self, since: SystemTime) -> Self {
+    /// The session while the refresh `id` runs, whose outcome is not known yet.
+    ///
+    /// No two refreshes have the same `id`. Of a session that an interrupted refresh has marked, their marks would be equal
+    /// otherwise, and a store takes an equal session for a save that is repeated.
+    pub(crate) fn refreshing(&self, since: SystemTime, id: u32) -> Self {
         Self {
             version: self.version.saturating_add(1),
             // Of several interrupted refreshes, the first tells since when a rotation may have been lost.
             refreshing_since: self.refreshing_since.or(Some(since)),
+            refresh_id: Some(id),
             ..self.clone()
         }
     }
@@ -209,6 +223,7 @@ impl StoredSession {
         Self {
             version: self.version.saturating_add(1),
             refreshing_since: doubtful_since,
+            refresh_id: None,
             ..self.clone()
         }
     }
@@ -236,7 +251,8 @@ impl StoredSession {
                 new.refresh_expires_at.or(self.refresh_expires_at)
             },
             refreshing_since: None,
-            ended: None,
+            refresh_id: None,
+            ended: self.ended.clone().filter(Ended::has_rejected),
         }
     }
 

@@ -37,6 +37,11 @@ impl Ended {
         self.credentials.contains(identity)
     }
 
+    /// Whether there are credentials that the server has declared dead.
+    pub(super) fn has_rejected(&self) -> bool {
+        self.reason == EndReason::Rejected && !self.credentials.is_empty()
+    }
+
     /// The same with more `credentials`, which were declared dead at `now`.
     pub(super) fn with_dead(mut self, credentials: &[Identity], now: SystemTime) -> Self {
         for credential in credentials {
@@ -54,7 +59,7 @@ impl Ended {
 }
 
 impl StoredSession {
-    /// The credentials that were declared dead or revoked since the last token response.
+    /// The credentials that were declared dead or revoked, and that the server has not accepted since.
     pub(crate) fn ended(&self) -> Option<&Ended> {
         self.ended.as_ref()
     }
@@ -78,6 +83,7 @@ impl StoredSession {
             refresh_token: None,
             refresh_expires_at: None,
             refreshing_since: None,
+            refresh_id: None,
             ended: Some(Ended {
                 since: Some(now),
                 reason: EndReason::Revoked,
@@ -85,6 +91,14 @@ impl StoredSession {
             }),
             ..self.clone()
         }
+    }
+
+    /// The session if `credential` is not dead, because the server has accepted it, or if no process can send it any more.
+    pub(crate) fn without_dead(mut self, credential: &Identity) -> Self {
+        if let Some(ended) = &mut self.ended {
+            ended.credentials.retain(|dead| dead != credential);
+        }
+        self
     }
 
     /// The session after the server has declared `credentials` dead.

@@ -30,6 +30,21 @@ impl StoredSession {
         self.identity != *identity && !self.former_identities.contains(identity)
     }
 
+    /// Whether it is an earlier state of the session than `other`: the one before its login, or before its last token
+    /// response.
+    ///
+    /// The generation tells only sessions of the same login apart. A process that could save nothing for a long time may
+    /// have a higher one than a later login has.
+    pub(crate) fn is_before(&self, other: &Self) -> bool {
+        let comes_after =
+            |later: &Self, earlier: &Self| later.former_identities.contains(&earlier.identity);
+        match (comes_after(other, self), comes_after(self, other)) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => self.generation < other.generation,
+        }
+    }
+
     /// The client that the tokens belong to, if it is recorded.
     pub(crate) fn client(&self) -> Option<&Identity> {
         self.client.as_ref()

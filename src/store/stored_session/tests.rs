@@ -32,7 +32,7 @@ fn stored(session: &StoredSession) -> StoredSession {
 
 #[test]
 fn a_session_survives_its_serialisation() {
-    let session = session().refreshing(now());
+    let session = session().refreshing(now(), 1);
     let back = stored(&session);
     assert!(back.is_written_like(&session));
     assert_eq!(back.version(), 2);
@@ -85,7 +85,7 @@ fn counters_that_no_save_reaches_are_rejected_and_do_not_overflow() {
     }
     // A session of a program's own making: saturates, and a store rejects it as it was saved by another process.
     let highest = sample(u64::MAX, "x");
-    assert_eq!(highest.refreshing(now()).version(), u64::MAX);
+    assert_eq!(highest.refreshing(now(), 1).version(), u64::MAX);
     assert_eq!(highest.settled(None).version(), u64::MAX);
     assert_eq!(highest.merged(new_tokens("at-2", None)).version(), u64::MAX);
     let replacing = StoredSession::new(identity()).replacing(&highest);
@@ -139,7 +139,7 @@ fn the_old_refresh_token_stays_if_the_response_has_none() {
 #[test]
 fn only_new_tokens_raise_the_generation() {
     let session = session();
-    let marked = session.refreshing(now());
+    let marked = session.refreshing(now(), 1);
     assert_eq!(marked.generation(), session.generation());
     assert_eq!(marked.settled(None).generation(), session.generation());
     let another = Identity::new("refresh", "another");
@@ -239,19 +239,60 @@ fn the_client_and_the_end_of_a_session_are_written_and_read() {
 }
 
 #[test]
-fn new_tokens_end_the_end_of_a_session_and_a_mark_does_not() {
-    let dead = [Identity::new("refresh", "rt-1")];
+fn a_dead_credential_stays_dead_until_the_server_accepts_it() {
+    let of = |credential: &str| Identity::new("refresh", credential);
+    let dead = [of("rt-1"), of("login")];
     let session = session().of_client(identity()).with_dead(&dead, now());
-    assert!(session.refreshing(now()).ended().is_some());
-    assert!(session.settled(None).ended().is_some());
-    let refreshed = session.merged(new_tokens("at-2", None));
-    assert!(refreshed.ended().is_none());
-    assert_eq!(refreshed.client(), Some(&identity()));
-    assert!(
-        StoredSession::begin(identity(), Some(&session))
+    let is_dead = |session: &StoredSession, credential: &str| {
+        session
             .ended()
-            .is_none()
+            .is_some_and(|ended| ended.contains(&of(credential)))
+    };
+    assert!(is_dead(&session.refreshing(now(), 1), "login"));
+    assert!(is_dead(&session.settled(None), "login"));
+    let accepted = session.clone().without_dead(&of("rt-1"));
+    let refreshed = accepted.merged(new_tokens("at-2", None));
+    assert!(is_dead(&refreshed, "login") && !is_dead(&refreshed, "rt-1"));
+    let begun = StoredSession::begin(identity(), Some(&session)).of_client(identity());
+    assert!(is_dead(&begun, "login"));
+    let accepted = refreshed.without_dead(&of("login"));
+    let refreshed = accepted.merged(new_tokens("at-3", None));
+    assert!(refreshed.ended().is_none());
+}
+
+#[test]
+fn the_session_after_a_revoked_one_is_not_revoked() {
+    let revoked = session().revoked(&[identity()], now());
+    let begun = StoredSession::begin(Identity::new("refresh", "new"), Some(&revoked));
+    assert!(revoked.is_revoked() && !begun.is_revoked());
+    assert!(!revoked.merged(new_tokens("at-2", None)).is_revoked());
+}
+
+#[test]
+fn a_later_login_is_later_whatever_the_generations_are() {
+    let earlier = session();
+    let mut unsaved = earlier.clone();
+    for n in 0..5 {
+        unsaved = unsaved.merged(new_tokens(&n.to_string(), None));
+    }
+    let later = StoredSession::begin(Identity::new("refresh", "new"), Some(&earlier));
+    let later = later.merged(new_tokens("at-2", None));
+    assert!(unsaved.generation() > later.generation());
+    assert!(unsaved.is_before(&later) && !later.is_before(&unsaved));
+    assert!(earlier.is_before(&unsaved) && !unsaved.is_before(&earlier));
+    assert!(!earlier.is_before(&earlier));
+}
+
+#[test]
+fn the_marks_of_two_refreshes_are_not_equal() {
+    let interrupted = session().refreshing(now(), 1);
+    let (one, other) = (
+        interrupted.refreshing(now(), 2),
+        interrupted.refreshing(now(), 3),
     );
+    assert_eq!(one.refreshing_since(), other.refreshing_since());
+    assert!(!one.is_written_like(&other) && stored(&one).is_written_like(&one));
+    assert!(one.settled(None).is_written_like(&other.settled(None)));
 }
 
 #[test]

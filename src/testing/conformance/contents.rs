@@ -36,7 +36,7 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
         clause.ok("save", lease.save(version, &session).await);
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let moved = session.of_client(Identity::new("client", "another"));
-        let refreshing = moved.refreshing(now);
+        let refreshing = moved.refreshing(now, 1);
         let settled = refreshing.settled(None);
         let dead = [Identity::new("refresh", "a"), Identity::new("refresh", "b")];
         let ended = refreshing.settled(Some(now)).with_dead(&dead, now);

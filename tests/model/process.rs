@@ -1,0 +1,388 @@
+//! What a process knows of the session: `src/source/session_state.rs`, `src/source/ended.rs`, and the part of the cache
+//! that says whether a refresh may start.
+
+use crate::{
+    session::{Credential, Credentials, Mark, Session},
+    setup::{Fault, Setup},
+};
+
+/// A process. A process that dies is replaced by one that knows nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Process {
+    /// The configured credential.
+    pub(crate) config: Credential,
+    /// `SessionState::newest`.
+    pub(crate) newest: Option<Session>,
+    /// `SessionState::failed`.
+    pub(crate) failed: Option<Failed>,
+    /// The access token that the cache has, by the refresh token that came with it.
+    pub(crate) published: Option<Credential>,
+    /// The last error was final: the cache only looks for changes.
+    pub(crate) is_dead: bool,
+    /// `LeaseSlot::unsaved`.
+    pub(crate) unsaved: Option<Unsaved>,
+    /// Has a lease, which may have ended.
+    pub(crate) has_lease: bool,
+    pub(crate) step: Step,
+    pub(crate) past: Past,
+}
+
+/// What has happened to a process, as far as a rule or its exceptions need it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Past {
+    /// Its lease has ended although it lives, and it has neither taken another one nor saved since.
+    pub(crate) has_lost_lease: bool,
+    /// Another process has saved between its last look at the store and its request.
+    pub(crate) is_overtaken: bool,
+    /// The credentials that the server has declared dead to it.
+    pub(crate) told_dead: Credentials,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Failed {
+    pub(crate) generation: u8,
+    pub(crate) credential: Credential,
+    pub(crate) is_final: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Unsaved {
+    pub(crate) session: Session,
+    pub(crate) replaces: u8,
+    pub(crate) is_lease_lost: bool,
+}
+
+/// Where a process is, between two operations on the store or the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Step {
+    Idle,
+    /// Its refresh waits for the lease.
+    WantsLease,
+    /// About to save the mark.
+    Marking {
+        session: Session,
+        replaces: u8,
+        is_second: bool,
+    },
+    /// About to send a token request.
+    Sending(Attempt),
+    /// The request is on its way, or its answer.
+    Waiting(Attempt, Answer),
+    /// The answer is read. About to save.
+    Saving {
+        session: Session,
+        replaces: u8,
+    },
+    /// The refresh has failed. About to save what that says of the session.
+    Recording {
+        outcome: Session,
+        replaces: u8,
+        is_final: bool,
+    },
+    /// About to release the lease, or to keep it.
+    Releasing(End),
+    /// Its revocation waits for the lease.
+    RevocationWantsLease,
+    /// About to ask the server to revoke these tokens.
+    Revoking {
+        session: Session,
+        replaces: u8,
+        tokens: Credentials,
+    },
+    /// About to save that the session was revoked.
+    SavingRevoked {
+        session: Session,
+        replaces: u8,
+    },
+}
+
+/// How a refresh or a revocation ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum End {
+    /// With a token.
+    Token(Credential),
+    /// With an error.
+    Failed {
+        is_final: bool,
+    },
+    /// With a lost lease: the refresh begins again.
+    Again,
+    Revoked,
+    /// The revocation has failed, or could not be saved.
+    NotRevoked,
+    /// With a lost lease: the revocation begins again.
+    RevokeAgain,
+}
+
+/// A refresh whose session is marked: `src/source/attempt.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Attempt {
+    pub(crate) session: Session,
+    pub(crate) replaces: u8,
+    /// `unknown_since`.
+    pub(crate) unknown: Option<Mark>,
+    pub(crate) was_resent: bool,
+    pub(crate) was_sent: bool,
+    pub(crate) dead: Credentials,
+    pub(crate) sends: Sends,
+    pub(crate) stage: Stage,
+}
+
+/// What a refresh sends: `Credential` in `src/source/session_state.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Sends {
+    RefreshToken(Credential),
+    Grant,
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    First,
+    /// The store had another credential after the first one was rejected.
+    Second,
+    /// The grant begins the session anew.
+    Anew,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Answer {
+    /// The server has not handled the request.
+    Pending,
+    New(Credential),
+    Dead,
+}
+
+impl Attempt {
+    /// Its mark is in the store.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.replaces == self.session.version
+    }
+}
+
+impl Process {
+    pub(crate) fn new(config: Credential) -> Self {
+        Self {
+            config,
+            newest: None,
+            failed: None,
+            published: None,
+            is_dead: false,
+            unsaved: None,
+            has_lease: false,
+            step: Step::Idle,
+            past: Past::default(),
+        }
+    }
+
+    pub(crate) fn is_new_login(&self, session: &Session) -> bool {
+        session.is_older_than(self.config) && self.newest.is_none()
+    }
+
+    pub(crate) fn sends(&self, session: &Session) -> Sends {
+        if self.is_new_login(session) {
+            return Sends::Grant;
+        }
+        match session.refresh_token {
+            Some(refresh_token) => Sends::RefreshToken(refresh_token),
+            None if session.identity == self.config => Sends::Grant,
+            None => Sends::Nothing,
+        }
+    }
+
+    /// `credential_identity`.
+    pub(crate) fn credential(&self, session: &Session) -> Option<Credential> {
+        match self.sends(session) {
+            Sends::RefreshToken(refresh_token) => Some(refresh_token),
+            Sends::Grant => Some(self.config),
+            Sends::Nothing => None,
+        }
+    }
+
+    /// `StoredSession::is_before`.
+    pub(crate) fn is_before(setup: &Setup, session: &Session, other: &Session) -> bool {
+        if setup.has(Fault::ComparesGenerationsOnly) {
+            session.generation < other.generation
+        } else {
+            session.is_before(other)
+        }
+    }
+
+    /// `SessionState::is_replaced_by`.
+    fn is_replaced_by(&self, setup: &Setup, stored: &Session) -> bool {
+        let credential = self.credential(stored);
+        let Some(newest) = &self.newest else {
+            return true;
+        };
+        if setup.has(Fault::AdoptsWithoutComparing) {
+            return true;
+        }
+        if newest.is_revoked {
+            let is_other = credential.is_some_and(|it| !newest.ended.contains(it));
+            return !Self::is_before(setup, stored, newest) || is_other;
+        }
+        let is_dead = self.failed.is_some_and(|failed| {
+            failed.is_final
+                && failed.generation == newest.generation
+                && credential.is_some_and(|it| it != failed.credential)
+        });
+        !Self::is_before(setup, stored, newest) || is_dead
+    }
+
+    /// Adopts the token of the stored session, if it can be used now.
+    pub(crate) fn adopt(
+        &mut self,
+        setup: &Setup,
+        stored: Option<&Session>,
+        expired: Option<Credential>,
+    ) -> Option<Credential> {
+        let stored = stored.filter(|stored| !self.is_new_login(stored))?;
+        let token = stored.access?;
+        let has_expired = expired.is_some_and(|last| token <= last);
+        if has_expired || self.published == Some(token) || !self.is_replaced_by(setup, stored) {
+            return None;
+        }
+        self.newest = Some(*stored);
+        self.failed = None;
+        Some(token)
+    }
+
+    /// The session to refresh: the stored one, or a newer one that could not be saved.
+    pub(crate) fn newest(&self, setup: &Setup, stored: Option<&Session>) -> Session {
+        let stored = stored.filter(|stored| {
+            setup.has(Fault::ForgetsUnsaved) || self.is_replaced_by(setup, stored)
+        });
+        let session = stored.copied().or(self.newest);
+        session.unwrap_or_else(|| Session::begin(self.config, None))
+    }
+
+    /// `store_has_changed`.
+    pub(crate) fn has_changed(&self, stored: Option<&Session>) -> bool {
+        let Some(stored) = stored else {
+            return false;
+        };
+        if stored.is_revoked && !self.is_new_login(stored) {
+            return false;
+        }
+        let credential = self.credential(stored);
+        let newest = self.newest.map_or(0, |newest| newest.generation);
+        let is_newer = stored.generation > newest && newest > 0;
+        is_newer
+            || self.failed.is_some_and(|failed| {
+                stored.generation != failed.generation || credential != Some(failed.credential)
+            })
+    }
+
+    /// `is_revoked` in `src/source/revoke.rs`.
+    pub(crate) fn is_revoked(&self, session: &Session) -> bool {
+        session.is_revoked && (!self.is_new_login(session) || session.ended.contains(self.config))
+    }
+
+    pub(crate) fn can_begin_anew(&self, setup: &Setup, session: &Session) -> bool {
+        session.refresh_token.is_some() && session.identity == self.config && setup.grant_can_repeat
+    }
+
+    /// `with_owner`.
+    pub(crate) fn with_owner(&self, session: Session) -> Session {
+        if self.is_new_login(&session) {
+            session
+        } else {
+            session.of_client()
+        }
+    }
+
+    /// `check_not_ended` and `check_not_revoked`. Returns `false`, and remembers it, if nothing may be sent.
+    pub(crate) fn may_send(&mut self, setup: &Setup, session: &Session) -> bool {
+        if !self.may_use(session) {
+            return false;
+        }
+        let Some(next) = self.credential(session) else {
+            return true;
+        };
+        if !session.says_is_dead(next) {
+            return true;
+        }
+        if self.can_begin_anew(setup, session) && !session.says_is_dead(self.config) {
+            return true;
+        }
+        self.failed = Some(Failed {
+            generation: session.generation,
+            credential: next,
+            is_final: true,
+        });
+        false
+    }
+
+    /// `check_not_revoked`.
+    pub(crate) fn may_use(&mut self, session: &Session) -> bool {
+        if !self.is_revoked(session) {
+            return true;
+        }
+        self.failed = Some(Failed {
+            generation: session.generation,
+            credential: self.config,
+            is_final: true,
+        });
+        false
+    }
+
+    /// Renames the processes in all that it has of sessions.
+    pub(crate) fn rename(&mut self, rename: impl Fn(Mark) -> Mark) {
+        let in_session = |session: &mut Session| session.mark = session.mark.map(&rename);
+        if let Some(newest) = &mut self.newest {
+            in_session(newest);
+        }
+        if let Some(unsaved) = &mut self.unsaved {
+            in_session(&mut unsaved.session);
+        }
+        match &mut self.step {
+            Step::Marking { session, .. }
+            | Step::Saving { session, .. }
+            | Step::Revoking { session, .. }
+            | Step::SavingRevoked { session, .. } => in_session(session),
+            Step::Recording { outcome, .. } => in_session(outcome),
+            Step::Sending(attempt) | Step::Waiting(attempt, _) => {
+                in_session(&mut attempt.session);
+                attempt.unknown = attempt.unknown.map(&rename);
+            }
+            Step::Idle | Step::WantsLease | Step::RevocationWantsLease | Step::Releasing(_) => {}
+        }
+    }
+
+    /// What the request of `attempt` sends.
+    pub(crate) fn credential_of(&self, attempt: &Attempt) -> Option<Credential> {
+        match attempt.sends {
+            Sends::RefreshToken(refresh_token) => Some(refresh_token),
+            Sends::Grant => Some(self.config),
+            Sends::Nothing => None,
+        }
+    }
+
+    /// A session that is not saved yet, if no other process has had the lease since, and none has saved a later one.
+    pub(crate) fn unsaved_in_its_lease(&self, stored: Option<&Session>) -> Option<Session> {
+        let session = match &self.step {
+            Step::Saving { session, .. } => *session,
+            _ => self.unsaved?.session,
+        };
+        let is_later = stored.is_none_or(|stored| stored.is_before(&session));
+        (!self.past.has_lost_lease && is_later).then_some(session)
+    }
+
+    /// Its mark or its session is not in the store.
+    pub(crate) fn could_not_save(&self) -> bool {
+        let is_unmarked = match &self.step {
+            Step::Waiting(attempt, _) => !attempt.is_marked(),
+            Step::Saving { session, replaces } => session.version <= *replaces + 1,
+            _ => false,
+        };
+        is_unmarked || self.unsaved.is_some()
+    }
+
+    /// The refresh tokens that it has in memory.
+    pub(crate) fn refresh_tokens(&self) -> impl Iterator<Item = Credential> + Clone + use<> {
+        let unsaved = self.unsaved.map(|unsaved| unsaved.session);
+        [self.newest, unsaved]
+            .into_iter()
+            .filter_map(|session| session?.refresh_token)
+    }
+}

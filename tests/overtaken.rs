@@ -1,0 +1,423 @@
+//! Another process saves in between: because a lease has ended before its holder, or because the store could not save.
+//!
+//! Each test lets one source run, and plays the other processes at exact places between its calls to the store.
+
+#[path = "support/endpoint.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of it"
+)]
+mod endpoint;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use endpoint::{DEAD, DOWN, TokenEndpoint, first, json, next};
+use tokio::{sync::Barrier, time::sleep};
+use tower_bearer::{
+    ExchangeTokenSource, Identity, OAuthClient, RefreshTokenSource, StoreLease, StoredSession,
+    Token, TokenError, TokenErrorKind, TokenStore,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// 400 without an OAuth code, as of a gateway. Some servers say so that a refresh token is dead.
+const UNEXPLAINED: (u16, &str) = (400, "<html>Bad Request</html>");
+
+fn client(endpoint: &TokenEndpoint) -> OAuthClient {
+    endpoint.client("https://login.example/token")
+}
+
+fn process(endpoint: &TokenEndpoint, store: &Store) -> RefreshTokenSource {
+    RefreshTokenSource::new(client(endpoint), "rt-0").store(store.clone())
+}
+
+/// The refresh tokens of the requests.
+fn refresh_tokens(endpoint: &TokenEndpoint) -> Vec<String> {
+    let value = |request: String| {
+        let value = request.split("refresh_token=").nth(1);
+        value
+            .unwrap_or("none")
+            .split('&')
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    endpoint.sent().into_iter().map(value).collect()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    Lease,
+    Load,
+    /// A save of a session that is marked as being refreshed.
+    Mark,
+    Save,
+    IsHeld,
+    Release,
+}
+
+/// What another process does just before a call, and how the call fails.
+type Before = dyn FnMut(Call, &mut Stored) -> Result<(), TokenError> + Send;
+
+/// A store in memory, in which leases do not exclude each other.
+#[derive(Clone, Default)]
+struct Store {
+    inner: Arc<Mutex<Inner>>,
+    /// Both processes of a test meet here before they save.
+    meeting: Option<Arc<Barrier>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    stored: Stored,
+    before: Option<Box<Before>>,
+}
+
+struct Stored {
+    session: Option<StoredSession>,
+    is_held: bool,
+    /// Marks are saved, and the process does not learn it.
+    loses_results: bool,
+    calls: Vec<(Call, bool)>,
+}
+
+impl Default for Stored {
+    fn default() -> Self {
+        Self {
+            session: None,
+            is_held: true,
+            loses_results: false,
+            calls: Vec::new(),
+        }
+    }
+}
+
+impl Stored {
+    fn version(&self) -> u64 {
+        self.session.as_ref().map_or(0, StoredSession::version)
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut serde_json::Value)) {
+        let mut session = json(self.session.as_ref().unwrap());
+        session["version"] = (self.version() + 1).into();
+        change(&mut session);
+        self.session = Some(serde_json::from_value(session).unwrap());
+    }
+
+    /// Another process has marked the session.
+    fn mark(&mut self) {
+        self.change(|session| {
+            session["refreshing_since"] = 1_700_000_000_000_u64.into();
+            session["refresh_id"] = 7.into();
+        });
+    }
+
+    /// Another process has refreshed the session.
+    fn refresh(&mut self, token: &str) {
+        let access = serde_json::json!({"token": token, "lifetime_secs": 900});
+        self.change(|session| {
+            session["generation"] = (session["generation"].as_u64().unwrap() + 1).into();
+            session["access"] = access;
+            session["refresh_token"] = format!("of-{token}").into();
+            session["refreshing_since"] = serde_json::Value::Null;
+        });
+    }
+}
+
+impl Store {
+    fn before(
+        &self,
+        before: impl FnMut(Call, &mut Stored) -> Result<(), TokenError> + Send + 'static,
+    ) {
+        self.inner.lock().unwrap().before = Some(Box::new(before));
+    }
+
+    fn repair(&self) {
+        self.inner.lock().unwrap().before = None;
+    }
+
+    fn calls(&self) -> Vec<(Call, bool)> {
+        std::mem::take(&mut self.inner.lock().unwrap().stored.calls)
+    }
+
+    fn session(&self) -> serde_json::Value {
+        json(self.inner.lock().unwrap().stored.session.as_ref().unwrap())
+    }
+
+    fn call<T>(
+        &self,
+        call: Call,
+        run: impl FnOnce(&mut Stored) -> Result<T, TokenError>,
+    ) -> Result<T, TokenError> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let Inner { stored, before } = &mut *inner;
+        let before = before
+            .as_mut()
+            .map_or(Ok(()), |before| before(call, stored));
+        let result = before.and_then(|()| run(stored));
+        stored.calls.push((call, result.is_ok()));
+        result
+    }
+}
+
+impl TokenStore for Store {
+    type Lease = Self;
+
+    async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
+        self.call(Call::Load, |stored| Ok(stored.session.clone()))
+    }
+
+    async fn lease(&self) -> Result<Self, TokenError> {
+        self.call(Call::Lease, |_| Ok(self.clone()))
+    }
+}
+
+impl StoreLease for Store {
+    async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
+        let is_mark = !json(session)["refreshing_since"].is_null();
+        let call = if is_mark { Call::Mark } else { Call::Save };
+        if let Some(meeting) = &self.meeting {
+            meeting.wait().await;
+        }
+        self.call(call, |stored| {
+            let is_repeated = |stored| json(stored) == json(session);
+            if stored.session.as_ref().is_some_and(is_repeated) {
+                let is_lost = stored.loses_results && is_mark;
+                return if is_lost { Err(full_disk()) } else { Ok(()) };
+            }
+            if stored.version() != replaces {
+                return Err(TokenError::new(
+                    TokenErrorKind::LeaseLost,
+                    "another version",
+                ));
+            }
+            stored.session = Some(session.clone());
+            if stored.loses_results && is_mark {
+                return Err(full_disk());
+            }
+            Ok(())
+        })
+    }
+
+    async fn is_held(&self) -> bool {
+        self.call(Call::IsHeld, |stored| Ok(stored.is_held))
+            .unwrap_or(false)
+    }
+
+    async fn release(self) {
+        self.call(Call::Release, |_| Ok(())).unwrap();
+    }
+}
+
+fn full_disk() -> TokenError {
+    TokenError::new(TokenErrorKind::Store, "the disk is full")
+}
+
+/// Nothing can be saved but marks.
+fn only_marks(call: Call, _: &mut Stored) -> Result<(), TokenError> {
+    match call {
+        Call::Save => Err(full_disk()),
+        _ => Ok(()),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_processes_that_mark_an_interrupted_session_one_finds_the_mark_of_the_other() {
+    let (endpoint, mut store) = (TokenEndpoint::default(), Store::default());
+    let token = first(&process(&endpoint, &store)).await.unwrap();
+    store.inner.lock().unwrap().stored.mark();
+    store.calls();
+    store.meeting = Some(Arc::new(Barrier::new(2)));
+    let (one, other) = (process(&endpoint, &store), process(&endpoint, &store));
+    let both = async { tokio::join!(next(&one, &token), next(&other, &token)) };
+    // One process saves its mark, and both meet no more.
+    drop(tokio::time::timeout(SECOND, both).await);
+    let calls = store.calls();
+    let marks: Vec<_> = calls
+        .iter()
+        .filter(|(call, _)| *call == Call::Mark)
+        .collect();
+    assert_eq!(marks[..2], [&(Call::Mark, true), &(Call::Mark, false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_mark_cannot_be_saved_is_not_sent_if_another_process_has_saved() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    endpoint.sent();
+    let mut has_saved = false;
+    store.before(move |call, stored| {
+        if call != Call::Mark {
+            return Ok(());
+        }
+        if !std::mem::replace(&mut has_saved, true) {
+            stored.refresh("of-the-other");
+        }
+        Err(full_disk())
+    });
+    let token = next(&source, &token).await.unwrap();
+    assert_eq!(token.expose_secret(), "of-the-other");
+    assert_eq!(endpoint.sent(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mark_that_was_saved_although_the_store_said_no_is_not_that_of_another_process() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    lock(&store).stored.loses_results = true;
+    endpoint.sent();
+    let token = next(&source, &token).await.unwrap();
+    assert_eq!(token.expose_secret(), "at-2");
+    assert_eq!(refresh_tokens(&endpoint), ["rt-1"]);
+    sleep(SECOND).await;
+    assert_eq!(store.session()["refresh_token"], "rt-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_earlier_refresh_token_in_the_store_is_not_sent_after_an_unexplained_400() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    store.before(only_marks);
+    let token = next(&source, &token).await.unwrap();
+    assert_eq!(refresh_tokens(&endpoint), ["rt-0", "rt-1"]);
+    assert_eq!(store.session()["refresh_token"], "rt-1");
+    // The store has `rt-1`, which is spent. A strict server ends the session when it comes back.
+    store.before(|call, _| match call {
+        Call::Save | Call::Mark => Err(full_disk()),
+        _ => Ok(()),
+    });
+    endpoint.respond_next([UNEXPLAINED]);
+    next(&source, &token).await.unwrap_err();
+    assert_eq!(refresh_tokens(&endpoint), ["rt-2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_of_an_earlier_login_is_not_saved_over_a_later_one_whatever_the_generations_are()
+{
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let mut token = first(&source).await.unwrap();
+    store.before(|call, _| match call {
+        Call::Save | Call::Mark => Err(full_disk()),
+        _ => Ok(()),
+    });
+    for _ in 0..3 {
+        token = next(&source, &token).await.unwrap();
+    }
+    // It loses its lease, and another process begins a session with a new login.
+    {
+        let mut inner = lock(&store);
+        let stored = inner.stored.session.as_ref().unwrap();
+        let login = StoredSession::new(Identity::new("refresh", "login"))
+            .with_refresh_token("of-the-login")
+            .with_access_token(&Token::new("at-of-the-login").unwrap())
+            .replacing(stored);
+        inner.stored.session = Some(login);
+        inner.stored.is_held = false;
+    }
+    store.repair();
+    sleep(60 * SECOND).await;
+    assert_eq!(store.session()["refresh_token"], "of-the-login");
+    endpoint.sent();
+    let token = next(&source, &token).await.unwrap();
+    assert_eq!(token.expose_secret(), "at-of-the-login");
+    next(&source, &token).await.unwrap();
+    assert_eq!(refresh_tokens(&endpoint), ["of-the-login"]);
+}
+
+fn lock(store: &Store) -> std::sync::MutexGuard<'_, Inner> {
+    store.inner.lock().unwrap()
+}
+
+/// A source with a session that could not be saved, and whose lease another process has had.
+async fn overtaken(endpoint: &TokenEndpoint, store: &Store) -> (RefreshTokenSource, Token) {
+    let source = process(endpoint, store);
+    let token = first(&source).await.unwrap();
+    let mut has_marked = false;
+    store.before(move |call, stored| {
+        if call == Call::Save && !std::mem::replace(&mut has_marked, true) {
+            stored.mark();
+            stored.is_held = false;
+        }
+        Ok(())
+    });
+    let token = next(&source, &token).await.unwrap();
+    lock(store).stored.is_held = true;
+    store.before(only_marks);
+    endpoint.sent();
+    store.calls();
+    (source, token)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_taken_after_another_was_lost_is_kept_until_the_session_is_saved() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let (source, token) = overtaken(&endpoint, &store).await;
+    store.before(|call, _| match call {
+        Call::Save | Call::Mark => Err(full_disk()),
+        _ => Ok(()),
+    });
+    endpoint.respond_next([DOWN]);
+    next(&source, &token).await.unwrap_err();
+    assert_eq!(refresh_tokens(&endpoint), ["rt-2"]);
+    let calls = store.calls();
+    assert!(calls.contains(&(Call::Lease, true)), "{calls:?}");
+    assert!(!calls.contains(&(Call::Release, true)), "{calls:?}");
+    store.repair();
+    sleep(60 * SECOND).await;
+    assert_eq!(store.session()["refresh_token"], "rt-2");
+    assert!(store.calls().contains(&(Call::Release, true)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_of_an_unsaved_session_is_kept_although_a_process_without_it_has_saved() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    store.before(only_marks);
+    let token = next(&source, &token).await.unwrap();
+    store.calls();
+    endpoint.sent();
+    let mut has_saved = false;
+    store.before(move |call, stored| {
+        if call == Call::Mark && !std::mem::replace(&mut has_saved, true) {
+            stored.change(|session| session["refresh_id"] = 8.into());
+        }
+        only_marks(call, stored)
+    });
+    let token = next(&source, &token).await.unwrap();
+    assert_eq!(token.expose_secret(), "at-3");
+    assert_eq!(refresh_tokens(&endpoint), ["rt-2"]);
+    let calls = store.calls();
+    assert!(calls.contains(&(Call::Mark, false)), "{calls:?}");
+    assert!(!calls.contains(&(Call::Release, true)), "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_not_begun_anew_while_another_process_refreshes_it() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = ExchangeTokenSource::new(client(&endpoint), "et").store(store.clone());
+    let token = first(&source).await.unwrap();
+    endpoint.sent();
+    endpoint.respond_next([DEAD]);
+    // The source has lost its lease after its mark.
+    let mut loads = 0;
+    store.before(move |call, stored| {
+        loads += usize::from(call == Call::Load);
+        match (call, loads) {
+            (Call::Load, 3) => stored.mark(),
+            (Call::Lease, 5) => stored.refresh("of-the-other"),
+            _ => {}
+        }
+        Ok(())
+    });
+    let token = next(&source, &token).await.unwrap();
+    assert_eq!(token.expose_secret(), "of-the-other");
+    assert_eq!(endpoint.sent().len(), 1);
+}
