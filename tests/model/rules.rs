@@ -163,7 +163,10 @@ impl State {
     pub(crate) fn forget_dead_logins(&mut self) {
         self.history.declared = Credentials::default();
         for process in &mut self.processes {
-            process.past.told_dead = Credentials::default();
+            let told = &mut process.past.told_dead;
+            for login in told.iter().filter(|it| self.server.login(*it) == *it) {
+                *told = told.without(login);
+            }
         }
     }
 

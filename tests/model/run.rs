@@ -664,7 +664,9 @@ impl Run<'_> {
             let Step::Sending(attempt) = &process.step else {
                 continue;
             };
-            let is_protected = lease == Some(number) && attempt.is_marked();
+            // A lease that was extended after it had ended protects nothing.
+            let is_held = lease == Some(number) && !process.past.has_lost_lease;
+            let is_protected = is_held && attempt.is_marked();
             process.past.is_overtaken |= usize::from(number) != self.id && !is_protected;
         }
         self.state.write(session, self.system);
