@@ -437,10 +437,6 @@ impl Model for System {
         Some(next)
     }
 
-    fn within_boundary(&self, state: &State) -> bool {
-        !state.server.is_full()
-    }
-
     fn properties(&self) -> Vec<Property<Self>> {
         macro_rules! never_broken {
             ($($rule:ident),*) => {
