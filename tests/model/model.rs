@@ -2,21 +2,27 @@
 //!
 //! Each test is one exploration. With `--nocapture` it prints how many states there are.
 
+mod actions;
+mod events;
 mod faults;
 mod goes_on;
+mod outcome;
 mod process;
+mod revoke;
 mod rules;
 mod run;
 mod server;
 mod session;
 mod setup;
 mod state;
+mod step;
 mod store;
+mod unsaved;
 
 use stateright::{Checker, Model};
 
 use crate::{
-    rules::Event,
+    events::Event,
     server::Reuse,
     setup::{Limits, Setup},
     state::System,
