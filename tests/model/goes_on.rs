@@ -4,11 +4,11 @@
 //! stateright's `eventually` takes no account of cycles, and of fairness. This is a rule for each single state instead.
 
 use crate::{
-    process::{Answer, Step},
-    rules::Event,
+    events::Event,
     run::Run,
     session::Session,
     state::{State, System},
+    step::{Answer, Step},
     store::Saved,
 };
 

@@ -1,10 +1,12 @@
-//! What must hold in every state, and what must happen in some.
+//! What must hold in every state.
 
 use crate::{
-    process::{Process, Step},
+    events::Event,
+    process::Process,
     run::Run,
     session::{Credential, Credentials, Session},
     state::{State, System},
+    step::Step,
     store::Undo,
 };
 
@@ -58,62 +60,6 @@ impl Rules {
     }
 }
 
-/// What the exploration must come across, so that the rules say something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
-    Adopted,
-    AnswerLost,
-    AcceptedAgain,
-    NotSentAgain,
-    FencedMark,
-    FencedSave,
-    SentWithoutMark,
-    SavedInBackground,
-    NotSavedInBackground,
-    SecondCredential,
-    BegunAnew,
-    RotationHidden,
-    DeadRecorded,
-    NotSent,
-    RevocationSaved,
-    LoginPassesRevocation,
-    LoginReplacesSession,
-    LateRequest,
-    LostWrite,
-    GoesOn,
-}
-
-impl Event {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Adopted => "a stored token is adopted",
-            Self::AnswerLost => "the answer to a rotation is lost",
-            Self::AcceptedAgain => "a refresh token that was sent again is accepted",
-            Self::NotSentAgain => {
-                "a refresh token is not sent again because another process has saved"
-            }
-            Self::FencedMark => "a mark finds that another process has saved",
-            Self::FencedSave => "a save finds that another process has saved",
-            Self::SentWithoutMark => "a request is sent although its mark could not be saved",
-            Self::SavedInBackground => "a session is saved in the background",
-            Self::NotSavedInBackground => {
-                "a session in the background is older than the stored one"
-            }
-            Self::SecondCredential => "after a rejection the store has another credential",
-            Self::BegunAnew => "the grant begins the session anew",
-            Self::RotationHidden => "a page of a gateway hides a rotation",
-            Self::DeadRecorded => "the store says that a credential is dead",
-            Self::NotSent => "a process sends nothing because the session has ended",
-            Self::RevocationSaved => "a revocation is saved",
-            Self::LoginPassesRevocation => "a new login passes a revocation",
-            Self::LoginReplacesSession => "a new login replaces a session",
-            Self::LateRequest => "a request arrives after its sender has died or given up",
-            Self::LostWrite => "the store loses a write",
-            Self::GoesOn => "a session that can live goes on",
-        }
-    }
-}
-
 impl State {
     pub(crate) fn break_rule(&mut self, rule: Rule) {
         self.history.broken.insert(rule);
@@ -163,7 +109,10 @@ impl State {
     pub(crate) fn forget_dead_logins(&mut self) {
         self.history.declared = Credentials::default();
         for process in &mut self.processes {
-            process.past.told_dead = Credentials::default();
+            let told = &mut process.past.told_dead;
+            for login in told.iter().filter(|it| self.server.login(*it) == *it) {
+                *told = told.without(login);
+            }
         }
     }
 

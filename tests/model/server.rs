@@ -2,8 +2,8 @@
 
 use crate::session::{Credential, Credentials};
 
-/// The most credentials that a server of the model issues. A state that needs more is not explored.
-pub(crate) const MAX_CREDENTIALS: usize = 20;
+/// The most credentials that the server issues. An exploration that needs more panics.
+const MAX_CREDENTIALS: usize = 20;
 
 /// What the server does with a refresh token that it has replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,10 +124,6 @@ impl Server {
 
     pub(crate) fn has_grace(&self) -> bool {
         self.issued.iter().any(|it| it.status == Status::InGrace)
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        usize::from(self.count) + 3 > MAX_CREDENTIALS
     }
 
     /// Whether a token request with this credential would succeed.
