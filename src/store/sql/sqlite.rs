@@ -1,0 +1,156 @@
+//! What is particular to SQLite.
+
+use std::{fmt, path::Path, sync::Arc, time::Duration};
+
+use sqlx::{
+    Error, Sqlite, SqliteConnection, SqlitePool,
+    error::DatabaseError,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{
+    SqlStore,
+    database::{BoxFuture, Fault, Remedy, Statement, Stored},
+    pool::{Driver, LazyPool, fetch},
+    statements::Dialect,
+};
+use crate::error::{TokenError, TokenErrorKind};
+
+/// How long a statement waits inside SQLite for another connection, before it is sent again.
+///
+/// Shorter than the time limit of a statement, so that a statement has ended when the limit is over.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl SqlStore<Sqlite> {
+    /// Makes a store for the session `name`, in the file `path`. It is opened when the store is first used.
+    ///
+    /// If the file does not exist, it is made, readable by its owner only. Its folder must exist. A relative path starts at
+    /// the current folder of this call. The store has a pool of at most 4 connections, with the settings that
+    /// [`with_pool`](SqlStore::<Sqlite>::with_pool) asks for.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](TokenErrorKind::Config) if `path` is empty or not UTF-8, or if `name` is empty, has more than 255 bytes or
+    /// control characters.
+    pub fn new(path: impl AsRef<Path>, name: impl Into<String>) -> Result<Self, TokenError> {
+        let path = std::path::absolute(path)
+            .ok()
+            .filter(|path| path.to_str().is_some());
+        let path = path.ok_or_else(|| {
+            let message = "the path of the database cannot be used: it is empty, or not UTF-8";
+            TokenError::new(TokenErrorKind::Config, message)
+        })?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT);
+        let pool = LazyPool::<Sqlite>::new(SqlitePoolOptions::new().max_connections(4), options);
+        Self::on(Arc::new(pool), name.into())
+    }
+
+    /// Makes a store for the session `name`, in the database of `pool`.
+    ///
+    /// `SqlitePool` is from version 0.9 of the crate `sqlx`. The store takes a connection for each statement, and holds none
+    /// in between. The connections need these settings:
+    ///
+    /// - `synchronous(Full)`, which is the default, or `Extra`. With `Normal`, a power cut can lose the last saves.
+    /// - `journal_mode(Wal)`, so that a save does not wait for those who read.
+    /// - `busy_timeout` of a second or two: shorter than [`command_timeout`](SqlStore::command_timeout), which is the limit
+    ///   for all attempts together.
+    ///
+    /// A database in memory belongs to one connection, so it is of use only in a pool of one.
+    ///
+    /// # Errors
+    ///
+    /// [`Config`](TokenErrorKind::Config) if `name` is empty, has more than 255 bytes or control characters.
+    pub fn with_pool(pool: SqlitePool, name: impl Into<String>) -> Result<Self, TokenError> {
+        let pool = LazyPool::<Sqlite>::of_application(pool);
+        Self::on(Arc::new(pool), name.into())
+    }
+}
+
+impl Driver for Sqlite {
+    const DIALECT: Dialect = Dialect {
+        create: include_str!("sqlite_table.sql"),
+        // Milliseconds since 1970. SQLite before 3.42 has no `unixepoch('subsec')`.
+        now: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+        until: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) + $3",
+        // The connection decides. `PRAGMA synchronous` is not possible within a statement.
+        durable: "1 = 1",
+    };
+
+    const POLL_INTERVALS: (Duration, Duration) =
+        (Duration::from_millis(5), Duration::from_millis(100));
+
+    fn fmt_address(options: &SqliteConnectOptions, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SQLite in {}", options.get_filename().display())
+    }
+
+    /// Makes the file with permissions for its owner only. SQLite gives them to the files that it puts next to it.
+    fn prepare(options: &SqliteConnectOptions) {
+        let mut file = std::fs::OpenOptions::new();
+        file.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut file, 0o600);
+        // If it cannot be made, the first connection says why.
+        file.open(options.get_filename()).ok();
+    }
+
+    fn execute<'a>(
+        connection: &'a mut SqliteConnection,
+        statement: &'a Statement,
+    ) -> BoxFuture<'a, Result<Option<Stored>, Error>> {
+        Box::pin(fetch::<Self>(connection, statement, true))
+    }
+
+    fn describe(error: &dyn DatabaseError) -> Fault {
+        /// The codes of <https://sqlite.org/rescode.html>, without their extensions.
+        const PRIMARY: u32 = 0xff;
+        let code: u32 = error
+            .code()
+            .and_then(|code| code.parse().ok())
+            .unwrap_or_default();
+        let (problem, remedy) = match code & PRIMARY {
+            // The code of any error in a statement. The message has a name of ours, and nothing else.
+            1 if error.message().starts_with("no such table") => (
+                "does not have the table: call `create_table`, or make it with the documented SQL",
+                Remedy::None,
+            ),
+            1 | 19 | 20 => (
+                "has a table that does not match the documented one",
+                Remedy::None,
+            ),
+            3 | 23 => ("does not permit access to the file", Remedy::None),
+            5 | 6 => (
+                "was locked by another connection for too long: does a transaction stay open?",
+                Remedy::Wait,
+            ),
+            7 => ("has no memory left", Remedy::None),
+            8 => (
+                "cannot be written: the file or its folder is read-only",
+                Remedy::None,
+            ),
+            10 => ("had an error of the disk", Remedy::Reconnect),
+            11 => (
+                "is damaged: restore it, or remove it to begin new sessions",
+                Remedy::None,
+            ),
+            13 => ("has no disk space left", Remedy::None),
+            14 => (
+                "cannot be opened: does its folder exist, and may it be written?",
+                Remedy::None,
+            ),
+            15 => (
+                "does not lock on this file system: use one of this machine",
+                Remedy::None,
+            ),
+            26 => ("is not a database: choose another path", Remedy::None),
+            _ => {
+                return Fault::new(format!("answered with the error {code}"), Remedy::None);
+            }
+        };
+        Fault::new(problem, remedy)
+    }
+}
