@@ -11,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use server::Server;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use server::{Server, as_account};
 use sql::{LONG, TestDatabase, patient, save_first, shown, version};
 use sqlx::{AssertSqlSafe, Connection, PgPool, Postgres, Row, postgres::PgPoolOptions};
 use tokio::{
@@ -298,10 +299,10 @@ async fn the_error_of_a_wrong_password_shows_no_password() {
         .execute(&mut admin)
         .await
         .unwrap();
-    let host = server.folder().display().to_string();
+    let (host, port) = (server.folder().display(), server.port);
     let store = |password: &str| {
-        let url = format!("postgres://app:{password}@/postgres?host={host}");
-        PostgresStore::new(&url.replace("@/", "@localhost/"), "test").unwrap()
+        let url = format!("postgres://app:{password}@localhost:{port}/postgres?host={host}");
+        PostgresStore::new(&url, "test").unwrap()
     };
     let rejected = async {
         loop {
@@ -320,6 +321,75 @@ async fn the_error_of_a_wrong_password_shows_no_password() {
     );
     assert!(!shown(&error).contains("pa55"), "{error:?}");
     assert_eq!(version(&store("right-pa55")).await, 0);
+}
+
+/// A certificate authority, its certificate, and a certificate and a key of a server at 127.0.0.1, in PEM.
+fn certificates() -> [String; 3] {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let authority = params.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(params, key);
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap().pem();
+    [authority, certificate, key.serialize_pem()]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgresql: cargo test -p stack-tests --test postgres -- --ignored"]
+async fn a_server_with_a_certificate_is_reached_over_tls_and_one_with_another_is_not() {
+    let mut server = server().await;
+    let [authority, certificate, key] = certificates();
+    server.write("authority.pem", &authority);
+    server.write("certificate.pem", &certificate);
+    server.write("key.pem", &key);
+    let [other, ..] = certificates();
+    server.write("other.pem", &other);
+    let folder = server.folder().display().to_string();
+    server.set(&[
+        "listen_addresses=127.0.0.1",
+        "ssl=on",
+        &format!("ssl_cert_file={folder}/certificate.pem"),
+        &format!("ssl_key_file={folder}/key.pem"),
+    ]);
+    server.write(
+        "data/pg_hba.conf",
+        "local all all trust\nhostssl all all 127.0.0.1/32 trust\n",
+    );
+    server.restart().await;
+    let store = |parameters: &str| {
+        let url = format!(
+            "postgres://app@127.0.0.1:{}/postgres?{parameters}",
+            server.port
+        );
+        PostgresStore::new(&url, "test").unwrap()
+    };
+    save_first(&store(&format!(
+        "sslmode=verify-full&sslrootcert={folder}/authority.pem"
+    )))
+    .await;
+    for parameters in [
+        format!("sslmode=verify-full&sslrootcert={folder}/other.pem"),
+        "sslmode=verify-ca".into(),
+    ] {
+        let error = store(&parameters).load().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Store);
+        assert!(
+            error.to_string().contains("did not agree on TLS"),
+            "{error}"
+        );
+    }
+    let error = store("sslmode=verify-full&sslrootcert=/nothing.pem")
+        .load()
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("is a certificate or a key of the URL missing?"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -476,9 +546,10 @@ impl PgBouncer {
     async fn start(server: &Server) -> Option<(Self, String)> {
         let (folder, port) = (server.folder(), 6432);
         let settings = format!(
-            "[databases]\npostgres = host={0} user=app\n[pgbouncer]\nlisten_addr =\nlisten_port = {port}\n\
+            "[databases]\npostgres = host={0} port={1} user=app\n[pgbouncer]\nlisten_addr =\nlisten_port = {port}\n\
              unix_socket_dir = {0}\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 2\n",
-            folder.display()
+            folder.display(),
+            server.port
         );
         let file = folder.join("pgbouncer.ini");
         std::fs::write(&file, settings).unwrap();
@@ -489,7 +560,7 @@ impl PgBouncer {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         // It does not run as root.
-        server.as_account(&mut command);
+        as_account(&mut command);
         let process = Self(command.spawn().ok()?);
         let url = format!(
             "postgres:///postgres?host={}&port={port}&user=app",

@@ -11,6 +11,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
 use tempfile::TempDir;
+use tokio::{task::JoinSet, time::timeout};
 use tower_bearer::{
     SqlStore, SqliteStore, StoreLease, TokenErrorKind, TokenStore,
     testing::{sample_session, store_conformance},
@@ -89,4 +90,157 @@ async fn clones_on_several_threads_conform() {
     let store = Database::new().await;
     let store = store.store();
     store_conformance(|| store.clone()).await;
+}
+
+/// What `PRAGMA` says over another connection.
+async fn pragma(database: &Database, name: &str) -> String {
+    database.raw(&format!("PRAGMA {name}")).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_file_is_made_for_its_owner_only_and_logs_ahead() {
+    let database = Database::new().await;
+    save_first(&database.store()).await;
+    assert_eq!(pragma(&database, "journal_mode").await, "wal");
+    #[cfg(unix)]
+    for entry in std::fs::read_dir(database.0.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&entry.metadata().unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600, "{:?}", entry.path());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_that_open_a_new_file_at_once_all_succeed() {
+    for _ in 0..5 {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tasks = JoinSet::new();
+        for n in 0..8 {
+            let path = folder.path().join("sessions.db");
+            tasks.spawn(async move {
+                let store = SqliteStore::new(path, format!("session-{n}")).unwrap();
+                store.create_table().await.unwrap();
+                save_first(&store).await;
+                assert_eq!(version(&store).await, 1);
+            });
+        }
+        tasks.join_all().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_another_connection_has_locked_is_an_error_until_it_is_free() {
+    let database = Database::new().await;
+    let store = database.store().command_timeout(Duration::from_secs(2));
+    save_first(&store).await;
+    let mut lease = store.lease().await.unwrap();
+    let mut writer = database.connection().await;
+    sqlx::raw_sql("BEGIN IMMEDIATE")
+        .execute(&mut writer)
+        .await
+        .unwrap();
+
+    let error = lease
+        .save(1, &sample_session(2, "second"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store);
+    assert!(error.is_transient());
+    assert!(
+        error
+            .to_string()
+            .contains("was locked by another connection"),
+        "{error}"
+    );
+    // Reading waits for no writer.
+    assert_eq!(version(&store).await, 1);
+    assert!(lease.is_held().await);
+
+    // A save that waits is done as soon as the other transaction ends.
+    let second = sample_session(2, "second");
+    let (saved, ()) = tokio::join!(lease.save(1, &second), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        writer.close().await.unwrap();
+    });
+    saved.unwrap();
+    assert_eq!(version(&database.store()).await, 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = SqliteStore::new(folder.path().join("missing/sessions.db"), "test").unwrap();
+    let other = folder.path().join("other");
+    std::fs::write(&other, "s3cret, and not a database ".repeat(100)).unwrap();
+    let other = SqliteStore::new(&other, "test").unwrap();
+    for (store, expected) in [
+        (missing, "does its folder exist"),
+        (other, "is not a database"),
+    ] {
+        let error = store.create_table().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Store);
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(error.to_string().contains("SQLite in "), "{error}");
+        assert!(!sql::shown(&error).contains("s3cret"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_pool_of_the_application_serves_several_sessions() {
+    let database = Database::new().await;
+    let options = SqliteConnectOptions::new().filename(database.path());
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .connect_lazy_with(options);
+    let store = SqliteStore::with_pool(pool.clone(), "test").unwrap();
+    let other = store.session("other").unwrap();
+    let (lease, other_lease) = (store.lease().await.unwrap(), other.lease().await.unwrap());
+    assert!(lease.is_held().await && other_lease.is_held().await);
+    assert_eq!(pool.size(), 1);
+    drop((lease, other_lease));
+    save_first(&store).await;
+    save_first(&other).await;
+    pool.close().await;
+    let error = store.load().await.unwrap_err();
+    assert!(error.to_string().contains("the pool was closed"), "{error}");
+}
+
+/// A database in memory belongs to one connection, which no error of a statement may close.
+#[tokio::test]
+async fn a_database_in_memory_works_in_a_pool_of_one() {
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .connect_lazy("sqlite::memory:")
+        .unwrap();
+    let store = patient(SqliteStore::with_pool(pool, "test").unwrap());
+    assert!(store.load().await.is_err());
+    store.create_table().await.unwrap();
+    store_conformance(|| store.clone()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_save_whose_caller_has_gone_is_done_before_the_lease_is_released() {
+    let database = Database::new().await;
+    let store = database.store();
+    save_first(&store).await;
+    let mut writer = database.connection().await;
+    let mut lease = store.lease().await.unwrap();
+    // Keeps the save waiting.
+    sqlx::raw_sql("BEGIN IMMEDIATE")
+        .execute(&mut writer)
+        .await
+        .unwrap();
+    let second = sample_session(2, "second");
+    let dropped = timeout(Duration::from_millis(100), lease.save(1, &second)).await;
+    assert!(dropped.is_err(), "the save did not wait");
+    drop(lease);
+    sqlx::raw_sql("COMMIT").execute(&mut writer).await.unwrap();
+    let _next = timeout(LONG, database.store().lease())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(version(&store).await, 2);
 }

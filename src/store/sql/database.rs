@@ -115,6 +115,7 @@ async fn query_until(
     let deadline = Instant::now() + limit;
     let mut interval = PollInterval::new(MIN_RETRY_INTERVAL, MAX_RETRY_INTERVAL);
     let mut has_reconnected = false;
+    let mut obstacle = None;
     loop {
         let fault = match database.send(statement, deadline).await {
             Ok(row) => return Ok(row),
@@ -122,7 +123,11 @@ async fn query_until(
         };
         match fault.remedy {
             Remedy::Reconnect if !has_reconnected => has_reconnected = true,
-            Remedy::Wait if timeout_at(deadline, interval.wait()).await.is_ok() => {}
+            Remedy::Wait if timeout_at(deadline, interval.wait()).await.is_ok() => {
+                obstacle = Some(fault);
+            }
+            // What stood in the way until the limit was over says more than that it is over.
+            _ if Instant::now() >= deadline => return Err(obstacle.unwrap_or(fault)),
             _ => return Err(fault),
         }
     }
@@ -139,12 +144,6 @@ mod tests {
     /// Fails with these remedies, one after the other, and then succeeds.
     struct Failing(Mutex<Vec<Remedy>>);
 
-    impl Failing {
-        fn new(remedies: &[Remedy]) -> Arc<dyn Database> {
-            Arc::new(Self(Mutex::new(remedies.iter().rev().copied().collect())))
-        }
-    }
-
     impl fmt::Display for Failing {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("the database")
@@ -159,10 +158,6 @@ mod tests {
     };
 
     impl Database for Failing {
-        fn name(&self) -> &'static str {
-            "a database"
-        }
-
         fn dialect(&self) -> &'static Dialect {
             &DIALECT
         }
@@ -187,7 +182,8 @@ mod tests {
     }
 
     async fn outcome(remedies: &[Remedy]) -> Result<(), String> {
-        let database = Failing::new(remedies);
+        let remedies = remedies.iter().rev().copied().collect();
+        let database: Arc<dyn Database> = Arc::new(Failing(Mutex::new(remedies)));
         let statement = Statement {
             sql: "SELECT 1".into_sql_str(),
             parameters: Vec::new(),

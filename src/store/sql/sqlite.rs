@@ -154,3 +154,60 @@ impl Driver for Sqlite {
         Fault::new(problem, remedy)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use sqlx::SqlSafeStr;
+
+    use super::*;
+    use crate::{SqliteStore, store::sql::row::SessionRow};
+
+    /// A number that SQLite answers with, over a connection of the store.
+    async fn ask(row: &SessionRow, sql: &'static str) -> i64 {
+        let answer = row.query(&sql.into_sql_str(), Vec::new(), ()).await;
+        answer.unwrap().unwrap().version
+    }
+
+    #[tokio::test]
+    async fn the_connections_of_a_store_sync_each_save() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::new(folder.path().join("sessions.db"), "vendor").unwrap();
+        // 2 is `FULL`.
+        assert_eq!(
+            ask(&store.row, "SELECT synchronous FROM pragma_synchronous").await,
+            2
+        );
+        let wal = "SELECT journal_mode = 'wal' FROM pragma_journal_mode";
+        assert_eq!(ask(&store.row, wal).await, 1);
+    }
+
+    #[tokio::test]
+    async fn the_clock_of_the_database_counts_milliseconds_since_1970() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::new(folder.path().join("sessions.db"), "vendor").unwrap();
+        let ours = || {
+            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            i64::try_from(since.unwrap().as_millis()).unwrap()
+        };
+        let before = ours();
+        let now = sqlx::AssertSqlSafe(format!("SELECT {}", Sqlite::DIALECT.now)).into_sql_str();
+        let now = store.row.query(&now, Vec::new(), ()).await;
+        let now = now.unwrap().unwrap().version;
+        // The fraction of a day is rounded to a part of a millisecond.
+        assert!((before - 1..=ours() + 1).contains(&now), "{before} {now}");
+    }
+
+    #[test]
+    fn a_store_is_built_without_a_file_or_a_runtime() {
+        let store = SqliteStore::new("sessions.db", "vendor").unwrap();
+        let shown = format!("{store:?}");
+        let folder = std::env::current_dir().unwrap();
+        assert!(shown.contains(&*folder.to_string_lossy()), "{shown}");
+        assert!(shown.contains("vendor"), "{shown}");
+        assert!(!std::path::Path::new("sessions.db").exists());
+        let error = SqliteStore::new("", "vendor").unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Config);
+    }
+}

@@ -7,7 +7,12 @@
 )]
 
 use std::{
-    os::unix::{fs::chown, process::CommandExt},
+    fs::Permissions,
+    net::TcpListener,
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -26,6 +31,7 @@ const LONG: Duration = Duration::from_secs(60);
 pub struct Server {
     process: Option<Child>,
     folder: TempDir,
+    pub port: u16,
     settings: Vec<String>,
 }
 
@@ -37,9 +43,13 @@ impl Server {
         if let Some((user, group)) = account {
             chown(folder.path(), Some(user), Some(group)).unwrap();
         }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
         let mut server = Self {
             process: None,
             folder,
+            port,
             settings: settings.iter().map(ToString::to_string).collect(),
         };
         let made = server
@@ -69,10 +79,24 @@ impl Server {
 
     /// A URL that leads to the server.
     pub fn url(&self) -> String {
-        format!(
-            "postgres:///postgres?host={}&user=app",
-            self.folder().display()
-        )
+        let (folder, port) = (self.folder().display(), self.port);
+        format!("postgres:///postgres?host={folder}&port={port}&user=app")
+    }
+
+    /// Adds settings, which the next start reads.
+    pub fn set(&mut self, settings: &[&str]) {
+        self.settings
+            .extend(settings.iter().map(ToString::to_string));
+    }
+
+    /// Writes a file that only the server can read.
+    pub fn write(&self, name: &str, contents: &str) {
+        let path = self.folder().join(name);
+        std::fs::write(&path, contents).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        if let Some((user, group)) = account() {
+            chown(&path, Some(user), Some(group)).unwrap();
+        }
     }
 
     /// A program of Postgres, for the data of this server. None of them runs as root.
@@ -82,15 +106,8 @@ impl Server {
             .arg("-D")
             .arg(self.folder().join("data"))
             .current_dir(self.folder());
-        self.as_account(&mut command);
+        as_account(&mut command);
         command
-    }
-
-    /// Makes a program run as the user that the server runs as.
-    pub fn as_account(&self, command: &mut Command) {
-        if let Some((user, group)) = account() {
-            command.uid(user).gid(group);
-        }
     }
 
     /// Starts the server, or kills it and starts it again, with the data in its folder.
@@ -113,12 +130,11 @@ impl Server {
 
     fn spawn(&self) -> Child {
         let mut command = self.command("postgres");
-        command.arg("-k").arg(self.folder()).args([
-            "-c",
-            "listen_addresses=",
-            "-c",
-            "max_connections=30",
-        ]);
+        command
+            .arg("-k")
+            .arg(self.folder())
+            .args(["-p", &self.port.to_string()])
+            .args(["-c", "listen_addresses=", "-c", "max_connections=30"]);
         // The tests kill processes, and not the machine.
         command.args(["-c", "fsync=off"]);
         for setting in &self.settings {
@@ -206,7 +222,14 @@ fn programs() -> PathBuf {
     newest.map_or_else(PathBuf::new, |version| version.path().join("bin"))
 }
 
-/// The user and the group that the server runs as, if this process is root's.
+/// Makes a program run as the user that servers run as.
+pub fn as_account(command: &mut Command) {
+    if let Some((user, group)) = account() {
+        command.uid(user).gid(group);
+    }
+}
+
+/// The user and the group that servers run as, if this process is root's.
 fn account() -> Option<(u32, u32)> {
     let id = |arguments: &[&str]| {
         let output = Command::new("id").args(arguments).output().expect("id");
