@@ -387,7 +387,7 @@ async fn a_server_with_a_certificate_is_reached_over_tls_and_one_with_another_is
     assert!(
         error
             .to_string()
-            .contains("is a certificate or a key of the URL missing?"),
+            .contains("a certificate or key of the URL, is not there"),
         "{error}"
     );
 }

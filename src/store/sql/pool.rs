@@ -180,36 +180,25 @@ where
 }
 
 fn fault<DB: Driver>(error: &Error) -> Fault {
+    const CLOSED: (&str, Remedy) = (
+        "was not reached, or closed the connection",
+        Remedy::Reconnect,
+    );
+    const TLS: &str = "did not agree on TLS: look at `sslmode` and `sslrootcert` of the URL, and at the server's certificate";
     let (problem, remedy) = match error {
         Error::Database(error) => return DB::describe(&**error),
-        Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => (
-            "was not reached: nothing accepts connections there",
-            Remedy::Reconnect,
-        ),
-        Error::Io(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::NotFound | ErrorKind::PermissionDenied
-            ) =>
-        {
-            (
-                "was not reached: its socket is not there, or may not be used",
+        Error::Io(error) => match error.kind() {
+            ErrorKind::NotFound | ErrorKind::PermissionDenied => (
+                "was not reached: its socket, or a certificate or key of the URL, is not there or may not be used",
                 Remedy::None,
-            )
-        }
-        // Between the two halves of a message.
-        Error::Io(_) | Error::Protocol(_) | Error::WorkerCrashed | Error::BeginFailed => (
-            "was not reached, or closed the connection",
-            Remedy::Reconnect,
-        ),
-        Error::Tls(_) => (
-            "did not agree on TLS: look at `sslmode` and `sslrootcert` of the URL, and at the server's certificate",
-            Remedy::None,
-        ),
-        Error::Configuration(_) => (
-            "cannot be reached with these settings: is a certificate or a key of the URL missing?",
-            Remedy::None,
-        ),
+            ),
+            // A handshake that failed.
+            ErrorKind::InvalidData => (TLS, Remedy::None),
+            _ => CLOSED,
+        },
+        Error::Tls(_) => (TLS, Remedy::None),
+        Error::Protocol(_) | Error::WorkerCrashed | Error::BeginFailed => CLOSED,
+        Error::Configuration(_) => ("cannot be reached with these settings", Remedy::None),
         Error::PoolClosed => ("was not asked: the pool was closed", Remedy::None),
         Error::ColumnDecode { .. }
         | Error::Decode(_)
