@@ -127,7 +127,8 @@ async fn an_outage_is_an_error_of_each_call_until_the_server_is_back() {
     assert_eq!(version(&store).await, 1);
     assert!(lease.is_held().await);
     lease.save(1, &sample_session(2, "second")).await.unwrap();
-    assert_eq!(version(&server.store()).await, 2);
+    // Also with a store that was made while the server was down.
+    assert_eq!(version(&other).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -137,12 +138,19 @@ async fn a_restart_between_two_calls_fails_neither() {
     let store = server.store();
     save_first(&store).await;
     // Several connections of the pool are broken after each restart.
-    let loads = [store.load(), store.load(), store.load()];
-    for load in loads.map(|load| async { load.await.unwrap() }) {
-        load.await;
-    }
+    let loads = tokio::join!(store.load(), store.load(), store.load());
+    assert!(loads.0.is_ok() && loads.1.is_ok() && loads.2.is_ok());
     server.restart().await;
     assert_eq!(version(&store).await, 1);
+    // A pool that gives broken connections away.
+    let options = PgPoolOptions::new()
+        .max_connections(1)
+        .test_before_acquire(false);
+    let unchecked = options.connect_lazy_with(server.url().parse().unwrap());
+    let unchecked = PostgresStore::with_pool(unchecked, "test").unwrap();
+    assert_eq!(version(&unchecked).await, 1);
+    server.restart().await;
+    assert_eq!(version(&unchecked).await, 1);
     server.restart().await;
     let mut lease = store.lease().await.unwrap();
     server.restart().await;
@@ -491,6 +499,32 @@ async fn a_server_that_accepts_no_writes_is_named_until_it_does() {
     read_only("off").await;
     // The connection that could not write is not used again.
     lease.save(1, &sample_session(2, "second")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgresql: cargo test -p stack-tests --test postgres -- --ignored"]
+async fn a_wait_for_a_lease_writes_nothing_and_has_a_time_limit() {
+    let server = server_with(&["autovacuum=off"]).await;
+    let held = server.store().lease().await.unwrap();
+    // The number of the next transaction that writes.
+    let next = async || {
+        server
+            .raw("SELECT CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text)")
+            .await
+    };
+    let before = next().await;
+    let waiting = server.store().lease_timeout(Duration::from_millis(500));
+    let error = waiting.lease().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Timeout);
+    assert!(
+        error
+            .to_string()
+            .contains("\"test\" in table tower_bearer_sessions"),
+        "{error}"
+    );
+    assert_eq!(next().await, before);
+    held.release().await;
+    assert_ne!(next().await, before);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
