@@ -37,6 +37,10 @@ pub(super) struct Statement {
     pub(super) sql: SqlStr,
     pub(super) parameters: Vec<Parameter>,
     /// Sends it in a transaction of its own, without a named prepared statement.
+    #[cfg_attr(
+        not(feature = "postgres-store"),
+        expect(dead_code, reason = "SQLite has no poolers")
+    )]
     pub(super) in_transaction: bool,
 }
 
