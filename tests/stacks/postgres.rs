@@ -8,6 +8,10 @@ mod sql;
 use std::{
     collections::BTreeMap,
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -67,6 +71,7 @@ shared_tests! {
     a_holder_whose_lease_ended_can_save_if_no_other_has_saved
     of_two_saves_over_the_same_version_at_once_one_fails
     a_lease_is_extended_while_it_is_held_and_its_loss_is_noticed
+    a_lease_whose_time_has_ended_is_not_held_until_it_is_extended
     the_lease_of_a_dead_process_ends_by_itself
     a_store_works_after_the_runtime_that_it_connected_in_has_ended
     tasks_that_contend_for_a_lease_get_it_one_after_the_other
@@ -204,17 +209,20 @@ async fn a_save_that_has_returned_survives_a_killed_server() {
 async fn a_server_that_is_killed_during_saves_has_the_old_session_or_the_new_one() {
     let mut server = server_with(&["synchronous_commit=off", "wal_writer_delay=10s"]).await;
     let store = server.store();
+    let stop = Arc::new(AtomicBool::new(false));
     let saving = tokio::spawn({
-        let store = store.clone();
+        let stop = Arc::clone(&stop);
         async move {
             let mut lease = store.lease().await.unwrap();
-            let (mut confirmed, mut repeated) = (0, 0);
-            while confirmed < 3000 && repeated < 10_000 {
-                let next = sample_session(confirmed + 1, "next");
-                match lease.save(confirmed, &next).await {
+            let mut confirmed = 0;
+            while !stop.load(Ordering::SeqCst) {
+                match lease
+                    .save(confirmed, &sample_session(confirmed + 1, "next"))
+                    .await
+                {
                     Ok(()) => confirmed += 1,
                     // Whether it was saved is not known. The same save can be repeated.
-                    Err(error) if error.kind() == TokenErrorKind::Store => repeated += 1,
+                    Err(error) if error.kind() == TokenErrorKind::Store => {}
                     Err(error) => panic!("version {confirmed}: {error}"),
                 }
             }
@@ -223,15 +231,22 @@ async fn a_server_that_is_killed_during_saves_has_the_old_session_or_the_new_one
         }
     });
     let mut before = 0;
-    while !saving.is_finished() {
+    for _ in 0..8 {
         sleep(Duration::from_millis(fastrand::u64(20..300))).await;
         server.restart().await;
         let after = version(&server.store()).await;
         assert!(after >= before, "{after} after {before}");
         before = after;
     }
+    stop.store(true, Ordering::SeqCst);
     let confirmed = saving.await.unwrap();
-    assert_eq!(version(&server.store()).await, confirmed);
+    // If the last save has failed, it may have been done.
+    let stored = version(&server.store()).await;
+    assert!(
+        (confirmed..=confirmed + 1).contains(&stored),
+        "{stored} after {confirmed}"
+    );
+    assert!(confirmed > 8, "{confirmed} saves");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -671,6 +686,8 @@ async fn a_thousand_sessions_share_five_connections_and_refresh_with_six_stateme
         .connect_lazy_with(options);
     let store = PostgresStore::with_pool(pool.clone(), "all")
         .unwrap()
+        // No lease is extended, however slow this machine is.
+        .lease_duration(10 * LONG)
         .command_timeout(LONG);
     let tokens = AuthorizationServer::new(Dialect::Rfc6749).detect_reuse(true);
     let sessions: Vec<TokenCache> = (0..SESSIONS)

@@ -73,6 +73,7 @@ shared_tests! {
     a_holder_whose_lease_ended_can_save_if_no_other_has_saved
     of_two_saves_over_the_same_version_at_once_one_fails
     a_lease_is_extended_while_it_is_held_and_its_loss_is_noticed
+    a_lease_whose_time_has_ended_is_not_held_until_it_is_extended
     the_lease_of_a_dead_process_ends_by_itself
     a_store_works_after_the_runtime_that_it_connected_in_has_ended
     tasks_that_contend_for_a_lease_get_it_one_after_the_other

@@ -24,24 +24,21 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 impl SqlStore<Sqlite> {
     /// Makes a store for the session `name`, in the file `path`. It is opened when the store is first used.
     ///
-    /// If the file does not exist, it is made, readable by its owner only. Its folder must exist. A relative path starts at
-    /// the current folder of this call. The store has a pool of at most 4 connections, with the settings that
-    /// [`with_pool`](SqlStore::<Sqlite>::with_pool) asks for.
+    /// `path` is a path, or a URL as `sqlx` reads it: `sqlite:sessions.db`. If the file does not exist, it is made, readable
+    /// by its owner only. Its folder must exist. A relative path starts at the current folder of this call. The store has a
+    /// pool of at most 4 connections, with the settings that [`with_pool`](SqlStore::<Sqlite>::with_pool) asks for.
     ///
     /// # Errors
     ///
-    /// [`Config`](TokenErrorKind::Config) if `path` is empty or not UTF-8, or if `name` is empty, has more than 255 bytes or
-    /// control characters.
+    /// [`Config`](TokenErrorKind::Config) if `path` is empty, not UTF-8, a malformed URL or a database in memory, or if
+    /// `name` is empty, has more than 255 bytes or control characters.
     pub fn new(path: impl AsRef<Path>, name: impl Into<String>) -> Result<Self, TokenError> {
-        let path = std::path::absolute(path)
-            .ok()
-            .filter(|path| path.to_str().is_some());
-        let path = path.ok_or_else(|| {
-            let message = "the path of the database cannot be used: it is empty, or not UTF-8";
+        let options = options(path.as_ref()).ok_or_else(|| {
+            let message = "the path of the database cannot be used: write it as sessions.db or sqlite:sessions.db, and for \
+                           a database in memory use `with_pool`";
             TokenError::new(TokenErrorKind::Config, message)
         })?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
+        let options = options
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
@@ -69,6 +66,22 @@ impl SqlStore<Sqlite> {
         let pool = LazyPool::<Sqlite>::of_application(pool);
         Self::on(Arc::new(pool), name.into())
     }
+}
+
+/// The options for a path or a URL, with an absolute path.
+fn options(path: &Path) -> Option<SqliteConnectOptions> {
+    let text = path.to_str()?;
+    // Each connection would have a database of its own, or lose it when the last one is closed.
+    if text.contains(":memory:") || text.contains("mode=memory") {
+        return None;
+    }
+    let options = if text.starts_with("sqlite:") {
+        text.parse().ok()?
+    } else {
+        SqliteConnectOptions::new().filename(path)
+    };
+    let file = std::path::absolute(options.get_filename()).ok()?;
+    Some(options.filename(file))
 }
 
 impl Driver for Sqlite {
@@ -200,14 +213,34 @@ mod tests {
     }
 
     #[test]
-    fn a_store_is_built_without_a_file_or_a_runtime() {
-        let store = SqliteStore::new("sessions.db", "vendor").unwrap();
-        let shown = format!("{store:?}");
+    fn a_store_is_built_from_a_path_or_a_url_without_a_file_or_a_runtime() {
         let folder = std::env::current_dir().unwrap();
-        assert!(shown.contains(&*folder.to_string_lossy()), "{shown}");
-        assert!(shown.contains("vendor"), "{shown}");
-        assert!(!std::path::Path::new("sessions.db").exists());
-        let error = SqliteStore::new("", "vendor").unwrap_err();
-        assert_eq!(error.kind(), TokenErrorKind::Config);
+        let absolute = folder.join("made-up.db");
+        for path in [
+            "made-up.db",
+            "sqlite:made-up.db",
+            "sqlite://made%2Dup.db?mode=rwc",
+        ] {
+            let store = SqliteStore::new(path, "vendor").unwrap();
+            let shown = format!("{store:?}");
+            assert!(shown.contains(&*absolute.to_string_lossy()), "{shown}");
+            assert!(shown.contains("vendor"), "{shown}");
+        }
+        assert!(!absolute.exists());
+    }
+
+    #[test]
+    fn a_path_that_is_no_file_is_rejected() {
+        for path in [
+            "",
+            "sqlite:",
+            ":memory:",
+            "sqlite::memory:",
+            "sqlite:a?mode=memory",
+            "sqlite:a?mode=x",
+        ] {
+            let error = SqliteStore::new(path, "vendor").unwrap_err();
+            assert_eq!(error.kind(), TokenErrorKind::Config, "{path}");
+        }
     }
 }

@@ -286,6 +286,28 @@ pub async fn a_lease_is_extended_while_it_is_held_and_its_loss_is_noticed(db: &i
     assert_eq!(owner(db).await.as_deref(), Some("another"));
 }
 
+pub async fn a_lease_whose_time_has_ended_is_not_held_until_it_is_extended(db: &impl TestDatabase) {
+    let end = async || {
+        db.raw("UPDATE tower_bearer_sessions SET lease_until = updated_at")
+            .await
+    };
+    let first = db.store().lease().await.unwrap();
+    end().await;
+    assert!(!first.is_held().await);
+    let second = db
+        .store()
+        .lease_duration(Duration::from_millis(900))
+        .lease()
+        .await
+        .unwrap();
+    assert!(!first.is_held().await);
+    end().await;
+    let extended = async { while !second.is_held().await {} };
+    timeout(LONG, extended).await.expect("an extension");
+    first.release().await;
+    assert!(owner(db).await.is_some());
+}
+
 pub async fn the_lease_of_a_dead_process_ends_by_itself(db: &impl TestDatabase) {
     // Without its runtime, the lease is neither extended nor released, as after a killed process.
     let dying = db.store().lease_duration(Duration::from_millis(300));
