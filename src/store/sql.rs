@@ -46,13 +46,13 @@ pub type SqliteStore = SqlStore<sqlx::Sqlite>;
 /// Keeps sessions in a table of a SQL database: see `PostgresStore` and `SqliteStore`.
 ///
 /// One store is for one session, and [`session`](SqlStore::session) makes stores for others, with the same pool of
-/// connections. No connection is held between two statements: not while a process waits for a lease, and not while it waits
-/// for the token endpoint. So a pool of a few connections serves thousands of sessions.
+/// connections. No connection is held between two statements: not while a process waits for a lease, and not while it
+/// waits for the token endpoint. So a pool of a few connections serves thousands of sessions.
 ///
 /// # The table
 ///
-/// One row is one session with its lease. [`create_table`](SqlStore::create_table) makes the table, or you make it with the
-/// SQL that the documentation of the store of your database shows.
+/// One row is one session with its lease. [`create_table`](SqlStore::create_table) makes the table, or you make it with
+/// the SQL that the documentation of the store of your database shows.
 ///
 /// | Column | What |
 /// |---|---|
@@ -62,9 +62,9 @@ pub type SqliteStore = SqlStore<sqlx::Sqlite>;
 /// | `lease_owner`, `lease_until` | who has the lease, and until when by the clock of the database. Null: nobody |
 /// | `updated_at` | when the session was saved last |
 ///
-/// To remove a session, delete its row. To move it to a client with other settings, set `client` in its JSON to `null`, and
-/// leave `version` as it is. A row whose session is of a newer format, or not a session at all, is an error that says so,
-/// and is never overwritten.
+/// To remove a session, delete its row. To move it to a client with other settings, set `client` in its JSON to `null`,
+/// and leave `version` as it is. A row whose session is of a newer format, or not a session at all, is an error that
+/// says so, and is never overwritten.
 ///
 /// # Statements
 ///
@@ -79,28 +79,28 @@ pub type SqliteStore = SqlStore<sqlx::Sqlite>;
 /// | [`save`](crate::StoreLease::save), after it | `UPDATE … WHERE version = … RETURNING` | yes |
 /// | [`release`](crate::StoreLease::release) | `UPDATE … WHERE lease_owner = … RETURNING` | yes |
 ///
-/// A process that adopts the token of another one takes the first statement only. More come only if a token request takes
-/// longer than a third of the [`lease_duration`](SqlStore::lease_duration), if a process waits for a lease (the second
-/// statement, which then writes nothing, again and again at growing intervals), and if a save finds another version (one,
-/// which says why). The pool of `sqlx` asks each connection whether it is alive before it gives it away and after it gets it
-/// back; that takes two round trips more, but no statements.
+/// A process that adopts the token of another one takes the first statement only. More come only if a token request
+/// takes longer than a third of the [`lease_duration`](SqlStore::lease_duration), if a process waits for a lease (the
+/// second statement, which then writes nothing, again and again at growing intervals), and if a save finds another
+/// version (one, which says why). The pool of `sqlx` asks each connection whether it is alive before it gives it away
+/// and after it gets it back; that takes two round trips more, but no statements.
 ///
 /// # Lease and saves
 ///
 /// - **Lease.** A random owner, with a time that the clock of the database decides. A task extends it while it is held.
-///   Dropping the lease releases it, and it ends by itself [some time](SqlStore::lease_duration) after its process has died.
-///   There are no locks of the database between two statements.
-/// - **Save.** The statement replaces a session only if its version is the one that is to be replaced, whether or not the
-///   lease is still held. So a process that was suspended for longer than its lease gets an error if another one has saved.
-///   If no other one has, its tokens are not lost.
+///   Dropping the lease releases it, and it ends by itself [some time](SqlStore::lease_duration) after its process has
+///   died. There are no locks of the database between two statements.
+/// - **Save.** The statement replaces a session only if its version is the one that is to be replaced, whether or not
+///   the lease is still held. So a process that was suspended for longer than its lease gets an error if another one
+///   has saved. If no other one has, its tokens are not lost.
 /// - **Outage.** A call fails with an error of kind [`Store`](crate::TokenErrorKind::Store), at the latest after the
-///   [time limit](SqlStore::command_timeout). Within that time, a statement is sent again if the connection broke, or if
-///   other transactions stood in its way (a serialization failure, a locked database).
+///   [time limit](SqlStore::command_timeout). Within that time, a statement is sent again if the connection broke, or
+///   if other transactions stood in its way (a serialization failure, a locked database).
 /// - **Access.** Everyone who can read the table, its backups or its replicas has the sessions. Errors contain neither
-///   passwords nor what is stored. Sessions are parameters of statements, so they are in the log of a database that logs
-///   parameters.
-/// - **Memory.** What is read and written is zeroized when dropped. The crate `sqlx` keeps copies of it in buffers that are
-///   not.
+///   passwords nor what is stored. Sessions are parameters of statements, so they are in the log of a database that
+///   logs parameters.
+/// - **Memory.** What is read and written is zeroized when dropped. The crate `sqlx` keeps copies of it in buffers that
+///   are not.
 pub struct SqlStore<DB> {
     row: Arc<SessionRow>,
     queue: LeaseQueue,
@@ -142,7 +142,8 @@ impl<DB> SqlStore<DB> {
         Ok(self.clone().at(row))
     }
 
-    /// Sets the table: `table` or `schema.table`, of lower-case letters, digits and `_`. Default: `tower_bearer_sessions`.
+    /// Sets the table: `table` or `schema.table`, of lower-case letters, digits and `_`. Default:
+    /// `tower_bearer_sessions`.
     ///
     /// # Errors
     ///
@@ -154,8 +155,8 @@ impl<DB> SqlStore<DB> {
 
     /// Makes the table if it does not exist.
     ///
-    /// It can be called in many processes at once, and each time a program starts. If the table exists, the database user
-    /// needs no right to make one.
+    /// It can be called in many processes at once, and each time a program starts. If the table exists, the database
+    /// user needs no right to make one.
     ///
     /// # Errors
     ///
@@ -185,8 +186,8 @@ impl<DB> SqlStore<DB> {
         self.edit(|row| row.lease_duration = lease_duration)
     }
 
-    /// Sets the time limit of one statement, including waiting for a connection of the pool, connecting, and sending the
-    /// statement again. Default: 5 seconds.
+    /// Sets the time limit of one statement, including waiting for a connection of the pool, connecting, and sending
+    /// the statement again. Default: 5 seconds.
     #[must_use]
     pub fn command_timeout(self, command_timeout: Duration) -> Self {
         self.edit(|row| row.command_timeout = command_timeout)

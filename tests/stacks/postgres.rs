@@ -641,7 +641,7 @@ impl Drop for PgBouncer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs postgresql, and does nothing without pgbouncer: cargo test -p stack-tests --test postgres -- --ignored"]
+#[ignore = "needs postgresql, skipped without pgbouncer: cargo test -p stack-tests --test postgres -- --ignored"]
 async fn stores_conform_through_pgbouncer_in_transaction_mode() {
     let server = server().await;
     let Some((_pgbouncer, url)) = PgBouncer::start(&server).await else {

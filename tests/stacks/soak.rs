@@ -349,8 +349,8 @@ const MAX_OUTAGE: Duration = Duration::from_secs(20);
 /// How long a server that is not strict accepts a refresh token after it was replaced.
 const GRACE: Option<Duration> = Some(Duration::from_secs(20));
 
-/// How often a process is killed that has its session in a database. The statements are the same for both, and the leases
-/// end as in Redis.
+/// How often a process is killed that has its session in a database. The statements are the same for both, and the
+/// leases end as in Redis.
 const KILLS_WITH_DATABASES: usize = 15;
 
 /// Loads the stored session all the time, and fails if it is not whole.

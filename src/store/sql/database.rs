@@ -87,9 +87,9 @@ impl Fault {
 
 /// Sends a statement, and sends it again if that may help, until `limit` is over.
 ///
-/// It runs in a task of its own, so that it ends in order if the caller stops waiting: a connection whose statement was cut
-/// off could neither be used again nor given back to the pool without waiting for the answer. `permit` is dropped when it
-/// has ended.
+/// It runs in a task of its own, so that it ends in order if the caller stops waiting: a connection whose statement was
+/// cut off could neither be used again nor given back to the pool without waiting for the answer. `permit` is dropped
+/// when it has ended.
 pub(super) async fn query(
     database: &Arc<dyn Database>,
     statement: Statement,

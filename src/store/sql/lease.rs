@@ -88,8 +88,8 @@ impl SqlLease {
     /// Takes the lease, or returns `None` if another owner has it.
     pub(super) async fn try_acquire(row: Arc<SessionRow>) -> Result<Option<Self>, TokenError> {
         let id = format!("{}-{:032x}", std::process::id(), fastrand::u128(..));
-        // It exists before the statement is sent: if the answer is lost or this future is dropped, the database may have
-        // given the lease, and dropping this value releases it.
+        // It exists before the statement is sent: if the answer is lost or this future is dropped, the database may
+        // have given the lease, and dropping this value releases it.
         let mut lease = Self {
             owner: Owner {
                 row,

@@ -184,7 +184,7 @@ fn fault<DB: Driver>(error: &Error) -> Fault {
         "was not reached, or closed the connection",
         Remedy::Reconnect,
     );
-    const TLS: &str = "did not agree on TLS: look at `sslmode` and `sslrootcert` of the URL, and at the server's certificate";
+    const TLS: &str = "did not agree on TLS: look at `sslmode` and `sslrootcert` of the URL, and at the certificate";
     let (problem, remedy) = match error {
         Error::Database(error) => return DB::describe(&**error),
         Error::Io(error) => match error.kind() {

@@ -20,13 +20,13 @@ impl SqlStore<Postgres> {
     /// Makes a store for the session `name`, in the Postgres at `url`. It connects when it is first used.
     ///
     /// The URL is `postgres://[user][:password@]host[:port][/database][?sslmode=verify-full]`, with the parameters that
-    /// [`PgConnectOptions`] describes. What it leaves out is read from variables such as `PGPASSWORD`, as `psql` does. The
-    /// store has a pool of at most 5 connections, which are closed when they were not used for 10 minutes.
+    /// [`PgConnectOptions`] describes. What it leaves out is read from variables such as `PGPASSWORD`, as `psql` does.
+    /// The store has a pool of at most 5 connections, which are closed when they were not used for 10 minutes.
     ///
     /// # Errors
     ///
-    /// [`Config`](TokenErrorKind::Config) if the URL is malformed, or if `name` is empty, has more than 255 bytes or control
-    /// characters. The error does not show the URL.
+    /// [`Config`](TokenErrorKind::Config) if the URL is malformed, or if `name` is empty, has more than 255 bytes or
+    /// control characters. The error does not show the URL.
     pub fn new(url: &str, name: impl Into<String>) -> Result<Self, TokenError> {
         let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
         let options = is_url
@@ -45,8 +45,8 @@ impl SqlStore<Postgres> {
 
     /// Makes a store for the session `name`, in the database of `pool`.
     ///
-    /// `PgPool` is from version 0.9 of the crate `sqlx`. The store takes a connection for each statement, and holds none in
-    /// between.
+    /// `PgPool` is from version 0.9 of the crate `sqlx`. The store takes a connection for each statement, and holds
+    /// none in between.
     ///
     /// # Errors
     ///
@@ -56,12 +56,12 @@ impl SqlStore<Postgres> {
         Self::on(Arc::new(pool), name.into())
     }
 
-    /// Sets whether the store works through a pooler in transaction mode that does not know prepared statements, such as
-    /// PgBouncer before 1.21, or with `max_prepared_statements = 0`. Default: no.
+    /// Sets whether the store works through a pooler in transaction mode that does not know prepared statements, such
+    /// as PgBouncer before 1.21, or with `max_prepared_statements = 0`. Default: no.
     ///
-    /// Each statement is then sent in a transaction of its own and without a name, which takes four round trips instead of
-    /// one. Without this setting, such a pooler runs the statement that another client has prepared under the same name. A
-    /// PgBouncer that knows prepared statements does not need it.
+    /// Each statement is then sent in a transaction of its own and without a name, which takes four round trips instead
+    /// of one. Without this setting, such a pooler runs the statement that another client has prepared under the same
+    /// name. A PgBouncer that knows prepared statements does not need it.
     #[must_use]
     pub fn transaction_pooling(self, is_used: bool) -> Self {
         self.edit(|row| row.in_transactions = is_used)
@@ -132,8 +132,8 @@ impl Driver for Postgres {
             ),
             // After a failover, the address may lead to the new primary.
             "25006" => (
-                "accepts no writes: it is a replica, or its transactions are read-only; give the store the address of the \
-                 primary",
+                "accepts no writes: it is a replica, or its transactions are read-only; give the store the \
+                 address of the primary",
                 Remedy::Reconnect,
             ),
             "40001" | "40P01" | "55P03" => (

@@ -137,9 +137,9 @@ impl SessionRow {
 
     /// Replaces the session of version `replaces` by `new`.
     ///
-    /// It does not matter whether the lease is still held. If it is lost and no other process has saved, this session may
-    /// have the only refresh token that is still valid. The new holder's own save then fails before it has sent a refresh
-    /// token, and it loads this session.
+    /// It does not matter whether the lease is still held. If it is lost and no other process has saved, this session
+    /// may have the only refresh token that is still valid. The new holder's own save then fails before it has sent a
+    /// refresh token, and it loads this session.
     pub(super) async fn save(
         &self,
         replaces: u64,

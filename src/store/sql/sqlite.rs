@@ -24,9 +24,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 impl SqlStore<Sqlite> {
     /// Makes a store for the session `name`, in the file `path`. It is opened when the store is first used.
     ///
-    /// `path` is a path, or a URL as `sqlx` reads it: `sqlite:sessions.db`. If the file does not exist, it is made, readable
-    /// by its owner only. Its folder must exist. A relative path starts at the current folder of this call. The store has a
-    /// pool of at most 4 connections, with the settings that [`with_pool`](SqlStore::<Sqlite>::with_pool) asks for.
+    /// `path` is a path, or a URL as `sqlx` reads it: `sqlite:sessions.db`. If the file does not exist, it is made,
+    /// readable by its owner only. Its folder must exist. A relative path starts at the current folder of this call.
+    /// The store has a pool of at most 4 connections, with the settings that
+    /// [`with_pool`](SqlStore::<Sqlite>::with_pool) asks for.
     ///
     /// # Errors
     ///
@@ -34,8 +35,8 @@ impl SqlStore<Sqlite> {
     /// `name` is empty, has more than 255 bytes or control characters.
     pub fn new(path: impl AsRef<Path>, name: impl Into<String>) -> Result<Self, TokenError> {
         let options = options(path.as_ref()).ok_or_else(|| {
-            let message = "the path of the database cannot be used: write it as sessions.db or sqlite:sessions.db, and for \
-                           a database in memory use `with_pool`";
+            let message = "the path of the database cannot be used: write it as sessions.db or sqlite:sessions.db, \
+                           and for a database in memory use `with_pool`";
             TokenError::new(TokenErrorKind::Config, message)
         })?;
         let options = options
@@ -49,13 +50,13 @@ impl SqlStore<Sqlite> {
 
     /// Makes a store for the session `name`, in the database of `pool`.
     ///
-    /// `SqlitePool` is from version 0.9 of the crate `sqlx`. The store takes a connection for each statement, and holds none
-    /// in between. The connections need these settings:
+    /// `SqlitePool` is from version 0.9 of the crate `sqlx`. The store takes a connection for each statement, and holds
+    /// none in between. The connections need these settings:
     ///
     /// - `synchronous(Full)`, which is the default, or `Extra`. With `Normal`, a power cut can lose the last saves.
     /// - `journal_mode(Wal)`, so that a save does not wait for those who read.
-    /// - `busy_timeout` of a second or two: shorter than [`command_timeout`](SqlStore::command_timeout), which is the limit
-    ///   for all attempts together.
+    /// - `busy_timeout` of a second or two: shorter than [`command_timeout`](SqlStore::command_timeout), which is the
+    ///   limit for all attempts together.
     ///
     /// A database in memory belongs to one connection, so it is of use only in a pool of one.
     ///

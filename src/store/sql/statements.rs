@@ -97,8 +97,8 @@ impl Table {
             return Ok(Self(name.into()));
         }
         let message = format!(
-            "{name:?} cannot be the name of a table: write it as `table` or `schema.table`, of lower-case letters, digits \
-             and `_`, at most 63 in each part"
+            "{name:?} cannot be the name of a table: write it as `table` or `schema.table`, of lower-case letters, \
+             digits and `_`, at most 63 in each part"
         );
         Err(TokenError::new(TokenErrorKind::Config, message))
     }

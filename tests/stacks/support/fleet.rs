@@ -117,7 +117,8 @@ impl StoreLocation {
         store.lease().await.unwrap().release().await;
     }
 
-    /// Loads the stored session again and again, which must always be whole. `loaded` is called for each load that finds one.
+    /// Loads the stored session again and again, which must always be whole. `loaded` is called for each load that
+    /// finds one.
     pub async fn keep_loading(&self, loaded: impl Fn()) {
         let store = self.store().unwrap();
         loop {

@@ -20,8 +20,8 @@ pub const LONG: Duration = Duration::from_secs(60);
 pub trait TestDatabase {
     type Database: 'static;
 
-    /// A store of the session `test`, with a pool of its own. The lease lasts longer than the wait, so that a lease that is
-    /// left behind fails the test.
+    /// A store of the session `test`, with a pool of its own. The lease lasts longer than the wait, so that a lease
+    /// that is left behind fails the test.
     fn store(&self) -> SqlStore<Self::Database>;
 
     /// Sends a statement over another connection. Returns the first column of the first row, a text.
