@@ -28,9 +28,10 @@ struct FeatureSet {
     bound: usize,
 }
 
-const ALL: &str = r#"features = ["testing", "file-store", "redis-store"]"#;
+const ALL: &str =
+    r#"features = ["testing", "file-store", "redis-store", "postgres-store", "sqlite-store"]"#;
 
-const SETS: [FeatureSet; 6] = [
+const SETS: [FeatureSet; 8] = [
     FeatureSet {
         name: "no default features",
         dependency: "default-features = false",
@@ -57,9 +58,19 @@ const SETS: [FeatureSet; 6] = [
         bound: 119,
     },
     FeatureSet {
+        name: "postgres-store",
+        dependency: r#"features = ["postgres-store"]"#,
+        bound: 162,
+    },
+    FeatureSet {
+        name: "sqlite-store",
+        dependency: r#"features = ["sqlite-store"]"#,
+        bound: 147,
+    },
+    FeatureSet {
         name: "all",
         dependency: ALL,
-        bound: 121,
+        bound: 177,
     },
 ];
 

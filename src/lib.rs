@@ -61,7 +61,7 @@
 //! | sources of tokens | [`TokenSource`], [`TokenContext`], [`source_fn`], [`BoxTokenSource`] |
 //! | grants | [`ClientCredentialsSource`], [`RefreshTokenSource`], [`ExchangeTokenSource`], [`JwtBearerSource`], [`TokenExchangeSource`], [`LegacyPasswordSource`], [`SecurityToken`], [`GrantSource`], [`Grant`] |
 //! | the token endpoint | [`OAuthClient`], [`ClientAuth`], [`BodyFormat`], [`Parameters`], [`DeadGrant`] |
-//! | stores | [`TokenStore`], [`StoreLease`], [`StoredSession`], [`Identity`], [`MemoryStore`], [`BoxTokenStore`], with features `FileStore` and `RedisStore` |
+//! | stores | [`TokenStore`], [`StoreLease`], [`StoredSession`], [`Identity`], [`MemoryStore`], [`BoxTokenStore`], with features `FileStore`, `RedisStore`, `PostgresStore` and `SqliteStore` |
 //! | errors | [`TokenError`], [`TokenErrorKind`] |
 //!
 //! # What it promises
@@ -132,6 +132,8 @@
 //! | `reqwest` | yes | the default transport of token requests, over rustls: `OAuthClient::new` and the presets' `build` |
 //! | `file-store` | no | `FileStore`: a session that the processes of one machine share, and that survives them |
 //! | `redis-store` | no | `RedisStore`: a session that processes on many hosts share |
+//! | `postgres-store` | no | `PostgresStore`: a session that processes on many hosts share. Needs Rust 1.94 |
+//! | `sqlite-store` | no | `SqliteStore`: a session that the processes of one machine share. Needs Rust 1.94 and a C compiler |
 //! | `jwt` | no | signed assertions: `ClientAuth::private_key_jwt`, `JwtAssertion`, and `SigningKey` |
 //! | `testing` | no | an authorization server and a protected API as in-memory services, with faults to order |
 
@@ -167,12 +169,24 @@ pub use self::oauth::{JwtAlgorithm, JwtAssertion, JwtSigner, SigningKey};
 #[cfg(feature = "reqwest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 pub use self::oauth::{ReqwestFuture, ReqwestTransport};
+#[cfg(feature = "postgres-store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres-store")))]
+pub use self::store::PostgresStore;
+#[cfg(feature = "sqlite-store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite-store")))]
+pub use self::store::SqliteStore;
 #[cfg(feature = "file-store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file-store")))]
 pub use self::store::{FileLease, FileStore};
 #[cfg(feature = "redis-store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis-store")))]
 pub use self::store::{RedisLease, RedisStore};
+#[cfg(any(feature = "postgres-store", feature = "sqlite-store"))]
+#[cfg_attr(
+    docsrs,
+    doc(cfg(any(feature = "postgres-store", feature = "sqlite-store")))
+)]
+pub use self::store::{SqlLease, SqlStore};
 pub use self::{
     body::{PEEK_LIMIT, Peek, PeekBody, REPLAY_LIMIT, ReplayBody, ReplayError},
     cache::{CacheStatus, TokenCache, TokenCacheBuilder, TokenState},

@@ -51,7 +51,7 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_millis(100);
 ///
 /// Clones, and stores of the same path in this or other processes, share the session. Locks work on local file systems, and
 /// on network file systems that support them, such as NFS 4. Where they do not work, [`lease`](TokenStore::lease) returns an
-/// error that says so. For processes on several hosts, use `RedisStore`.
+/// error that says so. For processes on several hosts, use `RedisStore` or `PostgresStore`.
 ///
 /// On systems other than Unix, files get the permissions of their folder, permissions and owners are not checked, and the
 /// folder is not synced.

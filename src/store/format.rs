@@ -1,4 +1,4 @@
-//! Sessions as the file and the Redis store write them: JSON that begins with its format.
+//! Sessions as the stores write them: JSON that begins with its format.
 //!
 //! A reader accepts only the formats that it knows: this one, and the two before it. Whatever is added makes a newer format, so
 //! that an older process reports it, and does not drop what it does not know with its next save.
@@ -68,6 +68,7 @@ pub(super) fn decode(
 }
 
 /// The version of what is stored; 0 if nothing is.
+#[cfg(any(feature = "file-store", feature = "redis-store"))]
 pub(super) fn version(
     stored: Option<&[u8]>,
     location: &dyn fmt::Display,

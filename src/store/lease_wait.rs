@@ -1,6 +1,6 @@
 //! How a store waits for a lease that is held elsewhere: it asks again, at growing intervals.
 //!
-//! Neither a file nor a key of Redis notifies those that wait. A blocking wait for a lock can be neither limited nor
+//! Neither a file, nor a key of Redis, nor a row of a table notifies those that wait. A blocking wait for a lock can be neither limited nor
 //! cancelled: each caller that stops waiting would leave a thread behind that takes the lock later. Within one process,
 //! the clones of a store wait in a queue, and only the first of the queue asks.
 

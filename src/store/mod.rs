@@ -1,16 +1,28 @@
-//! Where sessions are stored: the contract [`TokenStore`], and stores in memory, in a file and in Redis.
+//! Where sessions are stored: the contract [`TokenStore`], and stores in memory, in a file, in Redis and in SQL databases.
 
 mod boxed;
 #[cfg(feature = "file-store")]
 mod file;
-#[cfg(any(feature = "file-store", feature = "redis-store"))]
+#[cfg(any(
+    feature = "file-store",
+    feature = "postgres-store",
+    feature = "redis-store",
+    feature = "sqlite-store"
+))]
 mod format;
 mod identity;
-#[cfg(any(feature = "file-store", feature = "redis-store"))]
+#[cfg(any(
+    feature = "file-store",
+    feature = "postgres-store",
+    feature = "redis-store",
+    feature = "sqlite-store"
+))]
 mod lease_wait;
 mod memory;
 #[cfg(feature = "redis-store")]
 mod redis;
+#[cfg(any(feature = "postgres-store", feature = "sqlite-store"))]
+mod sql;
 mod stored_session;
 mod token_store;
 
@@ -18,6 +30,12 @@ mod token_store;
 pub use self::file::{FileLease, FileStore};
 #[cfg(feature = "redis-store")]
 pub use self::redis::{RedisLease, RedisStore};
+#[cfg(feature = "postgres-store")]
+pub use self::sql::PostgresStore;
+#[cfg(feature = "sqlite-store")]
+pub use self::sql::SqliteStore;
+#[cfg(any(feature = "postgres-store", feature = "sqlite-store"))]
+pub use self::sql::{SqlLease, SqlStore};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::stored_session::sample;
 pub(crate) use self::stored_session::{Ended, NewTokens};

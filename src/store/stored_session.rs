@@ -3,7 +3,12 @@
 mod access;
 mod encoding;
 mod ended;
-#[cfg(any(feature = "file-store", feature = "redis-store"))]
+#[cfg(any(
+    feature = "file-store",
+    feature = "postgres-store",
+    feature = "redis-store",
+    feature = "sqlite-store"
+))]
 mod first_format;
 mod import;
 mod owner;
@@ -28,7 +33,12 @@ use self::{
     access::Access,
     encoding::{Format, Secret, count, millis},
 };
-#[cfg(any(feature = "file-store", feature = "redis-store"))]
+#[cfg(any(
+    feature = "file-store",
+    feature = "postgres-store",
+    feature = "redis-store",
+    feature = "sqlite-store"
+))]
 pub(super) use self::{
     encoding::{FORMAT, MAX_COUNT},
     first_format::{FIRST_FORMAT, FirstFormat},

@@ -39,7 +39,23 @@ use crate::error::{TokenError, TokenErrorKind};
     not(feature = "redis-store"),
     doc = "| `RedisStore` | processes on several hosts | what its Redis survives | `redis-store` |"
 )]
-/// | your own implementation | depends on what it uses: a database, a secrets manager | | |
+#[cfg_attr(
+    feature = "postgres-store",
+    doc = "| [`PostgresStore`](crate::PostgresStore) | processes on several hosts | what its Postgres survives | `postgres-store` |"
+)]
+#[cfg_attr(
+    not(feature = "postgres-store"),
+    doc = "| `PostgresStore` | processes on several hosts | what its Postgres survives | `postgres-store` |"
+)]
+#[cfg_attr(
+    feature = "sqlite-store",
+    doc = "| [`SqliteStore`](crate::SqliteStore) | processes of one machine | a crash, a power cut | `sqlite-store` |"
+)]
+#[cfg_attr(
+    not(feature = "sqlite-store"),
+    doc = "| `SqliteStore` | processes of one machine | a crash, a power cut | `sqlite-store` |"
+)]
+/// | your own implementation | depends on what it uses: another database, a secrets manager | | |
 ///
 /// [`boxed`](TokenStore::boxed) hides the type of a store, so that it can be chosen by configuration.
 ///
@@ -112,13 +128,13 @@ use crate::error::{TokenError, TokenErrorKind};
 /// | after a revocation, before it has saved that | the old session | sends its credential, which the server rejects. A grant that can be repeated begins the session anew: revoke it again |
 ///
 /// The lease of a dead process ends at once in a file, because the kernel releases the lock, and after its duration in
-/// Redis.
+/// Redis or a database.
 ///
 #[doc = include_str!("guarantees.md")]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a token store",
     label = "this does not implement `TokenStore`",
-    note = "`MemoryStore`, `FileStore` and `RedisStore` do; the documentation of `TokenStore` says what your own must do"
+    note = "`MemoryStore`, `FileStore`, `RedisStore`, `PostgresStore` and `SqliteStore` do; the documentation of `TokenStore` says what your own must do"
 )]
 pub trait TokenStore: Send + Sync + 'static {
     /// The right to save.

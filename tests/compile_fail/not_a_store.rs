@@ -8,4 +8,4 @@ fn main() {
 }
 
 //~ `PathBuf` is not a token store
-//~ `MemoryStore`, `FileStore` and `RedisStore` do
+//~ `MemoryStore`, `FileStore`, `RedisStore`, `PostgresStore` and `SqliteStore` do

@@ -2,6 +2,8 @@
 
 #[path = "support/fleet.rs"]
 mod fleet;
+#[path = "support/postgres.rs"]
+mod postgres_server;
 #[path = "support/redis.rs"]
 mod redis_server;
 
@@ -23,7 +25,9 @@ use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{Either, Empty};
 use hyper::body::Incoming;
+use postgres_server::Server as Postgres;
 use redis_server::Server as Redis;
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
@@ -32,7 +36,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tower::{BoxError, Service, ServiceExt, service_fn};
-use tower_bearer::testing::{self, AuthorizationServer, Dialect, Fault, Served};
+use tower_bearer::{
+    PostgresStore, SqliteStore,
+    testing::{self, AuthorizationServer, Dialect, Fault, Served},
+};
 
 /// Only one of these tests runs at a time, because each needs the whole machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -211,6 +218,36 @@ fn in_folder(folder: &Path, name: &str) -> StoreLocation {
     StoreLocation::File(folder.join(name))
 }
 
+fn in_postgres(postgres: &Postgres, name: &str) -> StoreLocation {
+    StoreLocation::Postgres {
+        url: postgres.url(),
+        name: name.into(),
+    }
+}
+
+fn in_sqlite(folder: &Path, name: &str) -> StoreLocation {
+    StoreLocation::Sqlite {
+        path: folder.join("sessions.db"),
+        name: name.into(),
+    }
+}
+
+/// A server of Postgres with the table of the sessions.
+async fn postgres() -> Postgres {
+    let postgres = Postgres::start(&[]).await;
+    let store = PostgresStore::new(&postgres.url(), "any").unwrap();
+    store.create_table().await.unwrap();
+    postgres
+}
+
+/// A folder with a database of SQLite, with the table of the sessions.
+async fn sqlite() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::new(folder.path().join("sessions.db"), "any").unwrap();
+    store.create_table().await.unwrap();
+    folder
+}
+
 fn in_redis(redis: &Redis, name: &str) -> StoreLocation {
     StoreLocation::Redis {
         url: format!("redis://127.0.0.1:{}", redis.port),
@@ -286,6 +323,22 @@ async fn eight_processes_share_a_session_in_redis_for_a_minute() {
     soak(in_redis(&redis, "soak"), Duration::from_secs(60)).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgresql: cargo test -p stack-tests --test soak -- --ignored"]
+async fn eight_processes_share_a_session_in_postgres() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let postgres = postgres().await;
+    soak(in_postgres(&postgres, "soak"), Duration::from_secs(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes seconds: cargo test -p stack-tests --test soak -- --ignored"]
+async fn eight_processes_share_a_session_in_sqlite() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let folder = sqlite().await;
+    soak(in_sqlite(folder.path(), "soak"), Duration::from_secs(10)).await;
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Processes are killed.
 
@@ -293,18 +346,23 @@ async fn eight_processes_share_a_session_in_redis_for_a_minute() {
 /// time to notice, and the machine may be busy.
 const MAX_OUTAGE: Duration = Duration::from_secs(20);
 
+/// How long a server that is not strict accepts a refresh token after it was replaced.
+const GRACE: Option<Duration> = Some(Duration::from_secs(20));
+
+/// How often a process is killed that has its session in a database. The statements are the same for both, and the
+/// leases end as in Redis.
+const KILLS_WITH_DATABASES: usize = 15;
+
 /// Loads the stored session all the time, and fails if it is not whole.
 struct StoreReader(JoinHandle<()>);
 
 impl StoreReader {
     fn on(store: StoreLocation, loads: Arc<AtomicUsize>) -> Self {
         Self(tokio::spawn(async move {
-            loop {
-                if store.is_stored().await.expect("a whole session, or none") {
-                    loads.fetch_add(1, Ordering::SeqCst);
-                }
-                sleep(Duration::from_millis(3)).await;
-            }
+            let loaded = || {
+                loads.fetch_add(1, Ordering::SeqCst);
+            };
+            store.keep_loading(loaded).await;
         }))
     }
 
@@ -315,8 +373,12 @@ impl StoreReader {
     }
 }
 
-/// `kill -9` of one of 4 processes, a hundred times, while tokens are refreshed as often as possible.
-async fn kill_processes(stores: impl Fn(&str) -> StoreLocation, grace: Option<Duration>) {
+/// `kill -9` of one of 4 processes, again and again, while tokens are refreshed as often as possible.
+async fn kill_processes(
+    stores: impl Fn(&str) -> StoreLocation,
+    kills: usize,
+    grace: Option<Duration>,
+) {
     let server = AuthorizationServer::new(Dialect::Rfc6749)
         .detect_reuse(true)
         .grace(grace.unwrap_or_default())
@@ -339,7 +401,7 @@ async fn kill_processes(stores: impl Fn(&str) -> StoreLocation, grace: Option<Du
     let mut watch = StoreReader::on(config.store.clone(), Arc::clone(&loads));
     let mut fleet = servers.start(4, &config);
     let (mut alive, mut ended, mut longest) = (0, 0, Duration::ZERO);
-    for n in 1..=100 {
+    for n in 1..=kills {
         sleep(Duration::from_millis(fastrand::u64(100..500))).await;
         fleet.check();
         let before = server.refreshes();
@@ -383,7 +445,7 @@ async fn kill_processes(stores: impl Fn(&str) -> StoreLocation, grace: Option<Du
     let reports = fleet.stop().await;
     watch.end().await;
     println!(
-        "100 killed: alive {alive}, ended {ended}; {} refreshes, {} requests checked, {} loads of the stored session, \
+        "{kills} killed: alive {alive}, ended {ended}; {} refreshes, {} requests checked, {} loads of the stored session, \
          longest without a refresh {longest:?}, of the survivors {:?}",
         server.refreshes(),
         servers.checked.load(Ordering::SeqCst),
@@ -404,11 +466,7 @@ async fn kill_processes(stores: impl Fn(&str) -> StoreLocation, grace: Option<Du
 async fn killed_processes_do_not_corrupt_the_file_and_the_session_survives_with_grace() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let folder = tempfile::tempdir().unwrap();
-    kill_processes(
-        |name| in_folder(folder.path(), name),
-        Some(Duration::from_secs(20)),
-    )
-    .await;
+    kill_processes(|name| in_folder(folder.path(), name), 100, GRACE).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -416,7 +474,7 @@ async fn killed_processes_do_not_corrupt_the_file_and_the_session_survives_with_
 async fn killed_processes_do_not_corrupt_the_file_and_a_strict_server_is_named() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let folder = tempfile::tempdir().unwrap();
-    kill_processes(|name| in_folder(folder.path(), name), None).await;
+    kill_processes(|name| in_folder(folder.path(), name), 100, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -424,7 +482,7 @@ async fn killed_processes_do_not_corrupt_the_file_and_a_strict_server_is_named()
 async fn killed_processes_do_not_corrupt_redis_and_the_session_survives_with_grace() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let redis = Redis::start(&[]).await;
-    kill_processes(|name| in_redis(&redis, name), Some(Duration::from_secs(20))).await;
+    kill_processes(|name| in_redis(&redis, name), 100, GRACE).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -432,7 +490,43 @@ async fn killed_processes_do_not_corrupt_redis_and_the_session_survives_with_gra
 async fn killed_processes_do_not_corrupt_redis_and_a_strict_server_is_named() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let redis = Redis::start(&[]).await;
-    kill_processes(|name| in_redis(&redis, name), None).await;
+    kill_processes(|name| in_redis(&redis, name), 100, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgresql: cargo test -p stack-tests --test soak -- --ignored"]
+async fn killed_processes_do_not_corrupt_postgres_and_the_session_survives_with_grace() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let postgres = postgres().await;
+    let stores = |name: &str| in_postgres(&postgres, name);
+    kill_processes(stores, KILLS_WITH_DATABASES, GRACE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgresql: cargo test -p stack-tests --test soak -- --ignored"]
+async fn killed_processes_do_not_corrupt_postgres_and_a_strict_server_is_named() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let postgres = postgres().await;
+    let stores = |name: &str| in_postgres(&postgres, name);
+    kill_processes(stores, KILLS_WITH_DATABASES, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes seconds: cargo test -p stack-tests --test soak -- --ignored"]
+async fn killed_processes_do_not_corrupt_sqlite_and_the_session_survives_with_grace() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let folder = sqlite().await;
+    let stores = |name: &str| in_sqlite(folder.path(), name);
+    kill_processes(stores, KILLS_WITH_DATABASES, GRACE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes seconds: cargo test -p stack-tests --test soak -- --ignored"]
+async fn killed_processes_do_not_corrupt_sqlite_and_a_strict_server_is_named() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let folder = sqlite().await;
+    let stores = |name: &str| in_sqlite(folder.path(), name);
+    kill_processes(stores, KILLS_WITH_DATABASES, None).await;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

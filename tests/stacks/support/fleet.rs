@@ -36,14 +36,15 @@ use tokio::{
 };
 use tower::{BoxError, Layer, ServiceExt};
 use tower_bearer::{
-    BearerAuthLayer, ClientAuth, FileStore, OAuthClient, RedisStore, RefreshTokenSource, Schedule,
-    StoreLease, TokenCache, TokenError, TokenErrorKind, TokenStore,
+    BearerAuthLayer, BoxTokenStore, ClientAuth, FileStore, OAuthClient, PostgresStore, RedisStore,
+    RefreshTokenSource, Schedule, SqliteStore, StoreLease, TokenCache, TokenError, TokenErrorKind,
+    TokenStore,
 };
 
 /// Longer than any step takes, unless it hangs.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a lease in Redis outlives a killed holder.
+/// How long a lease in Redis or a database outlives a killed holder.
 pub const LEASE_DURATION: Duration = Duration::from_secs(2);
 
 const CONFIG_VARIABLE: &str = "TOWER_BEARER_WORKER";
@@ -68,6 +69,8 @@ pub struct WorkerConfig {
 pub enum StoreLocation {
     File(PathBuf),
     Redis { url: String, name: String },
+    Postgres { url: String, name: String },
+    Sqlite { path: PathBuf, name: String },
 }
 
 /// A report of a worker process.
@@ -93,40 +96,37 @@ pub struct Counts {
 }
 
 impl StoreLocation {
-    fn file(&self) -> Option<FileStore> {
-        match self {
-            Self::File(path) => Some(FileStore::new(path).unwrap()),
-            Self::Redis { .. } => None,
-        }
-    }
-
-    fn redis(&self) -> Option<RedisStore> {
-        match self {
-            Self::File(_) => None,
-            Self::Redis { url, name } => Some(
-                RedisStore::new(url, name)
-                    .unwrap()
-                    .lease_duration(LEASE_DURATION),
-            ),
-        }
-    }
-
-    /// Loads the stored session, which must always be whole. Returns whether there is one.
-    pub async fn is_stored(&self) -> Result<bool, TokenError> {
-        let stored = match (self.file(), self.redis()) {
-            (Some(store), _) => store.load().await?,
-            (_, Some(store)) => store.load().await?,
-            _ => None,
-        };
-        Ok(stored.is_some())
+    fn store(&self) -> Result<BoxTokenStore, TokenError> {
+        Ok(match self {
+            Self::File(path) => FileStore::new(path)?.boxed(),
+            Self::Redis { url, name } => RedisStore::new(url, name)?
+                .lease_duration(LEASE_DURATION)
+                .boxed(),
+            Self::Postgres { url, name } => PostgresStore::new(url, name)?
+                .lease_duration(LEASE_DURATION)
+                .boxed(),
+            Self::Sqlite { path, name } => SqliteStore::new(path, name)?
+                .lease_duration(LEASE_DURATION)
+                .boxed(),
+        })
     }
 
     /// Waits until no refresh is running, in this process or another.
     async fn wait_for_refresh(&self) {
-        match (self.file(), self.redis()) {
-            (Some(store), _) => store.lease().await.unwrap().release().await,
-            (_, Some(store)) => store.lease().await.unwrap().release().await,
-            _ => {}
+        let store = self.store().unwrap();
+        store.lease().await.unwrap().release().await;
+    }
+
+    /// Loads the stored session again and again, which must always be whole. `loaded` is called for each load that
+    /// finds one.
+    pub async fn keep_loading(&self, loaded: impl Fn()) {
+        let store = self.store().unwrap();
+        loop {
+            let stored = store.load().await;
+            if stored.expect("a whole session, or none").is_some() {
+                loaded();
+            }
+            sleep(Duration::from_millis(3)).await;
         }
     }
 }
@@ -138,11 +138,7 @@ impl WorkerConfig {
             ClientAuth::client_secret_basic(self.client.0.clone(), self.client.1.clone()),
         );
         let source = RefreshTokenSource::new(endpoint, self.refresh_token.clone());
-        let source = match (self.store.file(), self.store.redis()) {
-            (Some(store), _) => source.store(store),
-            (_, Some(store)) => source.store(store),
-            _ => source,
-        };
+        let source = source.store(self.store.store().unwrap());
         let schedule = Schedule::default().min_interval(Duration::from_millis(50));
         TokenCache::builder(source).schedule(schedule).build()
     }

@@ -1,0 +1,196 @@
+//! [`SessionRow`]: the row that a session and its lease are in.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::SqlStr;
+
+use super::{
+    database::{self, Database, Parameter, Statement, Stored},
+    statements::{Statements, Table},
+};
+use crate::{
+    error::{TokenError, TokenErrorKind},
+    store::{
+        StoredSession,
+        format::{self, Encoded},
+        version_mismatch,
+    },
+};
+
+/// The longest duration of a lease that a database can add to the time: a hundred years.
+const MAX_LEASE_MILLIS: i64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
+/// The row that a session and its lease are in.
+#[derive(Clone)]
+pub(super) struct SessionRow {
+    pub(super) database: Arc<dyn Database>,
+    pub(super) statements: Arc<Statements>,
+    pub(super) table: Table,
+    pub(super) name: Arc<str>,
+    pub(super) command_timeout: Duration,
+    pub(super) lease_duration: Duration,
+    /// Whether each statement is sent in a transaction of its own.
+    pub(super) in_transactions: bool,
+}
+
+impl SessionRow {
+    pub(super) fn new(database: Arc<dyn Database>, name: String) -> Result<Self, TokenError> {
+        let table = Table::default();
+        Ok(Self {
+            statements: Statements::new(database.dialect(), &table),
+            database,
+            table,
+            name: checked_name(name)?,
+            command_timeout: Duration::from_secs(5),
+            lease_duration: Duration::from_secs(15),
+            in_transactions: false,
+        })
+    }
+
+    pub(super) fn with_table(self, table: Table) -> Self {
+        Self {
+            statements: Statements::new(self.database.dialect(), &table),
+            table,
+            ..self
+        }
+    }
+
+    pub(super) fn with_name(self, name: String) -> Result<Self, TokenError> {
+        let name = checked_name(name)?;
+        Ok(Self { name, ..self })
+    }
+
+    /// Where the session is stored, for errors.
+    pub(super) fn location(&self) -> String {
+        format!(
+            "{:?} in table {} of {}",
+            self.name,
+            self.table.name(),
+            self.database
+        )
+    }
+
+    pub(super) fn lease_millis(&self) -> i64 {
+        i64::try_from(self.lease_duration.as_millis())
+            .map_or(MAX_LEASE_MILLIS, |millis| millis.min(MAX_LEASE_MILLIS))
+    }
+
+    /// Sends a statement. `permit` is dropped when it has ended, also if this future is dropped before.
+    pub(super) async fn query(
+        &self,
+        sql: &SqlStr,
+        parameters: Vec<Parameter>,
+        permit: impl Send + 'static,
+    ) -> Result<Option<Stored>, TokenError> {
+        let statement = Statement {
+            sql: sql.clone(),
+            parameters,
+            in_transaction: self.in_transactions,
+        };
+        database::query(&self.database, statement, self.command_timeout, permit).await
+    }
+
+    /// The name of the session, which is the first parameter of all statements.
+    pub(super) fn key(&self) -> Parameter {
+        Parameter::Text(Arc::clone(&self.name))
+    }
+
+    pub(super) async fn create_table(&self) -> Result<(), TokenError> {
+        // A statement that finds the table, so that its users need no right to make one.
+        let nobody = Parameter::Text("".into());
+        let exists = self.query(&self.statements.holds_lease, vec![self.key(), nobody], ());
+        if exists.await.is_err() {
+            self.query(&self.statements.create, Vec::new(), ()).await?;
+        }
+        Ok(())
+    }
+
+    async fn read(&self) -> Result<Option<(u64, Encoded)>, TokenError> {
+        let row = self
+            .query(&self.statements.load, vec![self.key()], ())
+            .await?;
+        // A row without a session is that of a lease.
+        Ok(row.and_then(|row| Some((row.version.try_into().unwrap_or_default(), row.session?))))
+    }
+
+    /// Reads what [`read`](Self::read) has returned.
+    fn decode(&self, version: u64, json: &Encoded) -> Result<StoredSession, TokenError> {
+        let location = self.location();
+        let session = format::decode(json, &location)?;
+        if session.version() != version {
+            let message = format!(
+                "{location} is a session of version {}, and its column `version` says {version}: set the column to the \
+                 version of the session; both are left as they are",
+                session.version()
+            );
+            return Err(TokenError::new(TokenErrorKind::Store, message));
+        }
+        Ok(session)
+    }
+
+    pub(super) async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
+        let stored = self.read().await?;
+        stored
+            .map(|(version, json)| self.decode(version, &json))
+            .transpose()
+    }
+
+    /// Replaces the session of version `replaces` by `new`.
+    ///
+    /// It does not matter whether the lease is still held. If it is lost and no other process has saved, this session
+    /// may have the only refresh token that is still valid. The new holder's own save then fails before it has sent a
+    /// refresh token, and it loads this session.
+    pub(super) async fn save(
+        &self,
+        replaces: u64,
+        version: u64,
+        new: Arc<Encoded>,
+        permit: impl Send + 'static,
+    ) -> Result<(), TokenError> {
+        // Versions that are higher than a column can hold are not stored.
+        if let (Ok(replaces), Ok(version)) = (i64::try_from(replaces), i64::try_from(version)) {
+            let mut parameters = vec![
+                self.key(),
+                Parameter::Number(version),
+                Parameter::Session(Arc::clone(&new)),
+            ];
+            let sql = if replaces == 0 {
+                &self.statements.save_first
+            } else {
+                parameters.push(Parameter::Number(replaces));
+                &self.statements.save
+            };
+            if self.query(sql, parameters, permit).await?.is_some() {
+                return Ok(());
+            }
+        }
+        self.explain(replaces, &new).await
+    }
+
+    /// Why a save has changed nothing.
+    async fn explain(&self, replaces: u64, new: &Encoded) -> Result<(), TokenError> {
+        let stored = self.read().await?;
+        let version = match &stored {
+            // This save has been done before.
+            Some((_, json)) if json == new => return Ok(()),
+            Some((version, json)) => self.decode(*version, json)?.version(),
+            None => 0,
+        };
+        if version != replaces {
+            return Err(version_mismatch(replaces, version));
+        }
+        let message = "another session was saved at the same time";
+        Err(TokenError::new(TokenErrorKind::LeaseLost, message))
+    }
+}
+
+fn checked_name(name: String) -> Result<Arc<str>, TokenError> {
+    if (1..=255).contains(&name.len()) && !name.contains(char::is_control) {
+        return Ok(name.into());
+    }
+    let message = format!(
+        "{name:?} cannot be the name of a session in a database: it is empty, has more than 255 bytes, or has control \
+         characters"
+    );
+    Err(TokenError::new(TokenErrorKind::Config, message))
+}

@@ -1,0 +1,147 @@
+//! The statements of a SQL store, which are the same for all databases but for the clock and the durability of a save.
+
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+
+use crate::error::{TokenError, TokenErrorKind};
+
+/// The table that the documented SQL makes.
+pub(super) const DEFAULT_TABLE: &str = "tower_bearer_sessions";
+
+/// What databases write in different ways.
+pub(super) struct Dialect {
+    /// The statement that makes the default table.
+    pub(super) create: &'static str,
+    /// The current time, by the clock of the database.
+    pub(super) now: &'static str,
+    /// The time that is `$3` milliseconds later.
+    pub(super) until: &'static str,
+    /// A condition that is always true. Evaluating it makes the transaction durable.
+    pub(super) durable: &'static str,
+}
+
+/// The statements for one table. They return the columns `version` and, if they read it, `session`.
+///
+/// Each has the same effect when it is repeated, because a broken connection may have lost its answer.
+pub(super) struct Statements {
+    pub(super) create: SqlStr,
+    pub(super) load: SqlStr,
+    /// Saves a session where none is stored.
+    pub(super) save_first: SqlStr,
+    /// Replaces the session of a version.
+    pub(super) save: SqlStr,
+    /// Takes a lease that is free. Succeeds if this owner has it already.
+    ///
+    /// While another owner has it, nothing is written, and no row is locked: those that wait ask often.
+    pub(super) take_lease: SqlStr,
+    /// Extends a lease. Succeeds also if it has ended, as after an outage, but not if another owner has had it since.
+    pub(super) extend_lease: SqlStr,
+    pub(super) holds_lease: SqlStr,
+    pub(super) release_lease: SqlStr,
+}
+
+impl Statements {
+    pub(super) fn new(dialect: &Dialect, table: &Table) -> Arc<Self> {
+        let quoted = table.quoted();
+        let sql = |template: &str| {
+            let sql = template
+                .replace("{table}", &quoted)
+                .replace("{now}", dialect.now)
+                .replace("{until}", dialect.until)
+                .replace("{durable}", dialect.durable);
+            AssertSqlSafe(Arc::<str>::from(sql)).into_sql_str()
+        };
+        Arc::new(Self {
+            create: sql(&dialect.create.replace(DEFAULT_TABLE, &quoted)),
+            load: sql("SELECT version, session FROM {table} WHERE name = $1"),
+            save_first: sql("\
+INSERT INTO {table} AS stored (name, version, session, updated_at) SELECT $1, $2, $3, {now} WHERE {durable} \
+ON CONFLICT (name) DO UPDATE \
+SET version = excluded.version, session = excluded.session, updated_at = excluded.updated_at \
+WHERE stored.version = 0 RETURNING version"),
+            save: sql("\
+UPDATE {table} SET version = $2, session = $3, updated_at = {now} WHERE name = $1 AND version = $4 AND {durable} \
+RETURNING version"),
+            take_lease: sql("\
+INSERT INTO {table} AS stored (name, version, lease_owner, lease_until, updated_at) SELECT $1, 0, $2, {until}, {now} \
+WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE name = $1 AND lease_until > {now} AND lease_owner <> $2) \
+ON CONFLICT (name) DO UPDATE SET lease_owner = excluded.lease_owner, lease_until = {until} \
+WHERE stored.lease_until IS NULL OR stored.lease_until <= {now} OR stored.lease_owner = excluded.lease_owner \
+RETURNING version"),
+            extend_lease: sql("\
+UPDATE {table} SET lease_until = {until} WHERE name = $1 AND lease_owner = $2 RETURNING version"),
+            holds_lease: sql("\
+SELECT version FROM {table} WHERE name = $1 AND lease_owner = $2 AND lease_until > {now}"),
+            release_lease: sql("\
+UPDATE {table} SET lease_owner = NULL, lease_until = NULL WHERE name = $1 AND lease_owner = $2 RETURNING version"),
+        })
+    }
+}
+
+/// The name of a table, with or without its schema.
+#[derive(Clone)]
+pub(super) struct Table(Arc<str>);
+
+impl Table {
+    /// A name cannot be a parameter of a statement, so it is made of characters that have no meaning in SQL.
+    pub(super) fn new(name: &str) -> Result<Self, TokenError> {
+        let is_identifier = |part: &str| {
+            (1..=63).contains(&part.len())
+                && part.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
+        if name.split('.').count() <= 2 && name.split('.').all(is_identifier) {
+            return Ok(Self(name.into()));
+        }
+        let message = format!(
+            "{name:?} cannot be the name of a table: write it as `table` or `schema.table`, of lower-case letters, \
+             digits and `_`, at most 63 in each part"
+        );
+        Err(TokenError::new(TokenErrorKind::Config, message))
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// In quotes, because a name may be a keyword.
+    fn quoted(&self) -> String {
+        format!("\"{}\"", self.0.replace('.', "\".\""))
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self(DEFAULT_TABLE.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_named_by_plain_identifiers_only() {
+        let longest = "x".repeat(63);
+        for name in ["sessions", "_s1", "auth.sessions", "select", &longest] {
+            assert_eq!(Table::new(name).unwrap().name(), name);
+        }
+        let too_long = "x".repeat(64);
+        for name in [
+            "", ".", "a.", ".a", "a.b.c", "1a", "A", "a b", "a-b", "a\"", "a;", "a'", "ä", "a\0",
+            "a$1", "{now}", &too_long,
+        ] {
+            let error = Table::new(name).err().expect(name);
+            assert_eq!(error.kind(), TokenErrorKind::Config, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn all_parts_of_a_name_are_quoted() {
+        assert_eq!(Table::default().quoted(), "\"tower_bearer_sessions\"");
+        assert_eq!(Table::new("a.select").unwrap().quoted(), "\"a\".\"select\"");
+    }
+}
