@@ -8,7 +8,7 @@ use super::{GrantSource, ended::not_sent_again, session_state::Credential};
 use crate::{
     clock::Clock,
     error::{Recovery, TokenError, TokenErrorKind},
-    grant::{Grant, GrantContext, refresh_token_identity},
+    grant::{Grant, GrantContext},
     oauth::{Parameters, TokenResponse, was_not_sent},
     store::{Identity, StoredSession, TokenStore},
     token_source::TokenContext,
@@ -75,7 +75,7 @@ impl<G: Grant> GrantSource<G> {
     ) -> Result<Granted, TokenError> {
         match self.credential(&attempt.session) {
             Some(Credential::RefreshToken(refresh_token)) => {
-                let sent = refresh_token_identity(refresh_token.expose_secret());
+                let sent = Identity::of_refresh_token(refresh_token.expose_secret());
                 if self.skips(attempt, &sent) {
                     return Err(not_sent_again());
                 }

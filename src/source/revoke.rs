@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{TokenError, TokenErrorKind},
-    grant::{Grant, refresh_token_identity},
+    grant::Grant,
     oauth::TokenTypeHint,
     store::{BoxStoreLease, Ended, Identity, StoreLease, StoredSession},
     token::Warning,
@@ -92,7 +92,7 @@ impl<G: Grant> GrantSource<G> {
         let mut credentials: Vec<Identity> = tokens
             .refresh
             .iter()
-            .map(|token| refresh_token_identity(token.expose_secret()))
+            .map(|token| Identity::of_refresh_token(token.expose_secret()))
             .collect();
         let session = if self.is_new_login(&session) || !self.is_ours(&session) {
             StoredSession::begin(self.identity.clone(), Some(&session))

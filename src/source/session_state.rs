@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{GrantSource, unsaved::SharedSlot};
 use crate::{
     freshness::{Deadlines, Freshness},
-    grant::{Grant, refresh_token_identity},
+    grant::Grant,
     store::{Identity, StoredSession},
     token::Token,
     token_source::TokenContext,
@@ -103,7 +103,7 @@ impl<G: Grant> GrantSource<G> {
     /// Identifies the credential of `session`, to tell whether another session would send the same one.
     pub(super) fn credential_identity(&self, session: &StoredSession) -> Option<Identity> {
         Some(match self.credential(session)? {
-            Credential::RefreshToken(token) => refresh_token_identity(token.expose_secret()),
+            Credential::RefreshToken(token) => Identity::of_refresh_token(token.expose_secret()),
             Credential::Grant => self.identity.clone(),
         })
     }

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::ended::Ended;
@@ -75,9 +75,10 @@ use crate::{token::Token, zeroize::to_json};
 ///   audience, or the [name](crate::GrantSource::session_name) that was set instead. A source of another client does not
 ///   use the session. If it is `null`, as in older formats, any source adopts the session, and the next one that
 ///   refreshes it records its own client. So setting it to `null` by hand moves a session to a client with other settings.
-/// - `ended` is `null` while the session lives. Otherwise no process sends these credentials again, because the server has
-///   declared them dead (`rejected`), or because the session was [revoked](crate::TokenCache::revoke) (`revoked`).
-///   `credentials` are [`Identity`]s as well. A revoked session has no tokens.
+/// - `ended` has credentials that no process sends again, because the server has declared them dead (`rejected`), or because
+///   the session was [revoked](crate::TokenCache::revoke) (`revoked`). `credentials` are [`Identity`]s as well. The session
+///   itself has ended if its own credential is one of them, and lives if they are those of another login. A revoked session
+///   has no tokens.
 ///
 /// A session of another `format` is not deserialized: the error of a newer one says to update the crate. Format 2, which
 /// has neither `client` nor `ended`, is deserialized. The stores of this crate also read format 1. Both are saved in
@@ -216,6 +217,11 @@ impl StoredSession {
     /// The session after a token response. The old refresh token stays if the response has none (RFC 6749 §6).
     pub(crate) fn merged(&self, new: NewTokens) -> Self {
         let rotated = new.refresh_token.is_some();
+        let tokens = [new.refresh_token.as_ref(), self.refresh_token()];
+        let tokens = tokens.into_iter().flatten();
+        let works: Vec<_> = tokens
+            .map(|token| Identity::of_refresh_token(token.expose_secret()))
+            .collect();
         Self {
             format: Format,
             version: self.version.saturating_add(1),
@@ -236,7 +242,7 @@ impl StoredSession {
                 new.refresh_expires_at.or(self.refresh_expires_at)
             },
             refreshing_since: None,
-            ended: None,
+            ended: self.ended.clone().and_then(|ended| ended.without(&works)),
         }
     }
 

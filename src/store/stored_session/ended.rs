@@ -32,9 +32,19 @@ impl Ended {
         self.since
     }
 
+    pub(super) fn credentials(&self) -> &[Identity] {
+        &self.credentials
+    }
+
     /// Whether the credential of `identity` is one of those that are not sent again.
     pub(crate) fn contains(&self, identity: &Identity) -> bool {
         self.credentials.contains(identity)
+    }
+
+    /// The same without `credentials`, which have turned out to work. `None` if there is no other.
+    pub(super) fn without(mut self, credentials: &[Identity]) -> Option<Self> {
+        self.credentials.retain(|it| !credentials.contains(it));
+        (!self.credentials.is_empty()).then_some(self)
     }
 
     /// The same with more `credentials`, which were declared dead at `now`.
@@ -54,7 +64,8 @@ impl Ended {
 }
 
 impl StoredSession {
-    /// The credentials that were declared dead or revoked since the last token response.
+    /// The credentials that were declared dead or revoked. A token response shows that some of them work. Another login stays
+    /// dead while the session before it goes on.
     pub(crate) fn ended(&self) -> Option<&Ended> {
         self.ended.as_ref()
     }

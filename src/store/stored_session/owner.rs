@@ -1,15 +1,28 @@
 //! Which credentials and which client a session belongs to.
 
-use super::{Identity, StoredSession};
+use secrecy::ExposeSecret;
+
+use super::{Ended, Identity, StoredSession};
 
 /// How many identities of earlier credentials, and of dead ones, a session keeps.
 pub(super) const MAX_IDENTITIES: usize = 8;
 
 impl StoredSession {
-    /// The former identities of a session of `next` that replaces this one.
+    /// The former identities of a session of `next` that replaces this one. A login that was declared dead is among them,
+    /// although no session has begun with it: it is older than `next`.
     pub(super) fn former_identities_before(&self, next: &Identity) -> Vec<Identity> {
-        let all = self.former_identities.iter().chain([&self.identity]);
-        let mut former: Vec<_> = all.filter(|former| *former != next).cloned().collect();
+        let own = self.refresh_token();
+        let own = own.map(|token| Identity::of_refresh_token(token.expose_secret()));
+        let dead = self.ended.as_ref().map_or(&[][..], Ended::credentials);
+        let dead = dead.iter().filter(|dead| Some(*dead) != own.as_ref());
+        let all = self.former_identities.iter().chain(dead);
+        let all = all.chain([&self.identity]);
+        let mut former = Vec::new();
+        for identity in all {
+            if identity != next && !former.contains(identity) {
+                former.push(identity.clone());
+            }
+        }
         former.drain(..former.len().saturating_sub(MAX_IDENTITIES));
         former
     }
