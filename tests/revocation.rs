@@ -607,6 +607,28 @@ mod failures {
         cache.revoke().await.unwrap();
         assert_has_no_token(&cache).await;
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unsaved_revocation_of_an_unsaved_session_does_not_go_on_with_the_stored_one() {
+        let server = server().detect_reuse(false);
+        let store = FailingStore::default();
+        let cache = process(&server, &server.issue_refresh_token(), &store);
+        cache.token().await.unwrap();
+        store.fails.store(true, Ordering::SeqCst);
+        sleep(2 * SECOND).await;
+        // The store keeps the refresh token before the current one.
+        cache.refresh().await.unwrap();
+        cache.revoke().await.unwrap_err();
+        let requests = server.token_requests();
+        for _ in 0..3 {
+            sleep(15 * SECOND).await;
+            assert_is_revoked(&cache.refresh().await.unwrap_err());
+        }
+        assert_eq!(server.token_requests(), requests);
+        store.fails.store(false, Ordering::SeqCst);
+        sleep(10 * SECOND).await;
+        assert_eq!(stored(&store).await["ended"]["reason"], "revoked");
+    }
 }
 
 mod at_the_same_time {

@@ -94,6 +94,8 @@ impl<G: Grant> GrantSource<G> {
             .iter()
             .map(|token| Identity::of_refresh_token(token.expose_secret()))
             .collect();
+        // If newer tokens could not be saved, the store has others of the same session.
+        credentials.extend(stored.and_then(|stored| self.credential_identity(&stored)));
         let session = if self.is_new_login(&session) || !self.is_ours(&session) {
             StoredSession::begin(self.identity.clone(), Some(&session))
         } else {
