@@ -57,10 +57,20 @@ fn happen(world: &World) {
 fn cache(world: &World, process: usize) -> Option<(Host, tower_bearer::TokenCache)> {
     let state = world.lock();
     let host = &state.hosts[process];
-    let cache = host.cache.clone().filter(|_| host.is_alive && !host.is_stopping)?;
+    let cache = host
+        .cache
+        .clone()
+        .filter(|_| host.is_alive && !host.is_stopping)?;
     let life = host.life;
     let world = world.clone();
-    Some((Host { world, process, life }, cache))
+    Some((
+        Host {
+            world,
+            process,
+            life,
+        },
+        cache,
+    ))
 }
 
 fn revoke(world: &World, process: usize) {
@@ -165,12 +175,13 @@ impl State {
             Event::Login => self.new_login(process),
             Event::RevokeAccess => {
                 self.server.revoke_all_access_tokens();
-                self.trouble(75 * SECOND);
+                self.tokens_end();
                 self.count("access tokens revoked");
             }
             Event::EndSession => {
                 if self.rng.u8(..4) == 0 {
                     self.server.end_sessions();
+                    self.tokens_end();
                     self.count("sessions ended by the server");
                 }
             }
@@ -192,7 +203,8 @@ impl State {
         if let Some(clock) = &self.hosts[process].clock {
             clock.step(seconds);
         }
-        self.hosts[process].clock_is_wrong = true;
+        self.tokens_end();
+        self.hosts[process].clock_is_wrong_by += seconds;
         self.count("clock stepped");
     }
 
@@ -203,6 +215,8 @@ impl State {
         }
         let seconds = self.rng.u32(1..900);
         self.server.ahead += Ms::from(seconds) * SECOND;
+        self.suspended_for += Ms::from(seconds) * SECOND;
+        self.tokens_end();
         for host in &mut self.hosts {
             if let Some(clock) = &host.clock {
                 clock.step(seconds.into());
@@ -245,7 +259,9 @@ impl State {
         for host in &mut self.hosts {
             host.cut_until = [0; 3];
             host.suspended_until = host.suspended_until.min(now);
-            host.died = Arc::clone(&host.died);
+            if let Some(clock) = &host.clock {
+                clock.step(-std::mem::take(&mut host.clock_is_wrong_by));
+            }
         }
     }
 }

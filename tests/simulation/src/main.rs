@@ -1,11 +1,6 @@
 //! Runs a range of seeds, or prints what happens in one.
 
-use std::{
-    env,
-    process::ExitCode,
-    sync::Mutex,
-    time::Instant,
-};
+use std::{env, process::ExitCode, sync::Mutex, time::Instant};
 
 use simulation_tests::{Coverage, run, run_many};
 
@@ -29,19 +24,30 @@ fn main() -> ExitCode {
     let (begin, seeds) = (Instant::now(), range.end - range.start);
     let all = Mutex::new((Coverage::default(), 0));
     run_many(range, |report| {
-        let mut all = all.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = all
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         all.0.add(&report.coverage);
-        for violation in &report.violations {
+        for violation in report.violations.iter().take(2) {
             println!("seed {}: {violation}", report.seed);
         }
         all.1 += u64::from(!report.violations.is_empty());
     });
-    let (coverage, bad) = all.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (coverage, bad) = all
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     println!("{coverage}");
-    println!("{seeds} seeds, {bad} with violations, {:?}", begin.elapsed());
+    println!(
+        "{seeds} seeds, {bad} with violations, {:?}",
+        begin.elapsed()
+    );
     exit_code(bad == 0)
 }
 
 fn exit_code(is_good: bool) -> ExitCode {
-    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

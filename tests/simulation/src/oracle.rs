@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tower_bearer::{TokenError, TokenErrorKind};
+use tower_bearer::{TokenError, TokenErrorKind, TokenState};
 
 use crate::{
     host::Host,
@@ -18,6 +18,8 @@ pub(crate) struct Oracle {
     pub(crate) violations: Vec<String>,
     /// When the stored session was revoked, and the logins that no process may use since.
     revoked: Option<(Ms, BTreeSet<usize>)>,
+    /// The logins of all sessions that were saved.
+    stored_logins: BTreeSet<usize>,
     pub(crate) served: u64,
     pub(crate) failed: u64,
 }
@@ -42,12 +44,17 @@ impl State {
     pub(crate) fn check_may_send(&mut self, host: &Host, credential: &str) {
         let is_after_reset = self.is_after_reset(host);
         if let Some((at, logins)) = &self.oracle.revoked
-            && self.server.login_of(credential).is_some_and(|login| logins.contains(&login))
+            && self
+                .server
+                .login_of(credential)
+                .is_some_and(|login| logins.contains(&login))
             && self.hosts[host.process].last_look >= *at
             && !is_after_reset
         {
             let process = host.process;
-            self.violation(&format!("p{process} sends {credential} of a revoked session"));
+            self.violation(&format!(
+                "p{process} sends {credential} of a revoked session"
+            ));
         }
         let changes = self.store.changes;
         let state = &mut self.hosts[host.process];
@@ -56,7 +63,9 @@ impl State {
             && !is_after_reset
         {
             let process = host.process;
-            self.violation(&format!("p{process} sends {credential} although its session is dead"));
+            self.violation(&format!(
+                "p{process} sends {credential} although its session is dead"
+            ));
         }
         self.check_rate(host);
     }
@@ -70,7 +79,10 @@ impl State {
             .filter(|sent| (sent.process, sent.life) == (host.process, host.life))
             .count();
         if recent >= 4 {
-            self.violation(&format!("p{} sends more than four requests in a second", host.process));
+            self.violation(&format!(
+                "p{} sends more than four requests in a second",
+                host.process
+            ));
         }
     }
 
@@ -93,6 +105,18 @@ impl State {
         }
         if view.is_marked && before.is_some_and(|before| before.view.is_marked) {
             self.count("mark over a mark");
+        }
+        let token = view.refresh_token.as_ref();
+        let login = token.and_then(|token| self.server.login_of(token));
+        self.oracle.stored_logins.extend(login);
+        if let Some(before) = before.filter(|before| before.view.identity != view.identity) {
+            // Logins that were dead before this one began are old ones.
+            for host in &self.hosts {
+                if before.view.ended.contains(&identity(&host.credential)) {
+                    let login = self.server.login_of(&host.credential);
+                    self.oracle.stored_logins.extend(login);
+                }
+            }
         }
         let mut late = false;
         for sent in &mut self.oracle.sent {
@@ -118,12 +142,14 @@ impl State {
         if !view.ended.is_empty() && !view.is_revoked {
             self.count("dead credential saved");
         }
-        if view.is_revoked {
+        let was_revoked = before.is_some_and(|before| before.view.is_revoked);
+        if view.is_revoked && !was_revoked {
             self.count("revocation saved");
-            let used = self.oracle.sent.iter();
-            let used = used.filter_map(|sent| self.server.login_of(&sent.credential));
-            self.oracle.revoked = Some((now, used.collect()));
-        } else if !is_same {
+            let own = &self.hosts[owner.process].credential;
+            let own = self.server.login_of(own);
+            self.oracle.stored_logins.extend(own);
+            self.oracle.revoked = Some((now, self.oracle.stored_logins.clone()));
+        } else if !view.is_revoked {
             self.oracle.revoked = None;
         }
     }
@@ -182,7 +208,8 @@ impl State {
                 self.oracle.failed += 1;
                 note!(self, "p{process} got the API's rejection");
                 self.count("caller got the API's rejection");
-                if self.now > self.trouble_until && self.is_alive() {
+                let excused_until = self.trouble_until.max(self.rejections_until);
+                if self.now > excused_until && self.is_alive() {
                     self.violation(&format!("p{process} got a rejection without reason"));
                 }
             }
@@ -196,8 +223,10 @@ impl State {
 
     fn failed(&mut self, host: &Host, error: &TokenError) {
         let process = host.process;
-        let has_usable = self.hosts[process].cache.as_ref().is_some_and(|cache| cache.peek().is_some());
-        if has_usable {
+        let cache = self.hosts[process].cache.as_ref();
+        // A rejected token is sent again, but callers that waited for another one get the error.
+        let has_usable = |state| matches!(state, TokenState::Fresh | TokenState::Due);
+        if cache.is_some_and(|cache| has_usable(cache.status().state)) {
             self.violation(&format!("p{process} failed with a usable token: {error}"));
         }
         if error.kind() == TokenErrorKind::ReauthRequired {
@@ -227,7 +256,9 @@ impl State {
         let has_own_login = self.has_unused_login(host.process);
         if has_looked && is_older && !has_own_login && self.stored_is_accepted() {
             let process = host.process;
-            self.violation(&format!("p{process} ends a session although the store has a valid token"));
+            self.violation(&format!(
+                "p{process} ends a session although the store has a valid token"
+            ));
         }
         self.hosts[host.process].dead_at = None;
     }
@@ -242,16 +273,17 @@ impl State {
         });
         drop(unsaved);
         if is_unsaved {
-            self.violation(&format!("p{} was closed with an unsaved session", host.process));
+            self.violation(&format!(
+                "p{} was closed with an unsaved session",
+                host.process
+            ));
         }
     }
 
     /// Whether the process is configured with a login that the stored session does not know.
     pub(crate) fn has_unused_login(&self, process: usize) -> bool {
         let login = self.server.login_of(&self.hosts[process].credential);
-        let stored = self.store.view().and_then(|view| view.refresh_token.as_ref());
-        let stored = stored.and_then(|token| self.server.login_of(token));
-        login > stored
+        login.is_some_and(|login| !self.oracle.stored_logins.contains(&login))
     }
 
     pub(crate) fn stored_is_accepted(&self) -> bool {
@@ -267,15 +299,31 @@ impl State {
             return true;
         }
         let is_revoked = self.store.view().is_some_and(|view| view.is_revoked);
-        let held = self.oracle.unsaved().any(|(sent, token)| {
-            let host = &self.hosts[sent.process];
-            host.is_alive && host.life == sent.life && self.server.accepts(token, self.now)
-        });
-        let configured = self.hosts.iter().any(|host| {
-            let is_used = self.oracle.sent.iter().any(|sent| sent.credential == host.credential);
-            let may_repeat = self.plan.grant == GrantKind::ExchangeToken && !is_revoked;
-            (!is_used || may_repeat) && self.server.accepts(&host.credential, self.now)
-        });
-        held || configured
+        let held = !is_revoked
+            && self.oracle.unsaved().any(|(sent, token)| {
+                let host = &self.hosts[sent.process];
+                host.is_alive && host.life == sent.life && self.server.accepts(token, self.now)
+            });
+        let may_begin = (0..self.hosts.len()).any(|process| self.may_begin(process));
+        held || may_begin
+    }
+
+    /// Whether a process is configured with a credential that the server would accept and that it may send: a login that the
+    /// store does not know, or the one that the stored session began with, if it can be used again.
+    fn may_begin(&self, process: usize) -> bool {
+        let credential = &self.hosts[process].credential;
+        let began = self
+            .store
+            .view()
+            .is_none_or(|view| !view.is_revoked && view.identity == identity(credential));
+        let may_repeat = self.plan.grant == GrantKind::ExchangeToken && began;
+        (self.has_unused_login(process) || may_repeat) && self.server.accepts(credential, self.now)
+    }
+
+    /// Whether this process cannot have a token: the session is dead, or its own login is, and the session before that is none
+    /// of its business.
+    pub(crate) fn is_hopeless(&self, process: usize) -> bool {
+        let has_dead_login = self.has_unused_login(process) && !self.may_begin(process);
+        has_dead_login || !self.is_alive()
     }
 }

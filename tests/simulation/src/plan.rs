@@ -159,11 +159,7 @@ impl Plan {
             .filter(|_| !quiet && rng.u8(..10) < 3)
             .copied()
             .collect();
-        let rates = if quiet {
-            Rates::default()
-        } else {
-            rates(rng)
-        };
+        let rates = if quiet { Rates::default() } else { rates(rng) };
         Self {
             processes: rng.usize(1..=4),
             mode,

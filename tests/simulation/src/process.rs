@@ -9,9 +9,12 @@ use tokio::{
     task::AbortHandle,
     time::{sleep, timeout},
 };
-use tower::{BoxError, Layer, ServiceExt, util::{BoxCloneSyncService, MapResponse}};
+use tower::{
+    BoxError, Layer, ServiceExt,
+    util::{BoxCloneSyncService, MapResponse},
+};
 use tower_bearer::{
-    BearerAuthLayer, ClientAuth, ExchangeTokenSource, GrantSource, Grant, OAuthClient,
+    BearerAuthLayer, ClientAuth, ExchangeTokenSource, Grant, GrantSource, OAuthClient,
     RefreshTokenSource, Schedule, TokenCache, TokenError, testing::SimulatedClock,
 };
 
@@ -60,7 +63,11 @@ pub(crate) async fn supervise(world: World, process: usize) {
         running.end().await;
         let downtime = {
             let mut state = world.lock();
-            if state.has_faults { state.about(5 * SECOND) } else { SECOND }
+            if state.has_faults {
+                state.about(5 * SECOND)
+            } else {
+                SECOND
+            }
         };
         sleep(Duration::from_millis(downtime)).await;
     }
@@ -93,10 +100,10 @@ impl Process {
         };
         {
             let mut state = host.world.lock();
-            let since = i64::try_from(state.now / SECOND).unwrap_or_default();
+            let since = (state.now + state.suspended_for) / SECOND;
             let state = &mut state.hosts[host.process];
-            // All processes begin with the right time.
-            clock.step(since);
+            // The wall clock is that of the machine, right or wrong.
+            clock.step(i64::try_from(since).unwrap_or_default() + state.clock_is_wrong_by);
             state.clock = Some(clock);
             state.cache = Some(cache.clone());
         }
@@ -106,7 +113,11 @@ impl Process {
         let tasks = (0..TASKS)
             .map(|_| tokio::spawn(send_requests(host.clone(), client.clone())).abort_handle())
             .collect();
-        Self { host, client, tasks }
+        Self {
+            host,
+            client,
+            tasks,
+        }
     }
 
     async fn end(self) {

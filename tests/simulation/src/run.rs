@@ -14,7 +14,7 @@ use crate::{
     plan::{MINUTE, Ms, SECOND},
     process,
     trace::Trace,
-    world::{World, note},
+    world::{State, World, note},
 };
 
 /// How long after the last trouble all processes must have a token again.
@@ -85,9 +85,13 @@ async fn simulate(world: &World) {
     if recover(world).await {
         return;
     }
-    if world.lock().is_alive() {
-        world.lock().violation("not all processes have a token, although the session is alive");
-        return;
+    {
+        let mut state = world.lock();
+        let mut processes = 0..state.hosts.len();
+        if !processes.all(|process| state.has_recovered(process) || state.is_hopeless(process)) {
+            state.violation("not all processes have a token, although the session is alive");
+            return;
+        }
     }
     stay_dead(world).await;
     {
@@ -96,24 +100,31 @@ async fn simulate(world: &World) {
         state.new_login(0);
     }
     if !recover(world).await {
-        world.lock().violation("not all processes have a token after a new login");
+        world
+            .lock()
+            .violation("not all processes have a token after a new login");
     }
 }
 
 /// Waits until a request of each process was served. Returns `false` if that takes too long, or if the session is dead.
 async fn recover(world: &World) -> bool {
-    let since = world.lock().now;
+    {
+        let mut state = world.lock();
+        state.recovers_since = state.now;
+    }
     loop {
         let wake = {
             let state = world.lock();
-            let now = state.now;
-            let mut hosts = state.hosts.iter();
-            if hosts.all(|host| host.is_alive && host.served_at > since) {
+            let (now, since) = (state.now, state.recovers_since);
+            let mut processes = 0..state.hosts.len();
+            if processes.all(|process| state.has_recovered(process)) {
                 return true;
             }
-            let mut hosts = state.hosts.iter();
-            let is_dead = !state.is_alive()
-                && hosts.all(|host| host.served_at > since || host.final_at > since);
+            let mut processes = 0..state.hosts.len();
+            let is_dead = processes.all(|process| {
+                let is_final = state.hosts[process].final_at > since;
+                state.has_recovered(process) || (is_final && state.is_hopeless(process))
+            });
             let limit = state.trouble_until.max(since) + RECOVERY + 8 * state.plan.request_interval;
             if now > limit || (is_dead && now > since + MINUTE) {
                 return false;
@@ -124,10 +135,22 @@ async fn recover(world: &World) -> bool {
     }
 }
 
+impl State {
+    /// Whether a request of this process was served since it was last waited for.
+    fn has_recovered(&self, process: usize) -> bool {
+        let host = &self.hosts[process];
+        host.is_alive && host.served_at > self.recovers_since
+    }
+}
+
 /// The session is dead, and every process knows it: nothing is sent to the token endpoint.
 async fn stay_dead(world: &World) {
     let (before, until) = {
         let mut state = world.lock();
+        if state.is_alive() {
+            note!(state, "a process has a dead login");
+            return;
+        }
         note!(state, "the session is dead");
         (state.oracle.sent.len(), state.now + 10 * MINUTE)
     };

@@ -130,13 +130,17 @@ impl State {
             Fate::Dead => match sent.saved_at {
                 Some(at) if self.is_held_up(host, at) => Ok("sent again: a process was held up"),
                 Some(_) => failed_over(Err("it is dead, and the store knows it")),
-                None if has_died => Ok("sent again: a process died before it saved that it is dead"),
+                None if has_died => {
+                    Ok("sent again: a process died before it saved that it is dead")
+                }
                 None if sender.store_trouble >= sent.answered_at => {
                     Ok("sent again: the store could not save that it is dead")
                 }
                 None => failed_over(self.has_lapsed(sent.process, sent.life, sent.look)),
             },
-            Fate::Granted(tokens) if tokens.refresh.is_none() => Ok("sent again: it was not replaced"),
+            Fate::Granted(tokens) if tokens.refresh.is_none() => {
+                Ok("sent again: it was not replaced")
+            }
             Fate::Granted(_) => match sent.saved_at {
                 Some(at) if self.is_held_up(host, at) => Ok("sent again: a process was held up"),
                 Some(_) => failed_over(Err("its successor is saved")),
@@ -150,7 +154,9 @@ impl State {
     fn has_lapsed(&self, process: usize, life: u32, look: Ms) -> Reason {
         match self.store.lapsed(process, life) {
             Some(at) if at >= look => Ok("sent again: the lease of the first process has lapsed"),
-            Some(_) => Err("the lease of the first process had lapsed before it looked into the store"),
+            Some(_) => {
+                Err("the lease of the first process had lapsed before it looked into the store")
+            }
             None => Err("the first process has the lease, or has released it too early"),
         }
     }
@@ -186,9 +192,12 @@ impl State {
                     self.count("response lost after a rotation");
                 }
                 let is_first = !self.oracle.sent[..send].iter().any(|earlier| {
-                    (earlier.process, earlier.life, earlier.saves) == (host.process, host.life, saves)
+                    (earlier.process, earlier.life, earlier.saves)
+                        == (host.process, host.life, saves)
                 });
-                if is_first && self.oracle.sent[send].credential.starts_with("rt-") {
+                let by = self.store.session.as_ref().map(|stored| stored.by);
+                let is_own_mark = by == Some((host.process, host.life));
+                if is_first && is_own_mark && self.oracle.sent[send].credential.starts_with("rt-") {
                     self.expect_resend(host, send);
                 }
             }
@@ -204,7 +213,10 @@ impl State {
     fn ends_reset(&mut self, host: &Host, send: usize) {
         let sent_at = self.oracle.sent[send].at;
         let state = &mut self.hosts[host.process];
-        if state.reset_at.is_some_and(|reset_at| reset_at + 150 * SECOND < sent_at) {
+        if state
+            .reset_at
+            .is_some_and(|reset_at| reset_at + 150 * SECOND < sent_at)
+        {
             state.reset_at = None;
         }
     }
@@ -222,7 +234,8 @@ impl State {
             let mut state = world.lock();
             let credential = state.oracle.sent[send].credential.clone();
             let is_again = |again: &Sent| {
-                (again.process, again.life) == (host.process, host.life) && again.credential == credential
+                (again.process, again.life) == (host.process, host.life)
+                    && again.credential == credential
             };
             let is_sent = state.oracle.sent[send + 1..].iter().any(is_again);
             let is_hindered = host.is_dead(&state)
@@ -231,7 +244,9 @@ impl State {
                 || state.store.session.as_ref().map(|stored| stored.version) != version;
             if !is_sent && !is_hindered {
                 let process = host.process;
-                state.violation(&format!("p{process} does not send {credential} again at once"));
+                state.violation(&format!(
+                    "p{process} does not send {credential} again at once"
+                ));
             }
         });
     }
@@ -249,9 +264,14 @@ impl Oracle {
     }
 }
 
-/// The identity of a refresh token, as a store writes it.
-pub(crate) fn identity(refresh_token: &str) -> String {
-    let identity = serde_json::to_value(Identity::new("refresh", refresh_token));
+/// The identity of a credential, as a store writes it.
+pub(crate) fn identity(credential: &str) -> String {
+    let kind = if credential.starts_with("et-") {
+        "exchange"
+    } else {
+        "refresh"
+    };
+    let identity = serde_json::to_value(Identity::new(kind, credential));
     let identity = identity.expect("an identity is serialized");
     identity.as_str().unwrap_or_default().to_owned()
 }

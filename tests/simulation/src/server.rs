@@ -162,7 +162,8 @@ impl AuthServer {
         }
         let known = number("rt-", credential).and_then(|number| self.refresh.get(number));
         known.is_some_and(|known| {
-            self.sessions[known.session].end.is_none() && self.is_accepted_again(known.replaced, now)
+            self.sessions[known.session].end.is_none()
+                && self.is_accepted_again(known.replaced, now)
         })
     }
 
@@ -191,8 +192,12 @@ impl AuthServer {
     pub(crate) fn revoke(&mut self, token: &str) {
         if let Some(access) = number("at-", token).and_then(|number| self.access.get_mut(number)) {
             access.is_revoked = true;
-        } else if let Some(refresh) = number("rt-", token).and_then(|number| self.refresh.get(number)) {
-            self.sessions[refresh.session].end.get_or_insert(End::Revoked);
+        } else if let Some(refresh) =
+            number("rt-", token).and_then(|number| self.refresh.get(number))
+        {
+            self.sessions[refresh.session]
+                .end
+                .get_or_insert(End::Revoked);
         }
     }
 

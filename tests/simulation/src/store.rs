@@ -31,7 +31,8 @@ pub(crate) struct StoreServer {
 pub(crate) struct Stored {
     pub(crate) text: String,
     pub(crate) version: u64,
-    pub(crate) saved_at: Ms,
+    /// The process that saved it, and its life.
+    pub(crate) by: (usize, u32),
     pub(crate) view: View,
 }
 
@@ -97,7 +98,11 @@ impl View {
 
     /// The session without what a refresh that fails changes.
     pub(crate) fn key(&self) -> (u64, &str, Option<&str>) {
-        (self.generation, &self.identity, self.refresh_token.as_deref())
+        (
+            self.generation,
+            &self.identity,
+            self.refresh_token.as_deref(),
+        )
     }
 }
 
@@ -136,7 +141,10 @@ impl StoreServer {
     }
 
     pub(crate) fn release_all_of(&mut self, process: usize) {
-        if self.lease.is_some_and(|lease| lease.owner.process == process) {
+        if self
+            .lease
+            .is_some_and(|lease| lease.owner.process == process)
+        {
             self.lease = None;
         }
     }
@@ -153,7 +161,8 @@ impl StoreServer {
             Some(lease) if lease.owner != owner && !lease.has_ended(now) => return false,
             Some(lease) if lease.owner != owner => {
                 let (process, life) = (lease.owner.process, lease.owner.life);
-                self.lapsed.push((process, life, lease.until.unwrap_or(now)));
+                self.lapsed
+                    .push((process, life, lease.until.unwrap_or(now)));
             }
             _ => {}
         }
@@ -245,7 +254,7 @@ impl State {
         let new = Stored {
             text: text.to_owned(),
             version,
-            saved_at: self.now,
+            by: (process, owner.life),
             view: View::of(text),
         };
         note!(

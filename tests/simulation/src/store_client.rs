@@ -47,7 +47,10 @@ impl SimulatedStore {
             let mut state = host.world.lock();
             let is_slow = state.store.slow_until > state.now;
             let extra = if is_slow { state.about(2 * SECOND) } else { 0 };
-            (extra, (state.plan.store != StoreKind::Local).then_some(COMMAND_TIMEOUT))
+            (
+                extra,
+                (state.plan.store != StoreKind::Local).then_some(COMMAND_TIMEOUT),
+            )
         };
         let called = async {
             if extra > 0 {
@@ -190,7 +193,8 @@ impl StoreLease for SimulatedLease {
         match saved? {
             Saved::Done => Ok(()),
             Saved::Other(stored) => {
-                let message = format!("version {replaces} was to be replaced, and {stored} is stored");
+                let message =
+                    format!("version {replaces} was to be replaced, and {stored} is stored");
                 Err(TokenError::new(TokenErrorKind::LeaseLost, message))
             }
         }

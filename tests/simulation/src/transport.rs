@@ -87,7 +87,11 @@ impl State {
     fn page(&mut self) -> Answer {
         let status = PAGES[self.rng.usize(..PAGES.len())];
         // A page with another status makes no sense, so the next attempt may be many minutes later.
-        let pause = if matches!(status, 500.. | 429) { 95 * SECOND } else { 16 * MINUTE };
+        let pause = if matches!(status, 500.. | 429) {
+            95 * SECOND
+        } else {
+            16 * MINUTE
+        };
         self.trouble(pause);
         Answer::Page(status)
     }
@@ -126,6 +130,7 @@ impl State {
             Ok(tokens) => Answer::Tokens(tokens),
             Err(denied) => {
                 if denied == Denied::Reused {
+                    self.tokens_end();
                     self.count("session ended by reuse");
                 }
                 Answer::InvalidGrant
@@ -157,6 +162,7 @@ impl State {
             if name == "token" {
                 note!(self, "server: {value} is revoked");
                 self.server.revoke(value);
+                self.tokens_end();
             }
         }
         if self.happens(rates.page_after) {
@@ -205,7 +211,8 @@ impl Transport {
                 match never {}
             }
         };
-        let parameters: Vec<(String, String)> = form_urlencoded::parse(&body).into_owned().collect();
+        let parameters: Vec<(String, String)> =
+            form_urlencoded::parse(&body).into_owned().collect();
         host.point(Point::BeforeTokenRequest).await;
         if head.uri.path() == "/revoke" {
             let answer = call(&host, Party::Server, move |state| {
@@ -253,7 +260,11 @@ impl Transport {
 }
 
 fn broken() -> BoxError {
-    io::Error::new(io::ErrorKind::ConnectionReset, "the simulated connection broke").into()
+    io::Error::new(
+        io::ErrorKind::ConnectionReset,
+        "the simulated connection broke",
+    )
+    .into()
 }
 
 impl Service<Request<Full<Bytes>>> for Transport {
@@ -292,7 +303,9 @@ impl Api {
             return Err(broken());
         };
         tokio::time::sleep(Duration::from_millis(time)).await;
-        let token = header.as_ref().and_then(|header| header.to_str().ok()?.strip_prefix("Bearer "));
+        let token = header
+            .as_ref()
+            .and_then(|header| header.to_str().ok()?.strip_prefix("Bearer "));
         let is_accepted = {
             let mut state = host.world.lock();
             state.api_accepts(&host, token.unwrap_or_default())

@@ -13,7 +13,7 @@ use crate::{
     coverage::Coverage,
     host::HostState,
     oracle::Oracle,
-    plan::{Ms, Plan},
+    plan::{Ms, Plan, SECOND},
     server::AuthServer,
     store::StoreServer,
 };
@@ -39,6 +39,12 @@ pub(crate) struct State {
     pub(crate) has_faults: bool,
     /// Until when a request may fail, because something went wrong before.
     pub(crate) trouble_until: Ms,
+    /// Until when the API may reject a token that is used for the first time since the server has ended it.
+    pub(crate) rejections_until: Ms,
+    /// How long the machine of the processes was suspended. Their monotonic clocks do not know of it.
+    pub(crate) suspended_for: Ms,
+    /// When the wait for all processes to have a token began.
+    pub(crate) recovers_since: Ms,
 }
 
 /// Writes a line to the log.
@@ -64,6 +70,9 @@ impl World {
             coverage: Coverage::default(),
             has_faults: true,
             trouble_until: 0,
+            rejections_until: 0,
+            suspended_for: 0,
+            recovers_since: 0,
             plan,
         };
         let plan = state.plan.clone();
@@ -113,6 +122,12 @@ impl State {
         )]
         let time = (average as f64 * random.min(4.0)) as Ms;
         time.max(1)
+    }
+
+    /// Tokens have ended before their time.
+    pub(crate) fn tokens_end(&mut self) {
+        let until = self.now + self.plan.lifetime + 75 * SECOND;
+        self.rejections_until = self.rejections_until.max(until);
     }
 
     /// Something went wrong that may make requests fail until `after` from now.
