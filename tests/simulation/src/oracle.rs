@@ -6,7 +6,7 @@ use tower_bearer::{TokenError, TokenErrorKind, TokenState};
 
 use crate::{
     host::Host,
-    plan::{GrantKind, Ms, SECOND},
+    plan::{GrantKind, MINUTE, Ms, SECOND},
     sends::{Fate, Sent, identity},
     store::{Owner, Stored},
     world::{State, note},
@@ -240,7 +240,9 @@ impl State {
             return;
         }
         self.count("caller got a transient error");
-        if self.now > self.trouble_until {
+        let is_short =
+            self.plan.refresh_timeout < MINUTE && error.kind() == TokenErrorKind::Timeout;
+        if self.now > self.trouble_until && !is_short {
             self.violation(&format!("p{process} failed without reason: {error}"));
         }
     }

@@ -19,6 +19,8 @@ use crate::{
 
 /// How long after the last trouble all processes must have a token again.
 const RECOVERY: Ms = 3 * MINUTE;
+/// How long all of that may take.
+const MAX_RECOVERY: Ms = 60 * MINUTE;
 
 /// What one seed has shown.
 #[derive(Debug)]
@@ -126,7 +128,7 @@ async fn recover(world: &World) -> bool {
                 state.has_recovered(process) || (is_final && state.is_hopeless(process))
             });
             let limit = state.trouble_until.max(since) + RECOVERY + 8 * state.plan.request_interval;
-            if now > limit || (is_dead && now > since + MINUTE) {
+            if now > limit.min(since + MAX_RECOVERY) || (is_dead && now > since + MINUTE) {
                 return false;
             }
             now + SECOND

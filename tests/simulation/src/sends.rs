@@ -119,6 +119,9 @@ impl State {
                 reason
             }
         };
+        if !is_ours && self.is_held_up(host) {
+            return Ok("sent again: a process was held up longer than its lease lasts");
+        }
         match &sent.fate {
             Fate::Waiting if has_died => Ok("sent again: the process that sent it has died"),
             Fate::Waiting if is_ours => Err("the process waits for the response to it"),
@@ -126,9 +129,8 @@ impl State {
             Fate::Unanswered => Ok("sent again: no response came"),
             Fate::Page => Ok("sent again: a gateway has answered"),
             Fate::Refused => Ok("sent again: it was refused"),
-            Fate::Dead if self.is_after_reset(host) => Ok("sent again: reset"),
+            Fate::Dead | Fate::Granted(_) if self.is_after_reset(host) => Ok("sent again: reset"),
             Fate::Dead => match sent.saved_at {
-                Some(at) if self.is_held_up(host, at) => Ok("sent again: a process was held up"),
                 Some(_) => failed_over(Err("it is dead, and the store knows it")),
                 None if has_died => {
                     Ok("sent again: a process died before it saved that it is dead")
@@ -142,7 +144,6 @@ impl State {
                 Ok("sent again: it was not replaced")
             }
             Fate::Granted(_) => match sent.saved_at {
-                Some(at) if self.is_held_up(host, at) => Ok("sent again: a process was held up"),
                 Some(_) => failed_over(Err("its successor is saved")),
                 None if has_died => Ok("sent again: a process died before it saved the successor"),
                 None => failed_over(self.has_lapsed(sent.process, sent.life, sent.look)),
@@ -161,11 +162,10 @@ impl State {
         }
     }
 
-    /// Whether this process looked into the store before `at`, and has lost its lease since.
-    fn is_held_up(&self, host: &Host, at: Ms) -> bool {
+    /// Whether this process has lost its lease since it last looked into the store.
+    fn is_held_up(&self, host: &Host) -> bool {
         let look = self.hosts[host.process].last_look;
-        look < at
-            && !self.store.holds(host.process, host.life, self.now)
+        !self.store.holds(host.process, host.life, self.now)
             && self.has_lapsed(host.process, host.life, look).is_ok()
     }
 

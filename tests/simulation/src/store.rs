@@ -16,7 +16,7 @@ pub(crate) struct StoreServer {
     lease: Option<Lease>,
     /// The sessions that were replaced, and when.
     replaced: Vec<(Ms, Option<Stored>)>,
-    /// Leases that ended because their owner did not extend them: the process, its life, and when.
+    /// Leases that ended because their owner did not extend them, or because the store has lost them: the process, its life, and when.
     lapsed: Vec<(usize, u32, Ms)>,
     /// How often the session has changed, marks and dead credentials aside, and when it last did.
     pub(crate) changes: u64,
@@ -60,6 +60,8 @@ pub(crate) struct Owner {
 #[derive(Clone, Copy)]
 struct Lease {
     owner: Owner,
+    /// When it was taken or last extended.
+    written_at: Ms,
     until: Option<Ms>,
 }
 
@@ -167,7 +169,11 @@ impl StoreServer {
             _ => {}
         }
         let until = self.end_at(now);
-        self.lease = Some(Lease { owner, until });
+        self.lease = Some(Lease {
+            owner,
+            written_at: now,
+            until,
+        });
         true
     }
 }
@@ -225,7 +231,9 @@ impl State {
 
     pub(crate) fn release(&mut self, owner: Owner) {
         let lease = &mut self.store.lease;
-        if self.store.down_until <= self.now && lease.is_some_and(|lease| lease.owner == owner) {
+        // The kernel releases the lock of a file, whatever the disk does.
+        let is_reached = self.store.down_until <= self.now || self.plan.store == StoreKind::Local;
+        if is_reached && lease.is_some_and(|lease| lease.owner == owner) {
             *lease = None;
         }
     }
@@ -275,11 +283,17 @@ impl State {
         Ok(Saved::Done)
     }
 
-    /// The store loses its last writes, and its lease.
+    /// The store loses its last writes. The lease is one of them.
     pub(crate) fn fail_over(&mut self) {
         let from = self.now.saturating_sub(self.rng.u64(0..=REPLICATION_LAG));
         let lost = self.store.replaced.partition_point(|(at, _)| *at < from);
-        self.store.lease = None;
+        if let Some(lease) = self.store.lease.take_if(|lease| lease.written_at >= from) {
+            self.store
+                .lapsed
+                .push((lease.owner.process, lease.owner.life, self.now));
+            self.trouble(75 * SECOND);
+            self.count("failover lost a lease");
+        }
         let Some((_, before)) = self.store.replaced.drain(lost..).next() else {
             note!(self, "failover, nothing is lost");
             return;
