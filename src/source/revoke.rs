@@ -94,8 +94,7 @@ impl<G: Grant> GrantSource<G> {
             .iter()
             .map(|token| Identity::of_refresh_token(token.expose_secret()))
             .collect();
-        // If newer tokens could not be saved, the store has others of the same session.
-        credentials.extend(stored.and_then(|stored| self.credential_identity(&stored)));
+        let stored = stored.and_then(|stored| self.credential_identity(&stored));
         let session = if self.is_new_login(&session) || !self.is_ours(&session) {
             StoredSession::begin(self.identity.clone(), Some(&session))
         } else {
@@ -108,6 +107,7 @@ impl<G: Grant> GrantSource<G> {
             .revoked(&credentials, cx.clock().wall());
         self.with_state(|state| {
             state.revocations += 1;
+            state.superseded = stored;
             state.newest = Some(session.clone());
             state.failed = Some(Failed {
                 generation: session.generation(),

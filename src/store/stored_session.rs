@@ -67,7 +67,8 @@ use crate::{token::Token, zeroize::to_json};
 /// }
 /// ```
 ///
-/// Times are milliseconds since 1970, and `generation` counts the token responses and the revocations.
+/// Times are milliseconds since 1970, and `generation` counts the token responses and the revocations. While a refresh runs,
+/// `refreshing_since` says when it began, and `refreshing_by` has a random text, so that no two processes save the same.
 ///
 /// - `identity` and `former_identities` are [`Identity`]s of the credentials that the session and those before it began
 ///   with.
@@ -127,6 +128,10 @@ pub struct StoredSession {
     /// When a refresh began whose outcome is not known yet.
     #[serde(default, with = "millis")]
     refreshing_since: Option<SystemTime>,
+    /// Tells the marks of two processes apart. If they were the same text, the save of the second one would succeed as the
+    /// repetition of the first, and both would send the refresh token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refreshing_by: Option<Box<str>>,
     #[serde(default)]
     ended: Option<Ended>,
 }
@@ -166,6 +171,7 @@ impl StoredSession {
             refresh_token: None,
             refresh_expires_at: None,
             refreshing_since: None,
+            refreshing_by: None,
             ended: None,
         }
     }
@@ -188,6 +194,7 @@ impl StoredSession {
             version: self.version.saturating_add(1),
             // Of several interrupted refreshes, the first tells since when a rotation may have been lost.
             refreshing_since: self.refreshing_since.or(Some(since)),
+            refreshing_by: Some(format!("{:016x}", fastrand::u64(..)).into()),
             ..self.clone()
         }
     }
@@ -210,6 +217,7 @@ impl StoredSession {
         Self {
             version: self.version.saturating_add(1),
             refreshing_since: doubtful_since,
+            refreshing_by: None,
             ..self.clone()
         }
     }
@@ -242,6 +250,7 @@ impl StoredSession {
                 new.refresh_expires_at.or(self.refresh_expires_at)
             },
             refreshing_since: None,
+            refreshing_by: None,
             ended: self.ended.clone().and_then(|ended| ended.without(&works)),
         }
     }

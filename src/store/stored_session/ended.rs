@@ -83,12 +83,14 @@ impl StoredSession {
     pub(crate) fn revoked(&self, credentials: &[Identity], now: SystemTime) -> Self {
         let ended = self.ended.clone().unwrap_or_default();
         Self {
+            former_identities: self.former_and_dead_logins(),
             version: self.version.saturating_add(1),
             generation: self.generation.saturating_add(1),
             access: None,
             refresh_token: None,
             refresh_expires_at: None,
             refreshing_since: None,
+            refreshing_by: None,
             ended: Some(Ended {
                 since: Some(now),
                 reason: EndReason::Revoked,

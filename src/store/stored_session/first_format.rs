@@ -50,6 +50,7 @@ impl From<FirstFormat> for StoredSession {
             refresh_token: session.refresh_token,
             refresh_expires_at: session.refresh_expires_at,
             refreshing_since: session.refreshing_since,
+            refreshing_by: None,
             ended: None,
         }
     }

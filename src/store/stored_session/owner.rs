@@ -8,21 +8,31 @@ use super::{Ended, Identity, StoredSession};
 pub(super) const MAX_IDENTITIES: usize = 8;
 
 impl StoredSession {
-    /// The former identities of a session of `next` that replaces this one. A login that was declared dead is among them,
-    /// although no session has begun with it: it is older than `next`.
+    /// The former identities of a session of `next` that replaces this one.
     pub(super) fn former_identities_before(&self, next: &Identity) -> Vec<Identity> {
+        let mut former = if self.is_revoked() {
+            self.former_identities.clone()
+        } else {
+            self.former_and_dead_logins()
+        };
+        former.retain(|it| *it != self.identity);
+        former.push(self.identity.clone());
+        former.retain(|it| it != next);
+        former.drain(..former.len().saturating_sub(MAX_IDENTITIES));
+        former
+    }
+
+    /// The former identities, and the logins that were declared dead before a session could begin with them. They are older
+    /// than the next login, too.
+    pub(super) fn former_and_dead_logins(&self) -> Vec<Identity> {
         let own = self.refresh_token();
         let own = own.map(|token| Identity::of_refresh_token(token.expose_secret()));
         let dead = self.ended.as_ref().map_or(&[][..], Ended::credentials);
         let dead = dead.iter().filter(|dead| Some(*dead) != own.as_ref());
-        let all = self.former_identities.iter().chain(dead);
-        let all = all.chain([&self.identity]);
-        let mut former = Vec::new();
-        for identity in all {
-            if identity != next && !former.contains(identity) {
-                former.push(identity.clone());
-            }
-        }
+        let dead = dead.filter(|dead| **dead != self.identity);
+        let mut former = self.former_identities.clone();
+        former.retain(|it| dead.clone().all(|dead| dead != it));
+        former.extend(dead.cloned());
         former.drain(..former.len().saturating_sub(MAX_IDENTITIES));
         former
     }

