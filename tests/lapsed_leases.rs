@@ -28,11 +28,16 @@ const SLOW: Duration = Duration::from_secs(5);
 /// How long a token request takes.
 const RESPONSE: Duration = Duration::from_millis(2_500);
 
+/// The time limit of a token request in the test of one without a response.
+const TIMEOUT: Duration = Duration::from_secs(4);
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Slow {
     No,
     /// The request takes long.
     Before,
+    /// The request takes a while.
+    ABitBefore,
     /// The response takes long.
     After,
 }
@@ -96,8 +101,10 @@ impl TokenStore for LapsingStore {
 impl StoreLease for LapsingLease {
     async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
         let slow = std::mem::replace(&mut self.store.slow, Slow::No);
-        if slow == Slow::Before {
-            sleep(SLOW).await;
+        match slow {
+            Slow::Before => sleep(SLOW).await,
+            Slow::ABitBefore => sleep(SLOW / 3).await,
+            Slow::No | Slow::After => {}
         }
         {
             let mut stored = self.store.session.lock().unwrap();
@@ -124,6 +131,11 @@ type Sent = Arc<Mutex<Vec<String>>>;
 
 /// A client of a server that takes its time.
 fn client(sent: &Sent) -> OAuthClient {
+    client_of(sent, |_| RESPONSE)
+}
+
+/// A client of a server that takes this time for each request, counted from 1.
+fn client_of(sent: &Sent, time: fn(usize) -> Duration) -> OAuthClient {
     let sent = Arc::clone(sent);
     let transport = service_fn(move |request: Request<Full<Bytes>>| {
         let sent = Arc::clone(&sent);
@@ -135,7 +147,7 @@ fn client(sent: &Sent) -> OAuthClient {
                 sent.push(body);
                 sent.len()
             };
-            sleep(RESPONSE).await;
+            sleep(time(number)).await;
             let tokens = format!(
                 r#"{{"access_token":"at-{number}","refresh_token":"new-{number}","expires_in":900}}"#
             );
@@ -169,4 +181,24 @@ async fn a_mark_is_not_taken_for_that_of_another_process() {
 async fn after_a_slow_mark_nothing_is_sent_without_the_lease() {
     let sent = two_processes(Slow::After).await;
     assert_eq!(sent.len(), 1, "{sent:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_lease_a_refresh_token_is_not_sent_again_at_once() {
+    let (store, sent) = (LapsingStore::interrupted(), Sent::default());
+    // No response to the first request comes in time.
+    let time = |number| Duration::from_secs(if number == 1 { 60 } else { 1 });
+    let process = |store| {
+        let client = client_of(&sent, time).timeout(TIMEOUT);
+        RefreshTokenSource::new(client, "rt-0").store(store)
+    };
+    let first = process(store.clone());
+    // It has the lease when the first one gives up, and has not marked the session yet.
+    let second = process(store.slow(Slow::ABitBefore));
+    let (first, second) = tokio::join!(first.token(TokenContext::new()), async {
+        sleep(Duration::from_secs(1)).await;
+        second.token(TokenContext::new()).await
+    });
+    assert_eq!(first.unwrap().header(), second.unwrap().header());
+    assert_eq!(sent.lock().unwrap().len(), 2);
 }

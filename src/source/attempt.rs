@@ -10,7 +10,7 @@ use crate::{
     error::{Recovery, TokenError, TokenErrorKind},
     grant::{Grant, GrantContext},
     oauth::{Parameters, TokenResponse, was_not_sent},
-    store::{Identity, StoredSession, TokenStore},
+    store::{BoxStoreLease, Identity, StoreLease, StoredSession, TokenStore},
     token_source::TokenContext,
 };
 
@@ -74,6 +74,7 @@ impl<G: Grant> GrantSource<G> {
     pub(super) async fn send(
         &self,
         attempt: &mut Attempt,
+        lease: &BoxStoreLease,
         clock: &Clock,
     ) -> Result<Granted, TokenError> {
         match self.credential(&attempt.session) {
@@ -83,7 +84,9 @@ impl<G: Grant> GrantSource<G> {
                     return Err(not_sent_again());
                 }
                 let parameters = Parameters::refresh_token(refresh_token.expose_secret());
-                let outcome = self.send_refresh_token(attempt, &parameters, clock).await;
+                let outcome = self
+                    .send_refresh_token(attempt, lease, &parameters, clock)
+                    .await;
                 attempt.note_outcome(sent, &outcome);
                 Ok(Granted {
                     response: outcome?,
@@ -91,7 +94,7 @@ impl<G: Grant> GrantSource<G> {
                 })
             }
             Some(Credential::Grant) if self.skips(attempt, &self.identity) => Err(not_sent_again()),
-            Some(Credential::Grant) => self.send_grant(attempt, clock).await,
+            Some(Credential::Grant) => self.send_grant(attempt, lease, clock).await,
             None => Err(TokenError::new(
                 TokenErrorKind::ReauthRequired,
                 "the stored session has no refresh token, and began with another credential than the configured one",
@@ -103,6 +106,7 @@ impl<G: Grant> GrantSource<G> {
     pub(super) async fn send_grant(
         &self,
         attempt: &mut Attempt,
+        lease: &BoxStoreLease,
         clock: &Clock,
     ) -> Result<Granted, TokenError> {
         let parameters = self.grant_parameters(clock).await?;
@@ -111,7 +115,8 @@ impl<G: Grant> GrantSource<G> {
         let outcome = if let Some(refresh_token) = parameters.as_refresh_token() {
             // If the server issues no other refresh token, the session keeps this one.
             session = session.with_refresh_token(refresh_token);
-            self.send_refresh_token(attempt, &parameters, clock).await
+            self.send_refresh_token(attempt, lease, &parameters, clock)
+                .await
         } else {
             self.request(attempt, &parameters, clock).await
         };
@@ -155,6 +160,7 @@ impl<G: Grant> GrantSource<G> {
     async fn send_refresh_token(
         &self,
         attempt: &mut Attempt,
+        lease: &BoxStoreLease,
         parameters: &Parameters,
         clock: &Clock,
     ) -> Result<TokenResponse, TokenError> {
@@ -162,7 +168,7 @@ impl<G: Grant> GrantSource<G> {
             Err(error) if may_have_arrived(&error) => error,
             result => return result,
         };
-        // The lease may have ended while we waited. What another process sends now must not be sent twice.
+        // The lease may have ended while we waited. What another process has sent, or may send now, must not be sent twice.
         match self.store.load().await {
             Ok(stored) if stored.as_ref().map_or(0, StoredSession::version) == attempt.replaces => {
             }
@@ -171,6 +177,10 @@ impl<G: Grant> GrantSource<G> {
                 return Err(TokenError::new(TokenErrorKind::LeaseLost, message).with_source(error));
             }
             Err(_) => return Err(error),
+        }
+        if !lease.is_held().await {
+            let message = "the lease has ended before a response came";
+            return Err(TokenError::new(TokenErrorKind::LeaseLost, message).with_source(error));
         }
         tracing::info!(%error, "no response to a refresh, sending the same refresh token again");
         attempt.unknown_since = attempt.unknown_since.or(attempt.session.refreshing_since());

@@ -89,7 +89,7 @@ impl<G: Grant> GrantSource<G> {
         let mut attempt = self.mark(lease, slot, session, replaces, cx).await?;
         check_held(lease, begun).await?;
         attempt.stored = credential;
-        let mut result = self.send(&mut attempt, cx.clock()).await;
+        let mut result = self.send(&mut attempt, lease, cx.clock()).await;
 
         // Before a rejected credential ends the session, or the grant begins another, look for a newer one in the store.
         let newest = if may_be_dead(&result) {
@@ -118,11 +118,11 @@ impl<G: Grant> GrantSource<G> {
             attempt = self.mark(lease, slot, newest, replaces, cx).await?;
             check_held(lease, begun).await?;
             attempt.stored = credential;
-            result = self.send(&mut attempt, cx.clock()).await;
+            result = self.send(&mut attempt, lease, cx.clock()).await;
         }
         if may_be_dead(&result) && self.can_begin_anew(&attempt.session) {
             tracing::info!("the refresh token is invalid, beginning the session anew");
-            result = self.send_grant(&mut attempt, cx.clock()).await;
+            result = self.send_grant(&mut attempt, lease, cx.clock()).await;
         }
         match result {
             Ok(granted) => self.save(lease, slot, &attempt, granted).await,

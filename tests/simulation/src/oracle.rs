@@ -268,6 +268,7 @@ impl State {
         let is_unsaved = unsaved.any(|(sent, token)| {
             (sent.process, sent.life) == (host.process, host.life)
                 && !sent.is_lost
+                && self.store.changed_at < sent.answered_at
                 && self.server.accepts(token, self.now)
         });
         drop(unsaved);

@@ -5,7 +5,7 @@ use tower_bearer::Identity;
 use crate::{
     host::Host,
     oracle::Oracle,
-    plan::{Ms, SECOND},
+    plan::{GrantKind, Ms, SECOND},
     server::{Denied, Tokens},
     world::{State, note},
 };
@@ -205,7 +205,10 @@ impl State {
                 let state = &mut self.hosts[host.process];
                 state.dead_at = Some(now);
                 state.final_changes = Some(state.look_changes);
-                self.ends_reset(host, send);
+                // A grant that can begin the session anew may still bring a token.
+                if self.plan.grant == GrantKind::RefreshToken {
+                    self.ends_reset(host, send);
+                }
             }
             Fate::Granted(_) => self.ends_reset(host, send),
             Fate::Waiting | Fate::Page | Fate::Refused => {}
