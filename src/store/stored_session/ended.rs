@@ -4,7 +4,11 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{StoredSession, encoding::millis, owner::MAX_IDENTITIES};
+use super::{
+    StoredSession,
+    encoding::millis,
+    owner::{MAX_IDENTITIES, with_newest},
+};
 use crate::store::Identity;
 
 /// Which credentials of a session no process sends again, and why.
@@ -103,7 +107,11 @@ impl StoredSession {
     /// The session after the server has declared `credentials` dead.
     pub(crate) fn with_dead(self, credentials: &[Identity], since: SystemTime) -> Self {
         let ended = self.ended.clone().unwrap_or_default();
+        // No token of a revoked session is sent, so they are new logins, and older than the next one.
+        let logins = credentials.iter().filter(|_| self.is_revoked());
+        let logins = logins.filter(|login| **login != self.identity);
         Self {
+            former_identities: with_newest(self.former_identities.clone(), logins),
             ended: Some(ended.with_dead(credentials, since)),
             ..self
         }

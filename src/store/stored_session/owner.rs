@@ -15,10 +15,8 @@ impl StoredSession {
         } else {
             self.former_and_dead_logins()
         };
-        former.retain(|it| *it != self.identity);
-        former.push(self.identity.clone());
+        former = with_newest(former, [&self.identity]);
         former.retain(|it| it != next);
-        former.drain(..former.len().saturating_sub(MAX_IDENTITIES));
         former
     }
 
@@ -30,11 +28,7 @@ impl StoredSession {
         let dead = self.ended.as_ref().map_or(&[][..], Ended::credentials);
         let dead = dead.iter().filter(|dead| Some(*dead) != own.as_ref());
         let dead = dead.filter(|dead| **dead != self.identity);
-        let mut former = self.former_identities.clone();
-        former.retain(|it| dead.clone().all(|dead| dead != it));
-        former.extend(dead.cloned());
-        former.drain(..former.len().saturating_sub(MAX_IDENTITIES));
-        former
+        with_newest(self.former_identities.clone(), dead)
     }
 
     /// The credential that the session began with.
@@ -72,4 +66,17 @@ impl StoredSession {
     pub(crate) fn has_tokens(&self) -> bool {
         self.access.is_some() || self.refresh_token.is_some()
     }
+}
+
+/// The identities with `more`, each once, at most [`MAX_IDENTITIES`] of them.
+pub(super) fn with_newest<'a>(
+    mut identities: Vec<Identity>,
+    more: impl IntoIterator<Item = &'a Identity>,
+) -> Vec<Identity> {
+    for identity in more {
+        identities.retain(|it| it != identity);
+        identities.push(identity.clone());
+    }
+    identities.drain(..identities.len().saturating_sub(MAX_IDENTITIES));
+    identities
 }

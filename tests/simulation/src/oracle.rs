@@ -208,7 +208,7 @@ impl State {
                 note!(self, "p{process} got the API's rejection");
                 self.count("caller got the API's rejection");
                 let excused_until = self.trouble_until.max(self.rejections_until);
-                if self.now > excused_until && self.is_alive() {
+                if self.now > excused_until && self.stored_is_accepted() {
                     self.violation(&format!("p{process} got a rejection without reason"));
                 }
             }
@@ -292,8 +292,8 @@ impl State {
         token.is_some_and(|token| self.server.accepts(token, self.now))
     }
 
-    /// Whether the server would accept something that the store has, that a living process holds, or that one is configured
-    /// with and has not used yet.
+    /// Whether the server would accept something that the store has, that a living process holds or waits for, or that one is
+    /// configured with and has not used yet.
     pub(crate) fn is_alive(&self) -> bool {
         if self.stored_is_accepted() {
             return true;
@@ -304,8 +304,12 @@ impl State {
                 let host = &self.hosts[sent.process];
                 host.is_alive && host.life == sent.life && self.server.accepts(token, self.now)
             });
+        let awaited = self.oracle.sent.iter().any(|sent| {
+            let host = &self.hosts[sent.process];
+            matches!(sent.fate, Fate::Waiting) && host.is_alive && host.life == sent.life
+        });
         let may_begin = (0..self.hosts.len()).any(|process| self.may_begin(process));
-        held || may_begin
+        held || awaited || may_begin
     }
 
     /// Whether a process is configured with a credential that the server would accept and that it may send: a login that the

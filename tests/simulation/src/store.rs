@@ -63,6 +63,8 @@ struct Lease {
     /// When it was taken or last extended.
     written_at: Ms,
     until: Option<Ms>,
+    /// It had ended, and its owner has taken it again.
+    was_lost: bool,
 }
 
 /// The store cannot do what was asked.
@@ -158,7 +160,12 @@ impl StoreServer {
         }
     }
 
-    fn take(&mut self, owner: Owner, now: Ms) -> bool {
+    fn take(&mut self, owner: Owner, extends: bool, now: Ms) -> bool {
+        let is_kept = |lease: Lease| lease.owner == owner && !lease.has_ended(now);
+        let was_lost = match self.lease {
+            Some(lease) if is_kept(lease) => lease.was_lost,
+            _ => extends,
+        };
         match self.lease {
             Some(lease) if lease.owner != owner && !lease.has_ended(now) => return false,
             Some(lease) if lease.owner != owner => {
@@ -173,6 +180,7 @@ impl StoreServer {
             owner,
             written_at: now,
             until,
+            was_lost,
         });
         true
     }
@@ -212,10 +220,10 @@ impl State {
     }
 
     /// Takes the lease, or extends it.
-    pub(crate) fn take_lease(&mut self, owner: Owner) -> Result<bool, Unavailable> {
+    pub(crate) fn take_lease(&mut self, owner: Owner, extends: bool) -> Result<bool, Unavailable> {
         self.check_store(self.plan.store != StoreKind::Local)?;
         let before = self.store.lease.map(|lease| lease.owner);
-        let is_taken = self.store.take(owner, self.now);
+        let is_taken = self.store.take(owner, extends, self.now);
         if is_taken && before != Some(owner) {
             note!(self, "p{} has the lease {}", owner.process, owner.number);
         }
@@ -226,7 +234,8 @@ impl State {
         self.check_store(false)?;
         let now = self.now;
         let lease = self.store.lease;
-        Ok(lease.is_some_and(|lease| lease.owner == owner && !lease.has_ended(now)))
+        Ok(lease
+            .is_some_and(|lease| lease.owner == owner && !lease.was_lost && !lease.has_ended(now)))
     }
 
     pub(crate) fn release(&mut self, owner: Owner) {

@@ -139,7 +139,7 @@ impl SimulatedLease {
             extension: None,
             is_released: false,
         };
-        let command = move |state: &mut State| state.take_lease(owner);
+        let command = move |state: &mut State| state.take_lease(owner, false);
         if !lease.store.command(command).await? {
             lease.is_released = true;
             return Ok(None);
@@ -170,11 +170,14 @@ impl SimulatedLease {
     }
 }
 
-/// Extends the lease three times in its duration, until another owner has it.
+/// Extends the lease three times in its duration, until another owner has it. As in Redis, it is taken again if it has ended.
 async fn keep_extending(store: SimulatedStore, owner: Owner, duration: Ms) {
     loop {
         sleep(Duration::from_millis(duration / 3)).await;
-        if let Ok(false) = store.command(move |state| state.take_lease(owner)).await {
+        if let Ok(false) = store
+            .command(move |state| state.take_lease(owner, true))
+            .await
+        {
             return;
         }
     }
