@@ -379,6 +379,26 @@ mod in_the_store {
         assert_has_no_token(&cache).await;
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_finds_the_session_revoked_goes_on_after_a_new_login() {
+        let (server, store) = (server(), MemoryStore::new());
+        let login = server.issue_refresh_token();
+        let first = process(&server, &login, &store);
+        first.token().await.unwrap();
+        first.revoke().await.unwrap();
+        // It has never had a token.
+        let second = process(&server, &login, &store);
+        second.revoke().await.unwrap();
+        assert_has_no_token(&second).await;
+        let new = process(&server, &server.issue_refresh_token(), &store);
+        let token = new.token().await.unwrap();
+        sleep(11 * SECOND).await;
+        // This call still fails, and the new session is found in the background.
+        second.token().await.unwrap_err();
+        sleep(SECOND).await;
+        assert_eq!(second.token().await.unwrap().header(), token.header());
+    }
+
     #[tokio::test]
     async fn a_session_is_revoked_once() {
         let server = server();

@@ -78,6 +78,7 @@ impl<G: Grant> GrantSource<G> {
         let replaces = stored.as_ref().map_or(0, StoredSession::version);
         let session = self.newest(stored.clone());
         if self.is_revoked(&session) {
+            self.note_revoked(&session);
             let is_saved = stored.is_some_and(|stored| stored.is_revoked());
             let session = session.at(replaces.saturating_add(1));
             return if is_saved {
@@ -109,12 +110,8 @@ impl<G: Grant> GrantSource<G> {
             state.revocations += 1;
             state.superseded = stored;
             state.newest = Some(session.clone());
-            state.failed = Some(Failed {
-                generation: session.generation(),
-                credential: self.identity.clone(),
-                is_final: true,
-            });
         });
+        self.note_revoked(&session);
         tracing::info!("the session was revoked");
         Self::save_revoked(lease, slot, session, replaces).await
     }
@@ -209,6 +206,17 @@ impl<G: Grant> GrantSource<G> {
         session.is_revoked() && (!self.is_new_login(session) || is_among_them())
     }
 
+    /// Remembers the revoked session, to tell it from the one of a later login.
+    fn note_revoked(&self, session: &StoredSession) {
+        self.with_state(|state| {
+            state.failed = Some(Failed {
+                generation: session.generation(),
+                credential: self.identity.clone(),
+                is_final: true,
+            });
+        });
+    }
+
     /// Fails if `session` was revoked. After a reset the grant begins it anew.
     pub(super) fn check_not_revoked(
         &self,
@@ -218,13 +226,7 @@ impl<G: Grant> GrantSource<G> {
         if cx.is_after_reset() || !self.is_revoked(session) {
             return Ok(());
         }
-        self.with_state(|state| {
-            state.failed = Some(Failed {
-                generation: session.generation(),
-                credential: self.identity.clone(),
-                is_final: true,
-            });
-        });
+        self.note_revoked(session);
         let since = session.ended().and_then(Ended::since);
         let on = since.and_then(http_date);
         let on = on.map_or(String::new(), |date| format!(" on {date}"));

@@ -197,7 +197,12 @@ impl State {
                 });
                 let by = self.store.session.as_ref().map(|stored| stored.by);
                 let is_own_mark = by == Some((host.process, host.life));
-                if is_first && is_own_mark && self.oracle.sent[send].credential.starts_with("rt-") {
+                let is_held = self.store.has_held(host.process, host.life, now);
+                if is_first
+                    && is_own_mark
+                    && is_held
+                    && self.oracle.sent[send].credential.starts_with("rt-")
+                {
                     self.expect_resend(host, send);
                 }
             }

@@ -136,6 +136,11 @@ impl StoreServer {
         })
     }
 
+    /// Whether this process has a lease, and has had it all the time.
+    pub(crate) fn has_held(&self, process: usize, life: u32, now: Ms) -> bool {
+        self.holds(process, life, now) && self.lease.is_some_and(|lease| !lease.was_lost)
+    }
+
     /// When the last lease of this process ended because it did not extend it.
     pub(crate) fn lapsed(&self, process: usize, life: u32) -> Option<Ms> {
         let mut lapsed = self.lapsed.iter().rev();
@@ -222,6 +227,11 @@ impl State {
     /// Takes the lease, or extends it.
     pub(crate) fn take_lease(&mut self, owner: Owner, extends: bool) -> Result<bool, Unavailable> {
         self.check_store(self.plan.store != StoreKind::Local)?;
+        let host = &self.hosts[owner.process];
+        let is_alive = host.is_alive && host.life == owner.life;
+        if self.plan.store == StoreKind::Local && !is_alive {
+            return Ok(false);
+        }
         let before = self.store.lease.map(|lease| lease.owner);
         let is_taken = self.store.take(owner, extends, self.now);
         if is_taken && before != Some(owner) {
