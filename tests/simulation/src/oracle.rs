@@ -144,7 +144,7 @@ impl State {
             self.count("dead credential saved");
         }
         let was_revoked = before.is_some_and(|before| before.view.is_revoked);
-        if view.is_revoked && !was_revoked {
+        if view.is_revoked && !(was_revoked && is_same) {
             self.count("revocation saved");
             let own = &self.hosts[owner.process].credential;
             let own = self.server.login_of(own);
@@ -295,21 +295,30 @@ impl State {
     /// Whether the server would accept something that the store has, that a living process holds or waits for, or that one is
     /// configured with and has not used yet.
     pub(crate) fn is_alive(&self) -> bool {
-        if self.stored_is_accepted() {
-            return true;
-        }
+        self.why_alive() != "the session is dead"
+    }
+
+    pub(crate) fn why_alive(&self) -> &'static str {
         let is_revoked = self.store.view().is_some_and(|view| view.is_revoked);
-        let held = !is_revoked
-            && self.oracle.unsaved().any(|(sent, token)| {
-                let host = &self.hosts[sent.process];
-                host.is_alive && host.life == sent.life && self.server.accepts(token, self.now)
-            });
-        let awaited = self.oracle.sent.iter().any(|sent| {
+        let lives = |sent: &Sent| {
             let host = &self.hosts[sent.process];
-            matches!(sent.fate, Fate::Waiting) && host.is_alive && host.life == sent.life
-        });
-        let may_begin = (0..self.hosts.len()).any(|process| self.may_begin(process));
-        held || awaited || may_begin
+            host.is_alive && host.life == sent.life
+        };
+        let mut unsaved = self.oracle.unsaved();
+        let mut sent = self.oracle.sent.iter();
+        if self.stored_is_accepted() {
+            "the store has a valid token"
+        } else if !is_revoked
+            && unsaved.any(|(sent, token)| lives(sent) && self.server.accepts(token, self.now))
+        {
+            "a process holds a valid token"
+        } else if sent.any(|sent| matches!(sent.fate, Fate::Waiting) && lives(sent)) {
+            "a process waits for a token"
+        } else if (0..self.hosts.len()).any(|process| self.may_begin(process)) {
+            "a process has a valid login"
+        } else {
+            "the session is dead"
+        }
     }
 
     /// Whether a process is configured with a credential that the server would accept and that it may send: a login that the
@@ -324,10 +333,13 @@ impl State {
         (self.has_unused_login(process) || may_repeat) && self.server.accepts(credential, self.now)
     }
 
-    /// Whether this process cannot have a token: the session is dead, or its own login is, and the session before that is none
-    /// of its business.
+    /// Whether the login of this process died before a session began with it. The session before it is none of its business.
+    pub(crate) fn has_dead_login(&self, process: usize) -> bool {
+        self.has_unused_login(process) && !self.may_begin(process)
+    }
+
+    /// Whether this process cannot have a token.
     pub(crate) fn is_hopeless(&self, process: usize) -> bool {
-        let has_dead_login = self.has_unused_login(process) && !self.may_begin(process);
-        has_dead_login || !self.is_alive()
+        self.has_dead_login(process) || !self.is_alive()
     }
 }

@@ -5,7 +5,7 @@ use tower_bearer::Identity;
 use crate::{
     host::Host,
     oracle::Oracle,
-    plan::{GrantKind, Ms, SECOND},
+    plan::{Ms, SECOND},
     server::{Denied, Tokens},
     world::{State, note},
 };
@@ -20,6 +20,8 @@ pub(crate) struct Sent {
     pub(crate) answered_at: Ms,
     /// When the store last answered this process before.
     look: Ms,
+    /// How often the stored session had changed then.
+    look_changes: u64,
     /// How often this process had begun a save before.
     saves: u64,
     /// When what came of it was saved: the new tokens, or that the credential is dead.
@@ -57,7 +59,7 @@ impl State {
         self.check_may_send(host, credential);
         let now = self.now;
         let state = &self.hosts[host.process];
-        let (look, saves) = (state.last_look, state.saves);
+        let (look, look_changes, saves) = (state.last_look, state.look_changes, state.saves);
         self.oracle.sent.push(Sent {
             process: host.process,
             life: host.life,
@@ -66,6 +68,7 @@ impl State {
             fate: Fate::Waiting,
             answered_at: 0,
             look,
+            look_changes,
             saves,
             saved_at: None,
             is_lost: false,
@@ -184,7 +187,7 @@ impl State {
         let sent = &mut self.oracle.sent[send];
         sent.answered_at = now;
         sent.fate = fate.clone();
-        let (is_granted, saves) = (sent.is_granted, sent.saves);
+        let (is_granted, saves, look_changes) = (sent.is_granted, sent.saves, sent.look_changes);
         match fate {
             Fate::Unanswered => {
                 self.trouble(75 * SECOND);
@@ -209,11 +212,7 @@ impl State {
             Fate::Dead => {
                 let state = &mut self.hosts[host.process];
                 state.dead_at = Some(now);
-                state.final_changes = Some(state.look_changes);
-                // A grant that can begin the session anew may still bring a token.
-                if self.plan.grant == GrantKind::RefreshToken {
-                    self.ends_reset(host, send);
-                }
+                state.final_changes = Some(look_changes);
             }
             Fate::Granted(_) => self.ends_reset(host, send),
             Fate::Waiting | Fate::Page | Fate::Refused => {}
