@@ -25,7 +25,7 @@ for fault in "${faults[@]}"; do
     status=0
     cargo build --quiet -p simulation-tests 2>"$log" || status=built
     if [[ $status != built ]]; then
-        timeout "${LIMIT:-300}" target/debug/simulation-tests "$seeds" >"$log" || status=$?
+        timeout "${LIMIT:-300}" target/debug/simulation-tests "$seeds" --first >"$log" || status=$?
     fi
     git apply --reverse "$patch"
     case $status in
@@ -38,7 +38,7 @@ for fault in "${faults[@]}"; do
         echo "BROKEN  $fault: it does not build"
         head -5 "$log"
         ;;
-    *) echo "found   $fault: $(grep -c '^seed' "$log" || true) lines, $(grep -m1 '^seed' "$log" || echo "took too long")" ;;
+    *) echo "found   $fault: $(grep -m1 '^seed' "$log" || echo "it panics, or takes too long")" ;;
     esac
 done
 cargo build --quiet -p simulation-tests
