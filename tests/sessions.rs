@@ -1129,6 +1129,27 @@ mod failed_saves {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_session_in_memory_that_has_died_does_not_go_on_with_the_older_one_of_the_store() {
+        let server = server();
+        let store = FaultyStore::default();
+        let cache = TokenCache::new(refresh(&server).store(store.clone()));
+        cache.token().await.unwrap();
+        store.break_down(&["mark", "save"]);
+        for _ in 0..2 {
+            sleep(60 * SECOND).await;
+            cache.refresh().await.unwrap();
+        }
+        server.revoke_sessions();
+        for _ in 0..4 {
+            sleep(60 * SECOND).await;
+            let error = cache.refresh().await.unwrap_err();
+            assert_eq!(error.kind(), TokenErrorKind::ReauthRequired, "{error}");
+        }
+        // The newest refresh token was sent once more, and no older one.
+        assert_eq!(server.token_requests(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_mark_that_fails_once_is_saved_again_before_anything_is_sent() {
         let server = server();
         let store = FaultyStore::default();
