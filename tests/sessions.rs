@@ -1110,6 +1110,26 @@ mod failed_saves {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_dead_credential_is_not_sent_again_although_that_was_not_saved() {
+        let server = server();
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        let token = first(&source).await;
+        store.break_down(&["mark", "save"]);
+        server.revoke_sessions();
+        for _ in 0..3 {
+            let error = next(&source, &token).await.unwrap_err();
+            assert!(error.is_final(), "{error}");
+        }
+        assert_eq!(server.token_requests(), 2);
+        // A reset sends it once more.
+        let cx = || TokenContext::new().rejected(token.clone());
+        source.token(cx().after_reset()).await.unwrap_err();
+        source.token(cx()).await.unwrap_err();
+        assert_eq!(server.token_requests(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_session_goes_on_from_memory_for_as_long_as_nothing_can_be_saved() {
         let server = server().detect_reuse(true);
         let store = FaultyStore::default();
