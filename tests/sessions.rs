@@ -1170,6 +1170,27 @@ mod failed_saves {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_dead_session_of_another_process_is_not_sent_again_and_again_if_nothing_can_be_saved()
+    {
+        let server = server();
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        let clock = SimulatedClock::new(SystemTime::now());
+        let cache = TokenCache::builder(source.clone()).clock(clock).build();
+        let token = cache.token().await.unwrap();
+        next(&another(&source, &store), &token).await.unwrap();
+        server.revoke_sessions();
+        store.break_down(&["mark", "save"]);
+        // The token of the other process has expired, so it is not adopted.
+        sleep(1_000 * SECOND).await;
+        for _ in 0..10 {
+            sleep(15 * SECOND).await;
+            drop(cache.refresh().await);
+        }
+        assert_eq!(server.token_requests(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_mark_that_fails_once_is_saved_again_before_anything_is_sent() {
         let server = server();
         let store = FaultyStore::default();

@@ -204,15 +204,15 @@ impl<G: Grant> GrantSource<G> {
         self.request(attempt, parameters, clock).await
     }
 
-    /// Whether no other process has saved since the mark.
-    pub(super) async fn is_unchanged(&self, attempt: &Attempt) -> Result<bool, TokenError> {
+    /// Whether no other process has saved since the mark. If the mark is there although its save seemed to fail, the next save
+    /// replaces it.
+    pub(super) async fn is_unchanged(&self, attempt: &mut Attempt) -> Result<bool, TokenError> {
         let stored = self.store.load().await?;
-        // The mark is there also if its save seemed to fail.
         let is_marked = |stored: &StoredSession| stored.is_written_like(&attempt.session);
-        Ok(
-            stored.as_ref().map_or(0, StoredSession::version) == attempt.replaces
-                || stored.is_some_and(|stored| is_marked(&stored)),
-        )
+        if stored.as_ref().is_some_and(is_marked) {
+            attempt.replaces = attempt.session.version();
+        }
+        Ok(stored.as_ref().map_or(0, StoredSession::version) == attempt.replaces)
     }
 
     async fn request(

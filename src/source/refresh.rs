@@ -122,7 +122,7 @@ impl<G: Grant> GrantSource<G> {
         }
         if may_be_dead(&result) && self.can_begin_anew(&attempt.session) {
             // Another process may be doing the same, because this one has lost its lease.
-            if let Ok(false) = self.is_unchanged(&attempt).await {
+            if let Ok(false) = self.is_unchanged(&mut attempt).await {
                 return Err(overtaken());
             }
             tracing::info!("the refresh token is invalid, beginning the session anew");
@@ -171,9 +171,9 @@ impl<G: Grant> GrantSource<G> {
             }
             Err(error) if error.kind() == TokenErrorKind::LeaseLost => Err(error),
             Err(error) if lease.is_held().await => {
-                let attempt = Attempt::new(session, replaces, unknown_since, cx);
+                let mut attempt = Attempt::new(session, replaces, unknown_since, cx);
                 // No save proves it, so the store is asked: the lease may have ended in between, and been taken again.
-                if !self.is_unchanged(&attempt).await? {
+                if !self.is_unchanged(&mut attempt).await? {
                     return Err(overtaken().with_source(error));
                 }
                 tracing::warn!(%error, "the store cannot save, the session is refreshed from memory");

@@ -181,13 +181,12 @@ impl<G: Grant> GrantSource<G> {
             if credential.is_some() && credential == state.superseded {
                 return false;
             }
+            if let Some(failed) = &state.failed {
+                return stored.generation() != failed.generation
+                    || credential.as_ref() != Some(&failed.credential);
+            }
             let newest = state.newest.as_ref().map_or(0, StoredSession::generation);
-            let is_newer = stored.generation() > newest && newest > 0;
-            is_newer
-                || state.failed.as_ref().is_some_and(|failed| {
-                    stored.generation() != failed.generation
-                        || credential.as_ref() != Some(&failed.credential)
-                })
+            stored.generation() > newest && newest > 0
         })
     }
 }

@@ -1,7 +1,5 @@
 //! What happens to processes and servers, and when.
 
-use std::sync::Arc;
-
 use crate::{
     host::Host,
     network::Party,
@@ -205,6 +203,7 @@ impl State {
         }
         self.tokens_end();
         self.hosts[process].clock_is_wrong_by += seconds;
+        self.clocks_differ = true;
         self.count("clock stepped");
     }
 

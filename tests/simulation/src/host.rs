@@ -30,6 +30,8 @@ pub(crate) struct HostState {
     pub(crate) cut_until: [Ms; 3],
     /// What it is configured with.
     pub(crate) credential: String,
+    /// The credential that the running process was started with.
+    pub(crate) started_with: String,
     pub(crate) clock: Option<SimulatedClock>,
     pub(crate) cache: Option<TokenCache>,
     pub(crate) died: Arc<Notify>,
@@ -50,6 +52,10 @@ pub(crate) struct HostState {
     /// When a request was last served.
     pub(crate) served_at: Ms,
     pub(crate) reset_at: Option<Ms>,
+    /// What the API has accepted last, unless it was rejected since.
+    pub(crate) good_token: Option<String>,
+    /// What it has rejected last although it was valid.
+    pub(crate) rejected_token: String,
     /// It ends in order.
     pub(crate) is_stopping: bool,
     pub(crate) clock_is_wrong_by: i64,

@@ -61,7 +61,7 @@ impl State {
         if let Some(seen) = state.final_changes.take()
             && seen == changes
             && !is_after_reset
-            && credential.starts_with("rt-")
+            && self.plan.grant == GrantKind::RefreshToken
         {
             let process = host.process;
             self.violation(&format!(
@@ -129,10 +129,12 @@ impl State {
                     }
                     sent.is_lost = false;
                 }
-                Fate::Dead if (sent.process, sent.life) == (owner.process, owner.life) => {
-                    if sent.saved_at.is_none() && view.ended.contains(&identity(&sent.credential)) {
-                        sent.saved_at = Some(now);
-                    }
+                Fate::Dead
+                    if (sent.process, sent.life) == (owner.process, owner.life)
+                        && sent.saved_at.is_none()
+                        && view.ended.contains(&identity(&sent.credential)) =>
+                {
+                    sent.saved_at = Some(now);
                 }
                 _ => {}
             }
@@ -146,7 +148,8 @@ impl State {
         let was_revoked = before.is_some_and(|before| before.view.is_revoked);
         if view.is_revoked && !(was_revoked && is_same) {
             self.count("revocation saved");
-            let own = &self.hosts[owner.process].credential;
+            // A new login that came meanwhile is for the next start.
+            let own = &self.hosts[owner.process].started_with;
             let own = self.server.login_of(own);
             self.oracle.stored_logins.extend(own);
             self.oracle.revoked = Some((now, self.oracle.stored_logins.clone()));
@@ -176,6 +179,9 @@ impl State {
             // Pauses grow if tokens are rejected early.
             self.trouble(16 * 60 * SECOND);
             self.count("valid token rejected");
+            let state = &mut self.hosts[host.process];
+            state.good_token = None;
+            token.clone_into(&mut state.rejected_token);
             return false;
         }
         let is_valid = self.server.is_valid(token, self.now);
@@ -188,6 +194,11 @@ impl State {
             (true, false) => "request served with an adopted token",
             (false, _) => "request with a token that is not valid",
         });
+        if !host.is_dead(self) {
+            let state = &mut self.hosts[host.process];
+            let is_good = is_valid && state.rejected_token != token;
+            state.good_token = is_good.then(|| token.to_owned());
+        }
         is_valid
     }
 
@@ -227,6 +238,18 @@ impl State {
         let has_usable = |state| matches!(state, TokenState::Fresh | TokenState::Due);
         if cache.is_some_and(|cache| has_usable(cache.status().state)) {
             self.violation(&format!("p{process} failed with a usable token: {error}"));
+        }
+        // A revocation ends the use of a token that may still be valid.
+        let may_be_revoked = error.kind() == TokenErrorKind::ReauthRequired;
+        if let Some(good) = &self.hosts[process].good_token {
+            // What the crate keeps back before the end, and the time that responses take.
+            let margin = self.plan.lifetime / 10 + self.plan.token_timeout + 2 * SECOND;
+            if !may_be_revoked && !self.clocks_differ && self.server.left(good, self.now) > margin {
+                let good = good.clone();
+                self.violation(&format!(
+                    "p{process} failed although {good} is valid: {error}"
+                ));
+            }
         }
         if error.kind() == TokenErrorKind::ReauthRequired {
             self.count("caller must log in again");

@@ -185,35 +185,6 @@ impl Plan {
             rates,
         }
     }
-
-    pub(crate) fn is_quiet(&self) -> bool {
-        let Rates {
-            lost_request,
-            lost_response,
-            duplicate,
-            delay,
-            page_before,
-            page_after,
-            refused,
-            crash,
-            suspend,
-            rejected,
-            dropped_caller: _,
-        } = self.rates;
-        let rates = [
-            lost_request,
-            lost_response,
-            duplicate,
-            delay,
-            page_before,
-            page_after,
-            refused,
-            crash,
-            suspend,
-            rejected,
-        ];
-        self.events.is_empty() && rates.iter().all(|rate| *rate == 0.0)
-    }
 }
 
 fn rates(rng: &mut Rng) -> Rates {

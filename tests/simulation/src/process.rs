@@ -48,6 +48,7 @@ pub(crate) async fn supervise(world: World, process: usize) {
             state.is_alive = true;
             state.suspended_until = 0;
             state.is_stopping = false;
+            state.good_token = None;
             state.dead_at = None;
             state.final_changes = None;
             state.reset_at = None;
@@ -78,6 +79,9 @@ impl Process {
         let (plan, credential, seed) = {
             let mut state = host.world.lock();
             let credential = state.hosts[host.process].credential.clone();
+            state.hosts[host.process]
+                .started_with
+                .clone_from(&credential);
             note!(state, "p{} starts with {credential}", host.process);
             state.count("process started");
             (state.plan.clone(), credential, state.rng.u64(..))

@@ -5,7 +5,7 @@ use tower_bearer::Identity;
 use crate::{
     host::Host,
     oracle::Oracle,
-    plan::{Ms, SECOND},
+    plan::{MINUTE, Ms, SECOND},
     server::{Denied, Tokens},
     world::{State, note},
 };
@@ -178,16 +178,17 @@ impl State {
     }
 
     /// What came back to a process, or that nothing came.
-    pub(crate) fn received(&mut self, host: &Host, send: usize, fate: Fate) {
+    pub(crate) fn received(&mut self, host: &Host, send: usize, fate: &Fate) {
         if host.is_dead(self) {
             return;
         }
         let now = self.now;
         note!(self, "p{} send {send}: {fate:?}", host.process);
-        let sent = &mut self.oracle.sent[send];
-        sent.answered_at = now;
-        sent.fate = fate.clone();
-        let (is_granted, saves, look_changes) = (sent.is_granted, sent.saves, sent.look_changes);
+        let request = &mut self.oracle.sent[send];
+        request.answered_at = now;
+        request.fate = fate.clone();
+        let (is_granted, saves, look_changes) =
+            (request.is_granted, request.saves, request.look_changes);
         match fate {
             Fate::Unanswered => {
                 self.trouble(75 * SECOND);
@@ -214,6 +215,8 @@ impl State {
                 state.dead_at = Some(now);
                 state.final_changes = Some(look_changes);
             }
+            // A refresh that was cut short brings the cache no token.
+            Fate::Granted(_) if self.plan.refresh_timeout < MINUTE => {}
             Fate::Granted(_) => self.ends_reset(host, send),
             Fate::Waiting | Fate::Page | Fate::Refused => {}
         }

@@ -177,6 +177,15 @@ impl AuthServer {
         })
     }
 
+    /// How long the API will accept this token.
+    pub(crate) fn left(&self, access_token: &str, now: Ms) -> Ms {
+        let known = number("at-", access_token).and_then(|number| self.access.get(number));
+        match known {
+            Some(known) if self.is_valid(access_token, now) => known.until - now - self.ahead,
+            _ => 0,
+        }
+    }
+
     /// The login that a token belongs to.
     pub(crate) fn login_of(&self, token: &str) -> Option<usize> {
         if let Some(number) = number("et-", token) {

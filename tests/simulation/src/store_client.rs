@@ -1,7 +1,7 @@
 //! The `TokenStore` of a process. It does what the crate's own stores do: a lease is asked for again and again, extended
 //! while it is held if it would end by itself, and released when it is dropped.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
 use tokio::{
     runtime::Handle,
@@ -132,15 +132,23 @@ impl SimulatedLease {
             };
             (owner, duration)
         };
-        let mut lease = Self {
+        let lease = Self {
             store,
             owner,
             runtime: Handle::current(),
             extension: None,
             is_released: false,
         };
-        let command = move |state: &mut State| state.take_lease(owner, false);
-        if !lease.store.command(command).await? {
+        // In a task, so that a caller that stops waiting releases the lease after it was taken, and not before.
+        let taking = lease.runtime.clone().spawn(async move {
+            let command = move |state: &mut State| state.take_lease(owner, false);
+            let taken = lease.store.command(command).await;
+            (lease, taken)
+        });
+        let Ok((mut lease, taken)) = taking.await else {
+            return pending().await;
+        };
+        if !taken? {
             lease.is_released = true;
             return Ok(None);
         }

@@ -184,7 +184,7 @@ struct Pending {
 }
 
 impl Pending {
-    fn done(mut self, fate: Fate) {
+    fn done(mut self, fate: &Fate) {
         self.is_done = true;
         let mut state = self.host.world.lock();
         state.received(&self.host, self.send, fate);
@@ -195,7 +195,7 @@ impl Drop for Pending {
     fn drop(&mut self) {
         if !self.is_done {
             let mut state = self.host.world.lock();
-            state.received(&self.host, self.send, Fate::Unanswered);
+            state.received(&self.host, self.send, &Fate::Unanswered);
         }
     }
 }
@@ -242,11 +242,11 @@ impl Transport {
         host.point(Point::AfterTokenResponse).await;
         match answer {
             Ok(Answer::Refuses) | Err(Broken) => {
-                pending.done(Fate::Unanswered);
+                pending.done(&Fate::Unanswered);
                 Err(broken())
             }
             Ok(answer) => {
-                pending.done(match &answer {
+                pending.done(&match &answer {
                     Answer::Tokens(tokens) => Fate::Granted(tokens.clone()),
                     Answer::InvalidGrant => Fate::Dead,
                     Answer::Refused(..) => Fate::Refused,
