@@ -397,6 +397,42 @@ mod ways_on {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_dead_login_is_not_sent_again_when_the_session_before_it_is_refreshed() {
+        let (endpoint, store) = (TokenEndpoint::default(), MemoryStore::new());
+        let old = process(&endpoint, &store);
+        let token = first(&old).await.unwrap();
+        endpoint.respond_next([DEAD]);
+        let login = RefreshTokenSource::new(client(&endpoint), "login").store(store.clone());
+        let login = TokenCache::new(login);
+        assert_is_dead(&login.token().await.unwrap_err());
+        next(&old, &token).await.unwrap();
+        endpoint.sent();
+        for _ in 0..3 {
+            sleep(11 * SECOND).await;
+            assert_is_dead(&login.token().await.unwrap_err());
+        }
+        assert_eq!(endpoint.sent(), [""; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_login_after_a_dead_one_brings_the_process_of_the_dead_one_back() {
+        let (endpoint, store) = (TokenEndpoint::default(), MemoryStore::new());
+        first(&process(&endpoint, &store)).await.unwrap();
+        endpoint.respond_next([DEAD]);
+        let dead = RefreshTokenSource::new(client(&endpoint), "dead").store(store.clone());
+        let dead = TokenCache::new(dead);
+        assert_is_dead(&dead.token().await.unwrap_err());
+        let login = RefreshTokenSource::new(client(&endpoint), "login").store(store.clone());
+        let token = first(&login).await.unwrap();
+        endpoint.sent();
+        sleep(11 * SECOND).await;
+        dead.token().await.unwrap_err();
+        sleep(SECOND).await;
+        assert_eq!(dead.token().await.unwrap().header(), token.header());
+        assert_eq!(endpoint.sent(), [""; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn another_credential_in_the_store_is_sent() {
         let endpoint = TokenEndpoint::default();
         let store = ended(&endpoint).await;

@@ -274,8 +274,19 @@ async fn a_mark_that_was_saved_although_the_store_said_no_is_not_that_of_another
     let token = next(&source, &token).await.unwrap();
     assert_eq!(token.expose_secret(), "at-2");
     assert_eq!(refresh_tokens(&endpoint), ["rt-1"]);
-    sleep(SECOND).await;
+    // It replaces the mark, at once.
     assert_eq!(store.session()["refresh_token"], "rt-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_credential_is_saved_over_a_mark_that_was_saved_although_the_store_said_no() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    lock(&store).stored.loses_results = true;
+    endpoint.respond_next([DEAD]);
+    next(&source, &token).await.unwrap_err();
+    assert_eq!(store.session()["ended"]["reason"], "rejected");
 }
 
 #[tokio::test(start_paused = true)]

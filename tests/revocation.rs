@@ -410,6 +410,26 @@ mod in_the_store {
         assert_has_no_token(&cache).await;
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_finds_the_session_revoked_goes_on_after_a_new_login() {
+        let (server, store) = (server(), MemoryStore::new());
+        let login = server.issue_refresh_token();
+        let first = process(&server, &login, &store);
+        first.token().await.unwrap();
+        first.revoke().await.unwrap();
+        // It has never had a token.
+        let second = process(&server, &login, &store);
+        second.revoke().await.unwrap();
+        assert_has_no_token(&second).await;
+        let new = process(&server, &server.issue_refresh_token(), &store);
+        let token = new.token().await.unwrap();
+        sleep(11 * SECOND).await;
+        // This call still fails, and the new session is found in the background.
+        second.token().await.unwrap_err();
+        sleep(SECOND).await;
+        assert_eq!(second.token().await.unwrap().header(), token.header());
+    }
+
     #[tokio::test]
     async fn a_session_is_revoked_once() {
         let server = server();
@@ -644,6 +664,28 @@ mod failures {
         assert_has_no_token(&repeatable(&server, &token, &store)).await;
         cache.revoke().await.unwrap();
         assert_has_no_token(&cache).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unsaved_revocation_of_an_unsaved_session_does_not_go_on_with_the_stored_one() {
+        let server = server().detect_reuse(false);
+        let store = FailingStore::default();
+        let cache = process(&server, &server.issue_refresh_token(), &store);
+        cache.token().await.unwrap();
+        store.fails.store(true, Ordering::SeqCst);
+        sleep(2 * SECOND).await;
+        // The store keeps the refresh token before the current one.
+        cache.refresh().await.unwrap();
+        cache.revoke().await.unwrap_err();
+        let requests = server.token_requests();
+        for _ in 0..3 {
+            sleep(15 * SECOND).await;
+            assert_is_revoked(&cache.refresh().await.unwrap_err());
+        }
+        assert_eq!(server.token_requests(), requests);
+        store.fails.store(false, Ordering::SeqCst);
+        sleep(10 * SECOND).await;
+        assert_eq!(stored(&store).await["ended"]["reason"], "revoked");
     }
 }
 

@@ -1110,6 +1110,26 @@ mod failed_saves {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_dead_credential_is_not_sent_again_although_that_was_not_saved() {
+        let server = server();
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        let token = first(&source).await;
+        store.break_down(&["mark", "save"]);
+        server.revoke_sessions();
+        for _ in 0..3 {
+            let error = next(&source, &token).await.unwrap_err();
+            assert!(error.is_final(), "{error}");
+        }
+        assert_eq!(server.token_requests(), 2);
+        // A reset sends it once more.
+        let cx = || TokenContext::new().rejected(token.clone());
+        source.token(cx().after_reset()).await.unwrap_err();
+        source.token(cx()).await.unwrap_err();
+        assert_eq!(server.token_requests(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_session_goes_on_from_memory_for_as_long_as_nothing_can_be_saved() {
         let server = server().detect_reuse(true);
         let store = FaultyStore::default();
@@ -1126,6 +1146,48 @@ mod failed_saves {
         let adopted = first(&another(&source, &store)).await;
         assert_eq!(adopted.expose_secret(), token.expose_secret());
         assert_eq!((server.token_requests(), server.reuse_detected()), (6, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_in_memory_that_has_died_does_not_go_on_with_the_older_one_of_the_store() {
+        let server = server();
+        let store = FaultyStore::default();
+        let cache = TokenCache::new(refresh(&server).store(store.clone()));
+        cache.token().await.unwrap();
+        store.break_down(&["mark", "save"]);
+        for _ in 0..2 {
+            sleep(60 * SECOND).await;
+            cache.refresh().await.unwrap();
+        }
+        server.revoke_sessions();
+        for _ in 0..4 {
+            sleep(60 * SECOND).await;
+            let error = cache.refresh().await.unwrap_err();
+            assert_eq!(error.kind(), TokenErrorKind::ReauthRequired, "{error}");
+        }
+        // The newest refresh token was sent once more, and no older one.
+        assert_eq!(server.token_requests(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_session_of_another_process_is_not_sent_again_and_again_if_nothing_can_be_saved()
+    {
+        let server = server();
+        let store = FaultyStore::default();
+        let source = refresh(&server).store(store.clone());
+        let clock = SimulatedClock::new(SystemTime::now());
+        let cache = TokenCache::builder(source.clone()).clock(clock).build();
+        let token = cache.token().await.unwrap();
+        next(&another(&source, &store), &token).await.unwrap();
+        server.revoke_sessions();
+        store.break_down(&["mark", "save"]);
+        // The token of the other process has expired, so it is not adopted.
+        sleep(1_000 * SECOND).await;
+        for _ in 0..10 {
+            sleep(15 * SECOND).await;
+            drop(cache.refresh().await);
+        }
+        assert_eq!(server.token_requests(), 3);
     }
 
     #[tokio::test(start_paused = true)]

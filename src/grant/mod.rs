@@ -11,13 +11,10 @@ mod requested;
 mod security_token;
 mod token_exchange;
 
+pub(crate) use self::requested::{Requested, Requests};
 pub use self::{
     client_credentials::ClientCredentials, context::GrantContext,
     exchange_token::ExchangeTokenGrant, grant_trait::Grant, jwt_bearer::JwtBearer,
     legacy_password::LegacyPassword, refresh_token::RefreshTokenGrant,
     security_token::SecurityToken, token_exchange::TokenExchange,
-};
-pub(crate) use self::{
-    refresh_token::refresh_token_identity,
-    requested::{Requested, Requests},
 };

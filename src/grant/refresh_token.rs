@@ -43,7 +43,7 @@ impl Grant for RefreshTokenGrant {
     }
 
     fn identity(&self) -> Identity {
-        refresh_token_identity(self.refresh_token.expose_secret())
+        Identity::of_refresh_token(self.refresh_token.expose_secret())
     }
 
     fn can_repeat(&self) -> bool {
@@ -53,11 +53,6 @@ impl Grant for RefreshTokenGrant {
     fn is_fixed(&self) -> bool {
         true
     }
-}
-
-/// Identifies a refresh token, whether it is configured or was issued.
-pub(crate) fn refresh_token_identity(refresh_token: &str) -> Identity {
-    Identity::new("refresh", refresh_token)
 }
 
 impl fmt::Debug for RefreshTokenGrant {

@@ -8,9 +8,9 @@ use super::{GrantSource, ended::not_sent_again, session_state::Credential};
 use crate::{
     clock::Clock,
     error::{Recovery, TokenError, TokenErrorKind},
-    grant::{Grant, GrantContext, refresh_token_identity},
+    grant::{Grant, GrantContext},
     oauth::{MakeParameters, Parameters, RequestTime, TokenResponse, was_not_sent},
-    store::{Identity, StoredSession, TokenStore},
+    store::{BoxStoreLease, Identity, StoreLease, StoredSession, TokenStore},
     token_source::TokenContext,
 };
 
@@ -20,6 +20,8 @@ pub(super) struct Attempt {
     pub(super) session: StoredSession,
     /// The version that saving replaces.
     pub(super) replaces: u64,
+    /// The credential of the stored session. An older one than that of `session` if newer sessions could not be saved.
+    pub(super) stored: Option<Identity>,
     /// When the first of those refreshes began whose outcome is unknown.
     pub(super) unknown_since: Option<SystemTime>,
     /// No response came to a refresh token, and it was sent again.
@@ -43,6 +45,7 @@ impl Attempt {
         Self {
             session,
             replaces,
+            stored: None,
             unknown_since,
             was_resent: false,
             was_sent: false,
@@ -78,16 +81,19 @@ impl<G: Grant> GrantSource<G> {
     pub(super) async fn send(
         &self,
         attempt: &mut Attempt,
+        lease: &BoxStoreLease,
         clock: &Clock,
     ) -> Result<Granted, TokenError> {
         match self.credential(&attempt.session) {
             Some(Credential::RefreshToken(refresh_token)) => {
-                let sent = refresh_token_identity(refresh_token.expose_secret());
+                let sent = Identity::of_refresh_token(refresh_token.expose_secret());
                 if self.skips(attempt, &sent) {
                     return Err(not_sent_again());
                 }
                 let parameters = Parameters::refresh_token(refresh_token.expose_secret());
-                let outcome = self.send_refresh_token(attempt, &parameters, clock).await;
+                let outcome = self
+                    .send_refresh_token(attempt, lease, &parameters, clock)
+                    .await;
                 attempt.note_outcome(sent.clone(), &outcome);
                 Ok(Granted {
                     response: outcome?,
@@ -96,7 +102,7 @@ impl<G: Grant> GrantSource<G> {
                 })
             }
             Some(Credential::Grant) if self.skips(attempt, &self.identity) => Err(not_sent_again()),
-            Some(Credential::Grant) => self.send_grant(attempt, clock).await,
+            Some(Credential::Grant) => self.send_grant(attempt, lease, clock).await,
             None => Err(TokenError::new(
                 TokenErrorKind::ReauthRequired,
                 "the stored session has no refresh token, and began with another credential than the configured one",
@@ -108,6 +114,7 @@ impl<G: Grant> GrantSource<G> {
     pub(super) async fn send_grant(
         &self,
         attempt: &mut Attempt,
+        lease: &BoxStoreLease,
         clock: &Clock,
     ) -> Result<Granted, TokenError> {
         let grant = self.grant_parameters(clock);
@@ -115,12 +122,12 @@ impl<G: Grant> GrantSource<G> {
         let mut session = StoredSession::begin(self.identity.clone(), Some(&attempt.session))
             .of_client(self.client_identity.clone());
         if let Some(replaced) = attempt.session.refresh_token() {
-            session = session.without_dead(&refresh_token_identity(replaced.expose_secret()));
+            session = session.without_dead(&Identity::of_refresh_token(replaced.expose_secret()));
         }
         let outcome = if let Some(refresh_token) = made.parameters.as_refresh_token() {
             // If the server issues no other refresh token, the session keeps this one.
             session = session.with_refresh_token(refresh_token);
-            self.send_refresh_token(attempt, &made.parameters, clock)
+            self.send_refresh_token(attempt, lease, &made.parameters, clock)
                 .await
         } else {
             let outcome = self.client.request_made(clock, made, &grant).await;
@@ -170,6 +177,7 @@ impl<G: Grant> GrantSource<G> {
     async fn send_refresh_token(
         &self,
         attempt: &mut Attempt,
+        lease: &BoxStoreLease,
         parameters: &Parameters,
         clock: &Clock,
     ) -> Result<TokenResponse, TokenError> {
@@ -177,7 +185,7 @@ impl<G: Grant> GrantSource<G> {
             Err(error) if may_have_arrived(&error) => error,
             result => return result,
         };
-        // The lease may have ended while we waited. What another process sends now must not be sent twice.
+        // The lease may have ended while we waited. What another process has sent, or may send now, must not be sent twice.
         match self.is_unchanged(attempt).await {
             Ok(true) => {}
             Ok(false) => {
@@ -186,21 +194,25 @@ impl<G: Grant> GrantSource<G> {
             }
             Err(_) => return Err(error),
         }
+        if !lease.is_held().await {
+            let message = "the lease has ended before a response came";
+            return Err(TokenError::new(TokenErrorKind::LeaseLost, message).with_source(error));
+        }
         tracing::info!(%error, "no response to a refresh, sending the same refresh token again");
         attempt.unknown_since = attempt.unknown_since.or(attempt.session.refreshing_since());
         attempt.was_resent = true;
         self.request(attempt, parameters, clock).await
     }
 
-    /// Whether no other process has saved since the mark.
-    pub(super) async fn is_unchanged(&self, attempt: &Attempt) -> Result<bool, TokenError> {
+    /// Whether no other process has saved since the mark. If the mark is there although its save seemed to fail, the next save
+    /// replaces it.
+    pub(super) async fn is_unchanged(&self, attempt: &mut Attempt) -> Result<bool, TokenError> {
         let stored = self.store.load().await?;
-        // The mark is there also if its save seemed to fail.
         let is_marked = |stored: &StoredSession| stored.is_written_like(&attempt.session);
-        Ok(
-            stored.as_ref().map_or(0, StoredSession::version) == attempt.replaces
-                || stored.is_some_and(|stored| is_marked(&stored)),
-        )
+        if stored.as_ref().is_some_and(is_marked) {
+            attempt.replaces = attempt.session.version();
+        }
+        Ok(stored.as_ref().map_or(0, StoredSession::version) == attempt.replaces)
     }
 
     async fn request(

@@ -9,10 +9,17 @@ use crate::{
 };
 
 impl<G: Grant> GrantSource<G> {
-    /// Whether the store says that the server of our client has declared this credential dead.
+    /// Whether the server of our client has declared this credential dead. The store says so, or we know it and could not
+    /// save it.
     fn is_declared_dead(&self, session: &StoredSession, credential: &Identity) -> bool {
-        session.client() == Some(&self.client_identity)
-            && session.ended().is_some_and(|it| it.contains(credential))
+        let is_stored = session.client() == Some(&self.client_identity)
+            && session.ended().is_some_and(|it| it.contains(credential));
+        let is_known = |failed: &Failed| {
+            failed.is_final
+                && failed.generation == session.generation()
+                && failed.credential == *credential
+        };
+        is_stored || self.with_state(|state| state.failed.as_ref().is_some_and(is_known))
     }
 
     /// Fails if all that a refresh of `session` could send has been declared dead. After a reset it is sent once more.

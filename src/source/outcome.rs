@@ -43,6 +43,7 @@ impl<G: Grant> GrantSource<G> {
         self.with_state(|state| {
             state.newest = Some(session.clone());
             state.failed = None;
+            state.superseded = None;
         });
         match Self::save_repeatedly(lease, attempt.replaces, &session).await {
             Ok(()) => {
@@ -52,6 +53,7 @@ impl<G: Grant> GrantSource<G> {
             Err(error) => {
                 tracing::error!(%error, "the refreshed session was not saved, it goes on from memory");
                 let is_lost = error.kind() == TokenErrorKind::LeaseLost;
+                self.supersede(attempt.stored.clone(), &session);
                 let warning = Warning::new(error);
                 slot.unsaved = Some(Unsaved {
                     session,

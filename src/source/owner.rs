@@ -5,7 +5,7 @@ use secrecy::ExposeSecret;
 use super::GrantSource;
 use crate::{
     error::{TokenError, TokenErrorKind},
-    grant::{Grant, refresh_token_identity},
+    grant::Grant,
     store::{Identity, StoredSession, TokenStore},
 };
 
@@ -76,7 +76,7 @@ pub(super) fn is_of_another_client(session: &StoredSession, client: &Identity) -
 fn has_ended(session: &StoredSession) -> bool {
     let next = session
         .refresh_token()
-        .map(|token| refresh_token_identity(token.expose_secret()));
+        .map(|token| Identity::of_refresh_token(token.expose_secret()));
     let next = next.as_ref().unwrap_or(session.identity());
     session.ended().is_some_and(|ended| ended.contains(next))
 }

@@ -1,6 +1,9 @@
 //! The steps of a refresh: use the stored token, or take the lease and obtain another one.
 
+use std::time::Duration;
+
 use http::StatusCode;
+use tokio::time::Instant;
 
 use super::{
     GrantSource,
@@ -17,6 +20,9 @@ use crate::{
 
 /// How often one call begins. It begins again if another process has saved in between.
 const MAX_ROUNDS: u32 = 3;
+
+/// A lease that was taken less than this long ago is still held.
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 
 impl<G: Grant> GrantSource<G> {
     pub(super) async fn refresh(&self, cx: &TokenContext) -> Result<Token, TokenError> {
@@ -66,16 +72,20 @@ impl<G: Grant> GrantSource<G> {
         slot: &mut LeaseSlot,
         cx: &TokenContext,
     ) -> Result<Token, TokenError> {
+        let begun = Instant::now();
         // The last holder of the lease may have refreshed the session.
         let stored = self.load().await?;
         if let Some(token) = self.adopt(stored.as_ref(), cx) {
             return Ok(token);
         }
         let replaces = stored.as_ref().map_or(0, StoredSession::version);
+        let credential = stored.as_ref().and_then(|it| self.credential_identity(it));
         let session = self.newest(stored);
         self.check_not_revoked(&session, cx)?;
         let mut attempt = self.mark(lease, slot, session, replaces, cx).await?;
-        let mut result = self.send(&mut attempt, cx.clock()).await;
+        check_held(lease, begun).await?;
+        attempt.stored = credential;
+        let mut result = self.send(&mut attempt, lease, cx.clock()).await;
 
         // Before a rejected credential ends the session, or the grant begins another, look for a newer one in the store.
         let newest = if may_be_dead(&result) {
@@ -91,8 +101,10 @@ impl<G: Grant> GrantSource<G> {
             is_reauth_required(&result) || !newest.is_before(&attempt.session)
         };
         if let Some(newest) = newest
-            && self.credential_identity(&newest) != self.credential_identity(&attempt.session)
+            && let credential = self.credential_identity(&newest)
+            && credential != self.credential_identity(&attempt.session)
             && may_replace(&newest)
+            && !self.is_superseded(credential.as_ref())
         {
             if let Some(token) = self.adopt(Some(&newest), cx) {
                 return Ok(token);
@@ -102,16 +114,19 @@ impl<G: Grant> GrantSource<G> {
             if replaces != attempt.replaces && newest.refreshing_since().is_some() {
                 return Err(overtaken());
             }
+            let begun = Instant::now();
             attempt = self.mark(lease, slot, newest, replaces, cx).await?;
-            result = self.send(&mut attempt, cx.clock()).await;
+            check_held(lease, begun).await?;
+            attempt.stored = credential;
+            result = self.send(&mut attempt, lease, cx.clock()).await;
         }
         if may_be_dead(&result) && self.can_begin_anew(&attempt.session) {
             // Another process may be doing the same, because this one has lost its lease.
-            if let Ok(false) = self.is_unchanged(&attempt).await {
+            if let Ok(false) = self.is_unchanged(&mut attempt).await {
                 return Err(overtaken());
             }
             tracing::info!("the refresh token is invalid, beginning the session anew");
-            result = self.send_grant(&mut attempt, cx.clock()).await;
+            result = self.send_grant(&mut attempt, lease, cx.clock()).await;
         }
         match result {
             Ok(granted) => self.save(lease, slot, &attempt, granted).await,
@@ -156,9 +171,9 @@ impl<G: Grant> GrantSource<G> {
             }
             Err(error) if error.kind() == TokenErrorKind::LeaseLost => Err(error),
             Err(error) if lease.is_held().await => {
-                let attempt = Attempt::new(session, replaces, unknown_since, cx);
+                let mut attempt = Attempt::new(session, replaces, unknown_since, cx);
                 // No save proves it, so the store is asked: the lease may have ended in between, and been taken again.
-                if !self.is_unchanged(&attempt).await? {
+                if !self.is_unchanged(&mut attempt).await? {
                     return Err(overtaken().with_source(error));
                 }
                 tracing::warn!(%error, "the store cannot save, the session is refreshed from memory");
@@ -173,6 +188,16 @@ impl<G: Grant> GrantSource<G> {
 fn overtaken() -> TokenError {
     let message = "another process is refreshing the session";
     TokenError::new(TokenErrorKind::LeaseLost, message)
+}
+
+/// Fails if the lease may have ended since `begun`. Saving a mark proves only that no other process has saved: another one may
+/// have the lease by now, and send the same refresh token.
+async fn check_held(lease: &BoxStoreLease, begun: Instant) -> Result<(), TokenError> {
+    if begun.elapsed() < SHORTEST_LEASE || lease.is_held().await {
+        return Ok(());
+    }
+    let message = "the lease has ended while the session was marked";
+    Err(TokenError::new(TokenErrorKind::LeaseLost, message))
 }
 
 /// Whether the refresh token may be invalid. Some servers reject it with 400 and nothing else.

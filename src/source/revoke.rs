@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{Recovery, TokenError, TokenErrorKind},
-    grant::{Grant, refresh_token_identity},
+    grant::Grant,
     oauth::TokenTypeHint,
     store::{BoxStoreLease, Ended, Identity, StoreLease, StoredSession},
     token::Warning,
@@ -82,6 +82,7 @@ impl<G: Grant> GrantSource<G> {
         let replaces = stored.as_ref().map_or(0, StoredSession::version);
         let session = self.newest(stored.clone());
         if self.is_revoked(&session) {
+            self.note_revoked(&session);
             let is_saved = stored.is_some_and(|stored| stored.is_revoked());
             let session = session.at(replaces.saturating_add(1));
             return if is_saved {
@@ -96,8 +97,9 @@ impl<G: Grant> GrantSource<G> {
         let mut credentials: Vec<Identity> = tokens
             .refresh
             .iter()
-            .map(|token| refresh_token_identity(token.expose_secret()))
+            .map(|token| Identity::of_refresh_token(token.expose_secret()))
             .collect();
+        let stored = stored.and_then(|stored| self.credential_identity(&stored));
         let session = if self.is_new_login(&session) || !self.is_ours(&session) {
             StoredSession::begin(self.identity.clone(), Some(&session))
         } else {
@@ -110,13 +112,10 @@ impl<G: Grant> GrantSource<G> {
             .revoked(&credentials, cx.clock().wall());
         self.with_state(|state| {
             state.revocations += 1;
+            state.superseded = stored;
             state.newest = Some(session.clone());
-            state.failed = Some(Failed {
-                generation: session.generation(),
-                credential: self.identity.clone(),
-                is_final: true,
-            });
         });
+        self.note_revoked(&session);
         tracing::info!("the session was revoked");
         Self::save_revoked(lease, slot, session, replaces).await
     }
@@ -224,6 +223,17 @@ impl<G: Grant> GrantSource<G> {
         session.is_revoked() && (!self.is_new_login(session) || is_among_them())
     }
 
+    /// Remembers the revoked session, to tell it from the one of a later login.
+    fn note_revoked(&self, session: &StoredSession) {
+        self.with_state(|state| {
+            state.failed = Some(Failed {
+                generation: session.generation(),
+                credential: self.identity.clone(),
+                is_final: true,
+            });
+        });
+    }
+
     /// Fails if `session` was revoked. After a reset the grant begins it anew.
     pub(super) fn check_not_revoked(
         &self,
@@ -233,13 +243,7 @@ impl<G: Grant> GrantSource<G> {
         if cx.is_after_reset() || !self.is_revoked(session) {
             return Ok(());
         }
-        self.with_state(|state| {
-            state.failed = Some(Failed {
-                generation: session.generation(),
-                credential: self.identity.clone(),
-                is_final: true,
-            });
-        });
+        self.note_revoked(session);
         let since = session.ended().and_then(Ended::since);
         let on = since.and_then(http_date);
         let on = on.map_or(String::new(), |date| format!(" on {date}"));

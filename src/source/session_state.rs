@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{GrantSource, unsaved::SharedSlot};
 use crate::{
     freshness::{Deadlines, Freshness},
-    grant::{Grant, refresh_token_identity},
+    grant::Grant,
     store::{Identity, StoredSession},
     token::Token,
     token_source::TokenContext,
@@ -21,6 +21,8 @@ pub(super) struct SessionState {
     pub(super) newest: Option<StoredSession>,
     /// The session and the credential of the last refresh that failed for good.
     pub(super) failed: Option<Failed>,
+    /// The credential that the store has, while it could not save the sessions that came after it. It is spent.
+    pub(super) superseded: Option<Identity>,
     /// How often this process has revoked the session.
     pub(super) revocations: u64,
     /// The store had a session of another client when it was last read.
@@ -46,6 +48,9 @@ impl SessionState {
         let Some(newest) = &self.newest else {
             return true;
         };
+        if credential.is_some() && credential == self.superseded.as_ref() {
+            return newest.generation() <= stored.generation();
+        }
         if newest.is_revoked() {
             // A stored session of the same credential is the one that was revoked, and could not be replaced yet.
             let ended = newest.ended();
@@ -77,6 +82,17 @@ impl<G: Grant> GrantSource<G> {
         self.with_state(|state| state.revocations)
     }
 
+    /// Remembers that `session`, which could not be saved, takes the place of the stored credential.
+    pub(super) fn supersede(&self, stored: Option<Identity>, session: &StoredSession) {
+        let is_other = stored.is_some() && stored != self.credential_identity(session);
+        self.with_state(|state| state.superseded = stored.filter(|_| is_other));
+    }
+
+    /// Whether this process has a newer credential than this one, which is in the store.
+    pub(super) fn is_superseded(&self, credential: Option<&Identity>) -> bool {
+        credential.is_some() && self.with_state(|state| state.superseded.as_ref() == credential)
+    }
+
     /// Whether our grant is a new login that `session` does not know yet. It is not new once it has been used.
     pub(super) fn is_new_login(&self, session: &StoredSession) -> bool {
         session.is_older_than(&self.identity) && self.with_state(|state| state.newest.is_none())
@@ -103,7 +119,7 @@ impl<G: Grant> GrantSource<G> {
     /// Identifies the credential of `session`, to tell whether another session would send the same one.
     pub(super) fn credential_identity(&self, session: &StoredSession) -> Option<Identity> {
         Some(match self.credential(session)? {
-            Credential::RefreshToken(token) => refresh_token_identity(token.expose_secret()),
+            Credential::RefreshToken(token) => Identity::of_refresh_token(token.expose_secret()),
             Credential::Grant => self.identity.clone(),
         })
     }
@@ -162,13 +178,15 @@ impl<G: Grant> GrantSource<G> {
         }
         let credential = self.credential_identity(&stored);
         self.with_state(|state| {
+            if credential.is_some() && credential == state.superseded {
+                return false;
+            }
+            if let Some(failed) = &state.failed {
+                return stored.generation() != failed.generation
+                    || credential.as_ref() != Some(&failed.credential);
+            }
             let newest = state.newest.as_ref().map_or(0, StoredSession::generation);
-            let is_newer = stored.generation() > newest && newest > 0;
-            is_newer
-                || state.failed.as_ref().is_some_and(|failed| {
-                    stored.generation() != failed.generation
-                        || credential.as_ref() != Some(&failed.credential)
-                })
+            stored.generation() > newest && newest > 0
         })
     }
 }

@@ -22,6 +22,11 @@ impl Identity {
         Self::from_hash(hash)
     }
 
+    /// Identifies a refresh token, whether it is configured or was issued.
+    pub(crate) fn of_refresh_token(refresh_token: &str) -> Self {
+        Self::new("refresh", refresh_token)
+    }
+
     /// The SHA-256 hash of several named values, in this order.
     pub(crate) fn of_parts<'a>(
         kind: &str,

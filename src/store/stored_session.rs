@@ -87,10 +87,11 @@ use crate::{token::Token, zeroize::to_json};
 ///   use the session. If it is `null`, as in older formats, any source adopts the session, and the next one that
 ///   refreshes it records its own client. So setting it to `null` by hand moves a session to a client with other settings.
 /// - `refreshing_since` and `refresh_id` are the mark that a refresh runs, or was interrupted. The number is another one for
-///   each refresh.
-/// - `ended` has the credentials that no process sends again, because the server has declared them dead (`rejected`), or
-///   because the session was [revoked](crate::TokenCache::revoke) (`revoked`). `credentials` are [`Identity`]s as well. A
-///   revoked session has no tokens. A session that lives may have some too, such as that of a login that did not work.
+///   each refresh, so that no two processes save the same.
+/// - `ended` has credentials that no process sends again, because the server has declared them dead (`rejected`), or because
+///   the session was [revoked](crate::TokenCache::revoke) (`revoked`). `credentials` are [`Identity`]s as well. The session
+///   itself has ended if its own credential is one of them, and lives if they are those of another login. A revoked session
+///   has no tokens.
 ///
 /// A session of another `format` is not deserialized: the error of a newer one says to update the crate. Format 2, which
 /// has neither `client` nor `ended`, is deserialized. The stores of this crate also read format 1. Both are saved in

@@ -322,6 +322,36 @@ async fn a_lease_is_extended_while_it_is_held() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
+async fn a_lease_that_had_ended_and_was_taken_again_is_not_taken_for_one_that_was_held_all_the_time()
+ {
+    let server = Server::start(&[]).await;
+    let holder = server.store().lease_duration(Duration::from_millis(600));
+    let lease = holder.lease().await.unwrap();
+    assert!(lease.is_held().await);
+    // Another process may have had it before it is taken again.
+    let _: i64 = server.raw(&["DEL", LEASE]).await;
+    let taken_again = async {
+        while server
+            .raw::<Option<String>>(&["GET", LEASE])
+            .await
+            .is_none()
+        {
+            assert!(!lease.is_held().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, taken_again).await.unwrap();
+    assert!(!lease.is_held().await);
+    // It keeps others out, and is extended and released as before.
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    let other = server.store().lease_timeout(Duration::from_millis(50));
+    other.lease().await.unwrap_err();
+    lease.release().await;
+    other.lease().await.unwrap().release().await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn the_lease_of_a_dead_process_ends_by_itself() {
     let server = Server::start(&[]).await;
     let store = server.store();

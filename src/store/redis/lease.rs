@@ -17,14 +17,20 @@ if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 if redis.call('GET', KEYS[1]) == ARGV[1] then return 1 end
 return 0";
 
-/// Extends the lease. Takes it again if it has ended and no other owner has it, as after an outage of Redis.
+/// Extends the lease. Takes it again if it has ended and no other owner has it, as after an outage of Redis. Then it has
+/// another value, because another owner may have had it meanwhile: see `is_owner`.
 const EXTEND: &str = "\
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local owner = redis.call('GET', KEYS[1])
+if not owner then
+  redis.call('SET', KEYS[1], ARGV[1] .. '+', 'PX', ARGV[2])
+  return 1
+end
+if owner ~= ARGV[1] and owner ~= ARGV[1] .. '+' then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])";
 
 const RELEASE: &str = "\
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local owner = redis.call('GET', KEYS[1])
+if owner ~= ARGV[1] and owner ~= ARGV[1] .. '+' then return 0 end
 return redis.call('DEL', KEYS[1])";
 
 /// How many times a lease is extended within its duration, so that it survives two failures in a row.
@@ -62,7 +68,7 @@ impl LeaseKey {
         self.store.run(&command).await
     }
 
-    /// Whether Redis has the lease of this owner. It works when Redis cannot write.
+    /// Whether Redis has the lease of this owner, and has had it all the time. It works when Redis cannot write.
     async fn is_owner(&self) -> Result<bool, TokenError> {
         let mut get = redis::cmd("GET");
         get.arg(self.store.key("lease"));

@@ -4,7 +4,11 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{StoredSession, encoding::millis, owner::MAX_IDENTITIES};
+use super::{
+    StoredSession,
+    encoding::millis,
+    owner::{MAX_IDENTITIES, with_newest},
+};
 use crate::store::Identity;
 
 /// Which credentials of a session no process sends again, and why.
@@ -30,6 +34,10 @@ enum EndReason {
 impl Ended {
     pub(crate) fn since(&self) -> Option<SystemTime> {
         self.since
+    }
+
+    pub(super) fn credentials(&self) -> &[Identity] {
+        &self.credentials
     }
 
     /// Whether the credential of `identity` is one of those that are not sent again.
@@ -77,6 +85,7 @@ impl StoredSession {
     pub(crate) fn revoked(&self, credentials: &[Identity], now: SystemTime) -> Self {
         let ended = self.ended.clone().unwrap_or_default();
         Self {
+            former_identities: self.former_and_dead_logins(),
             version: self.version.saturating_add(1),
             generation: self.generation.saturating_add(1),
             access: None,
@@ -104,7 +113,11 @@ impl StoredSession {
     /// The session after the server has declared `credentials` dead.
     pub(crate) fn with_dead(self, credentials: &[Identity], since: SystemTime) -> Self {
         let ended = self.ended.clone().unwrap_or_default();
+        // No token of a revoked session is sent, so they are new logins, and older than the next one.
+        let logins = credentials.iter().filter(|_| self.is_revoked());
+        let logins = logins.filter(|login| **login != self.identity);
         Self {
+            former_identities: with_newest(self.former_identities.clone(), logins),
             ended: Some(ended.with_dead(credentials, since)),
             ..self
         }

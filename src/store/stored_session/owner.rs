@@ -1,6 +1,8 @@
 //! Which credentials and which client a session belongs to.
 
-use super::{Identity, StoredSession};
+use secrecy::ExposeSecret;
+
+use super::{Ended, Identity, StoredSession};
 
 /// How many identities of earlier credentials, and of dead ones, a session keeps.
 pub(super) const MAX_IDENTITIES: usize = 8;
@@ -8,10 +10,25 @@ pub(super) const MAX_IDENTITIES: usize = 8;
 impl StoredSession {
     /// The former identities of a session of `next` that replaces this one.
     pub(super) fn former_identities_before(&self, next: &Identity) -> Vec<Identity> {
-        let all = self.former_identities.iter().chain([&self.identity]);
-        let mut former: Vec<_> = all.filter(|former| *former != next).cloned().collect();
-        former.drain(..former.len().saturating_sub(MAX_IDENTITIES));
+        let mut former = if self.is_revoked() {
+            self.former_identities.clone()
+        } else {
+            self.former_and_dead_logins()
+        };
+        former = with_newest(former, [&self.identity]);
+        former.retain(|it| it != next);
         former
+    }
+
+    /// The former identities, and the logins that were declared dead before a session could begin with them. They are older
+    /// than the next login, too.
+    pub(super) fn former_and_dead_logins(&self) -> Vec<Identity> {
+        let own = self.refresh_token();
+        let own = own.map(|token| Identity::of_refresh_token(token.expose_secret()));
+        let dead = self.ended.as_ref().map_or(&[][..], Ended::credentials);
+        let dead = dead.iter().filter(|dead| Some(*dead) != own.as_ref());
+        let dead = dead.filter(|dead| **dead != self.identity);
+        with_newest(self.former_identities.clone(), dead)
     }
 
     /// The credential that the session began with.
@@ -64,4 +81,17 @@ impl StoredSession {
     pub(crate) fn has_tokens(&self) -> bool {
         self.access.is_some() || self.refresh_token.is_some()
     }
+}
+
+/// The identities with `more`, each once, at most [`MAX_IDENTITIES`] of them.
+pub(super) fn with_newest<'a>(
+    mut identities: Vec<Identity>,
+    more: impl IntoIterator<Item = &'a Identity>,
+) -> Vec<Identity> {
+    for identity in more {
+        identities.retain(|it| it != identity);
+        identities.push(identity.clone());
+    }
+    identities.drain(..identities.len().saturating_sub(MAX_IDENTITIES));
+    identities
 }

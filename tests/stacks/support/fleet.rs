@@ -47,7 +47,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a lease in Redis or a database outlives a killed holder.
 pub const LEASE_DURATION: Duration = Duration::from_secs(2);
 
-const CONFIG_VARIABLE: &str = "TOWER_BEARER_WORKER";
+pub const CONFIG_VARIABLE: &str = "TOWER_BEARER_WORKER";
 const REPORT_PREFIX: &str = "report: ";
 
 /// The settings of a worker process.

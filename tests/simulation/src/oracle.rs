@@ -1,0 +1,368 @@
+//! What must hold. The oracle knows what the server and the store have done, and what each process was told.
+
+use std::collections::BTreeSet;
+
+use tower_bearer::{TokenError, TokenErrorKind, TokenState};
+
+use crate::{
+    host::Host,
+    plan::{GrantKind, MINUTE, Ms, SECOND},
+    sends::{Fate, Sent, identity},
+    store::{Owner, Stored},
+    world::{State, note},
+};
+
+#[derive(Default)]
+pub(crate) struct Oracle {
+    pub(crate) sent: Vec<Sent>,
+    pub(crate) violations: Vec<String>,
+    /// When the stored session was revoked, and the logins that no process may use since.
+    revoked: Option<(Ms, BTreeSet<usize>)>,
+    /// The logins of all sessions that were saved.
+    stored_logins: BTreeSet<usize>,
+    pub(crate) served: u64,
+    pub(crate) failed: u64,
+}
+
+/// How a request to the API ended.
+pub(crate) enum Outcome {
+    Served,
+    Rejected,
+    Failed(TokenError),
+    /// The API was not reached.
+    Unreached,
+}
+
+impl State {
+    pub(crate) fn violation(&mut self, what: &str) {
+        note!(self, "VIOLATION {what}");
+        let at = self.now / SECOND;
+        self.oracle.violations.push(format!("at {at} s: {what}"));
+    }
+
+    /// Each token request: no process begins a revoked session anew, and none sends anything for a dead one.
+    pub(crate) fn check_may_send(&mut self, host: &Host, credential: &str) {
+        let is_after_reset = self.is_after_reset(host);
+        if let Some((at, logins)) = &self.oracle.revoked
+            && self
+                .server
+                .login_of(credential)
+                .is_some_and(|login| logins.contains(&login))
+            && self.hosts[host.process].last_look >= *at
+            && !is_after_reset
+        {
+            let process = host.process;
+            self.violation(&format!(
+                "p{process} sends {credential} of a revoked session"
+            ));
+        }
+        let changes = self.store.changes;
+        let state = &mut self.hosts[host.process];
+        if let Some(seen) = state.final_changes.take()
+            && seen == changes
+            && !is_after_reset
+            && self.plan.grant == GrantKind::RefreshToken
+        {
+            let process = host.process;
+            self.violation(&format!(
+                "p{process} sends {credential} although its session is dead"
+            ));
+        }
+        self.check_rate(host);
+    }
+
+    /// At most four token requests of a process begin within a second: a refresh token, once more, a newer one, and a grant.
+    fn check_rate(&mut self, host: &Host) {
+        let since = self.now.saturating_sub(SECOND - 1);
+        let recent = self.oracle.sent.iter().rev();
+        let recent = recent
+            .take_while(|sent| sent.at >= since)
+            .filter(|sent| (sent.process, sent.life) == (host.process, host.life))
+            .count();
+        if recent >= 4 {
+            self.violation(&format!(
+                "p{} sends more than four requests in a second",
+                host.process
+            ));
+        }
+    }
+
+    pub(crate) fn begins_save(&mut self, host: &Host) {
+        if !host.is_dead(self) {
+            self.hosts[host.process].saves += 1;
+        }
+    }
+
+    /// A session was saved.
+    pub(crate) fn has_saved(&mut self, owner: Owner, before: Option<&Stored>) {
+        let Some(stored) = self.store.session.clone() else {
+            return;
+        };
+        let (now, view) = (self.now, &stored.view);
+        let is_same = before.is_some_and(|before| before.view.key() == view.key());
+        if !is_same {
+            self.store.changes += 1;
+            self.store.changed_at = now;
+        }
+        if view.is_marked && before.is_some_and(|before| before.view.is_marked) {
+            self.count("mark over a mark");
+        }
+        let token = view.refresh_token.as_ref();
+        let login = token.and_then(|token| self.server.login_of(token));
+        self.oracle.stored_logins.extend(login);
+        if let Some(before) = before.filter(|before| before.view.identity != view.identity) {
+            // Logins that were dead before this one began are old ones.
+            for host in &self.hosts {
+                if before.view.ended.contains(&identity(&host.credential)) {
+                    let login = self.server.login_of(&host.credential);
+                    self.oracle.stored_logins.extend(login);
+                }
+            }
+        }
+        let mut late = false;
+        for sent in &mut self.oracle.sent {
+            match &sent.fate {
+                Fate::Granted(tokens) if view.access_token.as_ref() == Some(&tokens.access) => {
+                    if sent.saved_at.is_none() {
+                        late = now > sent.answered_at + 5 * SECOND;
+                        sent.saved_at = Some(now);
+                    }
+                    sent.is_lost = false;
+                }
+                Fate::Dead
+                    if (sent.process, sent.life) == (owner.process, owner.life)
+                        && sent.saved_at.is_none()
+                        && view.ended.contains(&identity(&sent.credential)) =>
+                {
+                    sent.saved_at = Some(now);
+                }
+                _ => {}
+            }
+        }
+        if late {
+            self.count("session saved in the background");
+        }
+        if !view.ended.is_empty() && !view.is_revoked {
+            self.count("dead credential saved");
+        }
+        let was_revoked = before.is_some_and(|before| before.view.is_revoked);
+        if view.is_revoked && !(was_revoked && is_same) {
+            self.count("revocation saved");
+            // A new login that came meanwhile is for the next start.
+            let own = &self.hosts[owner.process].started_with;
+            let own = self.server.login_of(own);
+            self.oracle.stored_logins.extend(own);
+            self.oracle.revoked = Some((now, self.oracle.stored_logins.clone()));
+        } else if !view.is_revoked {
+            self.oracle.revoked = None;
+        }
+    }
+
+    /// The store has lost what was saved since `from`.
+    pub(crate) fn has_failed_over(&mut self, from: Ms) {
+        let now = self.now;
+        self.store.changes += 1;
+        self.store.changed_at = now;
+        self.trouble(75 * SECOND);
+        for sent in &mut self.oracle.sent {
+            sent.is_lost |= sent.saved_at.is_some_and(|at| at >= from);
+        }
+        if !self.store.view().is_some_and(|view| view.is_revoked) {
+            self.oracle.revoked = None;
+        }
+    }
+
+    /// Whether the API accepts this token now.
+    pub(crate) fn api_accepts(&mut self, host: &Host, token: &str) -> bool {
+        let rejected = self.plan.rates.rejected;
+        if self.happens(rejected) {
+            // Pauses grow if tokens are rejected early.
+            self.trouble(16 * 60 * SECOND);
+            self.count("valid token rejected");
+            let state = &mut self.hosts[host.process];
+            state.good_token = None;
+            token.clone_into(&mut state.rejected_token);
+            return false;
+        }
+        let is_valid = self.server.is_valid(token, self.now);
+        let is_own = self.oracle.sent.iter().rev().any(|sent| {
+            (sent.process, sent.life) == (host.process, host.life)
+                && matches!(&sent.fate, Fate::Granted(tokens) if tokens.access == token)
+        });
+        self.count(match (is_valid, is_own) {
+            (true, true) => "request served",
+            (true, false) => "request served with an adopted token",
+            (false, _) => "request with a token that is not valid",
+        });
+        if !host.is_dead(self) {
+            let state = &mut self.hosts[host.process];
+            let is_good = is_valid && state.rejected_token != token;
+            state.good_token = is_good.then(|| token.to_owned());
+        }
+        is_valid
+    }
+
+    /// A request to the API has ended.
+    pub(crate) fn request_done(&mut self, host: &Host, outcome: &Outcome) {
+        if host.is_dead(self) {
+            return;
+        }
+        let process = host.process;
+        match outcome {
+            Outcome::Served => {
+                self.oracle.served += 1;
+                self.hosts[process].served_at = self.now;
+            }
+            Outcome::Unreached => {}
+            Outcome::Rejected => {
+                self.oracle.failed += 1;
+                note!(self, "p{process} got the API's rejection");
+                self.count("caller got the API's rejection");
+                let excused_until = self.trouble_until.max(self.rejections_until);
+                if self.now > excused_until && self.stored_is_accepted() {
+                    self.violation(&format!("p{process} got a rejection without reason"));
+                }
+            }
+            Outcome::Failed(error) => {
+                self.oracle.failed += 1;
+                note!(self, "p{process} failed: {error}");
+                self.failed(host, error);
+            }
+        }
+    }
+
+    fn failed(&mut self, host: &Host, error: &TokenError) {
+        let process = host.process;
+        let cache = self.hosts[process].cache.as_ref();
+        // A rejected token is sent again, but callers that waited for another one get the error.
+        let has_usable = |state| matches!(state, TokenState::Fresh | TokenState::Due);
+        if cache.is_some_and(|cache| has_usable(cache.status().state)) {
+            self.violation(&format!("p{process} failed with a usable token: {error}"));
+        }
+        // A revocation ends the use of a token that may still be valid.
+        let may_be_revoked = error.kind() == TokenErrorKind::ReauthRequired;
+        if let Some(good) = &self.hosts[process].good_token {
+            // What the crate keeps back before the end, and the time that responses take.
+            let margin = self.plan.lifetime / 10 + self.plan.token_timeout + 2 * SECOND;
+            if !may_be_revoked && !self.clocks_differ && self.server.left(good, self.now) > margin {
+                let good = good.clone();
+                self.violation(&format!(
+                    "p{process} failed although {good} is valid: {error}"
+                ));
+            }
+        }
+        if error.kind() == TokenErrorKind::ReauthRequired {
+            self.count("caller must log in again");
+            let state = &mut self.hosts[process];
+            state.final_at = self.now;
+
+            self.check_end(host);
+            return;
+        }
+        self.count("caller got a transient error");
+        let is_short =
+            self.plan.refresh_timeout < MINUTE && error.kind() == TokenErrorKind::Timeout;
+        if self.now > self.trouble_until && !is_short {
+            self.violation(&format!("p{process} failed without reason: {error}"));
+        }
+    }
+
+    /// A session ends only if the store had nothing else that the server would accept.
+    fn check_end(&mut self, host: &Host) {
+        let state = &self.hosts[host.process];
+        let Some(dead_at) = state.dead_at else {
+            return;
+        };
+        let has_looked = state.store_trouble < dead_at;
+        let is_older = self.store.changed_at < dead_at;
+        let has_own_login = self.has_unused_login(host.process);
+        if has_looked && is_older && !has_own_login && self.stored_is_accepted() {
+            let process = host.process;
+            self.violation(&format!(
+                "p{process} ends a session although the store has a valid token"
+            ));
+        }
+        self.hosts[host.process].dead_at = None;
+    }
+
+    /// A process that was closed without an error leaves nothing unsaved.
+    pub(crate) fn check_closed(&mut self, host: &Host) {
+        let mut unsaved = self.oracle.unsaved();
+        let is_unsaved = unsaved.any(|(sent, token)| {
+            (sent.process, sent.life) == (host.process, host.life)
+                && !sent.is_lost
+                && self.store.changed_at < sent.answered_at
+                && self.server.accepts(token, self.now)
+        });
+        drop(unsaved);
+        if is_unsaved {
+            self.violation(&format!(
+                "p{} was closed with an unsaved session",
+                host.process
+            ));
+        }
+    }
+
+    /// Whether the process is configured with a login that the stored session does not know.
+    pub(crate) fn has_unused_login(&self, process: usize) -> bool {
+        let login = self.server.login_of(&self.hosts[process].credential);
+        login.is_some_and(|login| !self.oracle.stored_logins.contains(&login))
+    }
+
+    pub(crate) fn stored_is_accepted(&self) -> bool {
+        let view = self.store.view().filter(|view| !view.is_revoked);
+        let token = view.and_then(|view| view.refresh_token.as_ref());
+        token.is_some_and(|token| self.server.accepts(token, self.now))
+    }
+
+    /// Whether the server would accept something that the store has, that a living process holds or waits for, or that one is
+    /// configured with and has not used yet.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.why_alive() != "the session is dead"
+    }
+
+    pub(crate) fn why_alive(&self) -> &'static str {
+        let is_revoked = self.store.view().is_some_and(|view| view.is_revoked);
+        let lives = |sent: &Sent| {
+            let host = &self.hosts[sent.process];
+            host.is_alive && host.life == sent.life
+        };
+        let mut unsaved = self.oracle.unsaved();
+        let mut sent = self.oracle.sent.iter();
+        if self.stored_is_accepted() {
+            "the store has a valid token"
+        } else if !is_revoked
+            && unsaved.any(|(sent, token)| lives(sent) && self.server.accepts(token, self.now))
+        {
+            "a process holds a valid token"
+        } else if sent.any(|sent| matches!(sent.fate, Fate::Waiting) && lives(sent)) {
+            "a process waits for a token"
+        } else if (0..self.hosts.len()).any(|process| self.may_begin(process)) {
+            "a process has a valid login"
+        } else {
+            "the session is dead"
+        }
+    }
+
+    /// Whether a process is configured with a credential that the server would accept and that it may send: a login that the
+    /// store does not know, or the one that the stored session began with, if it can be used again.
+    fn may_begin(&self, process: usize) -> bool {
+        let credential = &self.hosts[process].credential;
+        let began = self
+            .store
+            .view()
+            .is_none_or(|view| !view.is_revoked && view.identity == identity(credential));
+        let may_repeat = self.plan.grant == GrantKind::ExchangeToken && began;
+        (self.has_unused_login(process) || may_repeat) && self.server.accepts(credential, self.now)
+    }
+
+    /// Whether the login of this process died before a session began with it. The session before it is none of its business.
+    pub(crate) fn has_dead_login(&self, process: usize) -> bool {
+        self.has_unused_login(process) && !self.may_begin(process)
+    }
+
+    /// Whether this process cannot have a token.
+    pub(crate) fn is_hopeless(&self, process: usize) -> bool {
+        self.has_dead_login(process) || !self.is_alive()
+    }
+}

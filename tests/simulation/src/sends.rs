@@ -1,0 +1,289 @@
+//! Each time that a process sends a credential, and whether it may.
+
+use tower_bearer::Identity;
+
+use crate::{
+    host::Host,
+    oracle::Oracle,
+    plan::{MINUTE, Ms, SECOND},
+    server::{Denied, Tokens},
+    world::{State, note},
+};
+
+/// A token request, as the process sees it.
+pub(crate) struct Sent {
+    pub(crate) process: usize,
+    pub(crate) life: u32,
+    pub(crate) credential: String,
+    pub(crate) at: Ms,
+    pub(crate) fate: Fate,
+    pub(crate) answered_at: Ms,
+    /// When the store last answered this process before.
+    look: Ms,
+    /// How often the stored session had changed then.
+    look_changes: u64,
+    /// How often this process had begun a save before.
+    saves: u64,
+    /// When what came of it was saved: the new tokens, or that the credential is dead.
+    pub(crate) saved_at: Option<Ms>,
+    /// The store has lost that save.
+    pub(crate) is_lost: bool,
+    /// The server has issued tokens.
+    pub(crate) is_granted: bool,
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub(crate) enum Fate {
+    Waiting,
+    /// No response came, or the process no longer waited.
+    Unanswered,
+    Page,
+    Refused,
+    Dead,
+    Granted(Tokens),
+}
+
+/// Why a credential may be sent again.
+type Reason = Result<&'static str, &'static str>;
+
+impl State {
+    /// A process sends a credential. Returns the number of the request.
+    pub(crate) fn sends(&mut self, host: &Host, credential: &str) -> usize {
+        let number = self.oracle.sent.len();
+        note!(self, "p{} send {number}: {credential}", host.process);
+        self.count("token request");
+        if credential.starts_with("rt-") {
+            self.check_sent_again(host, credential);
+        }
+        self.check_may_send(host, credential);
+        let now = self.now;
+        let state = &self.hosts[host.process];
+        let (look, look_changes, saves) = (state.last_look, state.look_changes, state.saves);
+        self.oracle.sent.push(Sent {
+            process: host.process,
+            life: host.life,
+            credential: credential.to_owned(),
+            at: now,
+            fate: Fate::Waiting,
+            answered_at: 0,
+            look,
+            look_changes,
+            saves,
+            saved_at: None,
+            is_lost: false,
+            is_granted: false,
+        });
+        number
+    }
+
+    fn check_sent_again(&mut self, host: &Host, credential: &str) {
+        let mut reasons = Vec::new();
+        let mut in_this_attempt = 0;
+        for sent in &self.oracle.sent {
+            if sent.credential != credential {
+                continue;
+            }
+            let is_ours = sent.process == host.process && sent.life == host.life;
+            if is_ours && sent.saves == self.hosts[host.process].saves {
+                in_this_attempt += 1;
+            }
+            reasons.push(self.may_follow(sent, host));
+        }
+        if in_this_attempt > 1 {
+            self.violation(&format!(
+                "p{} sends {credential} more than twice in one attempt",
+                host.process
+            ));
+        }
+        if in_this_attempt == 1 {
+            self.count("sent again at once");
+        }
+        for reason in reasons {
+            match reason {
+                Ok(situation) => self.count(situation),
+                Err(what) => self.violation(&format!(
+                    "p{} sends {credential} again: {what}",
+                    host.process
+                )),
+            }
+        }
+    }
+
+    /// Whether `host` may send what was sent in `sent`.
+    fn may_follow(&self, sent: &Sent, host: &Host) -> Reason {
+        let sender = &self.hosts[sent.process];
+        let has_died = sender.life != sent.life || !sender.is_alive;
+        let is_ours = sent.process == host.process && sent.life == host.life;
+        let failed_over = |reason| {
+            if sent.is_lost {
+                Ok("sent again: the store has lost the save")
+            } else {
+                reason
+            }
+        };
+        if !is_ours && self.is_held_up(host) {
+            return Ok("sent again: a process was held up longer than its lease lasts");
+        }
+        match &sent.fate {
+            Fate::Waiting if has_died => Ok("sent again: the process that sent it has died"),
+            Fate::Waiting if is_ours => Err("the process waits for the response to it"),
+            Fate::Waiting => self.has_lapsed(sent.process, sent.life, sent.look),
+            Fate::Unanswered => Ok("sent again: no response came"),
+            Fate::Page => Ok("sent again: a gateway has answered"),
+            Fate::Refused => Ok("sent again: it was refused"),
+            Fate::Dead | Fate::Granted(_) if self.is_after_reset(host) => Ok("sent again: reset"),
+            Fate::Dead => match sent.saved_at {
+                Some(_) => failed_over(Err("it is dead, and the store knows it")),
+                None if has_died => {
+                    Ok("sent again: a process died before it saved that it is dead")
+                }
+                None if sender.store_trouble >= sent.answered_at => {
+                    Ok("sent again: the store could not save that it is dead")
+                }
+                None => failed_over(self.has_lapsed(sent.process, sent.life, sent.look)),
+            },
+            Fate::Granted(tokens) if tokens.refresh.is_none() => {
+                Ok("sent again: it was not replaced")
+            }
+            Fate::Granted(_) => match sent.saved_at {
+                Some(_) => failed_over(Err("its successor is saved")),
+                None if has_died => Ok("sent again: a process died before it saved the successor"),
+                None => failed_over(self.has_lapsed(sent.process, sent.life, sent.look)),
+            },
+        }
+    }
+
+    /// Whether the lease of a process has ended because it could not extend it, since it last looked into the store.
+    fn has_lapsed(&self, process: usize, life: u32, look: Ms) -> Reason {
+        match self.store.lapsed(process, life) {
+            Some(at) if at >= look => Ok("sent again: the lease of the first process has lapsed"),
+            Some(_) => {
+                Err("the lease of the first process had lapsed before it looked into the store")
+            }
+            None => Err("the first process has the lease, or has released it too early"),
+        }
+    }
+
+    /// Whether this process has lost its lease since it last looked into the store.
+    fn is_held_up(&self, host: &Host) -> bool {
+        let look = self.hosts[host.process].last_look;
+        !self.store.holds(host.process, host.life, self.now)
+            && self.has_lapsed(host.process, host.life, look).is_ok()
+    }
+
+    /// The server has answered a token request. The response may still be lost.
+    pub(crate) fn server_has_answered(&mut self, send: usize, result: &Result<Tokens, Denied>) {
+        self.oracle.sent[send].is_granted |= result.is_ok();
+    }
+
+    /// What came back to a process, or that nothing came.
+    pub(crate) fn received(&mut self, host: &Host, send: usize, fate: &Fate) {
+        if host.is_dead(self) {
+            return;
+        }
+        let now = self.now;
+        note!(self, "p{} send {send}: {fate:?}", host.process);
+        let request = &mut self.oracle.sent[send];
+        request.answered_at = now;
+        request.fate = fate.clone();
+        let (is_granted, saves, look_changes) =
+            (request.is_granted, request.saves, request.look_changes);
+        match fate {
+            Fate::Unanswered => {
+                self.trouble(75 * SECOND);
+                if is_granted {
+                    self.count("response lost after a rotation");
+                }
+                let is_first = !self.oracle.sent[..send].iter().any(|earlier| {
+                    (earlier.process, earlier.life, earlier.saves)
+                        == (host.process, host.life, saves)
+                });
+                let by = self.store.session.as_ref().map(|stored| stored.by);
+                let is_own_mark = by == Some((host.process, host.life));
+                let is_held = self.store.has_held(host.process, host.life, now);
+                if is_first
+                    && is_own_mark
+                    && is_held
+                    && self.oracle.sent[send].credential.starts_with("rt-")
+                {
+                    self.expect_resend(host, send);
+                }
+            }
+            Fate::Dead => {
+                let state = &mut self.hosts[host.process];
+                state.dead_at = Some(now);
+                state.final_changes = Some(look_changes);
+            }
+            // A refresh that was cut short brings the cache no token.
+            Fate::Granted(_) if self.plan.refresh_timeout < MINUTE => {}
+            Fate::Granted(_) => self.ends_reset(host, send),
+            Fate::Waiting | Fate::Page | Fate::Refused => {}
+        }
+    }
+
+    fn ends_reset(&mut self, host: &Host, send: usize) {
+        let sent_at = self.oracle.sent[send].at;
+        let state = &mut self.hosts[host.process];
+        if state
+            .reset_at
+            .is_some_and(|reset_at| reset_at + 150 * SECOND < sent_at)
+        {
+            state.reset_at = None;
+        }
+    }
+
+    pub(crate) fn is_after_reset(&self, host: &Host) -> bool {
+        self.hosts[host.process].reset_at.is_some()
+    }
+
+    /// Checks some time later that a request to which no response came was sent again at once.
+    fn expect_resend(&self, host: &Host, send: usize) {
+        let (world, host, since) = (host.world.clone(), host.clone(), self.now);
+        let version = self.store.session.as_ref().map(|stored| stored.version);
+        tokio::spawn(async move {
+            world.sleep_until(since + 12 * SECOND).await;
+            let mut state = world.lock();
+            let credential = state.oracle.sent[send].credential.clone();
+            let is_again = |again: &Sent| {
+                (again.process, again.life) == (host.process, host.life)
+                    && again.credential == credential
+            };
+            let is_sent = state.oracle.sent[send + 1..].iter().any(is_again);
+            let is_hindered = host.is_dead(&state)
+                || state.hosts[host.process].store_trouble >= since
+                || state.store.slow_until >= since
+                || state.store.session.as_ref().map(|stored| stored.version) != version;
+            if !is_sent && !is_hindered {
+                let process = host.process;
+                state.violation(&format!(
+                    "p{process} does not send {credential} again at once"
+                ));
+            }
+        });
+    }
+}
+
+impl Oracle {
+    /// The refresh tokens that a living process may hold and the store does not have.
+    pub(crate) fn unsaved(&self) -> impl Iterator<Item = (&Sent, &str)> {
+        self.sent.iter().filter_map(|sent| match &sent.fate {
+            Fate::Granted(tokens) if sent.saved_at.is_none() || sent.is_lost => {
+                Some((sent, tokens.refresh.as_deref()?))
+            }
+            _ => None,
+        })
+    }
+}
+
+/// The identity of a credential, as a store writes it.
+pub(crate) fn identity(credential: &str) -> String {
+    let kind = if credential.starts_with("et-") {
+        "exchange"
+    } else {
+        "refresh"
+    };
+    let identity = serde_json::to_value(Identity::new(kind, credential));
+    let identity = identity.expect("an identity is serialized");
+    identity.as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,326 @@
+//! The store as a server: one session, and one lease with an owner.
+
+use serde_json::Value;
+
+use crate::{
+    plan::{Ms, SECOND, StoreKind},
+    world::{State, note},
+};
+
+/// How long after a write a failover can still lose it.
+const REPLICATION_LAG: Ms = SECOND;
+
+pub(crate) struct StoreServer {
+    kind: StoreKind,
+    pub(crate) session: Option<Stored>,
+    lease: Option<Lease>,
+    /// The sessions that were replaced, and when.
+    replaced: Vec<(Ms, Option<Stored>)>,
+    /// Leases that ended because their owner did not extend them, or because the store has lost them: the process, its life, and when.
+    lapsed: Vec<(usize, u32, Ms)>,
+    /// How often the session has changed, marks and dead credentials aside, and when it last did.
+    pub(crate) changes: u64,
+    pub(crate) changed_at: Ms,
+    pub(crate) down_until: Ms,
+    pub(crate) full_until: Ms,
+    pub(crate) slow_until: Ms,
+}
+
+/// A session as it is stored.
+#[derive(Clone)]
+pub(crate) struct Stored {
+    pub(crate) text: String,
+    pub(crate) version: u64,
+    /// The process that saved it, and its life.
+    pub(crate) by: (usize, u32),
+    pub(crate) view: View,
+}
+
+/// What the oracle reads in a stored session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) generation: u64,
+    pub(crate) identity: String,
+    pub(crate) refresh_token: Option<String>,
+    pub(crate) access_token: Option<String>,
+    pub(crate) is_marked: bool,
+    /// The credentials that were declared dead or revoked.
+    pub(crate) ended: Vec<String>,
+    pub(crate) is_revoked: bool,
+}
+
+/// Who holds or wants a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) process: usize,
+    pub(crate) life: u32,
+    pub(crate) number: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Lease {
+    owner: Owner,
+    /// When it was taken or last extended.
+    written_at: Ms,
+    until: Option<Ms>,
+    /// It had ended, and its owner has taken it again.
+    was_lost: bool,
+}
+
+/// The store cannot do what was asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unavailable;
+
+/// What became of a save.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Saved {
+    Done,
+    /// This version is stored.
+    Other(u64),
+}
+
+impl View {
+    fn of(text: &str) -> Self {
+        let json: Value = serde_json::from_str(text).expect("a session is JSON");
+        let string = |value: &Value| value.as_str().map(str::to_owned);
+        let ended = &json["ended"];
+        let credentials = ended["credentials"].as_array();
+        Self {
+            generation: json["generation"].as_u64().unwrap_or_default(),
+            identity: string(&json["identity"]).unwrap_or_default(),
+            refresh_token: string(&json["refresh_token"]),
+            access_token: string(&json["access"]["token"]),
+            is_marked: !json["refreshing_since"].is_null(),
+            ended: credentials
+                .into_iter()
+                .flatten()
+                .filter_map(string)
+                .collect(),
+            is_revoked: ended["reason"] == "revoked",
+        }
+    }
+
+    /// The session without what a refresh that fails changes.
+    pub(crate) fn key(&self) -> (u64, &str, Option<&str>) {
+        (
+            self.generation,
+            &self.identity,
+            self.refresh_token.as_deref(),
+        )
+    }
+}
+
+impl StoreServer {
+    pub(crate) fn new(kind: StoreKind) -> Self {
+        Self {
+            kind,
+            session: None,
+            lease: None,
+            replaced: Vec::new(),
+            lapsed: Vec::new(),
+            changes: 0,
+            changed_at: 0,
+            down_until: 0,
+            full_until: 0,
+            slow_until: 0,
+        }
+    }
+
+    pub(crate) fn view(&self) -> Option<&View> {
+        self.session.as_ref().map(|stored| &stored.view)
+    }
+
+    pub(crate) fn holds(&self, process: usize, life: u32, now: Ms) -> bool {
+        self.lease.is_some_and(|lease| {
+            lease.owner.process == process && lease.owner.life == life && !lease.has_ended(now)
+        })
+    }
+
+    /// Whether this process has a lease, and has had it all the time.
+    pub(crate) fn has_held(&self, process: usize, life: u32, now: Ms) -> bool {
+        self.holds(process, life, now) && self.lease.is_some_and(|lease| !lease.was_lost)
+    }
+
+    /// When the last lease of this process ended because it did not extend it.
+    pub(crate) fn lapsed(&self, process: usize, life: u32) -> Option<Ms> {
+        let mut lapsed = self.lapsed.iter().rev();
+        lapsed
+            .find(|lapsed| (lapsed.0, lapsed.1) == (process, life))
+            .map(|lapsed| lapsed.2)
+    }
+
+    pub(crate) fn release_all_of(&mut self, process: usize) {
+        if self
+            .lease
+            .is_some_and(|lease| lease.owner.process == process)
+        {
+            self.lease = None;
+        }
+    }
+
+    fn end_at(&self, now: Ms) -> Option<Ms> {
+        match self.kind {
+            StoreKind::Local => None,
+            StoreKind::Remote { lease } => Some(now + lease),
+        }
+    }
+
+    fn take(&mut self, owner: Owner, extends: bool, now: Ms) -> bool {
+        let is_kept = |lease: Lease| lease.owner == owner && !lease.has_ended(now);
+        let was_lost = match self.lease {
+            Some(lease) if is_kept(lease) => lease.was_lost,
+            _ => extends,
+        };
+        match self.lease {
+            Some(lease) if lease.owner != owner && !lease.has_ended(now) => return false,
+            Some(lease) if lease.owner != owner => {
+                let (process, life) = (lease.owner.process, lease.owner.life);
+                self.lapsed
+                    .push((process, life, lease.until.unwrap_or(now)));
+            }
+            _ => {}
+        }
+        let until = self.end_at(now);
+        self.lease = Some(Lease {
+            owner,
+            written_at: now,
+            until,
+            was_lost,
+        });
+        true
+    }
+}
+
+impl Lease {
+    fn has_ended(&self, now: Ms) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+}
+
+/// The commands. A store that is full can read, and knows who holds the lease.
+impl State {
+    fn check_store(&mut self, writes: bool) -> Result<(), Unavailable> {
+        let is_full = writes && self.store.full_until > self.now;
+        if self.store.down_until > self.now || is_full {
+            self.trouble(75 * SECOND);
+            return Err(Unavailable);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn load(&mut self, owner: Owner) -> Result<Option<String>, Unavailable> {
+        self.check_store(false)?;
+        self.looked(owner);
+        let session = self.store.session.as_ref();
+        Ok(session.map(|session| session.text.clone()))
+    }
+
+    fn looked(&mut self, owner: Owner) {
+        let (now, changes) = (self.now, self.store.changes);
+        let host = &mut self.hosts[owner.process];
+        if host.life == owner.life {
+            host.last_look = now;
+            host.look_changes = changes;
+        }
+    }
+
+    /// Takes the lease, or extends it.
+    pub(crate) fn take_lease(&mut self, owner: Owner, extends: bool) -> Result<bool, Unavailable> {
+        self.check_store(self.plan.store != StoreKind::Local)?;
+        let host = &self.hosts[owner.process];
+        let is_alive = host.is_alive && host.life == owner.life;
+        if self.plan.store == StoreKind::Local && !is_alive {
+            return Ok(false);
+        }
+        let before = self.store.lease.map(|lease| lease.owner);
+        let is_taken = self.store.take(owner, extends, self.now);
+        if is_taken && before != Some(owner) {
+            note!(self, "p{} has the lease {}", owner.process, owner.number);
+        }
+        Ok(is_taken)
+    }
+
+    pub(crate) fn is_owner(&mut self, owner: Owner) -> Result<bool, Unavailable> {
+        self.check_store(false)?;
+        let now = self.now;
+        let lease = self.store.lease;
+        Ok(lease
+            .is_some_and(|lease| lease.owner == owner && !lease.was_lost && !lease.has_ended(now)))
+    }
+
+    pub(crate) fn release(&mut self, owner: Owner) {
+        let lease = &mut self.store.lease;
+        // The kernel releases the lock of a file, whatever the disk does.
+        let is_reached = self.store.down_until <= self.now || self.plan.store == StoreKind::Local;
+        if is_reached && lease.is_some_and(|lease| lease.owner == owner) {
+            *lease = None;
+        }
+    }
+
+    pub(crate) fn save(
+        &mut self,
+        owner: Owner,
+        replaces: u64,
+        version: u64,
+        text: &str,
+    ) -> Result<Saved, Unavailable> {
+        self.check_store(true)?;
+        let stored = self.store.session.as_ref();
+        if stored.is_some_and(|stored| stored.text == text) {
+            self.looked(owner);
+            return Ok(Saved::Done);
+        }
+        let found = stored.map_or(0, |stored| stored.version);
+        let process = owner.process;
+        if found != replaces {
+            note!(self, "p{process} fenced: {replaces} is not {found}");
+            self.count("fenced save");
+            return Ok(Saved::Other(found));
+        }
+        self.looked(owner);
+        let new = Stored {
+            text: text.to_owned(),
+            version,
+            by: (process, owner.life),
+            view: View::of(text),
+        };
+        note!(
+            self,
+            "p{process} saved {version}: generation {} {:?}{}{}",
+            new.view.generation,
+            new.view.refresh_token,
+            if new.view.is_marked { " marked" } else { "" },
+            match (&new.view.is_revoked, new.view.ended.len()) {
+                (true, _) => " revoked",
+                (false, 0) => "",
+                (false, _) => " ended",
+            },
+        );
+        let before = self.store.session.replace(new);
+        self.store.replaced.push((self.now, before.clone()));
+        self.has_saved(owner, before.as_ref());
+        Ok(Saved::Done)
+    }
+
+    /// The store loses its last writes. The lease is one of them.
+    pub(crate) fn fail_over(&mut self) {
+        let from = self.now.saturating_sub(self.rng.u64(0..=REPLICATION_LAG));
+        let lost = self.store.replaced.partition_point(|(at, _)| *at < from);
+        if let Some(lease) = self.store.lease.take_if(|lease| lease.written_at >= from) {
+            self.store
+                .lapsed
+                .push((lease.owner.process, lease.owner.life, self.now));
+            self.trouble(75 * SECOND);
+            self.count("failover lost a lease");
+        }
+        let Some((_, before)) = self.store.replaced.drain(lost..).next() else {
+            note!(self, "failover, nothing is lost");
+            return;
+        };
+        let version = before.as_ref().map_or(0, |before| before.version);
+        note!(self, "failover, back to version {version}");
+        self.count("failover lost a write");
+        self.store.session = before;
+        self.has_failed_over(from);
+    }
+}

@@ -1,0 +1,234 @@
+//! The `TokenStore` of a process. It does what the crate's own stores do: a lease is asked for again and again, extended
+//! while it is held if it would end by itself, and released when it is dropped.
+
+use std::{future::pending, time::Duration};
+
+use tokio::{
+    runtime::Handle,
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
+use tower_bearer::{StoreLease, StoredSession, TokenError, TokenErrorKind, TokenStore};
+
+use crate::{
+    host::{Host, Point},
+    network::{Party, call},
+    plan::{Ms, SECOND, StoreKind},
+    store::{Owner, Saved, Unavailable},
+    world::{State, note},
+};
+
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+const LEASE_TIMEOUT: Duration = Duration::from_secs(65);
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+#[derive(Clone)]
+pub(crate) struct SimulatedStore {
+    pub(crate) host: Host,
+}
+
+impl SimulatedStore {
+    fn owner(&self) -> Owner {
+        Owner {
+            process: self.host.process,
+            life: self.host.life,
+            number: 0,
+        }
+    }
+
+    async fn command<A: Send + 'static>(
+        &self,
+        command: impl Fn(&mut State) -> Result<A, Unavailable> + Clone + Send + 'static,
+    ) -> Result<A, TokenError> {
+        let host = &self.host;
+        host.gate().await;
+        let (extra, limit) = {
+            let mut state = host.world.lock();
+            let is_slow = state.store.slow_until > state.now;
+            let extra = if is_slow { state.about(2 * SECOND) } else { 0 };
+            (
+                extra,
+                (state.plan.store != StoreKind::Local).then_some(COMMAND_TIMEOUT),
+            )
+        };
+        let called = async {
+            if extra > 0 {
+                sleep(Duration::from_millis(extra)).await;
+            }
+            call(host, Party::Store, command).await
+        };
+        let result = match limit {
+            Some(limit) => timeout(limit, called).await,
+            None => Ok(called.await),
+        };
+        host.gate().await;
+        if let Ok(Ok(Ok(answer))) = result {
+            return Ok(answer);
+        }
+        let mut state = host.world.lock();
+        let now = state.now;
+        state.hosts[host.process].store_trouble = now;
+        state.trouble(75 * SECOND);
+        state.count("store command failed");
+        let message = "the simulated store was not reached, or failed";
+        Err(TokenError::new(TokenErrorKind::Store, message))
+    }
+
+    async fn wait_for_lease(&self) -> Result<SimulatedLease, TokenError> {
+        let mut interval = MIN_POLL_INTERVAL;
+        loop {
+            if let Some(lease) = SimulatedLease::try_acquire(self.clone()).await? {
+                return Ok(lease);
+            }
+            sleep(interval.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            interval = (interval * 2).min(MAX_POLL_INTERVAL);
+        }
+    }
+}
+
+impl TokenStore for SimulatedStore {
+    type Lease = SimulatedLease;
+
+    async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
+        let owner = self.owner();
+        let text = self.command(move |state| state.load(owner)).await?;
+        let session = text.map(|text| serde_json::from_str(&text));
+        Ok(session.transpose().expect("a session is deserialized"))
+    }
+
+    async fn lease(&self) -> Result<SimulatedLease, TokenError> {
+        let lease = timeout(LEASE_TIMEOUT, self.wait_for_lease()).await;
+        lease.unwrap_or_else(|_| {
+            let mut state = self.host.world.lock();
+            note!(state, "p{} got no lease in time", self.host.process);
+            state.trouble(75 * SECOND);
+            state.count("no lease in time");
+            let message = "the simulated lease was not free in time";
+            Err(TokenError::new(TokenErrorKind::Timeout, message))
+        })
+    }
+}
+
+pub(crate) struct SimulatedLease {
+    store: SimulatedStore,
+    owner: Owner,
+    runtime: Handle,
+    extension: Option<AbortHandle>,
+    is_released: bool,
+}
+
+impl SimulatedLease {
+    async fn try_acquire(store: SimulatedStore) -> Result<Option<Self>, TokenError> {
+        let (owner, duration) = {
+            let mut state = store.host.world.lock();
+            let owner = Owner {
+                number: state.rng.u64(1..1_000_000),
+                ..store.owner()
+            };
+            let duration = match state.plan.store {
+                StoreKind::Local => None,
+                StoreKind::Remote { lease } => Some(lease),
+            };
+            (owner, duration)
+        };
+        let lease = Self {
+            store,
+            owner,
+            runtime: Handle::current(),
+            extension: None,
+            is_released: false,
+        };
+        // In a task, so that a caller that stops waiting releases the lease after it was taken, and not before.
+        let taking = lease.runtime.clone().spawn(async move {
+            let command = move |state: &mut State| state.take_lease(owner, false);
+            let taken = lease.store.command(command).await;
+            (lease, taken)
+        });
+        let Ok((mut lease, taken)) = taking.await else {
+            return pending().await;
+        };
+        if !taken? {
+            lease.is_released = true;
+            return Ok(None);
+        }
+        if let Some(duration) = duration {
+            let extending = keep_extending(lease.store.clone(), owner, duration);
+            lease.extension = Some(lease.runtime.spawn(extending).abort_handle());
+        }
+        Ok(Some(lease))
+    }
+
+    fn end(&mut self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        if let Some(extension) = self.extension.take() {
+            extension.abort();
+        }
+        if std::mem::replace(&mut self.is_released, true) {
+            return None;
+        }
+        let (store, owner) = (self.store.clone(), self.owner);
+        Some(async move {
+            store.host.point(Point::BeforeRelease).await;
+            let released = store.command(move |state| {
+                state.release(owner);
+                Ok(())
+            });
+            drop(released.await);
+        })
+    }
+}
+
+/// Extends the lease three times in its duration, until another owner has it. As in Redis, it is taken again if it has ended.
+async fn keep_extending(store: SimulatedStore, owner: Owner, duration: Ms) {
+    loop {
+        sleep(Duration::from_millis(duration / 3)).await;
+        if let Ok(false) = store
+            .command(move |state| state.take_lease(owner, true))
+            .await
+        {
+            return;
+        }
+    }
+}
+
+impl StoreLease for SimulatedLease {
+    async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
+        let host = &self.store.host;
+        host.point(Point::BeforeSave).await;
+        let (owner, version) = (self.owner, session.version());
+        let text = serde_json::to_string(session).expect("a session is serialized");
+        host.world.lock().begins_save(host);
+        let command = move |state: &mut State| state.save(owner, replaces, version, &text);
+        let saved = self.store.command(command).await;
+        host.point(Point::AfterSave).await;
+        match saved? {
+            Saved::Done => Ok(()),
+            Saved::Other(stored) => {
+                let message =
+                    format!("version {replaces} was to be replaced, and {stored} is stored");
+                Err(TokenError::new(TokenErrorKind::LeaseLost, message))
+            }
+        }
+    }
+
+    async fn is_held(&self) -> bool {
+        let owner = self.owner;
+        let held = self.store.command(move |state| state.is_owner(owner));
+        held.await.unwrap_or(false)
+    }
+
+    async fn release(mut self) {
+        if let Some(end) = self.end() {
+            // In a task, so that it runs to its end if this future is dropped.
+            self.runtime.spawn(end).await.ok();
+        }
+    }
+}
+
+impl Drop for SimulatedLease {
+    fn drop(&mut self) {
+        if let Some(end) = self.end() {
+            self.runtime.spawn(end);
+        }
+    }
+}
