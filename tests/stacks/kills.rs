@@ -130,11 +130,11 @@ async fn kill_one(
         .detect_reuse(true)
         .grace(grace);
     let target = Target::default();
-    let served = serve(server.clone(), &target).await;
+    let endpoint = serve(server.clone(), &target).await;
     let config = WorkerConfig {
         name: String::new(),
         store,
-        token_url: format!("{}{}", served.url(), server.token_path()),
+        token_url: format!("{}{}", endpoint.url(), server.token_path()),
         client: (
             AuthorizationServer::CLIENT_ID.into(),
             AuthorizationServer::CLIENT_SECRET.into(),

@@ -117,6 +117,11 @@ impl StoreLocation {
         store.lease().await.unwrap().release().await;
     }
 
+    /// Whether there is a stored session, which must be whole.
+    pub async fn is_stored(&self) -> Result<bool, TokenError> {
+        Ok(self.store()?.load().await?.is_some())
+    }
+
     /// Loads the stored session again and again, which must always be whole. `loaded` is called for each load that
     /// finds one.
     pub async fn keep_loading(&self, loaded: impl Fn()) {
