@@ -62,7 +62,7 @@ impl<B> Shared<B> {
     /// As [`start`](Self::start), before the handle is polled. Wakes the handle that was sending, so that it fails.
     pub(super) fn take_over(&self, reader: &mut Reader) -> bool {
         let has_started = self.start(reader);
-        // If the lock is taken, that handle is being polled.
+        // If the lock is taken, that handle is being polled, and notices it by itself.
         if has_started && let Ok(mut state) = self.state.try_lock() {
             state.take_waker(reader);
         }
@@ -115,7 +115,7 @@ where
             Err(error) => return self.without_lock(error, reader, cx),
         };
         if !self.sender.is(reader.generation) {
-            return reader.fail(ReplayError::Superseded);
+            return superseded(state, reader);
         }
         if state.waker.is_some() {
             state.take_waker(reader);
@@ -138,6 +138,11 @@ where
             Poll::Pending => {
                 state.waker = Some(cx.waker().clone());
                 reader.is_waiting = true;
+                drop(state);
+                // If a newer handle has found the lock taken, it does not wake this one.
+                if !self.sender.is_still(reader.generation) {
+                    return reader.fail(ReplayError::Superseded);
+                }
                 Poll::Pending
             }
         }
@@ -247,4 +252,16 @@ where
         state.source = Source::Failed(error);
         self.sender.close_anyway();
     }
+}
+
+/// Fails a handle that has locked after a newer one has started. Another newer handle may have found the lock taken, and so
+/// has woken nobody.
+#[cold]
+fn superseded<B>(mut state: MutexGuard<'_, State<B>>, reader: &mut Reader) -> Polled {
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+    reader.fail(ReplayError::Superseded)
 }

@@ -1,9 +1,11 @@
 //! Thousands of takeovers by handles on other threads.
 
 use std::{
+    hint,
     sync::{
         Barrier,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
     },
     task::{Wake, Waker},
     thread,
@@ -103,4 +105,80 @@ pub(super) fn script(random: &mut fastrand::Rng) -> (Script, Vec<u8>) {
         ..Script::new(steps)
     };
     (script, expected)
+}
+
+/// Counts how often a handle is woken.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_handle_that_begins_to_wait_during_a_takeover_fails_or_is_woken() {
+    const ROUNDS: usize = 20_000;
+
+    // What is to be claimed, and what was, passed between two threads for each round.
+    let (give, receive) = mpsc::sync_channel::<BodySnapshot<Script>>(0);
+    let (give_back, claims) = mpsc::sync_channel(0);
+    let claiming = thread::spawn(move || {
+        for snapshot in receive {
+            give_back.send(snapshot.claim()).unwrap();
+        }
+    });
+    for round in 0..ROUNDS {
+        let mut body = ReplayBody::new(Script::new([Step::Pending, data("a")]), 10);
+        let woken = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        give.send(body.snapshot()).unwrap();
+        // The other thread has to wake up first.
+        for _ in 0..round % 2_000 {
+            hint::spin_loop();
+        }
+        let polled = Pin::new(&mut body).poll_frame(&mut Context::from_waker(&waker));
+        let mut claimed = claims.recv().unwrap().unwrap();
+        let is_woken = woken.0.load(Ordering::SeqCst) > 0;
+        // If it has started last, the claimed handle is the one that fails.
+        if polled.is_pending() && !is_woken {
+            assert_eq!(
+                failure(&mut claimed),
+                ReplayError::Superseded,
+                "round {round}"
+            );
+        }
+    }
+    drop(give);
+    claiming.join().unwrap();
+}
+
+#[test]
+fn a_waiting_handle_is_woken_even_if_superseded_ones_are_polled_during_the_takeover() {
+    for round in 0..300 {
+        let mut waiting =
+            ReplayBody::new(Script::new([data("a"), Step::Pending, Step::Pending]), 10);
+        let mut superseded: Vec<_> = (0..100).map(|_| waiting.clone()).collect();
+        for body in superseded.iter_mut().chain([&mut waiting]) {
+            assert_eq!(next(body), "a");
+        }
+        let woken = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        assert_pending!(Pin::new(&mut waiting).poll_frame(&mut Context::from_waker(&waker)));
+        let snapshot = waiting.snapshot();
+        let start = &Barrier::new(2);
+        let claimed = thread::scope(|scope| {
+            scope.spawn(move || {
+                start.wait();
+                for mut body in superseded {
+                    assert_eq!(failure(&mut body), ReplayError::Superseded);
+                }
+            });
+            start.wait();
+            snapshot.claim()
+        });
+        assert!(claimed.is_some());
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1, "round {round}");
+    }
 }
