@@ -227,6 +227,7 @@ where
         let is_alone = self.sender.close(reader.generation);
         if is_alone {
             state.frames = Frames::default();
+            reader.position = 0;
             if matches!(state.source, Source::Available(_)) {
                 reader.progress = Progress::Alone;
             }
@@ -235,12 +236,15 @@ where
     }
 
     /// Polls for the second frame, so that a body of one frame ends with it: a transport need not write its end by itself.
-    fn read_ahead(&self, state: &mut State<B>, reader: &Reader, cx: &mut Context<'_>) {
+    fn read_ahead(&self, state: &mut State<B>, reader: &mut Reader, cx: &mut Context<'_>) {
         let can_read = matches!(state.source, Source::Available(_)) && state.ahead.is_none();
         if can_read && reader.progress == Progress::Sending {
             match state.read(cx) {
                 Poll::Ready(Some(Ok(frame))) => state.set_ahead(frame),
-                Poll::Ready(Some(Err(error))) => self.fail(state, error),
+                Poll::Ready(Some(Err(error))) => {
+                    self.fail(state, error);
+                    self.go_on_alone(state, reader);
+                }
                 Poll::Ready(None) | Poll::Pending => {}
             }
         }
