@@ -17,6 +17,7 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
+use super::extensions::WithoutToken;
 use crate::{
     cache::{Issued, Lookup, SentToken, TokenCache, Waiter},
     challenge::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict},
@@ -67,13 +68,17 @@ impl SendSettings {
             .read_or(awaited, |issued| add_token(issued, request))
     }
 
-    /// Adds the token to a request, if `origin` allows that. Returns the token that was added.
+    /// Adds the token to a request that may have it. Returns the token that was added.
     #[inline]
     pub(super) fn prepare<B>(
         &self,
         request: &mut Request<B>,
-        origin: OriginMatch,
     ) -> Result<Option<SentToken>, NotReady> {
+        let origin = if request.extensions().get::<WithoutToken>().is_some() {
+            OriginMatch::NotAllowed
+        } else {
+            self.origins.check(request.uri())
+        };
         if origin == OriginMatch::Allowed
             && let Some(sent) = self.cache.read(|issued| add_token(issued, request))
         {
