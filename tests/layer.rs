@@ -500,6 +500,67 @@ async fn an_error_of_poll_ready_is_returned() {
     assert!(error.to_string().contains("out of order"), "{error}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_error_of_poll_ready_after_waiting_for_a_token_is_returned() {
+    let (inner, mut handle) = mock::pair::<MockRequest, Response<String>>();
+    let sending = tokio::spawn(BearerAuthLayer::new(slow()).layer(inner).oneshot(get(API)));
+    yield_now().await;
+    handle.send_error("out of order");
+    let error = sending.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("out of order"), "{error}");
+
+    let (inner, mut handle) = mock::pair::<FullRequest, Response<()>>();
+    let sending = tokio::spawn(AddTokenLayer::new(slow()).layer(inner).oneshot(get(API)));
+    yield_now().await;
+    handle.send_error("out of order");
+    let error = sending.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("out of order"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_token_expires_while_it_waits_for_readiness_succeeds() {
+    let issued = AtomicUsize::new(0);
+    let source = source_fn(move |_| {
+        let number = issued.fetch_add(1, Ordering::SeqCst) + 1;
+        async move {
+            sleep(Duration::from_secs(1)).await;
+            Ok(Token::new(format!("token-{number}"))?.expires_in(Duration::from_secs(60)))
+        }
+    });
+    let (inner, mut handle) = mock::pair::<MockRequest, Response<String>>();
+    handle.allow(1);
+    let client = BearerAuthLayer::new(source).layer(inner);
+    let sending = tokio::spawn(client.oneshot(order("waits", "an order")));
+    yield_now().await;
+    handle.allow(0);
+    sleep(Duration::from_secs(100)).await;
+    handle.allow(2);
+    reject_token("Bearer token-1", &mut handle, 2).await;
+    assert_eq!(sending.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_dropped_at_any_point_before_it_is_sent_leaves_the_service_usable() {
+    let inner = service_fn(|_: MockRequest| async {
+        sleep(Duration::from_secs(3)).await;
+        Ok::<_, Infallible>(Response::new(String::new()))
+    });
+    for seconds in 0..5 {
+        let narrow = ConcurrencyLimit::new(inner, 1);
+        let client = BearerAuthLayer::new(slow()).layer(narrow);
+        // The first one is sent after a second. The others wait for the token, and then for the first one.
+        let running: Vec<_> = (0..3)
+            .map(|_| tokio::spawn(client.clone().oneshot(get(API))))
+            .collect();
+        sleep(Duration::from_secs(seconds)).await;
+        for task in running {
+            task.abort();
+        }
+        let sent = timeout(Duration::from_secs(10), client.oneshot(get(API))).await;
+        assert_eq!(sent.unwrap().unwrap().status(), 200, "after {seconds} s");
+    }
+}
+
 /// Token endpoint and API in one service.
 #[derive(Clone)]
 struct CombinedServer {

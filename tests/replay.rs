@@ -5,6 +5,7 @@ mod support;
 
 use std::{
     convert::Infallible,
+    fmt,
     future::ready,
     pin::Pin,
     sync::{
@@ -21,7 +22,7 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use support::{Numbered, Upload, bytes, reason, text};
 use tokio::{
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time::{Instant, sleep, timeout},
 };
 use tower::{
@@ -242,6 +243,28 @@ fn reject_first_token_slowly(
     })
 }
 
+/// Waits until this is the header of the current token.
+async fn until_current(cache: &TokenCache, header: &str) {
+    let wait = async {
+        while cache.peek().is_none_or(|token| token.header() != header) {
+            sleep(SECOND / 100).await;
+        }
+    };
+    timeout(SECOND * 60, wait).await.expect(header);
+}
+
+/// The text of the response to a replay. The rejection that it replaces never ends.
+async fn replayed<B, E>(running: JoinHandle<Result<Response<B>, E>>) -> String
+where
+    B: Body<Error: fmt::Debug>,
+    E: fmt::Debug,
+{
+    let response = timeout(SECOND * 60, running).await.expect("a response");
+    let response = response.unwrap().unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    text(response).await
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_replay_uses_the_token_it_waited_for_even_if_that_is_rejected_meanwhile() {
     let source = Numbered::default().min_interval(SECOND);
@@ -264,18 +287,12 @@ async fn a_replay_uses_the_token_it_waited_for_even_if_that_is_rejected_meanwhil
     sender.send(Bytes::from("abc")).unwrap();
     let request = Request::post(URL).body(upload).unwrap();
     let running = tokio::spawn(service.oneshot(request));
-    while cache
-        .peek()
-        .is_none_or(|token| token.header() != "Bearer token-2")
-    {
-        sleep(SECOND / 100).await;
-    }
+    until_current(&cache, "Bearer token-2").await;
     // While the rejected response is drained, another caller reports the new token as rejected, and the source fails.
     source.fail(true);
     cache.reject(&cache.peek().unwrap());
     assert!(cache.peek().is_none());
-    let response = running.await.unwrap().unwrap();
-    assert_eq!(text(response).await, "3");
+    assert_eq!(replayed(running).await, "3");
     assert_eq!(*seen.lock().unwrap(), ["Bearer token-1", "Bearer token-2"]);
 }
 
@@ -290,19 +307,13 @@ async fn an_upload_cannot_exceed_the_limit_after_its_replay_is_decided() {
     sender.send(bytes(10)).unwrap();
     let request = Request::post(URL).body(upload).unwrap();
     let running = tokio::spawn(service.oneshot(request));
-    while cache
-        .peek()
-        .is_none_or(|token| token.header() != "Bearer token-2")
-    {
-        sleep(SECOND / 100).await;
-    }
+    until_current(&cache, "Bearer token-2").await;
     // The rejected response is drained for one second. Without the takeover, the first attempt would read on.
     sleep(SECOND / 10).await;
     sender.send(bytes(100 * 1024)).unwrap();
     sleep(SECOND / 10).await;
     drop(sender);
-    let response = running.await.unwrap().unwrap();
-    assert_eq!(text(response).await, (10 + 100 * 1024).to_string());
+    assert_eq!(replayed(running).await, (10 + 100 * 1024).to_string());
 }
 
 type Boxed = UnsyncBoxBody<Bytes, Broken>;
@@ -311,7 +322,7 @@ type Boxed = UnsyncBoxBody<Bytes, Broken>;
 #[derive(Debug)]
 struct Broken(BoxError);
 
-impl std::fmt::Display for Broken {
+impl fmt::Display for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }

@@ -3,7 +3,6 @@
 use std::{
     fmt,
     future::Future,
-    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -17,6 +16,10 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
+mod held;
+
+pub(super) use self::held::HeldRequest;
+use super::extensions::WithoutToken;
 use crate::{
     cache::{Issued, Lookup, SentToken, TokenCache, Waiter},
     challenge::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict},
@@ -67,13 +70,17 @@ impl SendSettings {
             .read_or(awaited, |issued| add_token(issued, request))
     }
 
-    /// Adds the token to a request, if `origin` allows that. Returns the token that was added.
+    /// Adds the token to a request that may have it. Returns the token that was added.
     #[inline]
     pub(super) fn prepare<B>(
         &self,
         request: &mut Request<B>,
-        origin: OriginMatch,
     ) -> Result<Option<SentToken>, NotReady> {
+        let origin = if request.extensions().get::<WithoutToken>().is_some() {
+            OriginMatch::NotAllowed
+        } else {
+            self.origins.check(request.uri())
+        };
         if origin == OriginMatch::Allowed
             && let Some(sent) = self.cache.read(|issued| add_token(issued, request))
         {
@@ -197,87 +204,6 @@ where
                     let (inner, request, sent) = ready!(held.poll_send::<Request<B>>(cx))?;
                     let future = inner.call(request);
                     state.set(State::Sent { future, sent });
-                }
-            }
-        }
-    }
-}
-
-/// A request that cannot be sent yet, and the service that it will be sent to. It holds no readiness of that service.
-pub(super) struct HeldRequest<S, B> {
-    inner: S,
-    request: Option<Request<B>>,
-    cache: TokenCache,
-    state: HeldState,
-}
-
-enum HeldState {
-    /// There is no token yet.
-    Waiting(Waiter),
-    /// There is a token. The service must become ready again.
-    Readying(Arc<Issued>),
-    /// No token can be had.
-    Failed(Option<TokenError>),
-}
-
-impl<S: Clone, B> HeldRequest<S, B> {
-    /// Gives back the readiness of `inner`.
-    #[cold]
-    pub(super) fn new(
-        inner: &mut S,
-        request: Request<B>,
-        not_ready: NotReady,
-        cache: TokenCache,
-    ) -> Self {
-        Self {
-            inner: give_back_readiness(inner),
-            request: Some(request),
-            cache,
-            state: match not_ready {
-                NotReady::Wait(waiter) => HeldState::Waiting(waiter),
-                NotReady::Failed(error) => HeldState::Failed(Some(error)),
-            },
-        }
-    }
-}
-
-/// Readiness belongs to the instance that acquired it, and ends when that is dropped. Returns another clone, not yet ready.
-fn give_back_readiness<S: Clone>(inner: &mut S) -> S {
-    let clone = inner.clone();
-    drop(mem::replace(inner, clone.clone()));
-    clone
-}
-
-/// A service that is ready, the request for it, and the token that the request has if it is one of ours.
-pub(super) type ReadyToSend<'a, S, B> = (&'a mut S, Request<B>, Option<SentToken>);
-
-impl<S, B> HeldRequest<S, B> {
-    /// Waits for a token, and for the service to be ready for a request `Q`. Adds the token.
-    pub(super) fn poll_send<Q>(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<ReadyToSend<'_, S, B>, BoxError>>
-    where
-        S: Service<Q>,
-        S::Error: Into<BoxError>,
-    {
-        loop {
-            match &mut self.state {
-                HeldState::Waiting(waiter) => {
-                    let issued = ready!(Pin::new(waiter).poll(cx))?;
-                    self.state = HeldState::Readying(issued);
-                }
-                HeldState::Readying(issued) => {
-                    ready!(self.inner.poll_ready(cx)).map_err(Into::into)?;
-                    let mut request = self.request.take().expect("polled after completion");
-                    // The token that came may have expired while this future was not polled, or not ready.
-                    let add = |issued: &Issued| add_token(issued, &mut request);
-                    let sent = self.cache.read_or(issued, add);
-                    return Poll::Ready(Ok((&mut self.inner, request, sent)));
-                }
-                HeldState::Failed(error) => {
-                    let error = error.take().expect("polled after completion");
-                    return Poll::Ready(Err(error.into()));
                 }
             }
         }

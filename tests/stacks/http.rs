@@ -7,6 +7,7 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use support::{
     Frames, Numbered, TestResponse, TestServer, Upload, VERSIONS, bytes, client, invalid_token, ok,
     reason, respond, text,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_bearer::{
     BearerAuthLayer, OAuthClient, Origins, RefreshTokenSource, RejectOnTrailersLayer, ReplayBody,
@@ -170,6 +171,52 @@ async fn an_upload_that_is_rejected_halfway_arrives_whole_and_once() {
         if http2 {
             assert_eq!(served.connections(), 1, "only the stream is reset");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_in_which_each_message_waits_for_the_answer_to_the_last_one_is_replayed() {
+    let server = serve(service_fn(|request: Request<Incoming>| async move {
+        if request.headers()["authorization"] == "Bearer token-1" {
+            return Ok::<_, hyper::Error>(invalid_token());
+        }
+        let (sender, answers) = Upload::new(None);
+        tokio::spawn(async move {
+            let mut messages = request.into_body();
+            while let Some(Ok(frame)) = messages.frame().await {
+                let message = frame.into_data().unwrap();
+                if !message.is_empty() {
+                    sender.send(message).unwrap();
+                }
+            }
+        });
+        Ok(Response::new(answers.boxed_unsync()))
+    }))
+    .await
+    .unwrap();
+    // With a limit of 10 bytes, the body is no longer kept from the second message on.
+    for limit in [10, 1024] {
+        let (sender, upload) = Upload::new(None);
+        sender.send(Bytes::from("message 0")).unwrap();
+        let layer = BearerAuthLayer::new(Numbered::default()).replay_limit(limit);
+        let request = Request::post(server.url()).body(upload).unwrap();
+        let answer = layer.layer(client(true)).oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let mut answers = answer.into_body();
+        for number in 0..5 {
+            let answer = timeout(Duration::from_secs(10), answers.frame()).await;
+            let answer = answer.expect("no answer").unwrap().unwrap();
+            assert_eq!(
+                answer.into_data().unwrap(),
+                format!("message {number}").as_bytes()
+            );
+            sender
+                .send(format!("message {}", number + 1).into())
+                .unwrap();
+        }
+        drop(sender);
+        let rest = timeout(Duration::from_secs(10), answers.collect()).await;
+        assert_eq!(rest.expect("no end").unwrap().to_bytes(), "message 5");
     }
 }
 

@@ -1,6 +1,10 @@
 //! [`Sender`]: which handle sends, and whether another one still can.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32,
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
 
 /// A bit of the word: no further handle can start, because the body can no longer be sent from its start.
 const CLOSED: u32 = 1 << 31;
@@ -8,7 +12,8 @@ const CLOSED: u32 = 1 << 31;
 /// The generation of the handle that sends, in one word with whether the body can be sent from its start. So no handle takes
 /// over at the moment when the frames that it needs are given up.
 ///
-/// Relaxed, because everything else that handles share is behind the lock.
+/// Relaxed, because everything else that handles share is behind the lock. The fences are for the moment when one handle
+/// starts and finds the lock taken, and another one begins to wait and releases it: at least one notices the other.
 #[derive(Default)]
 pub(super) struct Sender(AtomicU32);
 
@@ -18,10 +23,18 @@ impl Sender {
     #[inline]
     pub(super) fn start(&self) -> Option<u32> {
         let next = |word: u32| (word & CLOSED == 0).then(|| word + 1);
-        self.0
-            .fetch_update(Relaxed, Relaxed, next)
-            .ok()
-            .and_then(next)
+        let before = self.0.fetch_update(Relaxed, Relaxed, next).ok()?;
+        if before != 0 {
+            // Before it tries to lock.
+            fence(SeqCst);
+        }
+        next(before)
+    }
+
+    /// As [`is`](Self::is), after the lock was released.
+    pub(super) fn is_still(&self, generation: u32) -> bool {
+        fence(SeqCst);
+        self.is(generation)
     }
 
     #[inline]

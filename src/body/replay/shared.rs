@@ -62,7 +62,7 @@ impl<B> Shared<B> {
     /// As [`start`](Self::start), before the handle is polled. Wakes the handle that was sending, so that it fails.
     pub(super) fn take_over(&self, reader: &mut Reader) -> bool {
         let has_started = self.start(reader);
-        // If the lock is taken, that handle is being polled.
+        // If the lock is taken, that handle is being polled, and notices it by itself.
         if has_started && let Ok(mut state) = self.state.try_lock() {
             state.take_waker(reader);
         }
@@ -115,7 +115,7 @@ where
             Err(error) => return self.without_lock(error, reader, cx),
         };
         if !self.sender.is(reader.generation) {
-            return reader.fail(ReplayError::Superseded);
+            return superseded(state, reader);
         }
         if state.waker.is_some() {
             state.take_waker(reader);
@@ -138,6 +138,11 @@ where
             Poll::Pending => {
                 state.waker = Some(cx.waker().clone());
                 reader.is_waiting = true;
+                drop(state);
+                // If a newer handle has found the lock taken, it does not wake this one.
+                if !self.sender.is_still(reader.generation) {
+                    return reader.fail(ReplayError::Superseded);
+                }
                 Poll::Pending
             }
         }
@@ -222,6 +227,7 @@ where
         let is_alone = self.sender.close(reader.generation);
         if is_alone {
             state.frames = Frames::default();
+            reader.position = 0;
             if matches!(state.source, Source::Available(_)) {
                 reader.progress = Progress::Alone;
             }
@@ -230,12 +236,15 @@ where
     }
 
     /// Polls for the second frame, so that a body of one frame ends with it: a transport need not write its end by itself.
-    fn read_ahead(&self, state: &mut State<B>, reader: &Reader, cx: &mut Context<'_>) {
+    fn read_ahead(&self, state: &mut State<B>, reader: &mut Reader, cx: &mut Context<'_>) {
         let can_read = matches!(state.source, Source::Available(_)) && state.ahead.is_none();
         if can_read && reader.progress == Progress::Sending {
             match state.read(cx) {
                 Poll::Ready(Some(Ok(frame))) => state.set_ahead(frame),
-                Poll::Ready(Some(Err(error))) => self.fail(state, error),
+                Poll::Ready(Some(Err(error))) => {
+                    self.fail(state, error);
+                    self.go_on_alone(state, reader);
+                }
                 Poll::Ready(None) | Poll::Pending => {}
             }
         }
@@ -247,4 +256,16 @@ where
         state.source = Source::Failed(error);
         self.sender.close_anyway();
     }
+}
+
+/// Fails a handle that has locked after a newer one has started. Another newer handle may have found the lock taken, and so
+/// has woken nobody.
+#[cold]
+fn superseded<B>(mut state: MutexGuard<'_, State<B>>, reader: &mut Reader) -> Polled {
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+    reader.fail(ReplayError::Superseded)
 }

@@ -387,6 +387,30 @@ fn an_error_is_passed_on_and_ends_the_replay() {
     assert_eq!(failure(&mut clone), ReplayError::NotReplayable);
 }
 
+#[test]
+fn an_error_frees_the_kept_frames() {
+    for more in 0..3 {
+        let dropped = Arc::new(Mutex::new(0));
+        let counted = Step::Data(Bytes::from_owner(CountsDrops(Arc::clone(&dropped))));
+        let steps = [counted].into_iter();
+        let steps = steps
+            .chain((0..more).map(|_| data("a")))
+            .chain([Step::Fail]);
+        let mut body = ReplayBody::new(Script::new(steps), 20);
+        let clone = body.clone();
+        for _ in 0..=more {
+            next(&mut body);
+        }
+        // The error may have been read ahead.
+        if clone.can_replay() {
+            assert_ready!(poll(&mut body)).unwrap().unwrap_err();
+        }
+        assert!(!clone.can_replay());
+        let dropped = *dropped.lock().unwrap();
+        assert_eq!(dropped, 1, "{more} more frames");
+    }
+}
+
 /// A body that runs a closure during its first poll.
 struct Meanwhile<F>(Option<F>, Script);
 
@@ -524,6 +548,16 @@ fn the_kept_frames_of_a_body_that_panicked_are_freed() {
     let dropped = *dropped.lock().unwrap();
     assert_eq!(dropped, 1);
     assert_eq!(failure(&mut clone), ReplayError::NotReplayable);
+}
+
+#[test]
+fn a_body_that_panicked_is_not_claimed() {
+    let data = Some(Bytes::from("a"));
+    let mut body = ReplayBody::new(Panics { data, ends: false }, 10);
+    let snapshot = body.snapshot();
+    assert!(panics(&mut body));
+    assert!(!snapshot.can_replay());
+    assert!(snapshot.claim().is_none());
 }
 
 #[test]

@@ -12,11 +12,7 @@ use tower_service::Service;
 use super::AddTokenFuture;
 use crate::{
     cache::TokenCache,
-    middleware::{
-        extensions::WithoutToken,
-        sending::{HeldRequest, NotReady, SendSettings, Sending},
-    },
-    origins::OriginMatch,
+    middleware::sending::{HeldRequest, NotReady, SendSettings, Sending},
 };
 
 /// Adds the token to each request. Made by [`AddTokenLayer`](crate::AddTokenLayer).
@@ -87,12 +83,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let origin = if request.extensions().get::<WithoutToken>().is_some() {
-            OriginMatch::NotAllowed
-        } else {
-            self.settings.origins.check(request.uri())
-        };
-        let sending = match self.settings.prepare(&mut request, origin) {
+        let sending = match self.settings.prepare(&mut request) {
             Ok(sent) => Sending::sent(self.inner.call(request), sent),
             Err(not_ready) => self.hold(request, not_ready),
         };

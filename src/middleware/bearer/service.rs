@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Request, Response, header::AUTHORIZATION};
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::{
@@ -28,11 +28,9 @@ use crate::{
     body::ReplayBody,
     cache::{SentToken, TokenCache},
     middleware::{
-        extensions::WithoutToken,
         retry::RefreshOnReject,
         sending::{HeldRequest, NotReady},
     },
-    origins::OriginMatch,
 };
 
 /// Adds a token to each request, and sends a request again if its token is rejected. Made by [`BearerAuthLayer`].
@@ -125,15 +123,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let has_own = request.headers().contains_key(AUTHORIZATION);
-        let opts_out = request.extensions().get::<WithoutToken>().is_some();
         let settings = &self.retry.get_ref().settings.send;
-        let origin = if has_own || opts_out {
-            OriginMatch::NotAllowed
-        } else {
-            settings.origins.check(request.uri())
-        };
-        match settings.prepare(&mut request, origin) {
+        match settings.prepare(&mut request) {
             Ok(sent) => BearerAuthFuture {
                 state: State::Sent {
                     future: send(&mut self.retry, request, sent),
