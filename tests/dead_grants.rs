@@ -480,6 +480,25 @@ mod grants_that_repeat {
     const REFRESH: &str = "/token grant_type=refresh_token&refresh_token=rt-1";
 
     #[tokio::test(start_paused = true)]
+    async fn a_4xx_that_says_something_else_does_not_begin_the_session_anew() {
+        for response in [
+            (401, "<html>log in to the proxy</html>"),
+            (403, "no"),
+            (404, "<html>default backend</html>"),
+            (400, r#"{"error":"invalid_scope"}"#),
+        ] {
+            let endpoint = TokenEndpoint::default();
+            let source = ExchangeTokenSource::new(client(&endpoint), "exchange");
+            let token = first(&source).await.unwrap();
+            endpoint.sent();
+            endpoint.respond_next([response]);
+            next(&source, &token).await.unwrap_err();
+            let sent = endpoint.sent();
+            assert_eq!(sent.len(), 1, "{response:?}: {sent:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_session_begins_anew_and_the_dead_refresh_token_is_not_sent_again() {
         let (endpoint, store) = (TokenEndpoint::default(), MemoryStore::new());
         let token = first(&exchange(&endpoint, &store)).await.unwrap();
