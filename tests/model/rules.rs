@@ -30,7 +30,7 @@ pub(crate) enum Rule {
 impl Rule {
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::SpentToken => "nobody sends a refresh token who could know a later one",
+            Self::SpentToken => "no process sends a refresh token if it could know a later one",
             Self::OneAtATime => "one process at a time sends a refresh token",
             Self::SavedBeforeUse => "a token is used after its session is saved",
             Self::LaterLoginStays => "an earlier login does not replace a later one",
