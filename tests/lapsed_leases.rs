@@ -202,3 +202,47 @@ async fn without_the_lease_a_refresh_token_is_not_sent_again_at_once() {
     assert_eq!(first.unwrap().header(), second.unwrap().header());
     assert_eq!(sent.lock().unwrap().len(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn without_the_lease_the_refresh_token_of_another_process_is_not_sent_after_ours_is_dead() {
+    let (store, sent) = (LapsingStore::interrupted(), Sent::default());
+    let change = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut stored = store.session.lock().unwrap();
+        let mut json = serde_json::to_value(&*stored).unwrap();
+        json["version"] = (json["version"].as_u64().unwrap() + 1).into();
+        json["generation"] = (json["generation"].as_u64().unwrap() + 1).into();
+        json["refreshing_since"] = serde_json::Value::Null;
+        json.as_object_mut().unwrap().remove("refresh_id");
+        change(&mut json);
+        *stored = serde_json::from_value(json).unwrap();
+    };
+    let received = Arc::clone(&sent);
+    let transport = service_fn(move |request: Request<Full<Bytes>>| {
+        let sent = Arc::clone(&received);
+        async move {
+            let Ok(body) = request.into_body().collect().await;
+            let body = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+            sent.lock().unwrap().push(body);
+            sleep(SLOW).await;
+            let dead = Full::<Bytes>::from(r#"{"error":"invalid_grant"}"#);
+            Ok::<_, Infallible>(Response::builder().status(400).body(dead).unwrap())
+        }
+    });
+    let client = OAuthClient::with_transport("https://login.example/token", transport).unwrap();
+    let process = RefreshTokenSource::new(client, "rt-0").store(store.clone());
+    let (token, ()) = tokio::join!(process.token(TokenContext::new()), async {
+        // The lease of the process ends while it waits for the response.
+        sleep(LEASE + Duration::from_millis(500)).await;
+        let lease = store.lease().await.unwrap();
+        change(&|json| json["refresh_token"] = "rt-8".into());
+        sleep(Duration::from_millis(2_500)).await;
+        change(&|json| {
+            json["refresh_token"] = "rt-9".into();
+            json["access"] = serde_json::json!({"token": "at-9", "lifetime_secs": 900});
+        });
+        lease.release().await;
+    });
+    assert_eq!(token.unwrap().expose_secret(), "at-9");
+    let sent = sent.lock().unwrap();
+    assert_eq!(sent.len(), 1, "{sent:?}");
+}

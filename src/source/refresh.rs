@@ -21,7 +21,8 @@ use crate::{
 /// How often one call begins. It begins again if another process has saved in between.
 const MAX_ROUNDS: u32 = 3;
 
-/// A lease that was taken less than this long ago is still held.
+/// A lease that was taken less than this long ago is assumed to be held, which saves a command. By default a lease of Redis or
+/// a database lasts 15 seconds.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 
 impl<G: Grant> GrantSource<G> {
@@ -72,7 +73,7 @@ impl<G: Grant> GrantSource<G> {
         slot: &mut LeaseSlot,
         cx: &TokenContext,
     ) -> Result<Token, TokenError> {
-        let begun = Instant::now();
+        let taken = Instant::now();
         // The last holder of the lease may have refreshed the session.
         let stored = self.load().await?;
         if let Some(token) = self.adopt(stored.as_ref(), cx) {
@@ -83,7 +84,7 @@ impl<G: Grant> GrantSource<G> {
         let session = self.newest(stored);
         self.check_not_revoked(&session, cx)?;
         let mut attempt = self.mark(lease, slot, session, replaces, cx).await?;
-        check_held(lease, begun).await?;
+        check_held(lease, taken).await?;
         attempt.stored = credential;
         let mut result = self.send(&mut attempt, lease, cx.clock()).await;
 
@@ -114,9 +115,8 @@ impl<G: Grant> GrantSource<G> {
             if replaces != attempt.replaces && newest.refreshing_since().is_some() {
                 return Err(overtaken());
             }
-            let begun = Instant::now();
             attempt = self.mark(lease, slot, newest, replaces, cx).await?;
-            check_held(lease, begun).await?;
+            check_held(lease, taken).await?;
             attempt.stored = credential;
             result = self.send(&mut attempt, lease, cx.clock()).await;
         }
@@ -190,10 +190,10 @@ fn overtaken() -> TokenError {
     TokenError::new(TokenErrorKind::LeaseLost, message)
 }
 
-/// Fails if the lease may have ended since `begun`. Saving a mark proves only that no other process has saved: another one may
+/// Fails if the lease, which was `taken` then, has ended. Saving a mark proves only that no other process has saved: another one may
 /// have the lease by now, and send the same refresh token.
-async fn check_held(lease: &BoxStoreLease, begun: Instant) -> Result<(), TokenError> {
-    if begun.elapsed() < SHORTEST_LEASE || lease.is_held().await {
+async fn check_held(lease: &BoxStoreLease, taken: Instant) -> Result<(), TokenError> {
+    if taken.elapsed() < SHORTEST_LEASE || lease.is_held().await {
         return Ok(());
     }
     let message = "the lease has ended while the session was marked";

@@ -59,7 +59,7 @@ pub type SqliteStore = SqlStore<sqlx::Sqlite>;
 /// | `name` | the name of the session |
 /// | `version` | the version of the session, by which saves are fenced. 0: no session is stored yet |
 /// | `session` | JSON as [`StoredSession`] describes it |
-/// | `lease_owner`, `lease_until` | who has the lease, and until when by the clock of the database. Null: nobody |
+/// | `lease_owner`, `lease_until` | who has the lease, and until when by the clock of the database; null if no process has it |
 /// | `updated_at` | when the session was saved last |
 ///
 /// To remove a session, delete its row. To move it to a client with other settings, set `client` in its JSON to `null`,

@@ -214,7 +214,7 @@ impl Run<'_> {
         let mut broken = Vec::new();
 
         // A process that was suspended exactly between its mark and its request, for longer than its lease, and a store
-        // that has lost a write: nobody can do anything about either.
+        // that has lost a write: no client can prevent either.
         let is_excused = process.past.is_overtaken || history.has_failed_over;
         // Nor about a process that has lost its lease before it could save, nor about one that has lost its lease before its
         // mark, while the one with the lease can save nothing.

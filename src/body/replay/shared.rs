@@ -258,8 +258,8 @@ where
     }
 }
 
-/// Fails a handle that has locked after a newer one has started. Another newer handle may have found the lock taken, and so
-/// has woken nobody.
+/// Fails a handle that has locked after a newer one has started. Another newer handle may have found the lock taken. Then it
+/// did not wake the waiting handle, so this one does.
 #[cold]
 fn superseded<B>(mut state: MutexGuard<'_, State<B>>, reader: &mut Reader) -> Polled {
     let waker = state.waker.take();

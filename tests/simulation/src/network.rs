@@ -28,7 +28,7 @@ enum Way {
     Arrives(Ms),
     /// The sender notices that the connection broke.
     Breaks(Ms),
-    /// Nobody notices.
+    /// Neither side notices.
     Vanishes(Ms),
 }
 

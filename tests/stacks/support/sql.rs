@@ -63,7 +63,7 @@ async fn owner(db: &impl TestDatabase) -> Option<String> {
         .await
 }
 
-/// Gives the lease to nobody, which is what its end does if another process takes and releases it.
+/// Frees the lease, as if it had ended, and another process had taken and released it.
 async fn end_lease(db: &impl TestDatabase) {
     db.raw("UPDATE tower_bearer_sessions SET lease_owner = NULL, lease_until = NULL")
         .await;

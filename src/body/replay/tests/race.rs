@@ -233,7 +233,7 @@ fn handles_that_take_over_while_frames_arrive_lose_and_repeat_nothing() {
             start.wait();
             for &frame in frames {
                 pause(pauses[HANDLES] / 10);
-                // Nobody receives it if the handle that went on alone has been dropped.
+                // The receiver is gone if the handle that went on alone has been dropped.
                 sender.send(Ok(Bytes::from(vec![frame]))).ok();
             }
             if fails {
