@@ -141,7 +141,9 @@ impl Driver for Postgres {
                 Remedy::Wait,
             ),
             // Another process makes the table at the same time.
-            "23505" | "42P07" => ("has made the table twice at the same time", Remedy::Wait),
+            "23505" | "42710" | "42P07" => {
+                ("has made the table twice at the same time", Remedy::Wait)
+            }
             "53100" => ("has no disk space left", Remedy::None),
             "53200" => ("has no memory left", Remedy::None),
             "53300" => ("has no connection left", Remedy::None),
