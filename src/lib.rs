@@ -44,6 +44,7 @@
 //! | the token of a user, for another API | [`TokenExchangeSource`] |
 //! | something else that yields tokens | [`source_fn`], or [`TokenSource`] for a type of your own |
 //! | several uses of one session | a [`TokenCache`], and layers [from](BearerAuthLayer::from) it |
+//! | a session for each of many users | `Sessions`, and `BearerAuthLayer::keyed`, with the feature `sessions` |
 //! | a refresh token that rotates | a [`TokenStore`], so that a restart does not lose it |
 //! | tests to write | the servers of the module `testing`, with the feature of that name |
 //!
@@ -58,6 +59,7 @@
 //! | rejections | [`ClassifyRejection`], [`BearerChallenge`], [`ResponseHead`], [`Verdict`], [`InspectBodyLayer`], [`RejectOnTrailersLayer`] |
 //! | sending again | [`RefreshOnReject`], [`TokenRejected`], [`ReplayBody`], [`ReplayError`], [`PeekBody`] |
 //! | a session in memory | [`TokenCache`], [`CacheStatus`], [`TokenState`], [`Schedule`], [`Token`] |
+//! | a session for each key, with the feature `sessions` | `Sessions`, `SessionKey` |
 //! | sources of tokens | [`TokenSource`], [`TokenContext`], [`source_fn`], [`BoxTokenSource`] |
 //! | grants | [`ClientCredentialsSource`], [`RefreshTokenSource`], [`ExchangeTokenSource`], [`JwtBearerSource`], [`TokenExchangeSource`], [`LegacyPasswordSource`], [`SecurityToken`], [`GrantSource`], [`Grant`] |
 //! | the token endpoint | [`OAuthClient`], [`ClientAuth`], [`BodyFormat`], [`Parameters`], [`DeadGrant`] |
@@ -134,6 +136,7 @@
 //! | `redis-store` | no | `RedisStore`: a session that processes on many hosts share |
 //! | `postgres-store` | no | `PostgresStore`: a session that processes on many hosts share. Needs Rust 1.94 |
 //! | `sqlite-store` | no | `SqliteStore`: a session that the processes of one machine share. Needs Rust 1.94 and a C compiler |
+//! | `sessions` | no | `Sessions` and `BearerAuthLayer::keyed`: a session for each user or tenant, in bounded memory |
 //! | `jwt` | no | signed assertions: `ClientAuth::private_key_jwt`, `JwtAssertion`, and `SigningKey` |
 //! | `testing` | no | an authorization server and a protected API as in-memory services, with faults to order |
 
@@ -154,6 +157,8 @@ mod origins;
 pub mod provider;
 mod schedule;
 mod secret_file;
+#[cfg(feature = "sessions")]
+mod sessions;
 mod source;
 mod store;
 #[cfg(feature = "testing")]
@@ -218,4 +223,10 @@ pub use self::{
     },
     token::Token,
     token_source::{BoxTokenSource, SourceFn, TokenContext, TokenSource, source_fn},
+};
+#[cfg(feature = "sessions")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sessions")))]
+pub use self::{
+    middleware::{KeyedBearerAuthFuture, KeyedSessions, SessionKey},
+    sessions::{Sessions, SessionsBuilder},
 };

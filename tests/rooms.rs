@@ -26,6 +26,7 @@ const FLOORS: &[&[&str]] = &[
     &["middleware::drain", "middleware::sending"],
     &["middleware::extensions"],
     &["login"],
+    &["sessions"],
     &["cache"],
     &["source"],
     &["grant"],

@@ -187,6 +187,22 @@ impl TokenCache {
         &self.shared.settings.origins
     }
 
+    /// Whether there are other handles: clones, requests on their way, or a refresh that runs.
+    #[cfg(feature = "sessions")]
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
+    }
+
+    #[cfg(feature = "sessions")]
+    pub(crate) fn is_durable(&self) -> bool {
+        self.shared.source.is_durable()
+    }
+
+    #[cfg(feature = "sessions")]
+    pub(crate) fn has_unsaved(&self) -> bool {
+        self.shared.source.has_unsaved()
+    }
+
     /// Takes from the current token what a request needs, if the token is usable. This takes no lock: it is one atomic load
     /// and one reading of the clocks. If the token is due, a refresh starts that the request does not wait for.
     #[inline]

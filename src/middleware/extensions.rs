@@ -22,6 +22,27 @@ use crate::cache::SentToken;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WithoutToken;
 
+/// In the extensions of a request: the key of its session, for
+/// [`BearerAuthLayer::keyed`](crate::BearerAuthLayer::keyed).
+///
+/// The type of the key must be exactly that of the [`Sessions`](crate::Sessions).
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use tower_bearer::SessionKey;
+///
+/// let request = Request::get("https://api.example.com/orders")
+///     .extension(SessionKey(String::from("user-7")))
+///     .body(())?;
+/// # let _ = request;
+/// # Ok::<(), http::Error>(())
+/// ```
+#[cfg(feature = "sessions")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionKey<K>(pub K);
+
 /// In the extensions of a response: the API rejected the token that the request was sent with.
 ///
 /// [`AddTokenLayer`](crate::AddTokenLayer) adds it, and [`RefreshOnReject`](crate::RefreshOnReject) above takes it

@@ -30,3 +30,8 @@ pub use self::{
     },
     retry::{RefreshOnReject, RefreshOnRejectFuture},
 };
+#[cfg(feature = "sessions")]
+pub use self::{
+    bearer::{KeyedBearerAuthFuture, KeyedSessions},
+    extensions::SessionKey,
+};

@@ -82,7 +82,7 @@ impl RefreshOnReject {
         Self::with_settings(cache, Arc::new(ReplaySettings::default()))
     }
 
-    pub(super) fn with_settings(cache: TokenCache, replays: Arc<ReplaySettings>) -> Self {
+    fn with_settings(cache: TokenCache, replays: Arc<ReplaySettings>) -> Self {
         Self {
             shared: Arc::new(Shared { cache, replays }),
             is_replay: false,

@@ -19,6 +19,8 @@ use tower_service::Service;
 mod held;
 
 pub(super) use self::held::HeldRequest;
+#[cfg(feature = "sessions")]
+pub(super) use self::held::give_back_readiness;
 use super::extensions::WithoutToken;
 use crate::{
     cache::{Issued, Lookup, SentToken, TokenCache, Waiter},
@@ -28,94 +30,96 @@ use crate::{
 };
 
 /// Which requests get the token, and which responses reject it.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct SendSettings {
-    pub(super) cache: TokenCache,
-    pub(super) origins: Origins,
+    /// `None`: those of the cache.
+    pub(super) origins: Option<Origins>,
     /// `None` is the default classifier, which is then called directly.
     pub(super) classifier: Option<Arc<dyn ClassifyRejection>>,
 }
 
 impl SendSettings {
-    pub(super) fn new(cache: TokenCache) -> Self {
-        Self {
-            origins: cache.origins().clone(),
-            cache,
-            classifier: None,
-        }
+    /// Where tokens of `cache` may be sent.
+    #[inline]
+    pub(super) fn origins<'a>(&'a self, cache: &'a TokenCache) -> &'a Origins {
+        self.origins.as_ref().unwrap_or_else(|| cache.origins())
     }
 
     /// Returns whether the response rejects the token. If it accepts the token, tells the cache.
     #[inline]
-    pub(super) fn check_response<R>(&self, response: &Response<R>, sent: SentToken) -> bool {
+    pub(super) fn check_response<R>(
+        &self,
+        cache: &TokenCache,
+        response: &Response<R>,
+        sent: SentToken,
+    ) -> bool {
         let head = ResponseHead::of(response);
         let verdict = match &self.classifier {
             None => BearerChallenge.classify(head),
             Some(classifier) => classifier.classify(head),
         };
         if verdict == Verdict::Accepted && !sent.is_settled() {
-            self.cache.accept(sent);
+            cache.accept(sent);
         }
         verdict == Verdict::Rejected
     }
 
-    /// Adds the current token to a request that is sent again, or `awaited`, which it has waited for, if the current token
-    /// does not help. So the request does not wait a second time.
-    pub(super) fn add_current_or<B>(
-        &self,
-        request: &mut Request<B>,
-        awaited: &Issued,
-    ) -> Option<SentToken> {
-        self.cache
-            .read_or(awaited, |issued| add_token(issued, request))
-    }
-
-    /// Adds the token to a request that may have it. Returns the token that was added.
+    /// Adds the token of `cache` to a request that may have it. Returns the token that was added.
     #[inline]
     pub(super) fn prepare<B>(
         &self,
+        cache: &TokenCache,
         request: &mut Request<B>,
     ) -> Result<Option<SentToken>, NotReady> {
         let origin = if request.extensions().get::<WithoutToken>().is_some() {
             OriginMatch::NotAllowed
         } else {
-            self.origins.check(request.uri())
+            self.origins(cache).check(request.uri())
         };
         if origin == OriginMatch::Allowed
-            && let Some(sent) = self.cache.read(|issued| add_token(issued, request))
+            && let Some(sent) = cache.read(|issued| add_token(issued, request))
         {
             return Ok(Some(sent));
         }
-        self.prepare_without_usable_token(request, origin)
+        prepare_without_usable_token(cache, request, origin)
     }
+}
 
-    #[cold]
-    fn prepare_without_usable_token<B>(
-        &self,
-        request: &mut Request<B>,
-        origin: OriginMatch,
-    ) -> Result<Option<SentToken>, NotReady> {
-        if origin == OriginMatch::NotAllowed || has_authorization(request.headers()) {
-            return Ok(None);
-        }
-        if origin == OriginMatch::Insecure {
-            let message =
-                "the request would send the token over plain http; use https or a loopback address";
-            let error = TokenError::new(TokenErrorKind::InsecureOrigin, message);
-            return Err(NotReady::Failed(error));
-        }
-        match self.cache.lookup() {
-            Lookup::Ready(issued) => Ok(add_token(&issued, request)),
-            Lookup::Wait(waiter) => Err(NotReady::Wait(waiter)),
-            Lookup::Failed(error) => Err(NotReady::Failed(error)),
-        }
+#[cold]
+fn prepare_without_usable_token<B>(
+    cache: &TokenCache,
+    request: &mut Request<B>,
+    origin: OriginMatch,
+) -> Result<Option<SentToken>, NotReady> {
+    if origin == OriginMatch::NotAllowed || has_authorization(request.headers()) {
+        return Ok(None);
     }
+    if origin == OriginMatch::Insecure {
+        let message =
+            "the request would send the token over plain http; use https or a loopback address";
+        let error = TokenError::new(TokenErrorKind::InsecureOrigin, message);
+        return Err(NotReady::Failed(error));
+    }
+    match cache.lookup() {
+        Lookup::Ready(issued) => Ok(add_token(&issued, request)),
+        Lookup::Wait(waiter) => Err(NotReady::Wait(waiter)),
+        Lookup::Failed(error) => Err(NotReady::Failed(error)),
+    }
+}
+
+/// Adds the current token to a request that is sent again, or `awaited`, which it has waited for, if the current token
+/// does not help. So the request does not wait a second time.
+pub(super) fn add_current_or<B>(
+    cache: &TokenCache,
+    request: &mut Request<B>,
+    awaited: &Issued,
+) -> Option<SentToken> {
+    cache.read_or(awaited, |issued| add_token(issued, request))
 }
 
 impl fmt::Debug for SendSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SendSettings")
-            .field("cache", &self.cache)
             .field("origins", &self.origins)
             .finish_non_exhaustive()
     }
@@ -201,7 +205,7 @@ where
             match state.as_mut().project() {
                 StateProj::Sent { future, .. } => return future.poll(cx).map_err(Into::into),
                 StateProj::Held { held } => {
-                    let (inner, request, sent) = ready!(held.poll_send::<Request<B>>(cx))?;
+                    let (inner, request, sent, _) = ready!(held.poll_send::<Request<B>>(cx))?;
                     let future = inner.call(request);
                     state.set(State::Sent { future, sent });
                 }
@@ -212,7 +216,7 @@ where
 
 /// Whether the caller has set an `Authorization`, which then stays as it is.
 #[inline]
-fn has_authorization(headers: &HeaderMap) -> bool {
+pub(super) fn has_authorization(headers: &HeaderMap) -> bool {
     headers.contains_key(AUTHORIZATION)
 }
 

@@ -180,6 +180,16 @@ impl<G: Grant> TokenSource for GrantSource<G> {
         GrantSource::flush(self).await
     }
 
+    fn is_durable(&self) -> bool {
+        !self.grant.uses_refresh_tokens() || self.grant.can_repeat() || self.store.is_durable()
+    }
+
+    fn has_unsaved(&self) -> bool {
+        let slot = self.lease_slot();
+        // Locked: a refresh, or a save in the background.
+        slot.try_lock().map_or(true, |slot| slot.unsaved.is_some())
+    }
+
     fn origins(&self) -> Origins {
         self.origins.clone()
     }

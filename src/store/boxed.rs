@@ -56,6 +56,10 @@ impl TokenStore for BoxTokenStore {
         self.0.lease().await.map(BoxStoreLease)
     }
 
+    fn is_durable(&self) -> bool {
+        self.0.is_durable()
+    }
+
     fn boxed(self) -> BoxTokenStore {
         self
     }
@@ -94,6 +98,7 @@ impl fmt::Debug for BoxStoreLease {
 trait ErasedStore: Send + Sync {
     fn load(&self) -> BoxFuture<'_, Result<Option<StoredSession>, TokenError>>;
     fn lease(&self) -> BoxFuture<'_, Result<Box<dyn ErasedLease>, TokenError>>;
+    fn is_durable(&self) -> bool;
 }
 
 /// [`StoreLease`] with boxed futures.
@@ -117,6 +122,10 @@ impl<T: TokenStore> ErasedStore for T {
             let lease: Box<dyn ErasedLease> = Box::new(TokenStore::lease(self).await?);
             Ok(lease)
         })
+    }
+
+    fn is_durable(&self) -> bool {
+        TokenStore::is_durable(self)
     }
 }
 

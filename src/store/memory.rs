@@ -57,6 +57,10 @@ impl TokenStore for MemoryStore {
             _held: Arc::clone(&self.lease).lock_owned().await,
         })
     }
+
+    fn is_durable(&self) -> bool {
+        false
+    }
 }
 
 /// The lease of a [`MemoryStore`].

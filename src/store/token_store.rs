@@ -155,6 +155,11 @@ pub trait TokenStore: Send + Sync + 'static {
     /// - [`Timeout`](TokenErrorKind::Timeout) if others held the lease until the time limit.
     fn lease(&self) -> impl Future<Output = Result<Self::Lease, TokenError>> + Send;
 
+    /// Whether what was saved is still there after the last handle of the store is gone. Default: `true`.
+    fn is_durable(&self) -> bool {
+        true
+    }
+
     /// Hides the type of the store.
     fn boxed(self) -> BoxTokenStore
     where

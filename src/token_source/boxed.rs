@@ -48,6 +48,8 @@ trait ErasedSource: Send + Sync {
     fn stored_token(&self, cx: TokenContext) -> BoxFuture<'_, Option<Token>>;
     fn revoke(&self, cx: TokenContext) -> BoxFuture<'_, Result<(), TokenError>>;
     fn flush(&self) -> BoxFuture<'_, Result<(), TokenError>>;
+    fn is_durable(&self) -> bool;
+    fn has_unsaved(&self) -> bool;
     fn origins(&self) -> Origins;
     fn schedule(&self) -> Schedule;
 }
@@ -71,6 +73,14 @@ impl<T: TokenSource> ErasedSource for T {
 
     fn flush(&self) -> BoxFuture<'_, Result<(), TokenError>> {
         Box::pin(TokenSource::flush(self))
+    }
+
+    fn is_durable(&self) -> bool {
+        TokenSource::is_durable(self)
+    }
+
+    fn has_unsaved(&self) -> bool {
+        TokenSource::has_unsaved(self)
     }
 
     fn origins(&self) -> Origins {
@@ -101,6 +111,14 @@ impl TokenSource for BoxTokenSource {
 
     fn flush(&self) -> impl Future<Output = Result<(), TokenError>> + Send {
         self.source.flush()
+    }
+
+    fn is_durable(&self) -> bool {
+        self.source.is_durable()
+    }
+
+    fn has_unsaved(&self) -> bool {
+        self.source.has_unsaved()
     }
 
     fn origins(&self) -> Origins {

@@ -90,6 +90,18 @@ pub trait TokenSource: Send + Sync + 'static {
         std::future::ready(Ok(()))
     }
 
+    /// Whether a source that is made again goes on where this one has ended. `false` if its session is only in memory and
+    /// cannot begin anew by itself. Default: `true`.
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    /// Whether something would be lost if the source were dropped now, because it could not be saved so far. Default:
+    /// `false`.
+    fn has_unsaved(&self) -> bool {
+        false
+    }
+
     /// Where the tokens of this source may be sent. Default: [`Origins::any_https`].
     fn origins(&self) -> Origins {
         Origins::any_https()
@@ -130,6 +142,14 @@ macro_rules! forward_to_pointee {
 
             fn flush(&self) -> impl Future<Output = Result<(), TokenError>> + Send {
                 (**self).flush()
+            }
+
+            fn is_durable(&self) -> bool {
+                (**self).is_durable()
+            }
+
+            fn has_unsaved(&self) -> bool {
+                (**self).has_unsaved()
             }
 
             fn origins(&self) -> Origins {

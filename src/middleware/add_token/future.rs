@@ -13,10 +13,8 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
-use crate::middleware::{
-    extensions::TokenRejected,
-    sending::{SendSettings, Sending},
-};
+use super::service::AddTokenSettings;
+use crate::middleware::{extensions::TokenRejected, sending::Sending};
 
 pin_project! {
     /// Response future of [`AddToken`](crate::AddToken).
@@ -27,7 +25,7 @@ pin_project! {
     {
         #[pin]
         sending: Sending<S, B>,
-        settings: Arc<SendSettings>,
+        settings: Arc<AddTokenSettings>,
     }
 }
 
@@ -35,7 +33,7 @@ impl<S, B> AddTokenFuture<S, B>
 where
     S: Service<Request<B>>,
 {
-    pub(super) fn new(sending: Sending<S, B>, settings: Arc<SendSettings>) -> Self {
+    pub(super) fn new(sending: Sending<S, B>, settings: Arc<AddTokenSettings>) -> Self {
         Self { sending, settings }
     }
 }
@@ -49,14 +47,15 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let AddTokenSettings { cache, send } = &**this.settings;
         let mut polled = this.sending.as_mut().poll(cx);
         if let Poll::Ready(Ok(response)) = &mut polled
             && let Some(sent) = this.sending.sent_token()
-            && this.settings.check_response(response, sent)
+            && send.check_response(cache, response, sent)
         {
             // Reported at once, so that the next request and a policy above find the refresh running.
-            let sent = sent.or_to(this.settings.origins.single());
-            this.settings.cache.reject_sent(sent);
+            let sent = sent.or_to(send.origins(cache).single());
+            cache.reject_sent(sent);
             response.extensions_mut().insert(TokenRejected::new(sent));
         }
         polled

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use tower_layer::Layer;
 
-use super::AddToken;
+use super::{AddToken, service::AddTokenSettings};
 use crate::{
-    cache::TokenCache, challenge::ClassifyRejection, middleware::sending::SendSettings,
-    origins::Origins, token_source::TokenSource,
+    cache::TokenCache, challenge::ClassifyRejection, origins::Origins, token_source::TokenSource,
 };
 
 /// Adds the token to each request. Takes any body, and never sends a request again.
@@ -38,7 +37,7 @@ use crate::{
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct AddTokenLayer {
-    settings: SendSettings,
+    settings: AddTokenSettings,
 }
 
 impl AddTokenLayer {
@@ -51,13 +50,13 @@ impl AddTokenLayer {
 
     /// Where the token may be sent. Default: the [origins of the cache](TokenCache::origins).
     pub fn origins(mut self, origins: Origins) -> Self {
-        self.settings.origins = origins;
+        self.settings.send.origins = Some(origins);
         self
     }
 
     /// Which responses reject the token. Default: [`BearerChallenge`](crate::BearerChallenge).
     pub fn classifier(mut self, classifier: impl ClassifyRejection) -> Self {
-        self.settings.classifier = Some(Arc::new(classifier));
+        self.settings.send.classifier = Some(Arc::new(classifier));
         self
     }
 }
@@ -65,7 +64,7 @@ impl AddTokenLayer {
 impl From<TokenCache> for AddTokenLayer {
     fn from(cache: TokenCache) -> Self {
         Self {
-            settings: SendSettings::new(cache),
+            settings: AddTokenSettings::new(cache),
         }
     }
 }

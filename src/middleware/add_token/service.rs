@@ -29,16 +29,31 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct AddToken<S> {
     inner: S,
-    settings: Arc<SendSettings>,
+    settings: Arc<AddTokenSettings>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct AddTokenSettings {
+    pub(super) cache: TokenCache,
+    pub(super) send: SendSettings,
+}
+
+impl AddTokenSettings {
+    pub(super) fn new(cache: TokenCache) -> Self {
+        Self {
+            cache,
+            send: SendSettings::default(),
+        }
+    }
 }
 
 impl<S> AddToken<S> {
     /// Wraps `inner`, with the default settings of [`AddTokenLayer`](crate::AddTokenLayer).
     pub fn new(inner: S, cache: TokenCache) -> Self {
-        Self::with_settings(inner, Arc::new(SendSettings::new(cache)))
+        Self::with_settings(inner, Arc::new(AddTokenSettings::new(cache)))
     }
 
-    pub(super) fn with_settings(inner: S, settings: Arc<SendSettings>) -> Self {
+    pub(super) fn with_settings(inner: S, settings: Arc<AddTokenSettings>) -> Self {
         Self { inner, settings }
     }
 
@@ -83,7 +98,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let sending = match self.settings.prepare(&mut request) {
+        let AddTokenSettings { cache, send } = &*self.settings;
+        let sending = match send.prepare(cache, &mut request) {
             Ok(sent) => Sending::sent(self.inner.call(request), sent),
             Err(not_ready) => self.hold(request, not_ready),
         };

@@ -13,8 +13,8 @@ use tower::{BoxError, retry::Policy};
 
 use crate::{
     body::ReplayBody,
-    cache::{Issued, SentToken},
-    middleware::{drain::Drain, retry::RefreshOnReject},
+    cache::{Issued, SentToken, TokenCache},
+    middleware::{drain::Drain, sending::add_current_or},
     zeroize::zeroized,
 };
 
@@ -25,10 +25,26 @@ pub(crate) enum Attempt<B> {
     First {
         request: Request<ReplayBody<B>>,
         /// `None`: without a token of ours.
-        sent: Option<SentToken>,
+        sent: Option<Sent>,
     },
     /// The same request again, from its snapshot.
     Again(Snapshot<B>),
+}
+
+/// The token that a request was sent with, and the cache that it is from.
+pub(crate) struct Sent {
+    pub(super) token: SentToken,
+    pub(super) cache: TokenCache,
+}
+
+impl Sent {
+    #[inline]
+    pub(super) fn new(token: Option<SentToken>, cache: &TokenCache) -> Option<Self> {
+        token.map(|token| Self {
+            token,
+            cache: cache.clone(),
+        })
+    }
 }
 
 /// What came of an attempt.
@@ -48,14 +64,31 @@ pub(crate) struct SendAgain<B, R> {
 
 /// What a replay needs beside the snapshot.
 pub(crate) struct Replay<B> {
-    /// A newer token. With it, the replay neither waits nor fails for want of one.
-    pub(super) token: Arc<Issued>,
+    pub(super) token: NewToken,
     /// The body, which this replay sends from its start: the first attempt no longer can.
     pub(super) body: ReplayBody<B>,
 }
 
-/// Inside of [`BearerAuth`](crate::BearerAuth), where the service below has decided everything.
-impl<B, R> Policy<Attempt<B>, Outcome<B, R>, BoxError> for RefreshOnReject
+/// A newer token, and the cache that it is from. With it, a replay neither waits nor fails for want of one.
+pub(crate) struct NewToken {
+    pub(super) issued: Arc<Issued>,
+    pub(super) cache: TokenCache,
+}
+
+impl NewToken {
+    /// Adds it to the replay, or the current one, which may be newer still.
+    pub(super) fn add_to<B>(self, request: &mut Request<B>) -> Option<Sent> {
+        let token = add_current_or(&self.cache, request, &self.issued)?;
+        let cache = self.cache;
+        Some(Sent { token, cache })
+    }
+}
+
+/// The policy inside of [`BearerAuth`](crate::BearerAuth), where the service below has decided everything.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SendAgainIfDecided;
+
+impl<B, R> Policy<Attempt<B>, Outcome<B, R>, BoxError> for SendAgainIfDecided
 where
     R: Body,
 {
@@ -139,7 +172,7 @@ impl<B> Snapshot<B> {
     }
 
     /// The request again, and the token to send it with.
-    pub(super) fn restore(self) -> (Request<ReplayBody<B>>, Option<Arc<Issued>>) {
+    pub(super) fn restore(self) -> (Request<ReplayBody<B>>, Option<NewToken>) {
         let (token, body) = match self.replay.map(|replay| *replay) {
             Some(Replay { token, body }) => (Some(token), body),
             None => (None, ReplayBody::default()),

@@ -7,9 +7,7 @@ use tower_layer::Layer;
 
 use super::{BearerAuth, send::BearerSettings};
 use crate::{
-    body::REPLAY_LIMIT, cache::TokenCache, challenge::ClassifyRejection,
-    middleware::retry::ReplaySettings, middleware::sending::SendSettings, origins::Origins,
-    token_source::TokenSource,
+    cache::TokenCache, challenge::ClassifyRejection, origins::Origins, token_source::TokenSource,
 };
 
 /// Adds a token to each request, refreshes it before it expires, and when the API rejects it, sends the request again with
@@ -40,8 +38,9 @@ use crate::{
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "a layer does nothing until it wraps a service"]
-pub struct BearerAuthLayer {
-    settings: BearerSettings,
+pub struct BearerAuthLayer<T = TokenCache> {
+    pub(super) tokens: T,
+    pub(super) settings: BearerSettings,
 }
 
 impl BearerAuthLayer {
@@ -51,10 +50,19 @@ impl BearerAuthLayer {
     pub fn new(source: impl TokenSource) -> Self {
         Self::from(TokenCache::new(source))
     }
+}
+
+impl<T> BearerAuthLayer<T> {
+    pub(super) fn with_tokens(tokens: T) -> Self {
+        Self {
+            tokens,
+            settings: BearerSettings::default(),
+        }
+    }
 
     /// Where the token may be sent. Default: the [origins of the cache](TokenCache::origins).
     pub fn origins(mut self, origins: Origins) -> Self {
-        self.settings.send.origins = origins;
+        self.settings.send.origins = Some(origins);
         self
     }
 
@@ -94,21 +102,15 @@ impl BearerAuthLayer {
 
 impl From<TokenCache> for BearerAuthLayer {
     fn from(cache: TokenCache) -> Self {
-        Self {
-            settings: BearerSettings {
-                send: SendSettings::new(cache),
-                replays: Arc::new(ReplaySettings::default()),
-                replay_limit: REPLAY_LIMIT,
-            },
-        }
+        Self::with_tokens(cache)
     }
 }
 
 // `S: Clone` here gives an early, readable compiler error.
-impl<S: Clone> Layer<S> for BearerAuthLayer {
-    type Service = BearerAuth<S>;
+impl<S: Clone, T: Clone> Layer<S> for BearerAuthLayer<T> {
+    type Service = BearerAuth<S, T>;
 
-    fn layer(&self, inner: S) -> BearerAuth<S> {
-        BearerAuth::with_settings(inner, Arc::new(self.settings.clone()))
+    fn layer(&self, inner: S) -> BearerAuth<S, T> {
+        BearerAuth::with_settings(inner, self.tokens.clone(), self.settings.clone())
     }
 }

@@ -35,12 +35,12 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::{
-    attempt::{Attempt, Outcome, Replay, SendAgain},
+    attempt::{Attempt, NewToken, Outcome, Replay, SendAgain, Sent},
     replay::CanReplay,
 };
 use crate::{
-    body::ReplayBody,
-    cache::{Issued, Lookup, SentToken, Waiter},
+    body::{REPLAY_LIMIT, ReplayBody},
+    cache::{Issued, Lookup, SentToken, TokenCache, Waiter},
     error::TokenError,
     middleware::{
         retry::{ReplaySettings, rejected_again},
@@ -48,11 +48,22 @@ use crate::{
     },
 };
 
+/// What a layer sets for all its sessions.
 #[derive(Clone, Debug)]
 pub(super) struct BearerSettings {
     pub(super) send: SendSettings,
     pub(super) replays: Arc<ReplaySettings>,
     pub(super) replay_limit: usize,
+}
+
+impl Default for BearerSettings {
+    fn default() -> Self {
+        Self {
+            send: SendSettings::default(),
+            replays: Arc::default(),
+            replay_limit: REPLAY_LIMIT,
+        }
+    }
 }
 
 /// Sends one attempt. If the API rejects its token, holds the response until the refresh has ended or `max_wait` has passed.
@@ -89,8 +100,7 @@ where
             }
             Attempt::Again(snapshot) => {
                 let (mut request, token) = snapshot.restore();
-                let sent =
-                    token.and_then(|token| settings.send.add_current_or(&mut request, &token));
+                let sent = token.and_then(|token| token.add_to(&mut request));
                 (request, sent, CanReplay::Never)
             }
         };
@@ -124,7 +134,7 @@ pin_project! {
             #[pin]
             future: F,
             // `None`: without a token of ours.
-            sent: Option<SentToken>,
+            sent: Option<Sent>,
             can_replay: Option<CanReplay<B>>,
         },
         // Rejected: the response is held, unread, while the token is replaced.
@@ -139,6 +149,7 @@ pin_project! {
 struct HeldResponse<B, R> {
     response: Response<R>,
     rejected: SentToken,
+    cache: TokenCache,
     can_replay: CanReplay<B>,
 }
 
@@ -160,17 +171,23 @@ where
                 } => {
                     let settings = &**this.settings;
                     let response = ready!(future.poll(cx)).map_err(Into::into)?;
-                    let sent = sent.filter(|sent| settings.send.check_response(&response, *sent));
-                    let Some(sent) = sent else {
-                        if let Some(CanReplay::Never) = can_replay {
-                            settings.send.cache.replay_accepted();
+                    let is_rejected = |Sent { token, cache }: &Sent| {
+                        settings.send.check_response(cache, &response, *token)
+                    };
+                    if !sent.as_ref().is_some_and(is_rejected) {
+                        if let (Some(CanReplay::Never), Some(Sent { cache, .. })) =
+                            (can_replay, sent)
+                        {
+                            cache.replay_accepted();
                             settings.replays.deposit();
                         }
                         return Poll::Ready(Ok(Outcome::Answered(response)));
-                    };
+                    }
+                    let Sent { token, cache } = sent.take().expect("polled after completion");
                     let held = HeldResponse {
                         response,
-                        rejected: sent.or_to(settings.send.origins.single()),
+                        rejected: token.or_to(settings.send.origins(&cache).single()),
+                        cache,
                         can_replay: can_replay.take().expect("polled after completion"),
                     };
                     match held.look_up_replacement(settings) {
@@ -199,7 +216,7 @@ impl<B, R> HeldResponse<B, R> {
         settings: &BearerSettings,
     ) -> Result<(Self, Waiter), Outcome<B, R>> {
         tracing::debug!("token rejected");
-        let cache = &settings.send.cache;
+        let cache = &self.cache;
         if matches!(self.can_replay, CanReplay::Never) {
             cache.replay_rejected(self.rejected);
             return Err(answered_with(self.response, rejected_again()));
@@ -226,11 +243,13 @@ impl<B, R> HeldResponse<B, R> {
         let Self {
             response,
             rejected,
+            cache,
             can_replay,
         } = self;
-        let replay = token.and_then(|token| {
-            token.check_differs_from(rejected.generation)?;
+        let replay = token.and_then(|issued| {
+            issued.check_differs_from(rejected.generation)?;
             let body = can_replay.claim(&settings.replays)?;
+            let token = NewToken { issued, cache };
             Ok(Box::new(Replay { token, body }))
         });
         match replay {

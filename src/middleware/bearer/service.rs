@@ -20,17 +20,14 @@ use tower::{
 use tower_service::Service;
 
 use super::{
-    attempt::{Attempt, Outcome},
+    attempt::{Attempt, Outcome, SendAgainIfDecided, Sent},
     layer::BearerAuthLayer,
     send::{BearerSettings, SendWithToken},
 };
 use crate::{
     body::ReplayBody,
-    cache::{SentToken, TokenCache},
-    middleware::{
-        retry::RefreshOnReject,
-        sending::{HeldRequest, NotReady},
-    },
+    cache::TokenCache,
+    middleware::sending::{HeldRequest, NotReady},
 };
 
 /// Adds a token to each request, and sends a request again if its token is rejected. Made by [`BearerAuthLayer`].
@@ -68,11 +65,13 @@ use crate::{
 /// # let _ = stack;
 /// ```
 #[derive(Clone, Debug)]
-pub struct BearerAuth<S> {
-    retry: RetrySend<S>,
+pub struct BearerAuth<S, T = TokenCache> {
+    pub(super) retry: RetrySend<S>,
+    pub(super) tokens: T,
 }
 
-type RetrySend<S> = Retry<RefreshOnReject, SendWithToken<S>>;
+/// What all sessions of a layer have in common.
+pub(super) type RetrySend<S> = Retry<SendAgainIfDecided, SendWithToken<S>>;
 
 impl<S> BearerAuth<S> {
     /// Wraps `inner`, with the default settings of [`BearerAuthLayer`].
@@ -82,12 +81,14 @@ impl<S> BearerAuth<S> {
     {
         BearerAuthLayer::from(cache).layer(inner)
     }
+}
 
-    pub(super) fn with_settings(inner: S, settings: Arc<BearerSettings>) -> Self {
-        let cache = settings.send.cache.clone();
-        let policy = RefreshOnReject::with_settings(cache, Arc::clone(&settings.replays));
+impl<S, T> BearerAuth<S, T> {
+    pub(super) fn with_settings(inner: S, tokens: T, settings: BearerSettings) -> Self {
+        let settings = Arc::new(settings);
         Self {
-            retry: Retry::new(policy, SendWithToken { inner, settings }),
+            retry: Retry::new(SendAgainIfDecided, SendWithToken { inner, settings }),
+            tokens,
         }
     }
 
@@ -122,22 +123,55 @@ where
         Service::<Attempt<B>>::poll_ready(&mut self.retry, cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let settings = &self.retry.get_ref().settings.send;
-        match settings.prepare(&mut request) {
-            Ok(sent) => BearerAuthFuture {
-                state: State::Sent {
-                    future: send(&mut self.retry, request, sent),
-                },
-            },
-            Err(not_ready) => hold(&mut self.retry, request, not_ready),
-        }
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        start(&mut self.retry, &self.tokens, request)
+    }
+}
+
+/// Sends a request with a token of `cache`, as soon as there is one.
+#[inline]
+pub(super) fn start<S, B, R>(
+    retry: &mut RetrySend<S>,
+    cache: &TokenCache,
+    mut request: Request<B>,
+) -> BearerAuthFuture<S, B, R>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+    B: Body + Unpin,
+    R: Body,
+{
+    let settings = &retry.get_ref().settings.send;
+    match settings.prepare(cache, &mut request) {
+        Ok(sent) => send_at_once(retry, request, Sent::new(sent, cache)),
+        Err(not_ready) => hold(retry, cache, request, not_ready),
+    }
+}
+
+/// Sends a request that has its token, or gets none.
+#[inline]
+pub(super) fn send_at_once<S, B, R>(
+    retry: &mut RetrySend<S>,
+    request: Request<B>,
+    sent: Option<Sent>,
+) -> BearerAuthFuture<S, B, R>
+where
+    S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+    B: Body + Unpin,
+    R: Body,
+{
+    BearerAuthFuture {
+        state: State::Sent {
+            future: send(retry, request, sent),
+        },
     }
 }
 
 #[cold]
 fn hold<S, B, R>(
     retry: &mut RetrySend<S>,
+    cache: &TokenCache,
     request: Request<B>,
     not_ready: NotReady,
 ) -> BearerAuthFuture<S, B, R>
@@ -146,22 +180,21 @@ where
     S::Error: Into<BoxError>,
     R: Body,
 {
-    let cache = retry.get_ref().settings.send.cache.clone();
     BearerAuthFuture {
         state: State::Held {
-            held: HeldRequest::new(retry, request, not_ready, cache),
+            held: HeldRequest::new(retry, request, not_ready, cache.clone()),
         },
     }
 }
 
-type RetrySendFuture<S, B> = RetryFuture<RefreshOnReject, SendWithToken<S>, Attempt<B>>;
+type RetrySendFuture<S, B> = RetryFuture<SendAgainIfDecided, SendWithToken<S>, Attempt<B>>;
 
 /// Sends a request, whose token `sent` tells. Not inlined, so that the large future is constructed in its final position.
 #[inline(never)]
 fn send<S, B, R>(
     retry: &mut RetrySend<S>,
     request: Request<B>,
-    sent: Option<SentToken>,
+    sent: Option<Sent>,
 ) -> RetrySendFuture<S, B>
 where
     S: Service<Request<ReplayBody<B>>, Response = Response<R>> + Clone,
@@ -231,8 +264,8 @@ where
                     }));
                 }
                 StateProj::Held { held } => {
-                    let (retry, request, sent) = ready!(held.poll_send::<Attempt<B>>(cx))?;
-                    let future = send(retry, request, sent);
+                    let (retry, request, sent, cache) = ready!(held.poll_send::<Attempt<B>>(cx))?;
+                    let future = send(retry, request, Sent::new(sent, cache));
                     state.set(State::Sent { future });
                 }
             }

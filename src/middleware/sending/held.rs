@@ -57,14 +57,14 @@ impl<S: Clone, B> HeldRequest<S, B> {
 }
 
 /// Readiness belongs to the instance that acquired it, and ends when that is dropped. Returns another clone, not yet ready.
-fn give_back_readiness<S: Clone>(inner: &mut S) -> S {
+pub(crate) fn give_back_readiness<S: Clone>(inner: &mut S) -> S {
     let clone = inner.clone();
     drop(mem::replace(inner, clone.clone()));
     clone
 }
 
-/// A service that is ready, the request for it, and the token that the request has if it is one of ours.
-pub(crate) type ReadyToSend<'a, S, B> = (&'a mut S, Request<B>, Option<SentToken>);
+/// A service that is ready, the request for it, the token that the request has if it is one of ours, and the cache of that.
+pub(crate) type ReadyToSend<'a, S, B> = (&'a mut S, Request<B>, Option<SentToken>, &'a TokenCache);
 
 impl<S, B> HeldRequest<S, B> {
     /// Waits for a token, and for the service to be ready for a request `Q`. Adds the token.
@@ -88,7 +88,7 @@ impl<S, B> HeldRequest<S, B> {
                     // The token that came may have expired while this future was not polled, or not ready.
                     let add = |issued: &Issued| add_token(issued, &mut request);
                     let sent = self.cache.read_or(issued, add);
-                    return Poll::Ready(Ok((&mut self.inner, request, sent)));
+                    return Poll::Ready(Ok((&mut self.inner, request, sent, &self.cache)));
                 }
                 HeldState::Failed(error) => {
                     let error = error.take().expect("polled after completion");
