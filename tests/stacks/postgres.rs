@@ -1,5 +1,7 @@
 //! The store in Postgres with a real server, which each test starts and ends.
 
+#[path = "support/certificates.rs"]
+mod certificates;
 #[path = "support/postgres.rs"]
 mod server;
 #[path = "support/sql.rs"]
@@ -15,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use certificates::certificates;
 use server::{Server, as_account};
 use sql::{LONG, TestDatabase, patient, save_first, shown, version};
 use sqlx::{AssertSqlSafe, Connection, PgPool, Postgres, Row, postgres::PgPoolOptions};
@@ -344,19 +346,6 @@ async fn the_error_of_a_wrong_password_shows_no_password() {
     );
     assert!(!shown(&error).contains("pa55"), "{error:?}");
     assert_eq!(version(&store("right-pa55")).await, 0);
-}
-
-/// A certificate authority, its certificate, and a certificate and a key of a server at 127.0.0.1, in PEM.
-fn certificates() -> [String; 3] {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().unwrap();
-    let authority = params.self_signed(&key).unwrap().pem();
-    let issuer = Issuer::new(params, key);
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-    let certificate = params.signed_by(&key, &issuer).unwrap().pem();
-    [authority, certificate, key.serialize_pem()]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -23,24 +23,43 @@ pub struct Server {
     process: Option<Child>,
     folder: TempDir,
     pub port: u16,
+    tls_port: Option<u16>,
     settings: Vec<String>,
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 impl Server {
     pub async fn start(settings: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        Self::start_at(None, settings).await
+    }
+
+    /// Starts a server that has a port for TLS as well. `settings` name its certificate.
+    pub async fn start_with_tls(settings: &[&str]) -> Self {
+        Self::start_at(Some(free_port()), settings).await
+    }
+
+    async fn start_at(tls_port: Option<u16>, settings: &[&str]) -> Self {
+        let mut settings: Vec<_> = settings.iter().map(ToString::to_string).collect();
+        if let Some(port) = tls_port {
+            settings.extend(["--tls-port".into(), port.to_string()]);
+        }
         let mut server = Self {
             process: None,
             folder: tempfile::tempdir().unwrap(),
-            port,
-            settings: settings.iter().map(ToString::to_string).collect(),
+            port: free_port(),
+            tls_port,
+            settings,
         };
         server.restart().await;
         server
+    }
+
+    pub fn tls_port(&self) -> Option<u16> {
+        self.tls_port
     }
 
     /// Starts the server, or starts it again, with the data in its folder.
