@@ -77,6 +77,14 @@ pub trait Grant: Send + Sync + 'static {
     /// with its client as well.
     fn identity(&self) -> Identity;
 
+    /// Whether the grant has a credential, so that it can begin a session.
+    ///
+    /// Default: `true`. With `false`, sessions come only from the store, where a [login](crate::TokenCache::login) puts them, and
+    /// [`parameters`](Grant::parameters) is not called.
+    fn can_begin(&self) -> bool {
+        true
+    }
+
     /// Whether the grant may begin the session anew after its refresh token has become invalid.
     ///
     /// `false` for credentials that work once, and for refresh tokens.
@@ -126,6 +134,10 @@ macro_rules! forward {
 
             fn identity(&self) -> Identity {
                 (**self).identity()
+            }
+
+            fn can_begin(&self) -> bool {
+                (**self).can_begin()
             }
 
             fn can_repeat(&self) -> bool {

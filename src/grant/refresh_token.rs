@@ -5,7 +5,12 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Grant, GrantContext};
-use crate::{error::TokenError, oauth::Parameters, store::Identity, zeroize::secret};
+use crate::{
+    error::{TokenError, TokenErrorKind},
+    oauth::Parameters,
+    store::Identity,
+    zeroize::secret,
+};
 
 /// Begins a session with a refresh token (RFC 6749 §6).
 ///
@@ -23,27 +28,47 @@ use crate::{error::TokenError, oauth::Parameters, store::Identity, zeroize::secr
 #[derive(Clone)]
 #[must_use]
 pub struct RefreshTokenGrant {
-    refresh_token: SecretString,
+    /// `None`: sessions come from the store.
+    refresh_token: Option<SecretString>,
 }
 
 impl RefreshTokenGrant {
     /// A grant of this refresh token.
     pub fn new(refresh_token: impl Into<String>) -> Self {
         Self {
-            refresh_token: secret(refresh_token),
+            refresh_token: Some(secret(refresh_token)),
+        }
+    }
+
+    /// A grant without a refresh token of its own: see
+    /// [`RefreshTokenSource::stored`](crate::RefreshTokenSource::stored).
+    pub fn stored() -> Self {
+        Self {
+            refresh_token: None,
         }
     }
 }
 
 impl Grant for RefreshTokenGrant {
     async fn parameters(&self, _cx: &GrantContext<'_>) -> Result<Parameters, TokenError> {
-        Ok(Parameters::refresh_token(
-            self.refresh_token.expose_secret(),
-        ))
+        match &self.refresh_token {
+            Some(refresh_token) => Ok(Parameters::refresh_token(refresh_token.expose_secret())),
+            None => Err(TokenError::new(
+                TokenErrorKind::ReauthRequired,
+                "there is no refresh token to begin a session with; log in",
+            )),
+        }
     }
 
     fn identity(&self) -> Identity {
-        Identity::of_refresh_token(self.refresh_token.expose_secret())
+        match &self.refresh_token {
+            Some(refresh_token) => Identity::of_refresh_token(refresh_token.expose_secret()),
+            None => Identity::new("stored", ""),
+        }
+    }
+
+    fn can_begin(&self) -> bool {
+        self.refresh_token.is_some()
     }
 
     fn can_repeat(&self) -> bool {

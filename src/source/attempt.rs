@@ -4,7 +4,11 @@ use std::time::SystemTime;
 
 use secrecy::ExposeSecret;
 
-use super::{GrantSource, ended::not_sent_again, session_state::Credential};
+use super::{
+    GrantSource,
+    ended::{not_sent_again, nothing_to_send},
+    session_state::Credential,
+};
 use crate::{
     clock::Clock,
     error::{Recovery, TokenError, TokenErrorKind},
@@ -103,10 +107,7 @@ impl<G: Grant> GrantSource<G> {
             }
             Some(Credential::Grant) if self.skips(attempt, &self.identity) => Err(not_sent_again()),
             Some(Credential::Grant) => self.send_grant(attempt, lease, clock).await,
-            None => Err(TokenError::new(
-                TokenErrorKind::ReauthRequired,
-                "the stored session has no refresh token, and began with another credential than the configured one",
-            )),
+            None => Err(nothing_to_send(&attempt.session)),
         }
     }
 

@@ -22,18 +22,29 @@ impl<G: Grant> GrantSource<G> {
         is_stored || self.with_state(|state| state.failed.as_ref().is_some_and(is_known))
     }
 
-    /// Fails if all that a refresh of `session` could send has been declared dead. After a reset it is sent once more.
+    /// Fails if there is nothing that a refresh of `session` could send, or if all of it has been declared dead. After a reset
+    /// that is sent once more.
     pub(super) fn check_not_ended(
         &self,
         session: &StoredSession,
         cx: &TokenContext,
     ) -> Result<(), TokenError> {
         self.check_not_revoked(session, cx)?;
-        let next = self.credential_identity(session);
-        let is_dead = |credential: &Identity| self.is_declared_dead(session, credential);
-        let Some(next) = next.filter(|next| !cx.is_after_reset() && is_dead(next)) else {
-            return Ok(());
+        let Some(next) = self.credential_identity(session) else {
+            self.with_state(|state| {
+                state.failed = Some(Failed {
+                    generation: session.generation(),
+                    credential: self.identity.clone(),
+                    is_final: true,
+                });
+            });
+            let attempt = Attempt::new(session.clone(), 0, None, cx);
+            return Err(self.explain(nothing_to_send(session), &attempt, cx.clock().wall()));
         };
+        let is_dead = |credential: &Identity| self.is_declared_dead(session, credential);
+        if cx.is_after_reset() || !is_dead(&next) {
+            return Ok(());
+        }
         if self.can_begin_anew(session) && !is_dead(&self.identity) {
             return Ok(());
         }
@@ -52,6 +63,16 @@ impl<G: Grant> GrantSource<G> {
     pub(super) fn skips(&self, attempt: &Attempt, credential: &Identity) -> bool {
         !attempt.is_after_reset && self.is_declared_dead(&attempt.session, credential)
     }
+}
+
+/// The error if there is no credential to refresh `session` with.
+pub(super) fn nothing_to_send(session: &StoredSession) -> TokenError {
+    let message = if session.has_tokens() {
+        "the stored session has no refresh token, and began with another credential than the configured one"
+    } else {
+        "no session is stored; log in"
+    };
+    TokenError::new(TokenErrorKind::ReauthRequired, message)
 }
 
 /// The error for a credential that was declared dead before.

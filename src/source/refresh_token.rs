@@ -33,4 +33,29 @@ impl GrantSource<RefreshTokenGrant> {
     pub fn new(client: OAuthClient, refresh_token: impl Into<String>) -> Self {
         Self::with_grant(client, RefreshTokenGrant::new(refresh_token))
     }
+
+    /// A source without a refresh token of its own. It goes on with the session in its [store](GrantSource::store).
+    ///
+    /// It is for programs in which people log in: [`TokenCache::login`](crate::TokenCache::login) begins the session, in this
+    /// process or in another one that shares the store. Until then, tokens are errors of kind
+    /// [`ReauthRequired`](crate::TokenErrorKind::ReauthRequired), and nothing is sent or stored. A session that another
+    /// program imports is used as well, whatever its [`Identity`](crate::Identity) is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(all(feature = "reqwest", feature = "file-store"))] {
+    /// use tower_bearer::{ClientAuth, FileStore, OAuthClient, RefreshTokenSource};
+    ///
+    /// let client = OAuthClient::new("https://login.example.com/token")?.client_auth(ClientAuth::none("my-app"));
+    /// let source = RefreshTokenSource::stored(client)
+    ///     .store(FileStore::new("/var/lib/my-app/session.json")?)
+    ///     .reauth_hint("run `my-app login`");
+    /// # let _ = source;
+    /// # }
+    /// # Ok::<(), tower_bearer::TokenError>(())
+    /// ```
+    pub fn stored(client: OAuthClient) -> Self {
+        Self::with_grant(client, RefreshTokenGrant::stored())
+    }
 }

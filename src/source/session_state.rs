@@ -95,10 +95,13 @@ impl<G: Grant> GrantSource<G> {
 
     /// Whether our grant is a new login that `session` does not know yet. It is not new once it has been used.
     pub(super) fn is_new_login(&self, session: &StoredSession) -> bool {
-        session.is_older_than(&self.identity) && self.with_state(|state| state.newest.is_none())
+        self.grant.can_begin()
+            && session.is_older_than(&self.identity)
+            && self.with_state(|state| state.newest.is_none())
     }
 
-    /// What a refresh of `session` sends. `None` if it began with another grant than ours and has no refresh token.
+    /// What a refresh of `session` sends. `None` if it has no refresh token, and our grant cannot begin it, or is not the one
+    /// that it began with.
     ///
     /// A grant that the session has replaced by a later login is never sent again.
     pub(super) fn credential<'a>(&self, session: &'a StoredSession) -> Option<Credential<'a>> {
@@ -110,8 +113,7 @@ impl<G: Grant> GrantSource<G> {
         }
         match session.refresh_token() {
             Some(refresh_token) => Some(Credential::RefreshToken(refresh_token)),
-            None => session
-                .began_with(&self.identity)
+            None => (self.grant.can_begin() && session.began_with(&self.identity))
                 .then_some(Credential::Grant),
         }
     }
