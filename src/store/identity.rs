@@ -45,6 +45,11 @@ impl Identity {
         Self::from_hash(hash)
     }
 
+    /// That of a session which is not known, because it is encrypted.
+    pub(super) fn unknown() -> Self {
+        Self(Box::default())
+    }
+
     /// 18 bits of the hash.
     pub(crate) fn start(&self) -> &str {
         &self.0[..3]

@@ -411,7 +411,7 @@ async fn a_value_that_is_not_a_session_is_an_error_and_never_overwritten() {
             "{\"refresh_token\":\"s3cret\"}",
             "not a session of this crate",
         ),
-        ("{\"format\":4,\"version\":1}", "format 4"),
+        ("{\"format\":5,\"version\":1}", "format 5"),
         ("{\"format\":1,\"version\":1,", "ends in the middle"),
     ];
     for (content, expected) in cases {

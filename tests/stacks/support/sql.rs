@@ -144,7 +144,7 @@ pub async fn what_is_not_a_session_is_an_error_and_never_overwritten(db: &impl T
             "{\"refresh_token\":\"s3cret\"}",
             "not a session of this crate",
         ),
-        ("{\"format\":4,\"version\":1}", "format 4"),
+        ("{\"format\":5,\"version\":1}", "format 5"),
         ("{\"format\":1,\"version\":1,", "ends in the middle"),
     ];
     for (content, expected) in cases {
