@@ -147,7 +147,9 @@ pub struct StoredSession {
     refresh_id: Option<u32>,
     ended: Option<Ended>,
     /// The encrypted session. Then all that is known besides is the version.
-    sealed: Option<Sealed>,
+    ///
+    /// Boxed: without it, room for it in a session would keep what was on the stack, which may be a secret.
+    sealed: Option<Box<Sealed>>,
 }
 
 /// What a token response contains of a session.

@@ -38,7 +38,7 @@ struct Members {
     #[serde(default)]
     ended: Option<Ended>,
     #[serde(default, skip_serializing)]
-    sealed: Option<Sealed>,
+    sealed: Option<Box<Sealed>>,
 }
 
 /// The members of an encrypted session.
@@ -74,7 +74,7 @@ impl<'de> Deserialize<'de> for StoredSession {
                 sealed: None,
                 ..read
             }),
-            (Format::Sealed, Some(sealed)) => Ok(Self::sealed(read.version, sealed)),
+            (Format::Sealed, Some(sealed)) => Ok(Self::sealed(read.version, *sealed)),
             (Format::Sealed, None) => Err(D::Error::missing_field("sealed")),
         }
     }

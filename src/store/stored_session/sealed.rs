@@ -20,14 +20,14 @@ impl StoredSession {
         Self {
             format: Format::Sealed,
             version,
-            sealed: Some(sealed),
+            sealed: Some(Box::new(sealed)),
             ..Self::begin(Identity::unknown(), None)
         }
     }
 
     /// What is encrypted, if it is.
     pub(in crate::store) fn as_sealed(&self) -> Option<&Sealed> {
-        self.sealed.as_ref()
+        self.sealed.as_deref()
     }
 }
 
