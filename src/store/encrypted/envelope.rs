@@ -51,7 +51,7 @@ impl Envelope {
             TokenError::new(TokenErrorKind::Store, message)
         })?;
         let key = cipher.id().into();
-        Ok(StoredSession::sealed(version, Sealed { key, data }))
+        Ok(session.sealed(Sealed { key, data }))
     }
 
     /// Decrypts a session.

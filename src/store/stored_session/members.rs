@@ -65,16 +65,13 @@ impl Serialize for StoredSession {
 
 impl<'de> Deserialize<'de> for StoredSession {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let read = Members::deserialize(deserializer)?;
-        match (read.format, read.sealed) {
+        let mut read = Members::deserialize(deserializer)?;
+        match (read.format, read.sealed.take()) {
             (Format::Plain, _) if read.identity == Identity::unknown() => {
                 Err(D::Error::missing_field("identity"))
             }
-            (Format::Plain, _) => Ok(Self {
-                sealed: None,
-                ..read
-            }),
-            (Format::Sealed, Some(sealed)) => Ok(Self::sealed(read.version, *sealed)),
+            (Format::Plain, _) => Ok(read),
+            (Format::Sealed, Some(sealed)) => Ok(read.sealed(*sealed)),
             (Format::Sealed, None) => Err(D::Error::missing_field("sealed")),
         }
     }

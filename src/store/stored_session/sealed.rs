@@ -15,11 +15,11 @@ pub(in crate::store) struct Sealed {
 }
 
 impl StoredSession {
-    /// An encrypted session of this version.
-    pub(in crate::store) fn sealed(version: u64, sealed: Sealed) -> Self {
+    /// The session as an encrypted one: all that stays known of it is what is not encrypted.
+    pub(in crate::store) fn sealed(&self, sealed: Sealed) -> Self {
         Self {
             format: Format::Sealed,
-            version,
+            version: self.version,
             sealed: Some(Box::new(sealed)),
             ..Self::begin(Identity::unknown(), None)
         }
