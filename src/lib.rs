@@ -63,7 +63,7 @@
 //! | sources of tokens | [`TokenSource`], [`TokenContext`], [`source_fn`], [`BoxTokenSource`] |
 //! | grants | [`ClientCredentialsSource`], [`RefreshTokenSource`], [`ExchangeTokenSource`], [`JwtBearerSource`], [`TokenExchangeSource`], [`LegacyPasswordSource`], [`SecurityToken`], [`GrantSource`], [`Grant`] |
 //! | the token endpoint | [`OAuthClient`], [`ClientAuth`], [`BodyFormat`], [`Parameters`], [`DeadGrant`] |
-//! | stores | [`TokenStore`], [`StoreLease`], [`StoredSession`], [`Identity`], [`MemoryStore`], [`BoxTokenStore`], with features `FileStore`, `RedisStore`, `PostgresStore` and `SqliteStore` |
+//! | stores | [`TokenStore`], [`StoreLease`], [`StoredSession`], [`Identity`], [`MemoryStore`], [`BoxTokenStore`], with features `FileStore`, `RedisStore`, `PostgresStore`, `SqliteStore` and `EncryptedStore` |
 //! | errors | [`TokenError`], [`TokenErrorKind`] |
 //!
 //! # What it promises
@@ -137,6 +137,7 @@
 //! | `postgres-store` | no | `PostgresStore`: a session that processes on many hosts share. Needs Rust 1.94 |
 //! | `sqlite-store` | no | `SqliteStore`: a session that the processes of one machine share. Needs Rust 1.94 and a C compiler |
 //! | `sessions` | no | `Sessions` and `BearerAuthLayer::keyed`: a session for each user or tenant, in bounded memory |
+//! | `encrypted-store` | no | `EncryptedStore`: any store, which has sessions only encrypted |
 //! | `jwt` | no | signed assertions: `ClientAuth::private_key_jwt`, `JwtAssertion`, and `SigningKey` |
 //! | `testing` | no | an authorization server and a protected API as in-memory services, with faults to order |
 
@@ -180,6 +181,9 @@ pub use self::store::PostgresStore;
 #[cfg(feature = "sqlite-store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite-store")))]
 pub use self::store::SqliteStore;
+#[cfg(feature = "encrypted-store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "encrypted-store")))]
+pub use self::store::{EncryptedLease, EncryptedStore, EncryptionKey};
 #[cfg(feature = "file-store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file-store")))]
 pub use self::store::{FileLease, FileStore};

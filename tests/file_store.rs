@@ -91,7 +91,7 @@ async fn a_file_that_is_not_a_session_is_an_error_and_never_overwritten() {
             b"{\"refresh_token\":\"s3cret\"}",
             "not a session of this crate",
         ),
-        (b"{\"format\":4,\"version\":1}", "format 4"),
+        (b"{\"format\":5,\"version\":1}", "format 5"),
     ];
     for (content, expected) in cases {
         fs::write(&path, content).unwrap();

@@ -12,7 +12,7 @@ use crate::{
     oauth::OAuthClient,
     origins::Origins,
     schedule::Schedule,
-    store::{BoxTokenStore, Identity, MemoryStore, TokenStore},
+    store::{BoxTokenStore, Identity, MemoryStore, TokenStore, Unencrypted},
     token::Token,
     token_source::{TokenContext, TokenSource},
 };
@@ -77,7 +77,8 @@ impl<G: Grant> GrantSource<G> {
     /// Sets where the session is kept. Default: a [`MemoryStore`] of its own.
     pub fn store(self, store: impl TokenStore) -> Self {
         Self {
-            store: store.boxed(),
+            // No source uses or overwrites what it cannot read.
+            store: Unencrypted::new(store).boxed(),
             // What is known of the session in the other store does not apply here.
             state: Arc::default(),
             ..self

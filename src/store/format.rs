@@ -1,6 +1,6 @@
 //! Sessions as the stores write them: JSON that begins with its format.
 //!
-//! A reader accepts only the formats that it knows: this one, and the two before it. Whatever is added makes a newer format, so
+//! A reader accepts only the formats that it knows: this one, the two before it, and that of encrypted sessions. Whatever is added makes a newer format, so
 //! that an older process reports it, and does not drop what it does not know with its next save.
 
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{
     StoredSession,
-    stored_session::{FIRST_FORMAT, FORMAT, FirstFormat, MAX_COUNT},
+    stored_session::{FIRST_FORMAT, FirstFormat, MAX_COUNT, SEALED_FORMAT},
 };
 use crate::{
     error::{TokenError, TokenErrorKind},
@@ -96,9 +96,9 @@ fn parse(bytes: &[u8]) -> Result<StoredSession, String> {
             "is not a session of this crate: choose another place".to_owned()
         }
     })?;
-    if header.format > FORMAT {
+    if header.format > SEALED_FORMAT {
         return Err(format!(
-            "is a session of format {}, and this version of tower-bearer reads formats up to {FORMAT}: update it",
+            "is a session of format {}, and this version of tower-bearer reads formats up to {SEALED_FORMAT}: update it",
             header.format
         ));
     }
@@ -171,8 +171,8 @@ mod tests {
             ("[1,2]", "not a session of this crate"),
             ("{\"token\":\"s3cret\"}", "not a session of this crate"),
             ("{\"format\":\"s3cret\"}", "not a session of this crate"),
-            ("{\"format\":4,\"s3cret\":{}}", "format 4"),
-            ("{\"version\":1,\"format\":4}", "update it"),
+            ("{\"format\":5,\"s3cret\":{}}", "format 5"),
+            ("{\"version\":1,\"format\":5}", "update it"),
             ("{\"format\":0,\"version\":1}", "unknown format 0"),
             ("{\"format\":2,\"access\":\"s3cret\"}", "damaged at line 1"),
             ("{\"format\":1,\"session\":\"s3cret\"}", "damaged at line 1"),

@@ -19,7 +19,7 @@ impl Identity {
         hash.update(kind);
         hash.update([0]);
         hash.update(credential);
-        Self::from_hash(hash)
+        Self::from_hash(&mut hash)
     }
 
     /// Identifies a refresh token, whether it is configured or was issued.
@@ -42,7 +42,12 @@ impl Identity {
                 hash.update(text);
             }
         }
-        Self::from_hash(hash)
+        Self::from_hash(&mut hash)
+    }
+
+    /// That of a session which is not known, because it is encrypted.
+    pub(super) fn unknown() -> Self {
+        Self(Box::default())
     }
 
     /// 18 bits of the hash.
@@ -50,8 +55,9 @@ impl Identity {
         &self.0[..3]
     }
 
-    fn from_hash(hash: Sha256) -> Self {
-        Self(BASE64_STANDARD_NO_PAD.encode(hash.finalize()).into())
+    /// The hash is not moved: that would leave the last bytes of a credential on the stack.
+    fn from_hash(hash: &mut Sha256) -> Self {
+        Self(BASE64_STANDARD_NO_PAD.encode(hash.finalize_reset()).into())
     }
 }
 

@@ -1,9 +1,13 @@
-//! Where sessions are stored: the contract [`TokenStore`], and stores in memory, in a file, in Redis and in SQL databases.
+//! Where sessions are stored: the contract [`TokenStore`], stores in memory, in a file, in Redis and in SQL
+//! databases, and an envelope that encrypts.
 
 mod boxed;
+#[cfg(feature = "encrypted-store")]
+mod encrypted;
 #[cfg(feature = "file-store")]
 mod file;
 #[cfg(any(
+    feature = "encrypted-store",
     feature = "file-store",
     feature = "postgres-store",
     feature = "redis-store",
@@ -25,7 +29,10 @@ mod redis;
 mod sql;
 mod stored_session;
 mod token_store;
+mod unencrypted;
 
+#[cfg(feature = "encrypted-store")]
+pub use self::encrypted::{EncryptedLease, EncryptedStore, EncryptionKey};
 #[cfg(feature = "file-store")]
 pub use self::file::{FileLease, FileStore};
 #[cfg(feature = "redis-store")]
@@ -40,6 +47,7 @@ pub use self::sql::{SqlLease, SqlStore};
 pub(crate) use self::stored_session::sample;
 pub(crate) use self::stored_session::{Ended, NewTokens};
 use self::token_store::version_mismatch;
+pub(crate) use self::unencrypted::Unencrypted;
 pub use self::{
     boxed::{BoxStoreLease, BoxTokenStore},
     identity::Identity,

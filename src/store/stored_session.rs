@@ -4,6 +4,7 @@ mod access;
 mod encoding;
 mod ended;
 #[cfg(any(
+    feature = "encrypted-store",
     feature = "file-store",
     feature = "postgres-store",
     feature = "redis-store",
@@ -11,9 +12,11 @@ mod ended;
 ))]
 mod first_format;
 mod import;
+mod members;
 mod owner;
 #[cfg(any(test, feature = "testing"))]
 mod sample;
+mod sealed;
 
 #[cfg(test)]
 mod tests;
@@ -24,23 +27,24 @@ use std::{
 };
 
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
 
 pub(crate) use self::ended::Ended;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::sample::sample;
+pub(super) use self::sealed::Sealed;
 use self::{
     access::Access,
-    encoding::{Format, Secret, count, millis},
+    encoding::{Format, Secret},
 };
 #[cfg(any(
+    feature = "encrypted-store",
     feature = "file-store",
     feature = "postgres-store",
     feature = "redis-store",
     feature = "sqlite-store"
 ))]
 pub(super) use self::{
-    encoding::{FORMAT, MAX_COUNT},
+    encoding::{MAX_COUNT, SEALED_FORMAT},
     first_format::{FIRST_FORMAT, FirstFormat},
 };
 use super::Identity;
@@ -97,6 +101,13 @@ use crate::{token::Token, zeroize::to_json};
 /// has neither `client` nor `ended`, is deserialized. The stores of this crate also read format 1. Both are saved in
 /// format 3.
 ///
+/// Format 4 is an encrypted session. An `EncryptedStore` saves it to the store inside, whichever that is. It has nothing
+/// readable but its version and what identifies the key, and methods that set a part of it do not change what is written:
+///
+/// ```json
+/// { "format": 4, "version": 3, "sealed": { "key": "1f2e3d4c", "data": "…" } }
+/// ```
+///
 /// # Examples
 ///
 /// A session that another program has begun, to be saved into an empty store:
@@ -114,37 +125,31 @@ use crate::{token::Token, zeroize::to_json};
 /// assert!(json.starts_with(r#"{"format":3,"version":1,"#));
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone)]
 pub struct StoredSession {
     format: Format,
-    #[serde(deserialize_with = "count")]
     version: u64,
     /// Counts the token responses. Of two sessions, the one with the higher generation has the newer tokens.
-    #[serde(default, deserialize_with = "count")]
     generation: u64,
     /// The credential that the session began with.
     identity: Identity,
     /// The credentials of the sessions before it. A process that is still configured with one of them has an old
     /// credential, not a new login.
-    #[serde(default)]
     former_identities: Vec<Identity>,
     /// The client that the tokens belong to. `None` in a session of an older format, and in an imported one.
-    #[serde(default)]
     client: Option<Identity>,
-    #[serde(default)]
     access: Option<Access>,
-    #[serde(default)]
     refresh_token: Option<Secret>,
-    #[serde(default, with = "millis")]
     refresh_expires_at: Option<SystemTime>,
     /// When a refresh began whose outcome is not known yet.
-    #[serde(default, with = "millis")]
     refreshing_since: Option<SystemTime>,
     /// A random number of the refresh that has saved the mark, so that no two processes save the same one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     refresh_id: Option<u32>,
-    #[serde(default)]
     ended: Option<Ended>,
+    /// The encrypted session. Then all that is known besides is the version.
+    ///
+    /// Boxed: without it, room for it in a session would keep what was on the stack, which may be a secret.
+    sealed: Option<Box<Sealed>>,
 }
 
 /// What a token response contains of a session.
@@ -171,7 +176,7 @@ impl StoredSession {
     /// has declared dead stays dead, unless `before` was revoked.
     pub(crate) fn begin(identity: Identity, before: Option<&Self>) -> Self {
         Self {
-            format: Format,
+            format: Format::Plain,
             version: before.map_or(0, Self::version),
             generation: before.map_or(0, Self::generation),
             former_identities: before
@@ -187,6 +192,7 @@ impl StoredSession {
             ended: before
                 .filter(|before| !before.is_revoked())
                 .and_then(|before| before.ended.clone()),
+            sealed: None,
         }
     }
 
@@ -243,7 +249,7 @@ impl StoredSession {
     pub(crate) fn merged(&self, new: NewTokens) -> Self {
         let rotated = new.refresh_token.is_some();
         Self {
-            format: Format,
+            format: Format::Plain,
             version: self.version.saturating_add(1),
             generation: self.generation.saturating_add(1),
             identity: self.identity.clone(),
@@ -264,6 +270,7 @@ impl StoredSession {
             refreshing_since: None,
             refresh_id: None,
             ended: self.ended.clone().filter(Ended::has_rejected),
+            sealed: None,
         }
     }
 
@@ -282,6 +289,13 @@ impl StoredSession {
 impl fmt::Debug for StoredSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let access = self.access.as_ref();
+        if let Some(sealed) = &self.sealed {
+            return f
+                .debug_struct("StoredSession")
+                .field("version", &self.version)
+                .field("encrypted_with", &sealed.key)
+                .finish_non_exhaustive();
+        }
         f.debug_struct("StoredSession")
             .field("version", &self.version)
             .field("has_access_token", &access.is_some())

@@ -58,6 +58,14 @@ use crate::error::{TokenError, TokenErrorKind};
 /// | your own implementation | depends on what it uses: another database, a secrets manager | | |
 ///
 /// [`boxed`](TokenStore::boxed) hides the type of a store, so that it can be chosen by configuration.
+#[cfg_attr(
+    feature = "encrypted-store",
+    doc = "An [`EncryptedStore`](crate::EncryptedStore) around any of them encrypts the session."
+)]
+#[cfg_attr(
+    not(feature = "encrypted-store"),
+    doc = "An `EncryptedStore` (feature `encrypted-store`) around any of them encrypts the session."
+)]
 ///
 /// # Examples
 ///

@@ -11,9 +11,10 @@ use http::{HeaderValue, Request};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use tower_bearer::{
-    BearerAuthLayer, BodyFormat, ClientAuth, ExchangeTokenSource, FileStore, Identity, MemoryStore,
-    OAuthClient, Parameters, RefreshTokenGrant, RefreshTokenSource, StoreLease, StoredSession,
-    Token, TokenCache, TokenContext, TokenError, TokenErrorKind, TokenSource, TokenStore, provider,
+    BearerAuthLayer, BodyFormat, ClientAuth, EncryptedStore, EncryptionKey, ExchangeTokenSource,
+    FileStore, Identity, MemoryStore, OAuthClient, Parameters, RefreshTokenGrant,
+    RefreshTokenSource, StoreLease, StoredSession, Token, TokenCache, TokenContext, TokenError,
+    TokenErrorKind, TokenSource, TokenStore, provider,
 };
 
 use crate::{
@@ -31,6 +32,8 @@ const ID_TOKEN: &str = "7f3a.id-token-made-up.000000000000000000000";
 const EXTRA: &str = "7F3A-Extra-Member-Made-Up-0000000000000000000000";
 const NESTED: &str = "nested-7f3a-member-made-up-00000000000000000000";
 const CALLERS_KEY: &str = "7f3a-key-of-the-caller-made-up-00000000000000000";
+/// 32 bytes.
+const ENCRYPTION_KEY: &str = "7f3a-encryption-key-made-up-0000";
 
 /// Faults show the names only: a message that shows a secret would itself be found.
 const SECRETS: &[(&str, &str)] = &[
@@ -43,6 +46,7 @@ const SECRETS: &[(&str, &str)] = &[
     ("EXTRA", EXTRA),
     ("NESTED", NESTED),
     ("CALLERS_KEY", CALLERS_KEY),
+    ("ENCRYPTION_KEY", ENCRYPTION_KEY),
 ];
 
 const TOKEN_URL: &str = "https://login.example.com/token";
@@ -370,6 +374,54 @@ fn sessions_in_files_are_wiped() {
     let whole = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, whole.trim_end().strip_suffix('}').unwrap()).unwrap();
     assert_wipes(&test, async || store().load().await.unwrap_err());
+}
+
+#[test]
+fn encrypted_sessions_are_wiped_with_their_key() {
+    let test = Alone::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("session.json");
+    let key_path = folder.path().join("key");
+    let key_text = BASE64_STANDARD.encode(ENCRYPTION_KEY);
+    std::fs::write(&key_path, format!("{key_text}\n")).unwrap();
+    let store = |key| EncryptedStore::new(FileStore::new(&path).unwrap(), "vendor", key);
+    let fixed = || EncryptionKey::from_bytes(ENCRYPTION_KEY.as_bytes()).unwrap();
+    assert_wipes(&test, async || {
+        let server = Server::new(&[first_answer(), second_answer()]);
+        two_tokens(&source(&server).store(store(fixed()))).await;
+        let adopted = source(&server).store(store(fixed()));
+        let token = adopted.token(TokenContext::new()).await.unwrap();
+        assert_eq!(token.expose_secret(), SECOND_ACCESS);
+    });
+    std::fs::remove_file(&path).unwrap();
+    let encoded = key_text.as_str();
+    assert_wipes(&test, async || {
+        save_repeatedly(&store(EncryptionKey::from_text(encoded).unwrap())).await;
+    });
+    let load = async |key| store(key).load().await.map(drop);
+    assert_wipes(&test, async || {
+        load(EncryptionKey::from_file(&key_path)).await.unwrap();
+    });
+    assert_wipes(&test, async || {
+        let key = EncryptionKey::from_fn(|| async {
+            EncryptionKey::from_bytes(ENCRYPTION_KEY.as_bytes())
+        });
+        load(key).await.unwrap();
+    });
+    // What is not a key may be a part of one.
+    assert_wipes(&test, async || {
+        EncryptionKey::from_text(&encoded[..40]).unwrap_err();
+        EncryptionKey::from_bytes(&ENCRYPTION_KEY.as_bytes()[1..]).unwrap_err();
+    });
+    // Damaged at its end: all of it is decrypted before that is noticed.
+    let whole = std::fs::read_to_string(&path).unwrap();
+    let end = whole.rfind("\"}}").unwrap();
+    std::fs::write(
+        &path,
+        format!("{}AAAA{}", &whole[..end - 8], &whole[end - 4..]),
+    )
+    .unwrap();
+    assert_wipes(&test, async || load(fixed()).await.unwrap_err());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 use server::Server;
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
 use tower_bearer::{
-    RedisStore, StoreLease, TokenError, TokenErrorKind, TokenStore,
+    EncryptedStore, EncryptionKey, RedisStore, StoreLease, TokenError, TokenErrorKind, TokenStore,
     testing::{sample_session, store_conformance},
 };
 
@@ -55,6 +55,17 @@ async fn version(store: &RedisStore) -> u64 {
 async fn stores_with_separate_connections_conform() {
     let server = Server::start(&[]).await;
     store_conformance(|| server.store()).await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
+async fn envelopes_conform_and_redis_has_no_token() {
+    let server = Server::start(&[]).await;
+    let key = EncryptionKey::from_bytes(&[1; 32]).unwrap();
+    store_conformance(|| EncryptedStore::new(server.store(), "test", key.clone())).await;
+    let stored: String = server.raw(&["GET", SESSION]).await;
+    assert!(stored.starts_with("{\"format\":4,\"version\":"), "{stored}");
+    assert!(!stored.contains("token"), "{stored}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -411,7 +422,7 @@ async fn a_value_that_is_not_a_session_is_an_error_and_never_overwritten() {
             "{\"refresh_token\":\"s3cret\"}",
             "not a session of this crate",
         ),
-        ("{\"format\":4,\"version\":1}", "format 4"),
+        ("{\"format\":5,\"version\":1}", "format 5"),
         ("{\"format\":1,\"version\":1,", "ends in the middle"),
     ];
     for (content, expected) in cases {

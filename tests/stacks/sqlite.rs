@@ -65,6 +65,7 @@ macro_rules! shared_tests {
 
 shared_tests! {
     the_row_is_as_documented
+    envelopes_conform_and_the_database_has_no_token
     a_missing_table_is_named_and_made_by_many_at_once
     what_is_not_a_session_is_an_error_and_never_overwritten
     a_table_of_another_kind_is_an_error

@@ -13,20 +13,30 @@ use serde::{
 
 use crate::zeroize::secret;
 
-/// The format that is written.
-pub(in crate::store) const FORMAT: u64 = 3;
+/// The format of a session that is not encrypted.
+const FORMAT: u64 = 3;
 
-/// The format before it. It has neither `client` nor `ended`.
+/// The format of an encrypted session. A version of the crate that does not know it reports it as newer, and overwrites
+/// nothing.
+pub(in crate::store) const SEALED_FORMAT: u64 = 4;
+
+/// The format before [`FORMAT`]. It has neither `client` nor `ended`.
 const SECOND_FORMAT: u64 = 2;
 
 /// The format of a serialized session, checked when it is deserialized.
-#[derive(Clone, Copy)]
-pub(super) struct Format;
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Plain,
+    Sealed,
+}
 
 impl Serialize for Format {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // As an option, because that is how it is read.
-        serializer.serialize_some(&FORMAT)
+        serializer.serialize_some(&match self {
+            Self::Plain => FORMAT,
+            Self::Sealed => SEALED_FORMAT,
+        })
     }
 }
 
@@ -48,12 +58,13 @@ impl<'de> Visitor<'de> for FormatVisitor {
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Format, D::Error> {
         match u64::deserialize(deserializer)? {
-            SECOND_FORMAT | FORMAT => Ok(Format),
-            newer if newer > FORMAT => Err(D::Error::custom(format_args!(
-                "a session of format {newer}, and this version of tower-bearer reads formats up to {FORMAT}: update it"
+            SECOND_FORMAT | FORMAT => Ok(Format::Plain),
+            SEALED_FORMAT => Ok(Format::Sealed),
+            newer if newer > SEALED_FORMAT => Err(D::Error::custom(format_args!(
+                "a session of format {newer}, and this version of tower-bearer reads formats up to {SEALED_FORMAT}: update it"
             ))),
             unknown => Err(D::Error::custom(format_args!(
-                "a session of the unknown format {unknown}; this version of tower-bearer reads formats {SECOND_FORMAT} and {FORMAT}"
+                "a session of the unknown format {unknown}; this version of tower-bearer reads formats {SECOND_FORMAT} to {SEALED_FORMAT}"
             ))),
         }
     }

@@ -40,7 +40,7 @@ struct Session {
 impl From<FirstFormat> for StoredSession {
     fn from(FirstFormat { session }: FirstFormat) -> Self {
         Self {
-            format: Format,
+            format: Format::Plain,
             version: session.version,
             generation: session.generation,
             identity: session.seed,
@@ -52,6 +52,7 @@ impl From<FirstFormat> for StoredSession {
             refreshing_since: session.refreshing_since,
             refresh_id: None,
             ended: None,
+            sealed: None,
         }
     }
 }

@@ -102,8 +102,8 @@ fn a_session_begins_with_its_format() {
 fn the_error_of_another_format_says_what_was_found() {
     let cases = [
         (
-            json!(4),
-            "format 4, and this version of tower-bearer reads formats up to 3: update it",
+            json!(5),
+            "format 5, and this version of tower-bearer reads formats up to 4: update it",
         ),
         (json!(0), "unknown format 0"),
         (Value::Null, "no `format`"),

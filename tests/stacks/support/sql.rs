@@ -10,7 +10,8 @@ use std::{error::Error, time::Duration};
 
 use tokio::{task::JoinSet, time::timeout};
 use tower_bearer::{
-    SqlStore, StoreLease, TokenError, TokenErrorKind, TokenStore, testing::sample_session,
+    EncryptedStore, EncryptionKey, SqlStore, StoreLease, TokenError, TokenErrorKind, TokenStore,
+    testing::{sample_session, store_conformance},
 };
 
 /// Longer than everything here takes, unless it hangs.
@@ -110,6 +111,21 @@ pub async fn the_row_is_as_documented(db: &impl TestDatabase) {
     }
 }
 
+pub async fn envelopes_conform_and_the_database_has_no_token(db: &impl TestDatabase) {
+    let key = EncryptionKey::from_bytes(&[1; 32]).unwrap();
+    store_conformance(|| EncryptedStore::new(db.store(), "test", key.clone())).await;
+    let written = stored(db).await.unwrap();
+    assert!(
+        written.starts_with("{\"format\":4,\"version\":"),
+        "{written}"
+    );
+    assert!(!written.contains("token"), "{written}");
+    // The statement of a save compares the version alone. Nothing is saved all the same, because nothing is loaded.
+    let wrong = EncryptionKey::from_bytes(&[2; 32]).unwrap();
+    let error = EncryptedStore::new(db.store(), "test", wrong).load().await;
+    assert_eq!(error.unwrap_err().kind(), TokenErrorKind::Config);
+}
+
 pub async fn a_missing_table_is_named_and_made_by_many_at_once(db: &impl TestDatabase) {
     db.raw("DROP TABLE tower_bearer_sessions").await;
     for error in [
@@ -144,7 +160,7 @@ pub async fn what_is_not_a_session_is_an_error_and_never_overwritten(db: &impl T
             "{\"refresh_token\":\"s3cret\"}",
             "not a session of this crate",
         ),
-        ("{\"format\":4,\"version\":1}", "format 4"),
+        ("{\"format\":5,\"version\":1}", "format 5"),
         ("{\"format\":1,\"version\":1,", "ends in the middle"),
     ];
     for (content, expected) in cases {
