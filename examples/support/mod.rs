@@ -33,9 +33,13 @@ pub(crate) async fn run(
             return ExitCode::from(2);
         }
     };
-    let result = timeout(LIMIT, example(arguments))
+    let is_endless = options
+        .endless
+        .is_some_and(|switch| arguments.is_on(switch));
+    let limit = if is_endless { Duration::MAX } else { LIMIT };
+    let result = timeout(limit, example(arguments))
         .await
-        .unwrap_or_else(|_| Err(format!("the example is not done after {LIMIT:?}").into()));
+        .unwrap_or_else(|_| Err(format!("the example is not done after {limit:?}").into()));
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };

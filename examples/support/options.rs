@@ -17,6 +17,8 @@ pub(crate) struct Options {
     pub(crate) optional: &'static [Described],
     /// Options without a value.
     pub(crate) switches: &'static [Described],
+    /// The switch with which the example goes on until it is interrupted.
+    pub(crate) endless: Option<&'static str>,
 }
 
 /// The options that were given.
@@ -40,6 +42,7 @@ impl Options {
             credentials: &[],
             optional: &[],
             switches: &[],
+            endless: None,
         }
     }
 
@@ -150,7 +153,13 @@ impl Options {
                  all of:\n",
             );
             help.extend(self.credentials.iter().map(valued));
-            help.push_str("\nand optionally:\n");
+        }
+        if !self.optional.is_empty() || !self.switches.is_empty() {
+            help.push_str(if self.credentials.is_empty() {
+                "\nOptions:\n"
+            } else {
+                "\nand optionally:\n"
+            });
             help.extend(self.optional.iter().map(valued));
             help.extend(self.switches.iter().map(|(name, what)| {
                 let option = format!("--{name}");
