@@ -53,7 +53,7 @@ impl<G: Grant> GrantSource<G> {
             Err(error) => {
                 tracing::error!(%error, "the refreshed session was not saved, it goes on from memory");
                 let is_lost = error.kind() == TokenErrorKind::LeaseLost;
-                self.supersede(attempt.stored.clone(), &session);
+                self.supersede(attempt.stored.as_ref(), &session);
                 let warning = Warning::new(error);
                 slot.unsaved = Some(Unsaved {
                     session,

@@ -80,12 +80,11 @@ impl<G: Grant> GrantSource<G> {
             return Ok(token);
         }
         let replaces = stored.as_ref().map_or(0, StoredSession::version);
-        let credential = stored.as_ref().and_then(|it| self.credential_identity(it));
-        let session = self.newest(stored);
+        let session = self.newest(stored.clone());
         self.check_not_revoked(&session, cx)?;
         let mut attempt = self.mark(lease, slot, session, replaces, cx).await?;
         check_held(lease, taken).await?;
-        attempt.stored = credential;
+        attempt.stored = stored;
         let mut result = self.send(&mut attempt, lease, cx.clock()).await;
 
         // Before a rejected credential ends the session, or the grant begins another, look for a newer one in the store.
@@ -115,9 +114,9 @@ impl<G: Grant> GrantSource<G> {
             if replaces != attempt.replaces && newest.refreshing_since().is_some() {
                 return Err(overtaken());
             }
-            attempt = self.mark(lease, slot, newest, replaces, cx).await?;
+            attempt = self.mark(lease, slot, newest.clone(), replaces, cx).await?;
             check_held(lease, taken).await?;
-            attempt.stored = credential;
+            attempt.stored = Some(newest);
             result = self.send(&mut attempt, lease, cx.clock()).await;
         }
         if may_be_dead(&result) && self.can_begin_anew(&attempt.session) {

@@ -99,7 +99,6 @@ impl<G: Grant> GrantSource<G> {
             .iter()
             .map(|token| Identity::of_refresh_token(token.expose_secret()))
             .collect();
-        let stored = stored.and_then(|stored| self.credential_identity(&stored));
         let session = if self.is_new_login(&session) || !self.is_ours(&session) {
             StoredSession::begin(self.identity.clone(), Some(&session))
         } else {
@@ -110,11 +109,8 @@ impl<G: Grant> GrantSource<G> {
             .at(replaces)
             .of_client(self.client_identity.clone())
             .revoked(&credentials, cx.clock().wall());
-        self.with_state(|state| {
-            state.revocations += 1;
-            state.superseded = stored;
-            state.newest = Some(session.clone());
-        });
+        self.with_state(|state| state.revocations += 1);
+        self.supersede(stored.as_ref(), &session);
         self.note_revoked(&session);
         tracing::info!("the session was revoked");
         Self::save_revoked(lease, slot, session, replaces).await

@@ -82,9 +82,12 @@ impl<G: Grant> GrantSource<G> {
         self.with_state(|state| state.revocations)
     }
 
-    /// Remembers that `session`, which could not be saved, takes the place of the stored credential.
-    pub(super) fn supersede(&self, stored: Option<Identity>, session: &StoredSession) {
-        let is_other = stored.is_some() && stored != self.credential_identity(session);
+    /// Remembers that `session`, which could not be saved, takes the place of the `stored` one.
+    pub(super) fn supersede(&self, stored: Option<&StoredSession>, session: &StoredSession) {
+        self.with_state(|state| state.newest = Some(session.clone()));
+        // Our grant is no new login any more. So this is what the stored session would send from now on.
+        let stored = stored.and_then(|it| self.credential_identity(it));
+        let is_other = session.is_revoked() || stored != self.credential_identity(session);
         self.with_state(|state| state.superseded = stored.filter(|_| is_other));
     }
 
