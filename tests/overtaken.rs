@@ -289,6 +289,56 @@ async fn a_dead_credential_is_saved_over_a_mark_that_was_saved_although_the_stor
     assert_eq!(store.session()["ended"]["reason"], "rejected");
 }
 
+/// A source whose session cannot be saved, while another process with the lease records in the store that its login is dead.
+async fn unsaved_when_a_login_is_recorded_as_dead(
+    endpoint: &TokenEndpoint,
+    store: &Store,
+) -> (RefreshTokenSource, Token) {
+    let source = process(endpoint, store);
+    let token = first(&source).await.unwrap();
+    store.before(|call, _| match call {
+        Call::Save | Call::Mark => Err(full_disk()),
+        _ => Ok(()),
+    });
+    let token = next(&source, &token).await.unwrap();
+    let dead = serde_json::json!({
+        "since": 1_700_000_000_000_u64,
+        "credentials": [Identity::new("refresh", "login")],
+        "reason": "rejected",
+    });
+    lock(store).stored.change(|session| session["ended"] = dead);
+    store.repair();
+    endpoint.sent();
+    (source, token)
+}
+
+/// The process of the dead login gets an error, and sends nothing.
+async fn assert_login_stays_dead(endpoint: &TokenEndpoint, store: &Store) {
+    endpoint.sent();
+    let login = RefreshTokenSource::new(client(endpoint), "login").store(store.clone());
+    let error = first(&login).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::ReauthRequired, "{error}");
+    assert_eq!(endpoint.sent(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_saved_in_the_background_keeps_the_logins_recorded_as_dead() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let (_source, _) = unsaved_when_a_login_is_recorded_as_dead(&endpoint, &store).await;
+    sleep(10 * SECOND).await;
+    assert_eq!(store.session()["refresh_token"], "rt-2");
+    assert_login_stays_dead(&endpoint, &store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_refreshed_from_memory_keeps_the_logins_recorded_as_dead() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let (source, token) = unsaved_when_a_login_is_recorded_as_dead(&endpoint, &store).await;
+    next(&source, &token).await.unwrap();
+    assert_eq!(store.session()["refresh_token"], "rt-3");
+    assert_login_stays_dead(&endpoint, &store).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_earlier_refresh_token_in_the_store_is_not_sent_after_an_unexplained_400() {
     let (endpoint, store) = (TokenEndpoint::default(), Store::default());

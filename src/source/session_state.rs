@@ -157,9 +157,10 @@ impl<G: Grant> GrantSource<G> {
     /// The session to refresh: the stored one, or a newer one that could not be saved.
     pub(super) fn newest(&self, stored: Option<StoredSession>) -> StoredSession {
         let credential = stored.as_ref().and_then(|it| self.credential_identity(it));
-        let stored_or_newer = self.with_state(|state| match stored {
-            Some(stored) if state.is_replaced_by(&stored, credential.as_ref()) => Some(stored),
-            _ => state.newest.clone(),
+        let stored_or_newer = self.with_state(|state| match (stored, &state.newest) {
+            (Some(stored), _) if state.is_replaced_by(&stored, credential.as_ref()) => Some(stored),
+            (Some(stored), Some(newest)) => Some(newest.clone().with_dead_of(&stored)),
+            (_, newest) => newest.clone(),
         });
         stored_or_newer.unwrap_or_else(|| StoredSession::begin(self.identity.clone(), None))
     }

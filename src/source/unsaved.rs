@@ -70,7 +70,11 @@ impl Unsaved {
             return false;
         }
         self.replaces = stored.map_or(0, StoredSession::version);
-        self.session = self.session.clone().at(self.replaces.saturating_add(1));
+        let session = self.session.clone().at(self.replaces.saturating_add(1));
+        self.session = match stored {
+            Some(stored) => session.with_dead_of(stored),
+            None => session,
+        };
         true
     }
 }
