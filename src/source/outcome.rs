@@ -12,7 +12,7 @@ use crate::{
     clock::Clock,
     error::{Recovery, TokenError, TokenErrorKind},
     grant::Grant,
-    store::{BoxStoreLease, NewTokens, StoreLease},
+    store::{BoxStoreLease, NewTokens},
     token::{Token, Warning},
 };
 
@@ -58,7 +58,7 @@ impl<G: Grant> GrantSource<G> {
                 slot.unsaved = Some(Unsaved {
                     session,
                     replaces: attempt.replaces,
-                    is_lease_lost: is_lost && !lease.is_held().await,
+                    is_lease_lost: is_lost && self.is_lost(lease).await,
                     warning: warning.clone(),
                 });
                 token.map(|token| token.with_warning(warning))
