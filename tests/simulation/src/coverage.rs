@@ -82,6 +82,7 @@ pub const SITUATIONS: &[&str] = &[
     "sent again: reset",
     "sent again: the lease of the first process has lapsed",
     "sent again: the process that sent it has died",
+    "sent again: the store has lost the lease of the first process",
     "sent again: the store could not save that it is dead",
     "sent again: the store has lost the save",
     "server down",

@@ -43,6 +43,12 @@ pub(crate) struct HostState {
     pub(crate) look_changes: u64,
     /// How many saves it has begun.
     pub(crate) saves: u64,
+    /// How many it had begun when a token request was last given up before it was sent.
+    pub(crate) unsent: Option<u64>,
+    /// How often in a row the store has not answered whether it has the lease.
+    pub(crate) unanswered: u32,
+    /// The lease that it has taken last.
+    pub(crate) lease: Option<OwnLease>,
     /// When the server declared dead what it had sent.
     pub(crate) dead_at: Option<Ms>,
     /// Its session is dead, and how often the stored one had changed when it found out.
@@ -59,6 +65,13 @@ pub(crate) struct HostState {
     /// It ends in order.
     pub(crate) is_stopping: bool,
     pub(crate) clock_is_wrong_by: i64,
+}
+
+/// A lease as its process knows it.
+#[derive(Clone, Copy)]
+pub(crate) struct OwnLease {
+    pub(crate) number: u64,
+    pub(crate) asked_at: Ms,
 }
 
 /// A step of a process where it may be stopped.

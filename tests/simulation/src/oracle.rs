@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tower_bearer::{TokenError, TokenErrorKind, TokenState};
 
 use crate::{
-    host::Host,
+    host::{Host, OwnLease},
     plan::{GrantKind, MINUTE, Ms, SECOND},
     sends::{Fate, Sent, identity},
     store::{Owner, Stored},
@@ -71,17 +71,21 @@ impl State {
         self.check_rate(host);
     }
 
-    /// At most four token requests of a process begin within a second: a refresh token, once more, a newer one, and a grant.
+    /// At most four token requests of a process begin within a second and under one lease: a refresh token, once more, a newer one,
+    /// and a grant. A refresh that loses its lease begins again, twice at most.
     fn check_rate(&mut self, host: &Host) {
         let since = self.now.saturating_sub(SECOND - 1);
+        let number = |lease: Option<OwnLease>| lease.map(|lease| lease.number);
+        let lease = number(self.hosts[host.process].lease);
         let recent = self.oracle.sent.iter().rev();
         let recent = recent
             .take_while(|sent| sent.at >= since)
-            .filter(|sent| (sent.process, sent.life) == (host.process, host.life))
-            .count();
-        if recent >= 4 {
+            .filter(|sent| (sent.process, sent.life) == (host.process, host.life));
+        let all = recent.clone().count();
+        let under_lease = recent.filter(|sent| number(sent.lease) == lease).count();
+        if under_lease >= 4 || all >= 12 {
             self.violation(&format!(
-                "p{} sends more than four requests in a second",
+                "p{} sends too many requests in a second",
                 host.process
             ));
         }
@@ -132,7 +136,8 @@ impl State {
                 Fate::Dead
                     if (sent.process, sent.life) == (owner.process, owner.life)
                         && sent.saved_at.is_none()
-                        && view.ended.contains(&identity(&sent.credential)) =>
+                        && view
+                            .has_settled(&sent.credential, before.map(|before| &before.view)) =>
                 {
                     sent.saved_at = Some(now);
                 }
@@ -149,9 +154,11 @@ impl State {
         if view.is_revoked && !(was_revoked && is_same) {
             self.count("revocation saved");
             // A new login that came meanwhile is for the next start.
-            let own = &self.hosts[owner.process].started_with;
-            let own = self.server.login_of(own);
-            self.oracle.stored_logins.extend(own);
+            let own = &self.hosts[owner.process];
+            if own.life == owner.life {
+                let own = self.server.login_of(&own.started_with);
+                self.oracle.stored_logins.extend(own);
+            }
             self.oracle.revoked = Some((now, self.oracle.stored_logins.clone()));
         } else if !view.is_revoked {
             self.oracle.revoked = None;
@@ -291,13 +298,36 @@ impl State {
         let is_unsaved = unsaved.any(|(sent, token)| {
             (sent.process, sent.life) == (host.process, host.life)
                 && !sent.is_lost
-                && self.store.changed_at < sent.answered_at
+                && self.store.changes == sent.look_changes
                 && self.server.accepts(token, self.now)
         });
         drop(unsaved);
         if is_unsaved {
             self.violation(&format!(
                 "p{} was closed with an unsaved session",
+                host.process
+            ));
+        }
+    }
+
+    /// A process lets others have the lease. As long as its session is not saved, they would send the spent refresh token.
+    pub(crate) fn check_gives_up_lease(&mut self, host: &Host, owner: Owner) {
+        // It has asked the store twice whether it still has the lease, and got no answer.
+        let has_asked = self.hosts[host.process].unanswered >= 2;
+        if self.is_over || host.is_dead(self) || has_asked || !self.store.is_held(owner, self.now) {
+            return;
+        }
+        let mut unsaved = self.oracle.unsaved();
+        let is_unsaved = unsaved.any(|(sent, token)| {
+            (sent.process, sent.life) == (host.process, host.life)
+                && sent.saved_at.is_none()
+                && self.store.changes == sent.look_changes
+                && self.server.accepts(token, self.now)
+        });
+        drop(unsaved);
+        if is_unsaved {
+            self.violation(&format!(
+                "p{} gives up its lease with an unsaved session",
                 host.process
             ));
         }

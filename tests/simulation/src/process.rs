@@ -46,6 +46,11 @@ pub(crate) async fn supervise(world: World, process: usize) {
             let state = &mut state.hosts[process];
             state.life += 1;
             state.is_alive = true;
+            // It may be known already that the life before has ended.
+            state.died = Arc::default();
+            state.unsent = None;
+            state.unanswered = 0;
+            state.lease = None;
             state.suspended_until = 0;
             state.is_stopping = false;
             state.good_token = None;
@@ -146,8 +151,6 @@ impl Process {
                     state.check_closed(&host);
                 }
                 state.crash(host.process);
-                // It has crashed already, and is not to be ended again.
-                state.hosts[host.process].died = Arc::default();
             }
         }
     }

@@ -57,6 +57,7 @@ pub fn run(seed: u64, is_traced: bool) -> Report {
         } else {
             simulate(&world).await;
         }
+        world.lock().is_over = true;
         world
     });
     drop(runtime);

@@ -3,7 +3,7 @@
 use tower_bearer::Identity;
 
 use crate::{
-    host::Host,
+    host::{Host, OwnLease},
     oracle::Oracle,
     plan::{MINUTE, Ms, SECOND},
     server::{Denied, Tokens},
@@ -21,7 +21,9 @@ pub(crate) struct Sent {
     /// When the store last answered this process before.
     look: Ms,
     /// How often the stored session had changed then.
-    look_changes: u64,
+    pub(crate) look_changes: u64,
+    /// The lease of the process, as far as it knows.
+    pub(crate) lease: Option<OwnLease>,
     /// How often this process had begun a save before.
     saves: u64,
     /// When what came of it was saved: the new tokens, or that the credential is dead.
@@ -60,6 +62,7 @@ impl State {
         let now = self.now;
         let state = &self.hosts[host.process];
         let (look, look_changes, saves) = (state.last_look, state.look_changes, state.saves);
+        let lease = state.lease;
         self.oracle.sent.push(Sent {
             process: host.process,
             life: host.life,
@@ -69,6 +72,7 @@ impl State {
             answered_at: 0,
             look,
             look_changes,
+            lease,
             saves,
             saved_at: None,
             is_lost: false,
@@ -128,7 +132,7 @@ impl State {
         match &sent.fate {
             Fate::Waiting if has_died => Ok("sent again: the process that sent it has died"),
             Fate::Waiting if is_ours => Err("the process waits for the response to it"),
-            Fate::Waiting => self.has_lapsed(sent.process, sent.life, sent.look),
+            Fate::Waiting => self.has_lapsed(sent),
             Fate::Unanswered => Ok("sent again: no response came"),
             Fate::Page => Ok("sent again: a gateway has answered"),
             Fate::Refused => Ok("sent again: it was refused"),
@@ -141,7 +145,7 @@ impl State {
                 None if sender.store_trouble >= sent.answered_at => {
                     Ok("sent again: the store could not save that it is dead")
                 }
-                None => failed_over(self.has_lapsed(sent.process, sent.life, sent.look)),
+                None => failed_over(self.has_lapsed(sent)),
             },
             Fate::Granted(tokens) if tokens.refresh.is_none() => {
                 Ok("sent again: it was not replaced")
@@ -149,27 +153,42 @@ impl State {
             Fate::Granted(_) => match sent.saved_at {
                 Some(_) => failed_over(Err("its successor is saved")),
                 None if has_died => Ok("sent again: a process died before it saved the successor"),
-                None => failed_over(self.has_lapsed(sent.process, sent.life, sent.look)),
+                None => failed_over(self.has_lapsed(sent)),
             },
         }
     }
 
-    /// Whether the lease of a process has ended because it could not extend it, since it last looked into the store.
-    fn has_lapsed(&self, process: usize, life: u32, look: Ms) -> Reason {
-        match self.store.lapsed(process, life) {
-            Some(at) if at >= look => Ok("sent again: the lease of the first process has lapsed"),
-            Some(_) => {
-                Err("the lease of the first process had lapsed before it looked into the store")
-            }
-            None => Err("the first process has the lease, or has released it too early"),
+    /// Whether the lease under which `sent` was sent has ended because the process could not extend it, since it last looked into
+    /// the store before, or because the store has lost it.
+    fn has_lapsed(&self, sent: &Sent) -> Reason {
+        let mut lapses = self.store.lapses_of(sent.process, sent.life);
+        if lapses.clone().any(|lapse| lapse.at >= sent.look) {
+            return Ok("sent again: the lease of the first process has lapsed");
         }
+        // A process does not ask whether it has a lease that it asked for less than a second ago.
+        let is_new = |lease: OwnLease| sent.at < lease.asked_at + SECOND;
+        let is_lost = |lease: OwnLease| {
+            let mut lost = lapses.clone().filter(|lapse| lapse.is_lost_by_store);
+            is_new(lease) && lost.any(|lapse| lapse.at >= lease.asked_at)
+        };
+        if sent.lease.is_some_and(is_lost) {
+            return Ok("sent again: the store has lost the lease of the first process");
+        }
+        Err(if lapses.next().is_some() {
+            "the lease of the first process had lapsed before it looked into the store"
+        } else {
+            "the first process has the lease, or has released it too early"
+        })
     }
 
     /// Whether this process has lost its lease since it last looked into the store.
     fn is_held_up(&self, host: &Host) -> bool {
         let look = self.hosts[host.process].last_look;
         !self.store.holds(host.process, host.life, self.now)
-            && self.has_lapsed(host.process, host.life, look).is_ok()
+            && self
+                .store
+                .lapses_of(host.process, host.life)
+                .any(|lapse| lapse.at >= look)
     }
 
     /// The server has answered a token request. The response may still be lost.
@@ -195,10 +214,11 @@ impl State {
                 if is_granted {
                     self.count("response lost after a rotation");
                 }
-                let is_first = !self.oracle.sent[..send].iter().any(|earlier| {
-                    (earlier.process, earlier.life, earlier.saves)
-                        == (host.process, host.life, saves)
-                });
+                let is_first = self.hosts[host.process].unsent != Some(saves)
+                    && !self.oracle.sent[..send].iter().any(|earlier| {
+                        (earlier.process, earlier.life, earlier.saves)
+                            == (host.process, host.life, saves)
+                    });
                 let by = self.store.session.as_ref().map(|stored| stored.by);
                 let is_own_mark = by == Some((host.process, host.life));
                 let is_held = self.store.has_held(host.process, host.life, now);

@@ -37,6 +37,8 @@ pub(crate) struct State {
     pub(crate) coverage: Coverage,
     /// Faults occur.
     pub(crate) has_faults: bool,
+    /// The simulation has ended, and what is left of its processes is dropped.
+    pub(crate) is_over: bool,
     /// Until when a request may fail, because something went wrong before.
     pub(crate) trouble_until: Ms,
     /// Until when the API may reject a token that is used for the first time since the server has ended it.
@@ -71,6 +73,7 @@ impl World {
             oracle: Oracle::default(),
             coverage: Coverage::default(),
             has_faults: true,
+            is_over: false,
             trouble_until: 0,
             rejections_until: 0,
             clocks_differ: false,
