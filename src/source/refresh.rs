@@ -123,7 +123,10 @@ impl<G: Grant> GrantSource<G> {
             attempt.stored = Some(newest);
             result = self.send(&mut attempt, lease, cx.clock()).await;
         }
-        if may_be_dead(&result) && self.can_begin_anew(&attempt.session) {
+        if may_be_dead(&result)
+            && self.can_begin_anew(&attempt.session)
+            && !self.skips(&attempt, &self.identity)
+        {
             // Another process may be doing the same, because this one has lost its lease.
             if let Ok(false) = self.is_unchanged(&mut attempt).await {
                 return Err(overtaken());
