@@ -49,6 +49,7 @@ pub const SITUATIONS: &[&str] = &[
     "crash between token response and save",
     "dead credential saved",
     "delayed message",
+    "exchange tokens ended by the server",
     "failover lost a lease",
     "failover lost a write",
     "fenced save",

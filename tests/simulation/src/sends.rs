@@ -5,7 +5,7 @@ use tower_bearer::Identity;
 use crate::{
     host::{Host, OwnLease},
     oracle::Oracle,
-    plan::{MINUTE, Ms, SECOND},
+    plan::{GrantKind, Ms, SECOND},
     server::{Denied, Tokens},
     world::{State, note},
 };
@@ -32,6 +32,11 @@ pub(crate) struct Sent {
     pub(crate) is_lost: bool,
     /// The server has issued tokens.
     pub(crate) is_granted: bool,
+    /// By how much the clock of the process was wrong.
+    pub(crate) clock_is_wrong_by: i64,
+    /// How long the machine had been suspended before it was sent, and before the answer came.
+    pub(crate) suspended_before: Ms,
+    pub(crate) suspended_until_answer: Ms,
 }
 
 /// What came back.
@@ -62,7 +67,8 @@ impl State {
         let now = self.now;
         let state = &self.hosts[host.process];
         let (look, look_changes, saves) = (state.last_look, state.look_changes, state.saves);
-        let lease = state.lease;
+        let (lease, clock_is_wrong_by) = (state.lease, state.clock_is_wrong_by);
+        let suspended_for = self.suspended_for;
         self.oracle.sent.push(Sent {
             process: host.process,
             life: host.life,
@@ -77,6 +83,9 @@ impl State {
             saved_at: None,
             is_lost: false,
             is_granted: false,
+            clock_is_wrong_by,
+            suspended_before: suspended_for,
+            suspended_until_answer: suspended_for,
         });
         number
     }
@@ -205,9 +214,11 @@ impl State {
         note!(self, "p{} send {send}: {fate:?}", host.process);
         let request = &mut self.oracle.sent[send];
         request.answered_at = now;
+        request.suspended_until_answer = self.suspended_for;
         request.fate = fate.clone();
         let (is_granted, saves, look_changes) =
             (request.is_granted, request.saves, request.look_changes);
+        let is_grant = request.credential.starts_with("et-");
         match fate {
             Fate::Unanswered => {
                 self.trouble(75 * SECOND);
@@ -233,28 +244,22 @@ impl State {
             Fate::Dead => {
                 let state = &mut self.hosts[host.process];
                 state.dead_at = Some(now);
-                state.final_changes = Some(look_changes);
+                // A refresh token is not the last that can be sent if an exchange token can begin the session anew.
+                let is_last = self.plan.grant == GrantKind::RefreshToken || is_grant;
+                state.final_changes = is_last.then_some(look_changes);
             }
-            // A refresh that was cut short brings the cache no token.
-            Fate::Granted(_) if self.plan.refresh_timeout < MINUTE => {}
-            Fate::Granted(_) => self.ends_reset(host, send),
+            Fate::Granted(_) => {
+                let state = &mut self.hosts[host.process];
+                state.granted_to = state.lease.map_or(0, |lease| lease.asked_by);
+            }
             Fate::Waiting | Fate::Page | Fate::Refused => {}
         }
     }
 
-    fn ends_reset(&mut self, host: &Host, send: usize) {
-        let sent_at = self.oracle.sent[send].at;
-        let state = &mut self.hosts[host.process];
-        if state
-            .reset_at
-            .is_some_and(|reset_at| reset_at + 150 * SECOND < sent_at)
-        {
-            state.reset_at = None;
-        }
-    }
-
+    /// Whether the refresh that has the lease of this process was asked for after a reset.
     pub(crate) fn is_after_reset(&self, host: &Host) -> bool {
-        self.hosts[host.process].reset_at.is_some()
+        let lease = self.hosts[host.process].lease;
+        lease.is_some_and(|lease| lease.is_after_reset)
     }
 
     /// Checks some time later that a request to which no response came was sent again at once.

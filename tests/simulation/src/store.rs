@@ -80,10 +80,17 @@ pub(crate) struct Lapse {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unavailable;
 
+/// What the store was like when it answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    pub(crate) at: Ms,
+    pub(crate) changes: u64,
+}
+
 /// What became of a save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Saved {
-    Done,
+    Done(Look),
     /// This version is stored.
     Other(u64),
 }
@@ -240,19 +247,16 @@ impl State {
         Ok(())
     }
 
-    pub(crate) fn load(&mut self, owner: Owner) -> Result<Option<String>, Unavailable> {
+    pub(crate) fn load(&mut self) -> Result<(Option<String>, Look), Unavailable> {
         self.check_store(false)?;
-        self.looked(owner);
         let session = self.store.session.as_ref();
-        Ok(session.map(|session| session.text.clone()))
+        Ok((session.map(|session| session.text.clone()), self.look()))
     }
 
-    fn looked(&mut self, owner: Owner) {
-        let (now, changes) = (self.now, self.store.changes);
-        let host = &mut self.hosts[owner.process];
-        if host.life == owner.life {
-            host.last_look = now;
-            host.look_changes = changes;
+    fn look(&self) -> Look {
+        Look {
+            at: self.now,
+            changes: self.store.changes,
         }
     }
 
@@ -305,8 +309,7 @@ impl State {
         self.check_store(true)?;
         let stored = self.store.session.as_ref();
         if stored.is_some_and(|stored| stored.text == text) {
-            self.looked(owner);
-            return Ok(Saved::Done);
+            return Ok(Saved::Done(self.look()));
         }
         let found = stored.map_or(0, |stored| stored.version);
         let process = owner.process;
@@ -315,7 +318,6 @@ impl State {
             self.count("fenced save");
             return Ok(Saved::Other(found));
         }
-        self.looked(owner);
         let new = Stored {
             text: text.to_owned(),
             version,
@@ -337,7 +339,7 @@ impl State {
         let before = self.store.session.replace(new);
         self.store.replaced.push((self.now, before.clone()));
         self.has_saved(owner, before.as_ref());
-        Ok(Saved::Done)
+        Ok(Saved::Done(self.look()))
     }
 
     /// The store loses its last writes. The lease is one of them.

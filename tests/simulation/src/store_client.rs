@@ -91,8 +91,8 @@ impl TokenStore for SimulatedStore {
     type Lease = SimulatedLease;
 
     async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
-        let owner = self.owner();
-        let text = self.command(move |state| state.load(owner)).await?;
+        let (text, look) = self.command(State::load).await?;
+        self.host.looked(look);
         let session = text.map(|text| serde_json::from_str(&text));
         Ok(session.transpose().expect("a session is deserialized"))
     }
@@ -155,8 +155,13 @@ impl SimulatedLease {
         {
             let mut state = lease.store.host.world.lock();
             if !lease.store.host.is_dead(&state) {
-                let number = owner.number;
-                state.hosts[owner.process].lease = Some(OwnLease { number, asked_at });
+                let host = &mut state.hosts[owner.process];
+                host.lease = Some(OwnLease {
+                    number: owner.number,
+                    asked_at,
+                    asked_by: host.asks,
+                    is_after_reset: host.asks_after_reset,
+                });
             }
         }
         if let Some(duration) = duration {
@@ -214,7 +219,10 @@ impl StoreLease for SimulatedLease {
         let saved = self.store.command(command).await;
         host.point(Point::AfterSave).await;
         match saved? {
-            Saved::Done => Ok(()),
+            Saved::Done(look) => {
+                host.looked(look);
+                Ok(())
+            }
             Saved::Other(stored) => {
                 let message =
                     format!("version {replaces} was to be replaced, and {stored} is stored");
@@ -230,6 +238,12 @@ impl StoreLease for SimulatedLease {
         let mut state = self.store.host.world.lock();
         let unanswered = &mut state.hosts[owner.process].unanswered;
         *unanswered = if held.is_err() { *unanswered + 1 } else { 0 };
+        let is_kept = state.has_unsaved(&self.store.host);
+        let host = &mut state.hosts[owner.process];
+        if let Some(lease) = host.lease.as_mut().filter(|_| is_kept) {
+            lease.asked_by = host.asks;
+            lease.is_after_reset |= host.asks_after_reset;
+        }
         held.unwrap_or(false)
     }
 
