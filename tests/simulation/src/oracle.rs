@@ -392,12 +392,22 @@ impl State {
             let host = &self.hosts[sent.process];
             host.is_alive && host.life == sent.life
         };
+        // It went on with the session of another process if it has sent something else since.
+        let goes_on = |with: &Sent, token: &str| {
+            !self.oracle.sent.iter().any(|sent| {
+                (sent.process, sent.life) == (with.process, with.life)
+                    && sent.at > with.answered_at
+                    && sent.credential != token
+            })
+        };
         let mut unsaved = self.oracle.unsaved();
         let mut sent = self.oracle.sent.iter();
         if self.stored_is_accepted() {
             "the store has a valid token"
         } else if !is_revoked
-            && unsaved.any(|(sent, token)| lives(sent) && self.server.accepts(token, self.now))
+            && unsaved.any(|(sent, token)| {
+                lives(sent) && self.server.accepts(token, self.now) && goes_on(sent, token)
+            })
         {
             "a process holds a valid token"
         } else if sent.any(|sent| matches!(sent.fate, Fate::Waiting) && lives(sent)) {

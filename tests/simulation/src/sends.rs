@@ -278,6 +278,10 @@ impl State {
             let is_hindered = host.is_dead(&state)
                 || state.hosts[host.process].store_trouble >= since
                 || state.store.slow_until >= since
+                || state
+                    .store
+                    .lapses_of(host.process, host.life)
+                    .any(|lapse| lapse.at >= since)
                 || state.store.session.as_ref().map(|stored| stored.version) != version;
             if !is_sent && !is_hindered {
                 let process = host.process;

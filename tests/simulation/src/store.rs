@@ -216,7 +216,8 @@ impl StoreServer {
         };
         match self.lease {
             Some(lease) if lease.owner != owner && !lease.has_ended(now) => return false,
-            Some(lease) if lease.owner != owner => self.lapses(lease, now),
+            // Another process has it now, or its own process takes it again.
+            Some(lease) if !is_kept(lease) => self.lapses(lease, now),
             _ => {}
         }
         let until = self.end_at(now);
