@@ -204,7 +204,7 @@ impl Drop for Pending {
 struct Unsent(Option<Host>);
 
 impl Unsent {
-    fn is_sent(mut self) {
+    fn done(mut self) {
         self.0 = None;
     }
 }
@@ -236,7 +236,7 @@ impl Transport {
             form_urlencoded::parse(&body).into_owned().collect();
         let unsent = Unsent(Some(host.clone()));
         host.point(Point::BeforeTokenRequest).await;
-        unsent.is_sent();
+        unsent.done();
         if head.uri.path() == "/revoke" {
             let answer = call(&host, Party::Server, move |state| {
                 state.answer_revocation(&parameters)
