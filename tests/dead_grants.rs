@@ -520,6 +520,18 @@ mod grants_that_repeat {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_grant_that_died_while_a_process_waited_for_the_lease_is_not_sent_again() {
+        let (endpoint, store) = (TokenEndpoint::default(), MemoryStore::new());
+        let token = first(&exchange(&endpoint, &store)).await.unwrap();
+        endpoint.respond_next([DEAD, DEAD]);
+        let (one, other) = (exchange(&endpoint, &store), exchange(&endpoint, &store));
+        let (one, other) = tokio::join!(next(&one, &token), next(&other, &token));
+        assert_is_dead(&one.unwrap_err());
+        assert_is_dead(&other.unwrap_err());
+        assert_eq!(endpoint.sent(), [EXCHANGE, REFRESH, EXCHANGE]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn nothing_is_sent_if_the_grant_is_dead_as_well() {
         let (endpoint, store) = (TokenEndpoint::default(), MemoryStore::new());
         let token = first(&exchange(&endpoint, &store)).await.unwrap();

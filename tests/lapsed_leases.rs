@@ -34,6 +34,8 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Slow {
     No,
+    /// The response that says that the lease is taken takes long.
+    Lease,
     /// The request takes long.
     Before,
     /// The request takes a while.
@@ -93,6 +95,9 @@ impl TokenStore for LapsingStore {
             sleep(LEASE).await;
             lapses.lock().unwrap().take();
         });
+        if self.slow == Slow::Lease {
+            sleep(SLOW).await;
+        }
         let store = self.clone();
         Ok(LapsingLease { store, held })
     }
@@ -104,7 +109,7 @@ impl StoreLease for LapsingLease {
         match slow {
             Slow::Before => sleep(SLOW).await,
             Slow::ABitBefore => sleep(SLOW / 3).await,
-            Slow::No | Slow::After => {}
+            Slow::No | Slow::Lease | Slow::After => {}
         }
         {
             let mut stored = self.store.session.lock().unwrap();
@@ -180,6 +185,12 @@ async fn a_mark_is_not_taken_for_that_of_another_process() {
 #[tokio::test(start_paused = true)]
 async fn after_a_slow_mark_nothing_is_sent_without_the_lease() {
     let sent = two_processes(Slow::After).await;
+    assert_eq!(sent.len(), 1, "{sent:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_slow_response_to_taking_the_lease_nothing_is_sent_without_it() {
+    let sent = two_processes(Slow::Lease).await;
     assert_eq!(sent.len(), 1, "{sent:?}");
 }
 

@@ -289,6 +289,125 @@ async fn a_dead_credential_is_saved_over_a_mark_that_was_saved_although_the_stor
     assert_eq!(store.session()["ended"]["reason"], "rejected");
 }
 
+/// The calls that give up the lease, or take another one.
+fn lease_changes(store: &Store) -> Vec<Call> {
+    let calls = store.calls().into_iter().map(|(call, _)| call);
+    calls
+        .filter(|call| matches!(call, Call::Lease | Call::Release))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_with_an_unsaved_session_keeps_its_lease_while_the_store_is_not_reached() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    store.before(only_marks);
+    let token = next(&source, &token).await.unwrap();
+    lease_changes(&store);
+    let is_reached = |call| matches!(call, Call::Lease | Call::Release);
+    // Nothing is reached at first. Then one answer to the question whether the lease is held is lost.
+    store.before(move |call, _| {
+        if is_reached(call) {
+            Ok(())
+        } else {
+            Err(full_disk())
+        }
+    });
+    next(&source, &token).await.unwrap_err();
+    let mut is_lost = false;
+    store.before(move |call, _| match call {
+        Call::IsHeld if !std::mem::replace(&mut is_lost, true) => Err(full_disk()),
+        Call::Save => Err(full_disk()),
+        _ => Ok(()),
+    });
+    next(&source, &token).await.unwrap();
+    assert_eq!(lease_changes(&store), []);
+    store.repair();
+    sleep(10 * SECOND).await;
+    assert_eq!(store.session()["refresh_token"], "rt-3");
+    assert_eq!(lease_changes(&store), [Call::Release]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_finds_its_own_mark_keeps_its_lease_although_an_answer_is_lost() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    lease_changes(&store);
+    // The mark is saved later, after the process has found that it was not saved.
+    let (mut mark, mut is_lost) = (None, false);
+    store.before(move |call, stored| match call {
+        Call::Mark => {
+            mark = Some(());
+            Err(full_disk())
+        }
+        Call::Save if mark.take().is_some() => {
+            stored.mark();
+            Ok(())
+        }
+        Call::IsHeld if mark.is_none() && !std::mem::replace(&mut is_lost, true) => {
+            Err(full_disk())
+        }
+        _ => Ok(()),
+    });
+    next(&source, &token).await.unwrap();
+    assert_eq!(lease_changes(&store), [Call::Lease]);
+    sleep(10 * SECOND).await;
+    assert_eq!(store.session()["refresh_token"], "rt-2");
+    assert_eq!(lease_changes(&store), [Call::Release]);
+}
+
+/// A source whose session cannot be saved, while another process with the lease records in the store that its login is dead.
+async fn unsaved_when_a_login_is_recorded_as_dead(
+    endpoint: &TokenEndpoint,
+    store: &Store,
+) -> (RefreshTokenSource, Token) {
+    let source = process(endpoint, store);
+    let token = first(&source).await.unwrap();
+    store.before(|call, _| match call {
+        Call::Save | Call::Mark => Err(full_disk()),
+        _ => Ok(()),
+    });
+    let token = next(&source, &token).await.unwrap();
+    let dead = serde_json::json!({
+        "since": 1_700_000_000_000_u64,
+        "credentials": [Identity::new("refresh", "login")],
+        "reason": "rejected",
+    });
+    lock(store).stored.change(|session| session["ended"] = dead);
+    store.repair();
+    endpoint.sent();
+    (source, token)
+}
+
+/// The process of the dead login gets an error, and sends nothing.
+async fn assert_login_stays_dead(endpoint: &TokenEndpoint, store: &Store) {
+    endpoint.sent();
+    let login = RefreshTokenSource::new(client(endpoint), "login").store(store.clone());
+    let error = first(&login).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::ReauthRequired, "{error}");
+    assert_eq!(endpoint.sent(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_saved_in_the_background_keeps_the_logins_recorded_as_dead() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let (_source, _) = unsaved_when_a_login_is_recorded_as_dead(&endpoint, &store).await;
+    sleep(10 * SECOND).await;
+    assert_eq!(store.session()["refresh_token"], "rt-2");
+    assert_login_stays_dead(&endpoint, &store).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_refreshed_from_memory_keeps_the_logins_recorded_as_dead() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let (source, token) = unsaved_when_a_login_is_recorded_as_dead(&endpoint, &store).await;
+    next(&source, &token).await.unwrap();
+    assert_eq!(store.session()["refresh_token"], "rt-3");
+    assert_login_stays_dead(&endpoint, &store).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_earlier_refresh_token_in_the_store_is_not_sent_after_an_unexplained_400() {
     let (endpoint, store) = (TokenEndpoint::default(), Store::default());

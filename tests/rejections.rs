@@ -21,8 +21,8 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_bearer::{
-    BearerAuthLayer, Origins, ReplayBody, Schedule, Token, TokenCache, TokenError, TokenErrorKind,
-    TokenState, source_fn, testing::SimulatedClock,
+    BearerAuthLayer, Origins, ReplayBody, Schedule, Token, TokenCache, TokenContext, TokenError,
+    TokenErrorKind, TokenSource, TokenState, source_fn, testing::SimulatedClock,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -138,6 +138,44 @@ async fn an_api_that_always_rejects_costs_few_refreshes_and_others_go_on() {
     assert!(rejected.await.unwrap() > 3_000);
     let issued = issued.load(Ordering::SeqCst);
     assert!(issued <= 60 + 10, "{issued} refreshes in an hour");
+}
+
+/// A source whose grant died after its first token, and that goes on with the session of another process.
+#[derive(Clone, Default)]
+struct Resumed(Arc<AtomicU64>);
+
+impl TokenSource for Resumed {
+    async fn token(&self, _: TokenContext) -> Result<Token, TokenError> {
+        let call = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+        if call == 2 {
+            return Err(TokenError::new(
+                TokenErrorKind::ReauthRequired,
+                "log in again",
+            ));
+        }
+        Ok(Token::new(call.to_string())?.expires_in(LIFETIME))
+    }
+
+    async fn has_changed(&self) -> bool {
+        sleep(SECOND).await;
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_rejected_while_the_source_is_asked_for_a_change_waits_for_the_answer() {
+    let source = Resumed::default();
+    let cache = TokenCache::new(source.clone());
+    let client = client(&cache, |_, token, _| token == 1);
+    cache.token().await.unwrap();
+    sleep(SECOND).await;
+    cache.refresh().await.unwrap_err();
+    sleep(10 * SECOND).await;
+    // This asks the source whether something has changed.
+    cache.refresh().await.unwrap_err();
+    assert_eq!(source.0.load(Ordering::SeqCst), 2);
+    assert_eq!(status(&client, API).await, StatusCode::OK);
+    assert_eq!(source.0.load(Ordering::SeqCst), 3);
 }
 
 /// A cache whose token 2 has been rejected twice in a row, so that its refresh is held back.

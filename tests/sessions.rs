@@ -1170,6 +1170,28 @@ mod failed_saves {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_new_login_in_memory_that_has_died_does_not_go_on_with_the_session_before_it() {
+        let server = server();
+        let store = FaultyStore::default();
+        // A session that is dead, and is known to be.
+        let before = refresh(&server).store(store.clone());
+        let token = first(&before).await;
+        server.revoke_sessions();
+        next(&before, &token).await.unwrap_err();
+        // A new login, whose session cannot be saved, and dies.
+        let source = refresh(&server).store(store.clone());
+        store.break_down(&["mark", "save"]);
+        let token = first(&source).await;
+        server.revoke_sessions();
+        for _ in 0..4 {
+            let error = next(&source, &token).await.unwrap_err();
+            assert_eq!(error.kind(), TokenErrorKind::ReauthRequired, "{error}");
+        }
+        // Both logins once, and what came of each once.
+        assert_eq!(server.token_requests(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_dead_session_of_another_process_is_not_sent_again_and_again_if_nothing_can_be_saved()
     {
         let server = server();

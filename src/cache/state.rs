@@ -212,7 +212,10 @@ impl State {
         was_accepted: bool,
     ) -> Lookup<Arc<SharedResult>> {
         // Checked first: a lost refresh gives the token back that it was to replace.
-        let running = self.joinable(input.now).map(RunningRefresh::lookup);
+        let running = self.joinable(input.now);
+        let (running, waiting) = running
+            .map(|running| (running.lookup(), running.wait()))
+            .unzip();
         let CurrentToken::InUse(issued) = &self.token else {
             // After a revocation there is no token any more.
             let error = self.throttle.error().filter(|it| it.is_final()).cloned();
@@ -224,7 +227,8 @@ impl State {
         }
         let issued = Arc::clone(issued);
         let issued = self.count_rejection(input, &issued, by, was_accepted);
-        let lookup = running.unwrap_or_else(|| self.start_replacement(input, &issued));
+        // Also for one that only looks for a change: another process may have a good token.
+        let lookup = waiting.unwrap_or_else(|| self.start_replacement(input, &issued));
         if self.is_replacing() {
             self.set_token(CurrentToken::BeingReplaced(issued));
         } else {
@@ -621,8 +625,12 @@ impl RunningRefresh {
     fn lookup(&self) -> Lookup<Arc<SharedResult>> {
         match &self.kind {
             RefreshKind::IfChanged(error) => Lookup::Failed(error.clone()),
-            RefreshKind::Full | RefreshKind::AdoptOnly(_) => Lookup::Wait(Arc::clone(&self.result)),
+            RefreshKind::Full | RefreshKind::AdoptOnly(_) => self.wait(),
         }
+    }
+
+    fn wait(&self) -> Lookup<Arc<SharedResult>> {
+        Lookup::Wait(Arc::clone(&self.result))
     }
 }
 

@@ -24,8 +24,8 @@ pub(super) struct Attempt {
     pub(super) session: StoredSession,
     /// The version that saving replaces.
     pub(super) replaces: u64,
-    /// The credential of the stored session. An older one than that of `session` if newer sessions could not be saved.
-    pub(super) stored: Option<Identity>,
+    /// The stored session. An older one than `session` if newer sessions could not be saved.
+    pub(super) stored: Option<StoredSession>,
     /// When the first of those refreshes began whose outcome is unknown.
     pub(super) unknown_since: Option<SystemTime>,
     /// No response came to a refresh token, and it was sent again.

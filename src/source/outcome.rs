@@ -12,7 +12,7 @@ use crate::{
     clock::Clock,
     error::{Recovery, TokenError, TokenErrorKind},
     grant::Grant,
-    store::{BoxStoreLease, NewTokens, StoreLease},
+    store::{BoxStoreLease, NewTokens},
     token::{Token, Warning},
 };
 
@@ -53,12 +53,12 @@ impl<G: Grant> GrantSource<G> {
             Err(error) => {
                 tracing::error!(%error, "the refreshed session was not saved, it goes on from memory");
                 let is_lost = error.kind() == TokenErrorKind::LeaseLost;
-                self.supersede(attempt.stored.clone(), &session);
+                self.supersede(attempt.stored.as_ref(), &session);
                 let warning = Warning::new(error);
                 slot.unsaved = Some(Unsaved {
                     session,
                     replaces: attempt.replaces,
-                    is_lease_lost: is_lost && !lease.is_held().await,
+                    is_lease_lost: is_lost && self.is_lost(lease).await,
                     warning: warning.clone(),
                 });
                 token.map(|token| token.with_warning(warning))

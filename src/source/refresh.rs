@@ -21,7 +21,7 @@ use crate::{
 /// How often one call begins. It begins again if another process has saved in between.
 const MAX_ROUNDS: u32 = 3;
 
-/// A lease that was taken less than this long ago is assumed to be held, which saves a command. By default a lease of Redis or
+/// A lease that was asked for less than this long ago is assumed to be held, which saves a command. By default a lease of Redis or
 /// a database lasts 15 seconds.
 const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 
@@ -51,12 +51,16 @@ impl<G: Grant> GrantSource<G> {
         // Before the mark, which would say that a credential may have been sent.
         self.client.prepare(cx.clock()).await?;
         let mut slot = self.lease_slot().lock_owned().await;
+        // The lease begins before the response that says so.
+        let asked = Instant::now();
         let mut lease = self.take_lease(&mut slot).await?;
         // A task of its own: from here on a refresh token may be spent, and its successor must be saved even if the
         // caller stops waiting.
         let (source, cx) = (self.clone(), self.after_revocations(revocations, cx));
         let task = tokio::spawn(async move {
-            let result = source.refresh_under_lease(&mut lease, &mut slot, &cx).await;
+            let result = source
+                .refresh_under_lease(&mut lease, asked, &mut slot, &cx)
+                .await;
             let was_overtaken = is_lease_lost(&result);
             source.put_back(lease, &mut slot, was_overtaken).await;
             result
@@ -70,22 +74,21 @@ impl<G: Grant> GrantSource<G> {
     async fn refresh_under_lease(
         &self,
         lease: &mut BoxStoreLease,
+        asked: Instant,
         slot: &mut LeaseSlot,
         cx: &TokenContext,
     ) -> Result<Token, TokenError> {
-        let taken = Instant::now();
         // The last holder of the lease may have refreshed the session.
         let stored = self.load().await?;
         if let Some(token) = self.adopt(stored.as_ref(), cx) {
             return Ok(token);
         }
         let replaces = stored.as_ref().map_or(0, StoredSession::version);
-        let credential = stored.as_ref().and_then(|it| self.credential_identity(it));
-        let session = self.newest(stored);
+        let session = self.newest(stored.clone());
         self.check_not_revoked(&session, cx)?;
         let mut attempt = self.mark(lease, slot, session, replaces, cx).await?;
-        check_held(lease, taken).await?;
-        attempt.stored = credential;
+        check_held(lease, asked).await?;
+        attempt.stored = stored;
         let mut result = self.send(&mut attempt, lease, cx.clock()).await;
 
         // Before a rejected credential ends the session, or the grant begins another, look for a newer one in the store.
@@ -115,12 +118,15 @@ impl<G: Grant> GrantSource<G> {
             if replaces != attempt.replaces && newest.refreshing_since().is_some() {
                 return Err(overtaken());
             }
-            attempt = self.mark(lease, slot, newest, replaces, cx).await?;
-            check_held(lease, taken).await?;
-            attempt.stored = credential;
+            attempt = self.mark(lease, slot, newest.clone(), replaces, cx).await?;
+            check_held(lease, asked).await?;
+            attempt.stored = Some(newest);
             result = self.send(&mut attempt, lease, cx.clock()).await;
         }
-        if may_be_dead(&result) && self.can_begin_anew(&attempt.session) {
+        if may_be_dead(&result)
+            && self.can_begin_anew(&attempt.session)
+            && !self.skips(&attempt, &self.identity)
+        {
             // Another process may be doing the same, because this one has lost its lease.
             if let Ok(false) = self.is_unchanged(&mut attempt).await {
                 return Err(overtaken());
@@ -190,10 +196,10 @@ fn overtaken() -> TokenError {
     TokenError::new(TokenErrorKind::LeaseLost, message)
 }
 
-/// Fails if the lease, which was `taken` then, has ended. Saving a mark proves only that no other process has saved: another one may
+/// Fails if the lease, which was `asked` for then, has ended. Saving a mark proves only that no other process has saved: another one may
 /// have the lease by now, and send the same refresh token.
-async fn check_held(lease: &BoxStoreLease, taken: Instant) -> Result<(), TokenError> {
-    if taken.elapsed() < SHORTEST_LEASE || lease.is_held().await {
+async fn check_held(lease: &BoxStoreLease, asked: Instant) -> Result<(), TokenError> {
+    if asked.elapsed() < SHORTEST_LEASE || lease.is_held().await {
         return Ok(());
     }
     let message = "the lease has ended while the session was marked";

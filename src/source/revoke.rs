@@ -15,7 +15,7 @@ use crate::{
     error::{Recovery, TokenError, TokenErrorKind},
     grant::Grant,
     oauth::TokenTypeHint,
-    store::{BoxStoreLease, Ended, Identity, StoreLease, StoredSession},
+    store::{BoxStoreLease, Ended, Identity, StoredSession},
     token::Warning,
     token_source::TokenContext,
 };
@@ -88,7 +88,7 @@ impl<G: Grant> GrantSource<G> {
             return if is_saved {
                 Ok(())
             } else {
-                Self::save_revoked(lease, slot, session, replaces).await
+                self.save_revoked(lease, slot, session, replaces).await
             };
         }
         let tokens = self.tokens_of(&session, cx).await?;
@@ -99,7 +99,6 @@ impl<G: Grant> GrantSource<G> {
             .iter()
             .map(|token| Identity::of_refresh_token(token.expose_secret()))
             .collect();
-        let stored = stored.and_then(|stored| self.credential_identity(&stored));
         let session = if self.is_new_login(&session) || !self.is_ours(&session) {
             StoredSession::begin(self.identity.clone(), Some(&session))
         } else {
@@ -110,14 +109,11 @@ impl<G: Grant> GrantSource<G> {
             .at(replaces)
             .of_client(self.client_identity.clone())
             .revoked(&credentials, cx.clock().wall());
-        self.with_state(|state| {
-            state.revocations += 1;
-            state.superseded = stored;
-            state.newest = Some(session.clone());
-        });
+        self.with_state(|state| state.revocations += 1);
+        self.supersede(stored.as_ref(), &session);
         self.note_revoked(&session);
         tracing::info!("the session was revoked");
-        Self::save_revoked(lease, slot, session, replaces).await
+        self.save_revoked(lease, slot, session, replaces).await
     }
 
     /// The tokens of `session`, and the refresh token of a login that has not begun its session yet.
@@ -175,6 +171,7 @@ impl<G: Grant> GrantSource<G> {
     /// Saves that the session was revoked. If that fails, it is saved in the background, and the error is final: the session
     /// has ended.
     async fn save_revoked(
+        &self,
         lease: &mut BoxStoreLease,
         slot: &mut LeaseSlot,
         session: StoredSession,
@@ -195,7 +192,7 @@ impl<G: Grant> GrantSource<G> {
                 slot.unsaved = Some(Unsaved {
                     session,
                     replaces,
-                    is_lease_lost: is_lost && !lease.is_held().await,
+                    is_lease_lost: is_lost && self.is_lost(lease).await,
                     warning: Warning::new(error.clone()),
                 });
                 Err(error)

@@ -82,9 +82,12 @@ impl<G: Grant> GrantSource<G> {
         self.with_state(|state| state.revocations)
     }
 
-    /// Remembers that `session`, which could not be saved, takes the place of the stored credential.
-    pub(super) fn supersede(&self, stored: Option<Identity>, session: &StoredSession) {
-        let is_other = stored.is_some() && stored != self.credential_identity(session);
+    /// Remembers that `session`, which could not be saved, takes the place of the `stored` one.
+    pub(super) fn supersede(&self, stored: Option<&StoredSession>, session: &StoredSession) {
+        self.with_state(|state| state.newest = Some(session.clone()));
+        // Our grant is no new login any more. So this is what the stored session would send from now on.
+        let stored = stored.and_then(|it| self.credential_identity(it));
+        let is_other = session.is_revoked() || stored != self.credential_identity(session);
         self.with_state(|state| state.superseded = stored.filter(|_| is_other));
     }
 
@@ -156,9 +159,10 @@ impl<G: Grant> GrantSource<G> {
     /// The session to refresh: the stored one, or a newer one that could not be saved.
     pub(super) fn newest(&self, stored: Option<StoredSession>) -> StoredSession {
         let credential = stored.as_ref().and_then(|it| self.credential_identity(it));
-        let stored_or_newer = self.with_state(|state| match stored {
-            Some(stored) if state.is_replaced_by(&stored, credential.as_ref()) => Some(stored),
-            _ => state.newest.clone(),
+        let stored_or_newer = self.with_state(|state| match (stored, &state.newest) {
+            (Some(stored), _) if state.is_replaced_by(&stored, credential.as_ref()) => Some(stored),
+            (Some(stored), Some(newest)) => Some(newest.clone().with_dead_of(&stored)),
+            (_, newest) => newest.clone(),
         });
         stored_or_newer.unwrap_or_else(|| StoredSession::begin(self.identity.clone(), None))
     }

@@ -70,7 +70,11 @@ impl Unsaved {
             return false;
         }
         self.replaces = stored.map_or(0, StoredSession::version);
-        self.session = self.session.clone().at(self.replaces.saturating_add(1));
+        let session = self.session.clone().at(self.replaces.saturating_add(1));
+        self.session = match stored {
+            Some(stored) => session.with_dead_of(stored),
+            None => session,
+        };
         true
     }
 }
@@ -103,7 +107,7 @@ impl LeaseSlot {
             Err(error) if error.kind() == TokenErrorKind::LeaseLost => {
                 // The store has a mark of ours whose save seemed to fail, or another process has had the lease. While it
                 // has the lease, nothing may be saved.
-                if !lease.is_held().await {
+                if has_ended(lease, store).await? {
                     self.lease = None;
                     self.lease = Some(store.lease().await?);
                 }
@@ -184,7 +188,7 @@ impl<G: Grant> GrantSource<G> {
     ) -> Result<BoxStoreLease, TokenError> {
         // A kept lease may have ended, for example while the store could not be reached.
         if let Some(lease) = &slot.lease
-            && !lease.is_held().await
+            && has_ended(lease, &self.store).await?
         {
             slot.lease = None;
         }
@@ -205,7 +209,7 @@ impl<G: Grant> GrantSource<G> {
         let is_lost = |unsaved: &mut Unsaved| std::mem::take(&mut unsaved.is_lease_lost);
         let may_have_lease = slot.unsaved.as_mut().is_some_and(|it| !is_lost(it));
         // A process that has lost the lease may save after all. Then the lease is still ours.
-        if may_have_lease && (!was_overtaken || lease.is_held().await) {
+        if may_have_lease && (!was_overtaken || !self.is_lost(&lease).await) {
             slot.lease = Some(lease);
         } else {
             lease.release().await;
@@ -213,6 +217,11 @@ impl<G: Grant> GrantSource<G> {
         if slot.unsaved.is_some() {
             self.save_in_background(slot);
         }
+    }
+
+    /// Whether the lease has certainly ended.
+    pub(super) async fn is_lost(&self, lease: &BoxStoreLease) -> bool {
+        has_ended(lease, &self.store).await.unwrap_or(false)
     }
 
     /// Saves `session` a few times, until it succeeds or the lease is lost.
@@ -248,6 +257,16 @@ impl<G: Grant> GrantSource<G> {
         ));
         slot.saver = Some(task.abort_handle());
     }
+}
+
+/// Whether the lease has ended. One that is not known to be held may be ours, if the store was not reached. To release it while a
+/// session is not saved would let others send the spent refresh token. So the store is asked for the session, and then once more.
+async fn has_ended(lease: &BoxStoreLease, store: &BoxTokenStore) -> Result<bool, TokenError> {
+    if lease.is_held().await {
+        return Ok(false);
+    }
+    store.load().await?;
+    Ok(!lease.is_held().await)
 }
 
 /// Tries to save until the slot has no session to save. Once more when the last source is dropped, which closes `alive`.

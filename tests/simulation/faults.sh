@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Puts each fault of tests/simulation/faults into the crate, one by one, and runs the simulation: it must find it. Arguments:
-# names of faults, without `.patch`; default: all. `SEEDS` is the range of seeds, `0..1000` by default.
+# names of faults, without `.patch`; default: all. `SEEDS` is the range of seeds, `0..10000` by default.
 #
 # The sources are restored after each. They must have no changes that are not committed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-seeds=${SEEDS:-0..1000}
+seeds=${SEEDS:-0..10000}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 git diff --quiet -- src || { echo "src has changes that are not committed"; exit 2; }
@@ -23,9 +23,9 @@ for fault in "${faults[@]}"; do
     patch=tests/simulation/faults/$fault.patch
     git apply "$patch"
     status=0
-    cargo build --quiet -p simulation-tests 2>"$log" || status=built
+    cargo build --quiet --profile simulation -p simulation-tests 2>"$log" || status=built
     if [[ $status != built ]]; then
-        timeout "${LIMIT:-300}" target/debug/simulation-tests "$seeds" --first >"$log" || status=$?
+        timeout "${LIMIT:-300}" target/simulation/simulation-tests "$seeds" --first >"$log" || status=$?
     fi
     git apply --reverse "$patch"
     case $status in
@@ -45,5 +45,5 @@ for fault in "${faults[@]}"; do
     *) echo "found   $fault: $(grep -m1 '^seed' "$log" || echo "it panics")" ;;
     esac
 done
-cargo build --quiet -p simulation-tests
+cargo build --quiet --profile simulation -p simulation-tests
 ((missed == 0))

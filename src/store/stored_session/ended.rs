@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -50,12 +51,12 @@ impl Ended {
         self.reason == EndReason::Rejected && !self.credentials.is_empty()
     }
 
-    /// The same with more `credentials`, which were declared dead at `now`.
-    pub(super) fn with_dead(mut self, credentials: &[Identity], now: SystemTime) -> Self {
+    /// The same with more `credentials`, which were declared dead at `since`.
+    pub(super) fn with_dead(mut self, credentials: &[Identity], since: Option<SystemTime>) -> Self {
         for credential in credentials {
             if !self.contains(credential) {
                 if self.reason == EndReason::Rejected {
-                    self.since = Some(now);
+                    self.since = since;
                 }
                 self.credentials.push(credential.clone());
             }
@@ -96,7 +97,7 @@ impl StoredSession {
             ended: Some(Ended {
                 since: Some(now),
                 reason: EndReason::Revoked,
-                ..ended.with_dead(credentials, now)
+                ..ended.with_dead(credentials, Some(now))
             }),
             ..self.clone()
         }
@@ -111,15 +112,45 @@ impl StoredSession {
     }
 
     /// The session after the server has declared `credentials` dead.
-    pub(crate) fn with_dead(self, credentials: &[Identity], since: SystemTime) -> Self {
+    pub(crate) fn with_dead(
+        self,
+        credentials: &[Identity],
+        since: impl Into<Option<SystemTime>>,
+    ) -> Self {
         let ended = self.ended.clone().unwrap_or_default();
         // No token of a revoked session is sent, so they are new logins, and older than the next one.
         let logins = credentials.iter().filter(|_| self.is_revoked());
         let logins = logins.filter(|login| **login != self.identity);
         Self {
             former_identities: with_newest(self.former_identities.clone(), logins),
-            ended: Some(ended.with_dead(credentials, since)),
+            ended: Some(ended.with_dead(credentials, since.into())),
             ..self
+        }
+    }
+
+    /// The session, which takes the place of `stored`, with the credentials that another process has recorded there as dead.
+    /// Its own login is not one of them: the server has accepted it. Nor is a refresh token that only `stored` has, which nobody
+    /// can send any more.
+    pub(crate) fn with_dead_of(self, stored: &Self) -> Self {
+        // Those of a revoked session were revoked. What another client tried says nothing about ours.
+        let is_about_ours = self.client == stored.client;
+        if !is_about_ours || (stored.is_revoked() && !self.is_revoked()) {
+            return self;
+        }
+        let Some(ended) = &stored.ended else {
+            return self;
+        };
+        let token_of = |session: &Self| {
+            let token = session.refresh_token();
+            token.map(|token| Identity::of_refresh_token(token.expose_secret()))
+        };
+        let spent = token_of(stored).filter(|token| token_of(&self).as_ref() != Some(token));
+        let mut dead = ended.credentials.clone();
+        dead.retain(|dead| *dead != self.identity && Some(dead) != spent.as_ref());
+        if dead.is_empty() {
+            self
+        } else {
+            self.with_dead(&dead, ended.since)
         }
     }
 }

@@ -179,6 +179,10 @@ impl State {
             Event::EndSession => {
                 if self.rng.u8(..4) == 0 {
                     self.server.end_sessions();
+                    if self.plan.grant == GrantKind::ExchangeToken && self.rng.bool() {
+                        self.server.end_exchange_tokens();
+                        self.count("exchange tokens ended by the server");
+                    }
                     self.tokens_end();
                     self.count("sessions ended by the server");
                 }
@@ -202,8 +206,13 @@ impl State {
             clock.step(seconds);
         }
         self.tokens_end();
-        self.hosts[process].clock_is_wrong_by += seconds;
-        self.clocks_differ = true;
+        let now = self.now;
+        let host = &mut self.hosts[process];
+        host.clock_is_wrong_by += seconds;
+        host.clock_is_noted();
+        if seconds < 0 {
+            host.set_back_at = now;
+        }
         self.count("clock stepped");
     }
 
@@ -258,9 +267,14 @@ impl State {
         for host in &mut self.hosts {
             host.cut_until = [0; 3];
             host.suspended_until = host.suspended_until.min(now);
-            if let Some(clock) = &host.clock {
-                clock.step(-std::mem::take(&mut host.clock_is_wrong_by));
+            if host.clock_is_wrong_by > 0 {
+                host.set_back_at = now;
             }
+            if let Some(clock) = &host.clock {
+                clock.step(-host.clock_is_wrong_by);
+            }
+            host.clock_is_wrong_by = 0;
+            host.clock_is_noted();
         }
     }
 }

@@ -8,6 +8,7 @@ use tower_bearer::{TokenCache, testing::SimulatedClock};
 use crate::{
     network::Party,
     plan::{Ms, SECOND, StoreKind},
+    store::Look,
     world::{State, World, note},
 };
 
@@ -37,12 +38,18 @@ pub(crate) struct HostState {
     pub(crate) died: Arc<Notify>,
     /// When something last kept it from the store.
     pub(crate) store_trouble: Ms,
-    /// When the store last answered a load or did a save of this life.
+    /// When the store was as it said in its last answer to a load or a save.
     pub(crate) last_look: Ms,
     /// How often the stored session had changed then.
     pub(crate) look_changes: u64,
     /// How many saves it has begun.
     pub(crate) saves: u64,
+    /// How many it had begun when a token request was last given up before it was sent.
+    pub(crate) unsent: Option<u64>,
+    /// How often in a row the store has not answered whether it has the lease.
+    pub(crate) unanswered: u32,
+    /// The lease that it has taken last.
+    pub(crate) lease: Option<OwnLease>,
     /// When the server declared dead what it had sent.
     pub(crate) dead_at: Option<Ms>,
     /// Its session is dead, and how often the stored one had changed when it found out.
@@ -51,14 +58,37 @@ pub(crate) struct HostState {
     pub(crate) final_at: Ms,
     /// When a request was last served.
     pub(crate) served_at: Ms,
+    /// When its cache was last reset. `None` if a token request has ended the reset.
     pub(crate) reset_at: Option<Ms>,
+    /// Its cache asked for a token after a reset when it last asked.
+    pub(crate) asks_after_reset: bool,
+    /// How often its cache has asked for a token.
+    pub(crate) asks: u64,
+    /// For which of these a token request last brought a token.
+    pub(crate) granted_to: u64,
     /// What the API has accepted last, unless it was rejected since.
     pub(crate) good_token: Option<String>,
     /// What it has rejected last although it was valid.
     pub(crate) rejected_token: String,
     /// It ends in order.
     pub(crate) is_stopping: bool,
+    /// Seconds.
     pub(crate) clock_is_wrong_by: i64,
+    /// The same, at least and at most, since the process was started.
+    pub(crate) clock_was_wrong_by: (i64, i64),
+    /// When its clock was last set back.
+    pub(crate) set_back_at: Ms,
+}
+
+/// A lease as its process knows it.
+#[derive(Clone, Copy)]
+pub(crate) struct OwnLease {
+    pub(crate) number: u64,
+    pub(crate) asked_at: Ms,
+    /// It was taken for this call, or kept until it.
+    pub(crate) asked_by: u64,
+    /// It was taken for a refresh after a reset, or kept until one.
+    pub(crate) is_after_reset: bool,
 }
 
 /// A step of a process where it may be stopped.
@@ -69,6 +99,15 @@ pub(crate) enum Point {
     BeforeSave,
     AfterSave,
     BeforeRelease,
+}
+
+impl HostState {
+    /// The clock was set.
+    pub(crate) fn clock_is_noted(&mut self) {
+        let (least, most) = self.clock_was_wrong_by;
+        let wrong_by = self.clock_is_wrong_by;
+        self.clock_was_wrong_by = (least.min(wrong_by), most.max(wrong_by));
+    }
 }
 
 impl Host {
@@ -90,6 +129,16 @@ impl Host {
                 Some(until) => self.world.sleep_until(until).await,
                 None => pending().await,
             }
+        }
+    }
+
+    /// The process has learned what the store was like.
+    pub(crate) fn looked(&self, look: Look) {
+        let mut state = self.world.lock();
+        if !self.is_dead(&state) {
+            let host = &mut state.hosts[self.process];
+            host.last_look = look.at;
+            host.look_changes = look.changes;
         }
     }
 

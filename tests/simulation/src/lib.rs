@@ -11,6 +11,7 @@
 //! | `network.rs` | one request and its response, each of which may be lost, delayed or delivered twice |
 //! | `store.rs`, `store_client.rs` | the store as a server, and the `TokenStore` that talks to it |
 //! | `server.rs`, `transport.rs` | the authorization server, and the transport of token requests |
+//! | `observed.rs` | what a cache asks of its source, and what it gets |
 //! | `process.rs` | a process: a cache over a source, and tasks that send requests to the API |
 //! | `chaos.rs` | what happens to processes and servers, and when |
 //! | `run.rs` | one seed from beginning to end |
@@ -22,6 +23,7 @@ mod chaos;
 mod coverage;
 mod host;
 mod network;
+mod observed;
 mod oracle;
 mod plan;
 mod process;

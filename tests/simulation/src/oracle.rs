@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tower_bearer::{TokenError, TokenErrorKind, TokenState};
 
 use crate::{
-    host::Host,
+    host::{Host, OwnLease},
     plan::{GrantKind, MINUTE, Ms, SECOND},
     sends::{Fate, Sent, identity},
     store::{Owner, Stored},
@@ -61,7 +61,6 @@ impl State {
         if let Some(seen) = state.final_changes.take()
             && seen == changes
             && !is_after_reset
-            && self.plan.grant == GrantKind::RefreshToken
         {
             let process = host.process;
             self.violation(&format!(
@@ -71,17 +70,21 @@ impl State {
         self.check_rate(host);
     }
 
-    /// At most four token requests of a process begin within a second: a refresh token, once more, a newer one, and a grant.
+    /// At most four token requests of a process begin within a second and under one lease: a refresh token, once more, a newer one,
+    /// and a grant. A refresh that loses its lease begins again, twice at most.
     fn check_rate(&mut self, host: &Host) {
         let since = self.now.saturating_sub(SECOND - 1);
+        let number = |lease: Option<OwnLease>| lease.map(|lease| lease.number);
+        let lease = number(self.hosts[host.process].lease);
         let recent = self.oracle.sent.iter().rev();
         let recent = recent
             .take_while(|sent| sent.at >= since)
-            .filter(|sent| (sent.process, sent.life) == (host.process, host.life))
-            .count();
-        if recent >= 4 {
+            .filter(|sent| (sent.process, sent.life) == (host.process, host.life));
+        let all = recent.clone().count();
+        let under_lease = recent.filter(|sent| number(sent.lease) == lease).count();
+        if under_lease >= 4 || all >= 12 {
             self.violation(&format!(
-                "p{} sends more than four requests in a second",
+                "p{} sends too many requests in a second",
                 host.process
             ));
         }
@@ -110,6 +113,14 @@ impl State {
         let token = view.refresh_token.as_ref();
         let login = token.and_then(|token| self.server.login_of(token));
         self.oracle.stored_logins.extend(login);
+        let is_begun = before.is_none_or(|before| before.view.identity != view.identity);
+        // It has no tokens yet if it was begun, and not refreshed.
+        if is_begun && identity(&self.hosts[owner.process].started_with) == view.identity {
+            let login = self
+                .server
+                .login_of(&self.hosts[owner.process].started_with);
+            self.oracle.stored_logins.extend(login);
+        }
         if let Some(before) = before.filter(|before| before.view.identity != view.identity) {
             // Logins that were dead before this one began are old ones.
             for host in &self.hosts {
@@ -132,7 +143,8 @@ impl State {
                 Fate::Dead
                     if (sent.process, sent.life) == (owner.process, owner.life)
                         && sent.saved_at.is_none()
-                        && view.ended.contains(&identity(&sent.credential)) =>
+                        && view
+                            .has_settled(&sent.credential, before.map(|before| &before.view)) =>
                 {
                     sent.saved_at = Some(now);
                 }
@@ -149,9 +161,11 @@ impl State {
         if view.is_revoked && !(was_revoked && is_same) {
             self.count("revocation saved");
             // A new login that came meanwhile is for the next start.
-            let own = &self.hosts[owner.process].started_with;
-            let own = self.server.login_of(own);
-            self.oracle.stored_logins.extend(own);
+            let own = &self.hosts[owner.process];
+            if own.life == owner.life {
+                let own = self.server.login_of(&own.started_with);
+                self.oracle.stored_logins.extend(own);
+            }
             self.oracle.revoked = Some((now, self.oracle.stored_logins.clone()));
         } else if !view.is_revoked {
             self.oracle.revoked = None;
@@ -203,7 +217,7 @@ impl State {
     }
 
     /// A request to the API has ended.
-    pub(crate) fn request_done(&mut self, host: &Host, outcome: &Outcome) {
+    pub(crate) fn request_done(&mut self, host: &Host, began_at: Ms, outcome: &Outcome) {
         if host.is_dead(self) {
             return;
         }
@@ -226,17 +240,19 @@ impl State {
             Outcome::Failed(error) => {
                 self.oracle.failed += 1;
                 note!(self, "p{process} failed: {error}");
-                self.failed(host, error);
+                self.failed(host, began_at, error);
             }
         }
     }
 
-    fn failed(&mut self, host: &Host, error: &TokenError) {
+    fn failed(&mut self, host: &Host, began_at: Ms, error: &TokenError) {
         let process = host.process;
+        // A token that had expired is usable again if the clock was set back. What began before that may fail.
+        let was_set_back = self.hosts[process].set_back_at >= began_at;
         let cache = self.hosts[process].cache.as_ref();
         // A rejected token is sent again, but callers that waited for another one get the error.
         let has_usable = |state| matches!(state, TokenState::Fresh | TokenState::Due);
-        if cache.is_some_and(|cache| has_usable(cache.status().state)) {
+        if !was_set_back && cache.is_some_and(|cache| has_usable(cache.status().state)) {
             self.violation(&format!("p{process} failed with a usable token: {error}"));
         }
         // A revocation ends the use of a token that may still be valid.
@@ -244,7 +260,8 @@ impl State {
         if let Some(good) = &self.hosts[process].good_token {
             // What the crate keeps back before the end, and the time that responses take.
             let margin = self.plan.lifetime / 10 + self.plan.token_timeout + 2 * SECOND;
-            if !may_be_revoked && !self.clocks_differ && self.server.left(good, self.now) > margin {
+            let left = self.left_for(host, good);
+            if !may_be_revoked && !was_set_back && left > margin {
                 let good = good.clone();
                 self.violation(&format!(
                     "p{process} failed although {good} is valid: {error}"
@@ -265,6 +282,24 @@ impl State {
         if self.now > self.trouble_until && !is_short {
             self.violation(&format!("p{process} failed without reason: {error}"));
         }
+    }
+
+    /// How long a process certainly may use this token, by its own clocks. Its end is what the clock of the process that obtained
+    /// it said, and what is left of it ends earlier by as much as the clock of this process was ahead, or was set forward.
+    fn left_for(&self, host: &Host, token: &str) -> Ms {
+        let mut sent = self.oracle.sent.iter().rev();
+        let Some(sent) =
+            sent.find(|sent| matches!(&sent.fate, Fate::Granted(tokens) if tokens.access == token))
+        else {
+            return 0;
+        };
+        let (least, most) = self.hosts[host.process].clock_was_wrong_by;
+        let is_ahead_by = most - least.min(sent.clock_is_wrong_by);
+        let is_ahead_by = Ms::try_from(is_ahead_by).unwrap_or_default() * SECOND;
+        // The machine was suspended while the response was on its way.
+        let was_suspended = sent.suspended_until_answer - sent.suspended_before;
+        let left = self.server.left(token, self.now);
+        left.saturating_sub(is_ahead_by + was_suspended)
     }
 
     /// A session ends only if the store had nothing else that the server would accept.
@@ -291,7 +326,7 @@ impl State {
         let is_unsaved = unsaved.any(|(sent, token)| {
             (sent.process, sent.life) == (host.process, host.life)
                 && !sent.is_lost
-                && self.store.changed_at < sent.answered_at
+                && self.store.changes == sent.look_changes
                 && self.server.accepts(token, self.now)
         });
         drop(unsaved);
@@ -301,6 +336,36 @@ impl State {
                 host.process
             ));
         }
+    }
+
+    /// A process lets others have the lease. As long as its session is not saved, they would send the spent refresh token.
+    pub(crate) fn check_gives_up_lease(&mut self, host: &Host, owner: Owner) {
+        let state = &self.hosts[host.process];
+        // It has learned that it has the lease, and may not think that it has lost it: it has not asked twice without an answer.
+        let is_known = state
+            .lease
+            .is_some_and(|lease| lease.number == owner.number);
+        let is_sure = is_known && state.unanswered < 2;
+        if self.is_over || host.is_dead(self) || !is_sure || !self.store.is_held(owner, self.now) {
+            return;
+        }
+        if self.has_unsaved(host) {
+            self.violation(&format!(
+                "p{} gives up its lease with an unsaved session",
+                host.process
+            ));
+        }
+    }
+
+    /// Whether a process has a session that it could not save, and that no other process has overtaken.
+    pub(crate) fn has_unsaved(&self, host: &Host) -> bool {
+        let mut unsaved = self.oracle.unsaved();
+        unsaved.any(|(sent, token)| {
+            (sent.process, sent.life) == (host.process, host.life)
+                && sent.saved_at.is_none()
+                && self.store.changes == sent.look_changes
+                && self.server.accepts(token, self.now)
+        })
     }
 
     /// Whether the process is configured with a login that the stored session does not know.
@@ -327,12 +392,22 @@ impl State {
             let host = &self.hosts[sent.process];
             host.is_alive && host.life == sent.life
         };
+        // It went on with the session of another process if it has sent something else since.
+        let goes_on = |with: &Sent, token: &str| {
+            !self.oracle.sent.iter().any(|sent| {
+                (sent.process, sent.life) == (with.process, with.life)
+                    && sent.at > with.answered_at
+                    && sent.credential != token
+            })
+        };
         let mut unsaved = self.oracle.unsaved();
         let mut sent = self.oracle.sent.iter();
         if self.stored_is_accepted() {
             "the store has a valid token"
         } else if !is_revoked
-            && unsaved.any(|(sent, token)| lives(sent) && self.server.accepts(token, self.now))
+            && unsaved.any(|(sent, token)| {
+                lives(sent) && self.server.accepts(token, self.now) && goes_on(sent, token)
+            })
         {
             "a process holds a valid token"
         } else if sent.any(|sent| matches!(sent.fate, Fate::Waiting) && lives(sent)) {

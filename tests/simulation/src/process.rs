@@ -20,6 +20,7 @@ use tower_bearer::{
 
 use crate::{
     host::Host,
+    observed::Observed,
     oracle::Outcome,
     plan::{GrantKind, Plan, SECOND},
     store_client::SimulatedStore,
@@ -46,12 +47,19 @@ pub(crate) async fn supervise(world: World, process: usize) {
             let state = &mut state.hosts[process];
             state.life += 1;
             state.is_alive = true;
+            // It may be known already that the life before has ended.
+            state.died = Arc::default();
+            state.clock_was_wrong_by = (state.clock_is_wrong_by, state.clock_is_wrong_by);
+            state.unsent = None;
+            state.unanswered = 0;
+            state.lease = None;
             state.suspended_until = 0;
             state.is_stopping = false;
             state.good_token = None;
             state.dead_at = None;
             state.final_changes = None;
             state.reset_at = None;
+            state.asks_after_reset = false;
             let host = Host {
                 world: world.clone(),
                 process,
@@ -146,8 +154,6 @@ impl Process {
                     state.check_closed(&host);
                 }
                 state.crash(host.process);
-                // It has crashed already, and is not to be ended again.
-                state.hosts[host.process].died = Arc::default();
             }
         }
     }
@@ -164,7 +170,8 @@ fn cache<G: Grant>(
     let source = source
         .store(store)
         .schedule(Schedule::default().background_refresh(plan.background_refresh));
-    TokenCache::builder(source)
+    let host = host.clone();
+    TokenCache::builder(Observed { host, source })
         .clock(clock.clone())
         .seed(seed)
         .refresh_timeout(Duration::from_millis(plan.refresh_timeout))
@@ -197,6 +204,7 @@ async fn send_requests(host: Host, client: Client) {
 
 /// Sends one request to the API.
 async fn send_request(host: &Host, client: Client) {
+    let began_at = host.world.lock().now;
     let request = Request::get("https://api.example.com/").body(Full::default());
     let request = request.expect("the request is valid");
     let outcome = match client.oneshot(request).await {
@@ -207,5 +215,5 @@ async fn send_request(host: &Host, client: Client) {
             Err(_) => Outcome::Unreached,
         },
     };
-    host.world.lock().request_done(host, &outcome);
+    host.world.lock().request_done(host, began_at, &outcome);
 }

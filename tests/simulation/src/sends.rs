@@ -3,9 +3,9 @@
 use tower_bearer::Identity;
 
 use crate::{
-    host::Host,
+    host::{Host, OwnLease},
     oracle::Oracle,
-    plan::{MINUTE, Ms, SECOND},
+    plan::{GrantKind, Ms, SECOND},
     server::{Denied, Tokens},
     world::{State, note},
 };
@@ -21,7 +21,9 @@ pub(crate) struct Sent {
     /// When the store last answered this process before.
     look: Ms,
     /// How often the stored session had changed then.
-    look_changes: u64,
+    pub(crate) look_changes: u64,
+    /// The lease of the process, as far as it knows.
+    pub(crate) lease: Option<OwnLease>,
     /// How often this process had begun a save before.
     saves: u64,
     /// When what came of it was saved: the new tokens, or that the credential is dead.
@@ -30,6 +32,11 @@ pub(crate) struct Sent {
     pub(crate) is_lost: bool,
     /// The server has issued tokens.
     pub(crate) is_granted: bool,
+    /// By how much the clock of the process was wrong.
+    pub(crate) clock_is_wrong_by: i64,
+    /// How long the machine had been suspended before it was sent, and before the answer came.
+    pub(crate) suspended_before: Ms,
+    pub(crate) suspended_until_answer: Ms,
 }
 
 /// What came back.
@@ -60,6 +67,8 @@ impl State {
         let now = self.now;
         let state = &self.hosts[host.process];
         let (look, look_changes, saves) = (state.last_look, state.look_changes, state.saves);
+        let (lease, clock_is_wrong_by) = (state.lease, state.clock_is_wrong_by);
+        let suspended_for = self.suspended_for;
         self.oracle.sent.push(Sent {
             process: host.process,
             life: host.life,
@@ -69,10 +78,14 @@ impl State {
             answered_at: 0,
             look,
             look_changes,
+            lease,
             saves,
             saved_at: None,
             is_lost: false,
             is_granted: false,
+            clock_is_wrong_by,
+            suspended_before: suspended_for,
+            suspended_until_answer: suspended_for,
         });
         number
     }
@@ -128,7 +141,7 @@ impl State {
         match &sent.fate {
             Fate::Waiting if has_died => Ok("sent again: the process that sent it has died"),
             Fate::Waiting if is_ours => Err("the process waits for the response to it"),
-            Fate::Waiting => self.has_lapsed(sent.process, sent.life, sent.look),
+            Fate::Waiting => self.has_lapsed(sent),
             Fate::Unanswered => Ok("sent again: no response came"),
             Fate::Page => Ok("sent again: a gateway has answered"),
             Fate::Refused => Ok("sent again: it was refused"),
@@ -141,7 +154,7 @@ impl State {
                 None if sender.store_trouble >= sent.answered_at => {
                     Ok("sent again: the store could not save that it is dead")
                 }
-                None => failed_over(self.has_lapsed(sent.process, sent.life, sent.look)),
+                None => failed_over(self.has_lapsed(sent)),
             },
             Fate::Granted(tokens) if tokens.refresh.is_none() => {
                 Ok("sent again: it was not replaced")
@@ -149,27 +162,42 @@ impl State {
             Fate::Granted(_) => match sent.saved_at {
                 Some(_) => failed_over(Err("its successor is saved")),
                 None if has_died => Ok("sent again: a process died before it saved the successor"),
-                None => failed_over(self.has_lapsed(sent.process, sent.life, sent.look)),
+                None => failed_over(self.has_lapsed(sent)),
             },
         }
     }
 
-    /// Whether the lease of a process has ended because it could not extend it, since it last looked into the store.
-    fn has_lapsed(&self, process: usize, life: u32, look: Ms) -> Reason {
-        match self.store.lapsed(process, life) {
-            Some(at) if at >= look => Ok("sent again: the lease of the first process has lapsed"),
-            Some(_) => {
-                Err("the lease of the first process had lapsed before it looked into the store")
-            }
-            None => Err("the first process has the lease, or has released it too early"),
+    /// Whether the lease under which `sent` was sent has ended because the process could not extend it, since it last looked into
+    /// the store before, or because the store has lost it.
+    fn has_lapsed(&self, sent: &Sent) -> Reason {
+        let mut lapses = self.store.lapses_of(sent.process, sent.life);
+        if lapses.clone().any(|lapse| lapse.at >= sent.look) {
+            return Ok("sent again: the lease of the first process has lapsed");
         }
+        // A process does not ask whether it has a lease that it asked for less than a second ago.
+        let is_new = |lease: OwnLease| sent.at < lease.asked_at + SECOND;
+        let is_lost = |lease: OwnLease| {
+            let mut lost = lapses.clone().filter(|lapse| lapse.is_lost_by_store);
+            is_new(lease) && lost.any(|lapse| lapse.at >= lease.asked_at)
+        };
+        if sent.lease.is_some_and(is_lost) {
+            return Ok("sent again: the store has lost the lease of the first process");
+        }
+        Err(if lapses.next().is_some() {
+            "the lease of the first process had lapsed before it looked into the store"
+        } else {
+            "the first process has the lease, or has released it too early"
+        })
     }
 
     /// Whether this process has lost its lease since it last looked into the store.
     fn is_held_up(&self, host: &Host) -> bool {
         let look = self.hosts[host.process].last_look;
         !self.store.holds(host.process, host.life, self.now)
-            && self.has_lapsed(host.process, host.life, look).is_ok()
+            && self
+                .store
+                .lapses_of(host.process, host.life)
+                .any(|lapse| lapse.at >= look)
     }
 
     /// The server has answered a token request. The response may still be lost.
@@ -186,19 +214,22 @@ impl State {
         note!(self, "p{} send {send}: {fate:?}", host.process);
         let request = &mut self.oracle.sent[send];
         request.answered_at = now;
+        request.suspended_until_answer = self.suspended_for;
         request.fate = fate.clone();
         let (is_granted, saves, look_changes) =
             (request.is_granted, request.saves, request.look_changes);
+        let is_grant = request.credential.starts_with("et-");
         match fate {
             Fate::Unanswered => {
                 self.trouble(75 * SECOND);
                 if is_granted {
                     self.count("response lost after a rotation");
                 }
-                let is_first = !self.oracle.sent[..send].iter().any(|earlier| {
-                    (earlier.process, earlier.life, earlier.saves)
-                        == (host.process, host.life, saves)
-                });
+                let is_first = self.hosts[host.process].unsent != Some(saves)
+                    && !self.oracle.sent[..send].iter().any(|earlier| {
+                        (earlier.process, earlier.life, earlier.saves)
+                            == (host.process, host.life, saves)
+                    });
                 let by = self.store.session.as_ref().map(|stored| stored.by);
                 let is_own_mark = by == Some((host.process, host.life));
                 let is_held = self.store.has_held(host.process, host.life, now);
@@ -213,28 +244,22 @@ impl State {
             Fate::Dead => {
                 let state = &mut self.hosts[host.process];
                 state.dead_at = Some(now);
-                state.final_changes = Some(look_changes);
+                // A refresh token is not the last that can be sent if an exchange token can begin the session anew.
+                let is_last = self.plan.grant == GrantKind::RefreshToken || is_grant;
+                state.final_changes = is_last.then_some(look_changes);
             }
-            // A refresh that was cut short brings the cache no token.
-            Fate::Granted(_) if self.plan.refresh_timeout < MINUTE => {}
-            Fate::Granted(_) => self.ends_reset(host, send),
+            Fate::Granted(_) => {
+                let state = &mut self.hosts[host.process];
+                state.granted_to = state.lease.map_or(0, |lease| lease.asked_by);
+            }
             Fate::Waiting | Fate::Page | Fate::Refused => {}
         }
     }
 
-    fn ends_reset(&mut self, host: &Host, send: usize) {
-        let sent_at = self.oracle.sent[send].at;
-        let state = &mut self.hosts[host.process];
-        if state
-            .reset_at
-            .is_some_and(|reset_at| reset_at + 150 * SECOND < sent_at)
-        {
-            state.reset_at = None;
-        }
-    }
-
+    /// Whether the refresh that has the lease of this process was asked for after a reset.
     pub(crate) fn is_after_reset(&self, host: &Host) -> bool {
-        self.hosts[host.process].reset_at.is_some()
+        let lease = self.hosts[host.process].lease;
+        lease.is_some_and(|lease| lease.is_after_reset)
     }
 
     /// Checks some time later that a request to which no response came was sent again at once.
@@ -253,6 +278,10 @@ impl State {
             let is_hindered = host.is_dead(&state)
                 || state.hosts[host.process].store_trouble >= since
                 || state.store.slow_until >= since
+                || state
+                    .store
+                    .lapses_of(host.process, host.life)
+                    .any(|lapse| lapse.at >= since)
                 || state.store.session.as_ref().map(|stored| stored.version) != version;
             if !is_sent && !is_hindered {
                 let process = host.process;

@@ -8,8 +8,7 @@ pub(crate) struct AuthServer {
     sessions: Vec<Session>,
     refresh: Vec<Refresh>,
     access: Vec<Access>,
-    /// The login that each exchange token belongs to.
-    exchange: Vec<usize>,
+    exchange: Vec<Exchange>,
     pub(crate) logins: usize,
     /// How far its clock is ahead of the simulation's.
     pub(crate) ahead: Ms,
@@ -28,6 +27,12 @@ pub(crate) enum End {
     Revoked,
     /// An administrator, or a limit of the server.
     Decided,
+}
+
+/// An exchange token.
+struct Exchange {
+    login: usize,
+    has_ended: bool,
 }
 
 struct Refresh {
@@ -86,7 +91,10 @@ impl AuthServer {
     /// A user logs in. Returns an exchange token.
     pub(crate) fn log_in_for_exchange(&mut self) -> String {
         self.logins += 1;
-        self.exchange.push(self.logins);
+        self.exchange.push(Exchange {
+            login: self.logins,
+            has_ended: false,
+        });
         format!("et-{}", self.exchange.len() - 1)
     }
 
@@ -113,9 +121,12 @@ impl AuthServer {
     }
 
     pub(crate) fn exchange(&mut self, token: &str, now: Ms) -> Result<Tokens, Denied> {
-        let login = number("et-", token).and_then(|number| self.exchange.get(number));
-        let login = *login.ok_or(Denied::Unknown)?;
-        let session = self.begin(login);
+        let known = number("et-", token).and_then(|number| self.exchange.get(number));
+        let known = known.ok_or(Denied::Unknown)?;
+        if known.has_ended {
+            return Err(Denied::Ended(End::Decided));
+        }
+        let session = self.begin(known.login);
         Ok(Tokens {
             access: self.issue_access(session, now),
             refresh: Some(self.issue_refresh(session)),
@@ -158,7 +169,8 @@ impl AuthServer {
     /// Whether a token request with this credential would succeed.
     pub(crate) fn accepts(&self, credential: &str, now: Ms) -> bool {
         if let Some(number) = number("et-", credential) {
-            return number < self.exchange.len();
+            let known = self.exchange.get(number);
+            return known.is_some_and(|known| !known.has_ended);
         }
         let known = number("rt-", credential).and_then(|number| self.refresh.get(number));
         known.is_some_and(|known| {
@@ -189,7 +201,7 @@ impl AuthServer {
     /// The login that a token belongs to.
     pub(crate) fn login_of(&self, token: &str) -> Option<usize> {
         if let Some(number) = number("et-", token) {
-            return self.exchange.get(number).copied();
+            return self.exchange.get(number).map(|known| known.login);
         }
         let session = match number("rt-", token) {
             Some(number) => self.refresh.get(number)?.session,
@@ -213,6 +225,13 @@ impl AuthServer {
     pub(crate) fn revoke_all_access_tokens(&mut self) {
         for access in &mut self.access {
             access.is_revoked = true;
+        }
+    }
+
+    /// Ends all exchange tokens.
+    pub(crate) fn end_exchange_tokens(&mut self) {
+        for token in &mut self.exchange {
+            token.has_ended = true;
         }
     }
 

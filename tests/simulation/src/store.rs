@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::{
     plan::{Ms, SECOND, StoreKind},
+    sends::identity,
     world::{State, note},
 };
 
@@ -16,8 +17,7 @@ pub(crate) struct StoreServer {
     lease: Option<Lease>,
     /// The sessions that were replaced, and when.
     replaced: Vec<(Ms, Option<Stored>)>,
-    /// Leases that ended because their owner did not extend them, or because the store has lost them: the process, its life, and when.
-    lapsed: Vec<(usize, u32, Ms)>,
+    lapsed: Vec<Lapse>,
     /// How often the session has changed, marks and dead credentials aside, and when it last did.
     pub(crate) changes: u64,
     pub(crate) changed_at: Ms,
@@ -67,14 +67,30 @@ struct Lease {
     was_lost: bool,
 }
 
+/// The end of a lease before its process released it.
+pub(crate) struct Lapse {
+    process: usize,
+    life: u32,
+    pub(crate) at: Ms,
+    /// The store has lost it. If not, its process did not extend it.
+    pub(crate) is_lost_by_store: bool,
+}
+
 /// The store cannot do what was asked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unavailable;
 
+/// What the store was like when it answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    pub(crate) at: Ms,
+    pub(crate) changes: u64,
+}
+
 /// What became of a save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Saved {
-    Done,
+    Done(Look),
     /// This version is stored.
     Other(u64),
 }
@@ -98,6 +114,14 @@ impl View {
                 .collect(),
             is_revoked: ended["reason"] == "revoked",
         }
+    }
+
+    /// Whether this session, saved in place of `before`, says that nobody sends this refresh token again: it is dead, or another
+    /// one is in its place.
+    pub(crate) fn has_settled(&self, credential: &str, before: Option<&Self>) -> bool {
+        let had = before.is_some_and(|it| it.refresh_token.as_deref() == Some(credential));
+        let is_other = self.refresh_token.as_deref() != Some(credential);
+        self.ended.contains(&identity(credential)) || (had && is_other)
     }
 
     /// The session without what a refresh that fails changes.
@@ -141,12 +165,21 @@ impl StoreServer {
         self.holds(process, life, now) && self.lease.is_some_and(|lease| !lease.was_lost)
     }
 
-    /// When the last lease of this process ended because it did not extend it.
-    pub(crate) fn lapsed(&self, process: usize, life: u32) -> Option<Ms> {
-        let mut lapsed = self.lapsed.iter().rev();
-        lapsed
-            .find(|lapsed| (lapsed.0, lapsed.1) == (process, life))
-            .map(|lapsed| lapsed.2)
+    /// The leases of this process that ended before it released them.
+    pub(crate) fn lapses_of(
+        &self,
+        process: usize,
+        life: u32,
+    ) -> impl Iterator<Item = &Lapse> + Clone {
+        let lapsed = self.lapsed.iter();
+        lapsed.filter(move |lapse| (lapse.process, lapse.life) == (process, life))
+    }
+
+    /// Whether this lease is held, and has been held all the time.
+    pub(crate) fn is_held(&self, owner: Owner, now: Ms) -> bool {
+        let is_held = |lease: Lease| lease.owner == owner && !lease.was_lost;
+        self.lease
+            .is_some_and(|lease| is_held(lease) && !lease.has_ended(now))
     }
 
     pub(crate) fn release_all_of(&mut self, process: usize) {
@@ -156,6 +189,16 @@ impl StoreServer {
         {
             self.lease = None;
         }
+    }
+
+    /// This lease, which had ended by itself, is not there any more.
+    fn lapses(&mut self, lease: Lease, now: Ms) {
+        self.lapsed.push(Lapse {
+            process: lease.owner.process,
+            life: lease.owner.life,
+            at: lease.until.unwrap_or(now),
+            is_lost_by_store: false,
+        });
     }
 
     fn end_at(&self, now: Ms) -> Option<Ms> {
@@ -173,11 +216,8 @@ impl StoreServer {
         };
         match self.lease {
             Some(lease) if lease.owner != owner && !lease.has_ended(now) => return false,
-            Some(lease) if lease.owner != owner => {
-                let (process, life) = (lease.owner.process, lease.owner.life);
-                self.lapsed
-                    .push((process, life, lease.until.unwrap_or(now)));
-            }
+            // Another process has it now, or its own process takes it again.
+            Some(lease) if !is_kept(lease) => self.lapses(lease, now),
             _ => {}
         }
         let until = self.end_at(now);
@@ -208,19 +248,16 @@ impl State {
         Ok(())
     }
 
-    pub(crate) fn load(&mut self, owner: Owner) -> Result<Option<String>, Unavailable> {
+    pub(crate) fn load(&mut self) -> Result<(Option<String>, Look), Unavailable> {
         self.check_store(false)?;
-        self.looked(owner);
         let session = self.store.session.as_ref();
-        Ok(session.map(|session| session.text.clone()))
+        Ok((session.map(|session| session.text.clone()), self.look()))
     }
 
-    fn looked(&mut self, owner: Owner) {
-        let (now, changes) = (self.now, self.store.changes);
-        let host = &mut self.hosts[owner.process];
-        if host.life == owner.life {
-            host.last_look = now;
-            host.look_changes = changes;
+    fn look(&self) -> Look {
+        Look {
+            at: self.now,
+            changes: self.store.changes,
         }
     }
 
@@ -242,10 +279,7 @@ impl State {
 
     pub(crate) fn is_owner(&mut self, owner: Owner) -> Result<bool, Unavailable> {
         self.check_store(false)?;
-        let now = self.now;
-        let lease = self.store.lease;
-        Ok(lease
-            .is_some_and(|lease| lease.owner == owner && !lease.was_lost && !lease.has_ended(now)))
+        Ok(self.store.is_held(owner, self.now))
     }
 
     pub(crate) fn release(&mut self, owner: Owner) {
@@ -253,7 +287,16 @@ impl State {
         // The kernel releases the lock of a file, whatever the disk does.
         let is_reached = self.store.down_until <= self.now || self.plan.store == StoreKind::Local;
         if is_reached && lease.is_some_and(|lease| lease.owner == owner) {
-            *lease = None;
+            let ended = lease.take().filter(|lease| lease.has_ended(self.now));
+            note!(
+                self,
+                "p{} releases the lease {}",
+                owner.process,
+                owner.number
+            );
+            if let Some(ended) = ended {
+                self.store.lapses(ended, self.now);
+            }
         }
     }
 
@@ -267,8 +310,7 @@ impl State {
         self.check_store(true)?;
         let stored = self.store.session.as_ref();
         if stored.is_some_and(|stored| stored.text == text) {
-            self.looked(owner);
-            return Ok(Saved::Done);
+            return Ok(Saved::Done(self.look()));
         }
         let found = stored.map_or(0, |stored| stored.version);
         let process = owner.process;
@@ -277,7 +319,6 @@ impl State {
             self.count("fenced save");
             return Ok(Saved::Other(found));
         }
-        self.looked(owner);
         let new = Stored {
             text: text.to_owned(),
             version,
@@ -299,7 +340,7 @@ impl State {
         let before = self.store.session.replace(new);
         self.store.replaced.push((self.now, before.clone()));
         self.has_saved(owner, before.as_ref());
-        Ok(Saved::Done)
+        Ok(Saved::Done(self.look()))
     }
 
     /// The store loses its last writes. The lease is one of them.
@@ -307,9 +348,12 @@ impl State {
         let from = self.now.saturating_sub(self.rng.u64(0..=REPLICATION_LAG));
         let lost = self.store.replaced.partition_point(|(at, _)| *at < from);
         if let Some(lease) = self.store.lease.take_if(|lease| lease.written_at >= from) {
-            self.store
-                .lapsed
-                .push((lease.owner.process, lease.owner.life, self.now));
+            self.store.lapsed.push(Lapse {
+                process: lease.owner.process,
+                life: lease.owner.life,
+                at: self.now,
+                is_lost_by_store: true,
+            });
             self.trouble(75 * SECOND);
             self.count("failover lost a lease");
         }

@@ -11,7 +11,7 @@ use tokio::{
 use tower_bearer::{StoreLease, StoredSession, TokenError, TokenErrorKind, TokenStore};
 
 use crate::{
-    host::{Host, Point},
+    host::{Host, OwnLease, Point},
     network::{Party, call},
     plan::{Ms, SECOND, StoreKind},
     store::{Owner, Saved, Unavailable},
@@ -91,8 +91,8 @@ impl TokenStore for SimulatedStore {
     type Lease = SimulatedLease;
 
     async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
-        let owner = self.owner();
-        let text = self.command(move |state| state.load(owner)).await?;
+        let (text, look) = self.command(State::load).await?;
+        self.host.looked(look);
         let session = text.map(|text| serde_json::from_str(&text));
         Ok(session.transpose().expect("a session is deserialized"))
     }
@@ -120,7 +120,7 @@ pub(crate) struct SimulatedLease {
 
 impl SimulatedLease {
     async fn try_acquire(store: SimulatedStore) -> Result<Option<Self>, TokenError> {
-        let (owner, duration) = {
+        let (owner, duration, asked_at) = {
             let mut state = store.host.world.lock();
             let owner = Owner {
                 number: state.rng.u64(1..1_000_000),
@@ -130,7 +130,7 @@ impl SimulatedLease {
                 StoreKind::Local => None,
                 StoreKind::Remote { lease } => Some(lease),
             };
-            (owner, duration)
+            (owner, duration, state.now)
         };
         let lease = Self {
             store,
@@ -152,6 +152,18 @@ impl SimulatedLease {
             lease.is_released = true;
             return Ok(None);
         }
+        {
+            let mut state = lease.store.host.world.lock();
+            if !lease.store.host.is_dead(&state) {
+                let host = &mut state.hosts[owner.process];
+                host.lease = Some(OwnLease {
+                    number: owner.number,
+                    asked_at,
+                    asked_by: host.asks,
+                    is_after_reset: host.asks_after_reset,
+                });
+            }
+        }
         if let Some(duration) = duration {
             let extending = keep_extending(lease.store.clone(), owner, duration);
             lease.extension = Some(lease.runtime.spawn(extending).abort_handle());
@@ -167,6 +179,11 @@ impl SimulatedLease {
             return None;
         }
         let (store, owner) = (self.store.clone(), self.owner);
+        store
+            .host
+            .world
+            .lock()
+            .check_gives_up_lease(&store.host, owner);
         Some(async move {
             store.host.point(Point::BeforeRelease).await;
             let released = store.command(move |state| {
@@ -202,7 +219,10 @@ impl StoreLease for SimulatedLease {
         let saved = self.store.command(command).await;
         host.point(Point::AfterSave).await;
         match saved? {
-            Saved::Done => Ok(()),
+            Saved::Done(look) => {
+                host.looked(look);
+                Ok(())
+            }
             Saved::Other(stored) => {
                 let message =
                     format!("version {replaces} was to be replaced, and {stored} is stored");
@@ -214,7 +234,17 @@ impl StoreLease for SimulatedLease {
     async fn is_held(&self) -> bool {
         let owner = self.owner;
         let held = self.store.command(move |state| state.is_owner(owner));
-        held.await.unwrap_or(false)
+        let held = held.await;
+        let mut state = self.store.host.world.lock();
+        let unanswered = &mut state.hosts[owner.process].unanswered;
+        *unanswered = if held.is_err() { *unanswered + 1 } else { 0 };
+        let is_kept = state.has_unsaved(&self.store.host);
+        let host = &mut state.hosts[owner.process];
+        if let Some(lease) = host.lease.as_mut().filter(|_| is_kept) {
+            lease.asked_by = host.asks;
+            lease.is_after_reset |= host.asks_after_reset;
+        }
+        held.unwrap_or(false)
     }
 
     async fn release(mut self) {

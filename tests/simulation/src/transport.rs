@@ -200,6 +200,27 @@ impl Drop for Pending {
     }
 }
 
+/// A request that is not sent yet.
+struct Unsent(Option<Host>);
+
+impl Unsent {
+    fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        if let Some(host) = &self.0 {
+            let mut state = host.world.lock();
+            if !host.is_dead(&state) {
+                let host = &mut state.hosts[host.process];
+                host.unsent = Some(host.saves);
+            }
+        }
+    }
+}
+
 impl Transport {
     async fn send(self, request: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, BoxError> {
         let Self(host) = self;
@@ -213,7 +234,9 @@ impl Transport {
         };
         let parameters: Vec<(String, String)> =
             form_urlencoded::parse(&body).into_owned().collect();
+        let unsent = Unsent(Some(host.clone()));
         host.point(Point::BeforeTokenRequest).await;
+        unsent.done();
         if head.uri.path() == "/revoke" {
             let answer = call(&host, Party::Server, move |state| {
                 state.answer_revocation(&parameters)

@@ -37,12 +37,12 @@ pub(crate) struct State {
     pub(crate) coverage: Coverage,
     /// Faults occur.
     pub(crate) has_faults: bool,
+    /// The simulation has ended, and what is left of its processes is dropped.
+    pub(crate) is_over: bool,
     /// Until when a request may fail, because something went wrong before.
     pub(crate) trouble_until: Ms,
     /// Until when the API may reject a token that is used for the first time since the server has ended it.
     pub(crate) rejections_until: Ms,
-    /// The clock of a process was wrong at some time, and so may be the expiry of stored tokens.
-    pub(crate) clocks_differ: bool,
     /// How long the machine of the processes was suspended. Their monotonic clocks do not know of it.
     pub(crate) suspended_for: Ms,
     /// When the wait for all processes to have a token began.
@@ -71,9 +71,9 @@ impl World {
             oracle: Oracle::default(),
             coverage: Coverage::default(),
             has_faults: true,
+            is_over: false,
             trouble_until: 0,
             rejections_until: 0,
-            clocks_differ: false,
             suspended_for: 0,
             recovers_since: 0,
             plan,

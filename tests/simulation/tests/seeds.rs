@@ -52,9 +52,9 @@ fn two_hundred_seeds_break_no_promise() {
 }
 
 #[test]
-#[ignore = "takes minutes: cargo test -p simulation-tests -- --ignored"]
-fn two_thousand_seeds_break_no_promise_and_reach_each_situation() {
-    let coverage = check(0..2_000);
+#[ignore = "needs an optimized build: cargo test --profile simulation -p simulation-tests -- --ignored"]
+fn ten_thousand_seeds_break_no_promise_and_reach_each_situation() {
+    let coverage = check(0..10_000);
     println!("{coverage}");
     for situation in SITUATIONS {
         assert!(coverage.get(situation) > 0, "never occurred: {situation}");

@@ -1,0 +1,99 @@
+//! What a cache asks of its source, and what it gets.
+
+use tower_bearer::{
+    Origins, Schedule, Token, TokenContext, TokenError, TokenErrorKind, TokenSource,
+};
+
+use crate::{
+    host::Host,
+    plan::{MINUTE, Ms},
+    world::State,
+};
+
+/// A source whose cache is observed.
+pub(crate) struct Observed<S> {
+    pub(crate) host: Host,
+    pub(crate) source: S,
+}
+
+/// When a cache asked for a token.
+struct Asked {
+    at: Ms,
+    is_after_reset: bool,
+    /// The number of this call.
+    number: u64,
+}
+
+impl State {
+    /// A cache asks for a token.
+    fn asks(&mut self, host: &Host, is_after_reset: bool) -> Asked {
+        let asks = &mut self.hosts[host.process].asks;
+        *asks += 1;
+        let asked = Asked {
+            at: self.now,
+            is_after_reset,
+            number: *asks,
+        };
+        if !host.is_dead(self) {
+            let process = host.process;
+            let state = &mut self.hosts[process];
+            state.asks_after_reset = is_after_reset;
+            if is_after_reset && state.reset_at.is_none() {
+                self.violation(&format!("the reset of p{process} has not ended"));
+            }
+        }
+        asked
+    }
+
+    /// It gets an answer before it stops waiting. A new token or a dead session ends a reset.
+    fn gets(&mut self, host: &Host, asked: &Asked, result: &Result<Token, TokenError>) {
+        if host.is_dead(self) {
+            return;
+        }
+        let state = &mut self.hosts[host.process];
+        let ends = match result {
+            // A token of another process does not, nor one of an earlier call that the cache did not wait for.
+            Ok(_) => state.granted_to == asked.number,
+            Err(error) => error.kind() == TokenErrorKind::ReauthRequired,
+        };
+        // Within a minute, it may have been another reset that the call was about.
+        let is_known = |reset_at: Ms| reset_at + MINUTE < asked.at;
+        if ends && asked.is_after_reset && state.reset_at.is_some_and(is_known) {
+            state.reset_at = None;
+        }
+    }
+}
+
+impl<S: TokenSource> TokenSource for Observed<S> {
+    async fn token(&self, cx: TokenContext) -> Result<Token, TokenError> {
+        let host = &self.host;
+        let asked = host.world.lock().asks(host, cx.is_after_reset());
+        let result = self.source.token(cx).await;
+        host.world.lock().gets(host, &asked, &result);
+        result
+    }
+
+    async fn has_changed(&self) -> bool {
+        self.source.has_changed().await
+    }
+
+    async fn stored_token(&self, cx: TokenContext) -> Option<Token> {
+        self.source.stored_token(cx).await
+    }
+
+    async fn revoke(&self, cx: TokenContext) -> Result<(), TokenError> {
+        self.source.revoke(cx).await
+    }
+
+    async fn flush(&self) -> Result<(), TokenError> {
+        self.source.flush().await
+    }
+
+    fn origins(&self) -> Origins {
+        self.source.origins()
+    }
+
+    fn schedule(&self) -> Schedule {
+        self.source.schedule()
+    }
+}
