@@ -2,8 +2,8 @@
 //!
 //! `cargo bench -p benches --bench instructions`, with valgrind installed. [`callgrind`] describes how they are counted.
 //!
-//! With `-- --waiters` it counts what a caller costs that waits for the first token. With `-- --profile` too, it prints the
-//! functions in which the full layer spends them.
+//! With `-- --waiters` it counts what a caller costs that waits for the first token, and with `-- --keyed` a hit of a
+//! session with a key. With `-- --profile` too, it prints the functions in which the full layer spends them.
 
 mod support;
 
@@ -13,12 +13,15 @@ use support::{
     callgrind::{self, COUNTED, Counting},
     cold,
     contenders::{self, ADD, ADD_TOKEN, BARE, FULL, Load, RETRY_ADD},
+    keyed,
     table::heading,
 };
 
 const HEADERS: [usize; 3] = [2, 6, 20];
 /// The argument for callers that wait.
 const WAITERS: &str = "--waiters";
+/// The argument for sessions with a key.
+const KEYED: &str = "--keyed";
 const COUNTING: Counting = Counting {
     repeats: 3,
     requests: 10_000,
@@ -28,6 +31,9 @@ fn main() {
     if let Some(mut args) = callgrind::child() {
         if env::args().any(|it| it == WAITERS) {
             return waiters_under_callgrind(args.nth(1));
+        }
+        if env::args().any(|it| it == KEYED) {
+            return keyed_under_callgrind(args.nth(1));
         }
         // The one contender to run, the number of headers, and the position of the load; all of them without it.
         let mut next = || args.next().and_then(|it| it.parse::<usize>().ok());
@@ -41,17 +47,25 @@ fn main() {
         return;
     }
     let is_given = |arg| env::args().any(|it| it == arg);
-    let outcome = match (is_given(WAITERS), is_given("--profile")) {
-        (false, false) => compare(),
-        (false, true) => profile(&[&FULL.to_string()], COUNTED),
-        (true, false) => compare_waiters(),
-        (true, true) => {
+    let is_profile = is_given("--profile");
+    let outcome = if is_given(WAITERS) {
+        if is_profile {
             let number = cold::FULL.to_string();
-            profile(
-                &[WAITERS, &number],
-                COUNTING.repeats * 3 * COUNTING.requests,
-            )
+            let counted = COUNTING.repeats * 3 * COUNTING.requests;
+            profile(&[WAITERS, &number], counted)
+        } else {
+            compare_waiters()
         }
+    } else if is_given(KEYED) {
+        if is_profile {
+            profile(&[KEYED, &keyed::KEYED.to_string()], COUNTED)
+        } else {
+            compare_keyed()
+        }
+    } else if is_profile {
+        profile(&[&FULL.to_string()], COUNTED)
+    } else {
+        compare()
     };
     outcome.expect("valgrind runs this bench");
 }
@@ -76,7 +90,7 @@ fn under_callgrind(only: Option<(usize, usize, usize)>) {
 }
 
 fn compare() -> io::Result<()> {
-    let mut each = callgrind::costs()?.into_iter();
+    let mut each = callgrind::costs(&[])?.into_iter();
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -111,6 +125,46 @@ fn compare() -> io::Result<()> {
                 added(FULL) / added(RETRY_ADD),
             );
         }
+    }
+    Ok(())
+}
+
+/// All contenders for sessions with a key, or this one.
+fn keyed_under_callgrind(only: Option<String>) {
+    let only = only.and_then(|it| it.parse::<usize>().ok());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime starts");
+    let groups = runtime.block_on(keyed::contenders());
+    let _inside = runtime.enter();
+    let runners = groups.into_iter().flat_map(|(_, runners)| runners);
+    for (number, mut runner) in runners.enumerate() {
+        if only.is_none_or(|it| it == number) {
+            callgrind::count(runner.as_mut());
+        }
+    }
+}
+
+fn compare_keyed() -> io::Result<()> {
+    let costs = callgrind::costs(&[KEYED])?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let groups = runtime.block_on(keyed::contenders());
+    for ((name, runners), costs) in groups.iter().zip(costs.chunks_exact(keyed::GROUP)) {
+        heading(&format!("6 headers, a key of type {name}"));
+        println!("{:26}{:>13}{:>9}", "", "instructions", "added");
+        let added = |which: usize| costs[which] - costs[keyed::BARE];
+        for (number, runner) in runners.iter().enumerate() {
+            let (cost, added) = (costs[number], added(number));
+            println!("{:26}{cost:13.0}{added:9.0}", runner.name());
+        }
+        let beyond = added(keyed::KEYED) - added(keyed::HASH);
+        println!(
+            "keyed, without the hash: {beyond:.0} added, {:.2} × one session",
+            beyond / added(keyed::ONE),
+        );
     }
     Ok(())
 }

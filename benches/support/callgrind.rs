@@ -135,9 +135,9 @@ fn write_down() {
     black_box(());
 }
 
-/// Instructions per request of each contender, in the order in which the child [counted](count) them.
-pub(crate) fn costs() -> io::Result<Vec<f64>> {
-    Ok(all_totals(&[])?
+/// Instructions per request of each contender, in the order in which a child with these arguments [counted](count) them.
+pub(crate) fn costs(child: &[&str]) -> io::Result<Vec<f64>> {
+    Ok(all_totals(child)?
         .chunks_exact(2 * HEAPS)
         .map(|heaps| each(heaps, REQUESTS).fold(f64::MAX, f64::min))
         .collect())

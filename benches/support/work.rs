@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body::{Body, Frame};
 use http_body_util::Empty;
 use tower::Service;
@@ -82,6 +82,7 @@ pub(crate) struct Model<B> {
     method: Method,
     uri: Uri,
     headers: Vec<(HeaderName, String)>,
+    extensions: Extensions,
     body: B,
 }
 
@@ -112,6 +113,7 @@ impl<B: Clone> Model<B> {
                 .map(|(name, value)| (HeaderName::from_static(name), String::from(value)))
                 .chain(further)
                 .collect(),
+            extensions: Extensions::new(),
             body,
         }
     }
@@ -139,8 +141,18 @@ impl<B: Clone> Model<B> {
             method: self.method,
             uri: self.uri,
             headers: self.headers,
+            extensions: self.extensions,
             body,
         }
+    }
+
+    /// The same requests with an extension.
+    pub(crate) fn with_extension<T>(mut self, extension: T) -> Self
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        self.extensions.insert(extension);
+        self
     }
 
     /// A request with room for one more header, so that growing the map is not measured.
@@ -154,6 +166,7 @@ impl<B: Clone> Model<B> {
             headers.append(name.clone(), value);
         }
         *request.headers_mut() = headers;
+        *request.extensions_mut() = self.extensions.clone();
         request
     }
 }

@@ -35,26 +35,35 @@ where
         }
     }
 
-    /// How many sessions are kept in memory. Default: 10,000.
+    /// How many sessions are kept in memory, roughly. Default: 10,000.
     ///
-    /// Beyond it, sessions that are used seldom are dropped to make room. There are more than that only as long as more
-    /// are in use at the same moment: while requests wait or are sent, while a refresh runs, or while something could not
-    /// be saved.
+    /// Beyond it, sessions that are used seldom are dropped to make room for others. The map has several parts, each with its
+    /// share of the capacity: so some are dropped a little sooner or later.
+    ///
+    /// A session that is in use is not dropped: while requests wait or are sent, while a refresh runs, or while something
+    /// could not be saved. So there may be more, until others are made after that use, or until the idle timeout.
+    ///
+    /// Sessions that are being made do not count.
     pub fn capacity(mut self, sessions: usize) -> Self {
         self.settings.capacity = sessions;
         self
     }
 
-    /// How long a session is kept that no request uses. Default: 30 minutes.
+    /// How long a session is kept after its last request began. Default: 30 minutes, at least a second.
     ///
-    /// It is dropped after this time, and before five quarters of it are over. A session with
-    /// [`background_refresh`](crate::Schedule::background_refresh) is refreshed until then, and no longer.
+    /// It is dropped after this time, and before five quarters of it are over, unless it is still in use: then soon after
+    /// that. A session with [`background_refresh`](crate::Schedule::background_refresh) is refreshed until then, and no
+    /// longer.
+    ///
+    /// This needs the runtime on which a session was made: while that stands still, nothing is dropped for being idle.
     pub fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
         self.settings.idle_timeout = idle_timeout;
         self
     }
 
     /// How long the factory may take. Default: 30 seconds.
+    ///
+    /// A call that takes longer is dropped, and all who wait for it get an error.
     pub fn creation_timeout(mut self, limit: Duration) -> Self {
         self.settings.creation_timeout = limit;
         self

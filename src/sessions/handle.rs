@@ -113,7 +113,7 @@ where
     ///   [`creation_timeout`](SessionsBuilder::creation_timeout).
     /// - [`Config`](TokenErrorKind::Config) if its session would be lost when it is dropped: see
     ///   [`allow_memory_stores`](SessionsBuilder::allow_memory_stores).
-    /// - [`Interrupted`](TokenErrorKind::Interrupted) if the factory panicked.
+    /// - [`Interrupted`](TokenErrorKind::Interrupted) if the factory panicked, or if the runtime is shutting down.
     pub async fn get(&self, key: &K) -> Result<TokenCache, TokenError> {
         let session = match self.made(key) {
             Some(session) => session,
@@ -128,23 +128,32 @@ where
     }
 
     /// Drops the session of `key`, after a running refresh has ended and everything is saved. The next request makes
-    /// another one.
+    /// another one. For example after a user has logged in again, or has left.
     ///
-    /// Requests that are on their way finish with the old one. To end the session itself, [revoke](TokenCache::revoke) it
-    /// first.
+    /// Requests that are on their way finish with the old one. Those that wait until it is made wait for another one: it may
+    /// have been begun with data that has changed since. To end the session itself, [revoke](TokenCache::revoke) it first.
     ///
     /// # Errors
     ///
     /// The session could not be saved. It stays here, and is being saved in the background.
     pub async fn remove(&self, key: &K) -> Result<(), TokenError> {
-        if let Some(session) = self.shared.map.peek(key) {
+        let Some(session) = self.shared.begin_anew(key) else {
+            return Ok(());
+        };
+        loop {
             session.cache().close().await?;
-            let is_same = |it: &Arc<Session>| Arc::ptr_eq(it, &session);
-            drop(self.shared.map.remove_if(key, is_same));
+            // Under the lock of the map: a request that is on its way may have started another refresh by now.
+            let mut is_unsaved = false;
+            let may_remove = |it: &Arc<Session>| {
+                let is_same = Arc::ptr_eq(it, &session);
+                is_unsaved = is_same && it.has_unsaved();
+                is_same && !is_unsaved
+            };
+            drop(self.shared.map.remove_if(key, may_remove));
+            if !is_unsaved {
+                return Ok(());
+            }
         }
-        // A session that is being made may have been begun with data that has changed since.
-        self.shared.creations().running.remove(key);
-        Ok(())
     }
 
     /// The keys and sessions that are in memory, in no order. They do not count as used.

@@ -9,12 +9,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, time::sleep};
+use tokio::{runtime::Handle, sync::watch, time::timeout};
 
-use super::shared::Shared;
+use super::{session::Session, shared::Shared};
 
 const ROUNDS: u32 = 4;
-const MIN_ROUND: Duration = Duration::from_millis(1);
+
+/// Each round looks at every session.
+const MIN_ROUND: Duration = Duration::from_millis(250);
 
 /// Starts the task, unless it runs.
 pub(super) fn start<K>(shared: &Arc<Shared<K>>, runtime: &Handle)
@@ -24,7 +26,7 @@ where
     if !shared.drops_idle_sessions.swap(true, Ordering::Relaxed) {
         let task = IdleTask(Arc::downgrade(shared));
         let round = (shared.settings.idle_timeout / ROUNDS).max(MIN_ROUND);
-        runtime.spawn(task.run(round));
+        runtime.spawn(task.run(round, shared.alive.subscribe()));
     }
 }
 
@@ -35,9 +37,8 @@ impl<K> IdleTask<K>
 where
     K: Clone + Eq + Hash + Send + Sync + 'static,
 {
-    async fn run(self, round: Duration) {
-        loop {
-            sleep(round).await;
+    async fn run(self, round: Duration, mut alive: watch::Receiver<()>) {
+        while timeout(round, alive.changed()).await.is_err() {
             let Some(shared) = self.0.upgrade() else {
                 return;
             };
@@ -62,8 +63,7 @@ impl<K: Clone + Eq + Hash> Shared<K> {
             if session.idle_rounds(round) > ROUNDS {
                 drop(session);
                 // Under the lock of the map it is looked at again: it may be in use by now.
-                let is_idle = |session: &_| {
-                    let session: &Arc<super::session::Session> = session;
+                let is_idle = |session: &Arc<Session>| {
                     session.idle_rounds(round) > ROUNDS && !session.is_pinned()
                 };
                 drop(self.map.remove_if(&key, is_idle));

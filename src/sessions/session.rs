@@ -1,8 +1,11 @@
 //! One session as the map holds it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering, fence},
+    },
 };
 
 use quick_cache::Lifecycle;
@@ -44,9 +47,29 @@ impl Session {
     /// Whether it must stay in the map: a refresh runs, a request is on its way, somebody has a handle of its cache, or
     /// something of it is not saved yet. So no key ever has two caches, and nothing is lost.
     ///
-    /// Exact if the map is locked: then a new handle can only come from one that exists.
+    /// Exact if the map is locked: then a new handle can only come from one that exists. But for a background refresh that
+    /// becomes due in this moment: its task holds no handle in between. It finishes and is saved, and the next session of
+    /// the key waits for the lease of the store.
     pub(super) fn is_pinned(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) > 1 || self.cache.is_shared() || self.cache.has_unsaved()
+        // The counts are read without order. A fence after each, because whoever dropped the last handle may have taken one
+        // of the cache before, or left something unsaved.
+        if Arc::strong_count(self) > 1 {
+            return true;
+        }
+        fence(Ordering::Acquire);
+        if self.cache.is_shared() {
+            return true;
+        }
+        fence(Ordering::Acquire);
+        self.has_unsaved()
+    }
+
+    /// Whether something would be lost with it.
+    ///
+    /// The source is asked while the map is locked. If it panicked, the lock would be poisoned for all keys.
+    pub(super) fn has_unsaved(&self) -> bool {
+        let asked = panic::catch_unwind(AssertUnwindSafe(|| self.cache.has_unsaved()));
+        asked.unwrap_or(true)
     }
 }
 

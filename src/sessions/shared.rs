@@ -13,6 +13,7 @@ use std::{
 };
 
 use quick_cache::{OptionsBuilder, UnitWeighter, sync::Cache};
+use tokio::sync::watch;
 
 use super::{
     creation::Creation,
@@ -42,6 +43,8 @@ pub(super) struct Shared<K> {
     /// Counts up while time passes: see `idle.rs`.
     pub(super) round: AtomicU32,
     pub(super) drops_idle_sessions: AtomicBool,
+    /// Closed when the last handle is dropped.
+    pub(super) alive: watch::Sender<()>,
 }
 
 pub(super) struct Creations<K> {
@@ -68,6 +71,7 @@ impl<K: Clone + Eq + Hash> Shared<K> {
             settings,
             round: AtomicU32::new(0),
             drops_idle_sessions: AtomicBool::new(false),
+            alive: watch::Sender::new(()),
         }
     }
 

@@ -1,6 +1,4 @@
-//! A session for each key: `Sessions` and `BearerAuthLayer::keyed`.
-
-#![cfg(all(feature = "sessions", feature = "testing"))]
+//! How sessions are made, kept and dropped, and which session a request gets.
 
 use std::{
     future::pending,
@@ -12,36 +10,20 @@ use std::{
 };
 
 use http::{Request, Response, StatusCode};
-use tokio::time::sleep;
-use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::yield_now,
+    time::{Instant, sleep},
+};
+use tokio_test::{assert_pending, assert_ready, task};
+use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_bearer::{
-    BearerAuthLayer, OAuthClient, RefreshTokenSource, ReplayBody, SessionKey, Sessions, Token,
-    TokenCache, TokenError, TokenErrorKind, WithoutToken, source_fn,
+    BearerAuthLayer, KeyedSessions, OAuthClient, Origins, RefreshTokenSource, ReplayBody,
+    SessionKey, Sessions, Token, TokenCache, TokenContext, TokenError, TokenErrorKind, TokenSource,
+    WithoutToken, source_fn,
 };
 
-fn cache_of(key: u64) -> TokenCache {
-    TokenCache::new(source_fn(move |_| async move {
-        Token::new(format!("token-of-{key}"))
-    }))
-}
-
-fn request(key: u64) -> Request<String> {
-    Request::get("https://api.example.com/")
-        .extension(SessionKey(key))
-        .body(String::new())
-        .unwrap()
-}
-
-/// An API that answers with the `Authorization` of the request.
-async fn echo(request: Request<ReplayBody<String>>) -> Result<Response<String>, BoxError> {
-    let authorization = request.headers().get("authorization");
-    let text = authorization.map_or("", |value| value.to_str().unwrap());
-    Ok(Response::new(text.to_owned()))
-}
-
-fn kind(error: &BoxError) -> TokenErrorKind {
-    error.downcast_ref::<TokenError>().unwrap().kind()
-}
+use super::{cache_of, echo, kind, request};
 
 #[tokio::test(start_paused = true)]
 async fn each_request_is_sent_with_the_token_of_its_key() {
@@ -387,9 +369,279 @@ async fn a_removed_session_is_made_again_also_if_it_was_being_made() {
     });
     sleep(Duration::from_millis(500)).await;
     sessions.remove(&1).await.unwrap();
-    first.await.unwrap().unwrap();
-    assert!(sessions.peek(&1).is_none(), "made before it was removed");
-    sessions.get(&1).await.unwrap();
-    assert_eq!(made.load(Ordering::Relaxed), 3);
+    let session = first.await.unwrap().unwrap();
+    assert_eq!(
+        made.load(Ordering::Relaxed),
+        3,
+        "the second one was begun before it was removed"
+    );
+    let (kept, session) = (sessions.peek(&1).unwrap(), session.token().await.unwrap());
+    assert_eq!(
+        kept.peek().unwrap().header(),
+        session.header(),
+        "the same session"
+    );
     sessions.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_do_not_wait_for_the_factory_call_of_a_removed_session() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let sessions = Sessions::new({
+        let made = Arc::clone(&made);
+        move |key| {
+            let number = made.fetch_add(1, Ordering::Relaxed);
+            async move {
+                if number == 0 {
+                    pending::<()>().await;
+                }
+                Ok(cache_of(key))
+            }
+        }
+    });
+    let mut waiting = task::spawn(sessions.get(&7));
+    assert_pending!(waiting.poll());
+    yield_now().await;
+    assert_eq!(made.load(Ordering::Relaxed), 1);
+    sessions.remove(&7).await.unwrap();
+    let begun = Instant::now();
+    waiting.await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+fn one_thread() -> Runtime {
+    Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn a_session_is_not_made_on_a_runtime_that_has_ended() {
+    let runtime = one_thread();
+    let ended = runtime.handle().clone();
+    drop(runtime);
+    let sessions = Sessions::new(|key| async move { Ok(cache_of(key)) });
+    {
+        let _inside = ended.enter();
+        let mut get = task::spawn(sessions.get(&7));
+        let error = assert_ready!(get.poll()).unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Interrupted);
+    }
+    one_thread().block_on(sessions.get(&7)).unwrap();
+}
+
+#[test]
+fn those_who_wait_make_a_session_that_was_lost_with_its_runtime() {
+    let (first, second) = (one_thread(), one_thread());
+    let sessions = Sessions::new(|key| async move { Ok(cache_of(key)) });
+    let mut begun = {
+        let _inside = first.enter();
+        let mut get = task::spawn(sessions.get(&7));
+        assert_pending!(get.poll());
+        get
+    };
+    second.block_on(async {
+        let mut joined = task::spawn(sessions.get(&7));
+        assert_pending!(joined.poll());
+        first.shutdown_background();
+        joined.await.unwrap();
+        assert_ready!(begun.poll()).unwrap();
+    });
+}
+
+#[test]
+fn a_runtime_that_is_not_polled_blocks_a_key_until_the_creation_timeout_only() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let (stopped, running) = (one_thread(), one_thread());
+    let sessions = Sessions::new({
+        let calls = Arc::clone(&calls);
+        move |key| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            async move { Ok(cache_of(key)) }
+        }
+    });
+    {
+        let _inside = stopped.enter();
+        assert_pending!(task::spawn(sessions.get(&7)).poll());
+    }
+    running.block_on(async {
+        let error = sessions.get(&7).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Timeout);
+        sessions.get(&7).await.unwrap();
+    });
+    // Its task comes too late, and does not call the factory for nothing.
+    stopped.block_on(async {
+        sleep(Duration::from_secs(1)).await;
+        sessions.get(&7).await.unwrap();
+    });
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+}
+
+/// A source that panics, without a message, where that is not expected.
+struct Panics {
+    if_asked: bool,
+    if_dropped: bool,
+}
+
+impl TokenSource for Panics {
+    async fn token(&self, _cx: TokenContext) -> Result<Token, TokenError> {
+        Token::new("token")
+    }
+
+    fn has_unsaved(&self) -> bool {
+        assert_no_panic(!self.if_asked);
+        false
+    }
+}
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        assert_no_panic(!self.if_dropped);
+    }
+}
+
+fn assert_no_panic(is_ok: bool) {
+    if !is_ok && !std::thread::panicking() {
+        std::panic::resume_unwind(Box::new("the source panics"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_panics_when_it_is_asked_or_dropped_disturbs_no_other_key() {
+    for (if_asked, if_dropped) in [(true, false), (false, true)] {
+        let sessions = Sessions::builder(move |key| async move {
+            Ok(if key == 0 {
+                TokenCache::new(Panics {
+                    if_asked,
+                    if_dropped,
+                })
+            } else {
+                cache_of(key)
+            })
+        })
+        .capacity(1)
+        .build();
+        for key in 0..10 {
+            drop(sessions.get(&key).await.unwrap());
+            assert!(sessions.peek(&key).is_some(), "{key}");
+        }
+        // It is not known whether it has something to save.
+        assert_eq!(sessions.peek(&0).is_some(), if_asked);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_task_is_left_when_all_handles_are_dropped() {
+    let sessions = Sessions::builder(|key| async move { Ok(cache_of(key)) })
+        .idle_timeout(Duration::MAX)
+        .build();
+    sessions.get(&1).await.unwrap();
+    assert_eq!(
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks(),
+        1
+    );
+    drop(sessions);
+    yield_now().await;
+    assert_eq!(
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks(),
+        0
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_least_and_the_greatest_settings_work() {
+    for (capacity, duration) in [
+        (0, Duration::MAX),
+        (1, Duration::MAX),
+        (usize::MAX, Duration::ZERO),
+    ] {
+        let sessions = Sessions::builder(|key| async move { Ok(cache_of(key)) })
+            .capacity(capacity)
+            .idle_timeout(duration)
+            .creation_timeout(Duration::MAX)
+            .build();
+        for key in [1, 2, 1, 2] {
+            sessions.get(&key).await.unwrap();
+        }
+        assert_eq!(sessions.len(), capacity.clamp(1, 2));
+        sleep(Duration::from_millis(999)).await;
+        assert!(!sessions.is_empty());
+        sleep(Duration::from_millis(260)).await;
+        assert_eq!(sessions.is_empty(), duration.is_zero());
+    }
+}
+
+/// A source that has something to save again, while it is being saved for the first time.
+#[derive(Default)]
+struct SavedTwice(AtomicUsize);
+
+impl TokenSource for SavedTwice {
+    async fn token(&self, _cx: TokenContext) -> Result<Token, TokenError> {
+        Token::new("token")
+    }
+
+    async fn flush(&self) -> Result<(), TokenError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn has_unsaved(&self) -> bool {
+        self.0.load(Ordering::Relaxed) < 2
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_saved_until_nothing_is_unsaved_before_it_is_removed() {
+    let source = Arc::new(SavedTwice::default());
+    let sessions = Sessions::new({
+        let source = Arc::clone(&source);
+        move |_: u64| {
+            let source = Arc::clone(&source);
+            async move { Ok(TokenCache::new(source)) }
+        }
+    });
+    sessions.get(&1).await.unwrap();
+    sessions.remove(&1).await.unwrap();
+    assert!(sessions.is_empty());
+    assert_eq!(source.0.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_go_to_the_origins_of_their_session_unless_the_layer_has_others() {
+    let sessions = Sessions::new(|key: u64| async move {
+        let source = source_fn(move |_| async move { Token::new(format!("token-of-{key}")) });
+        let origins = Origins::only([format!("https://{key}.example.com")])?;
+        Ok(TokenCache::builder(source).origins(origins).build())
+    });
+    let send = async |layer: &BearerAuthLayer<KeyedSessions<u64>>, key: u64, host: &str| {
+        let request = Request::get(format!("https://{host}/"))
+            .extension(SessionKey(key))
+            .body(String::new())
+            .unwrap();
+        let client = ServiceBuilder::new().layer(layer.clone()).service_fn(echo);
+        client.oneshot(request).await.unwrap().into_body()
+    };
+    let own = BearerAuthLayer::keyed(sessions);
+    let origins = Origins::only(["https://api.example.com"]).unwrap();
+    let others = own.clone().origins(origins);
+    // The second time, the sessions are there.
+    for _ in 0..2 {
+        for key in [1, 2] {
+            let token = format!("Bearer token-of-{key}");
+            assert_eq!(send(&own, key, &format!("{key}.example.com")).await, token);
+            assert_eq!(
+                send(&own, key, &format!("{}.example.com", 3 - key)).await,
+                ""
+            );
+            assert_eq!(send(&own, key, "api.example.com").await, "");
+            assert_eq!(send(&others, key, "api.example.com").await, token);
+            assert_eq!(send(&others, key, &format!("{key}.example.com")).await, "");
+        }
+    }
 }
