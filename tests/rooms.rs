@@ -30,9 +30,9 @@ const FLOORS: &[&[&str]] = &[
     &["source"],
     &["grant"],
     &["oauth"],
+    &["token_source"],
     &["store"],
     &["body"],
-    &["token_source"],
     &["challenge"],
 ];
 

@@ -5,6 +5,7 @@
 //! | `token_cache.rs` | the public handle, and the read without a lock |
 //! | `builder.rs`, `status.rs` | the other public types |
 //! | `shared.rs` | what all handles share: the published token, and the lock around the state |
+//! | `revoke.rs`, `login.rs` | the end of a session, and the next one |
 //! | `lookup.rs` | the answer to "is there a token?" |
 //! | `state.rs` | the state behind the lock, and every change of it |
 //! | `effects.rs` | what a change of the state gets as input, and what it leaves to be done after it |
@@ -18,6 +19,7 @@ mod background;
 mod builder;
 mod effects;
 mod issued;
+mod login;
 mod lookup;
 mod refresh_task;
 mod rejection;

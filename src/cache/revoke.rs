@@ -70,6 +70,7 @@ impl TokenCache {
         let shared = Arc::clone(&self.shared);
         // A task of its own: once the server has revoked the tokens, this cache must not use them any more.
         let task = runtime()?.spawn(async move {
+            let _until_known = shared.replacing_session.lock().await;
             if let Some(running) = shared.running_result() {
                 let limit = shared.settings.refresh_timeout;
                 drop(time::timeout(limit, running.ended()).await);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use super::{
     background,
@@ -25,6 +25,7 @@ use crate::{
     error::TokenError,
     origins::Origins,
     schedule::Schedule,
+    token::Token,
     token_source::BoxTokenSource,
 };
 
@@ -46,6 +47,8 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     subscribers: watch::Sender<CacheStatus>,
     pub(super) refreshes_in_background: AtomicBool,
+    /// Held by a login or a revocation until the state knows of it: what the source has done last counts.
+    pub(super) replacing_session: AsyncMutex<()>,
 }
 
 impl Shared {
@@ -60,6 +63,7 @@ impl Shared {
             settings,
             subscribers: watch::Sender::new(CacheStatus::default()),
             refreshes_in_background: AtomicBool::new(false),
+            replacing_session: AsyncMutex::default(),
         }
     }
 
@@ -134,6 +138,12 @@ impl Shared {
         self.change(self.lock(), State::revoked);
     }
 
+    pub(super) fn logged_in(self: &Arc<Self>, token: Option<Token>, asked: Now) {
+        self.change(self.lock(), |state, input| {
+            state.logged_in(input, token, asked);
+        });
+    }
+
     pub(super) fn running_result(self: &Arc<Self>) -> Option<Arc<SharedResult>> {
         self.change(self.lock(), |state, input| state.running_result(input.now))
     }
@@ -196,6 +206,9 @@ impl Shared {
         }
         if let Some(task) = effects.spawn {
             task.spawn();
+        }
+        if let Some((result, completed)) = effects.wake {
+            result.set(completed);
         }
         out
     }

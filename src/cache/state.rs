@@ -37,6 +37,7 @@
 //! | `refresh_completed`, it failed | | tell the throttle, keep sending the old token |
 //! | `refresh_lost` (its task disappeared) | | keep sending the old token; waiters start the next refresh |
 //! | `revoked` | drop the token; refreshes wait for a change | the same, and the token of this refresh is not used |
+//! | `logged_in` | use its token, or none until the next refresh; forget failures | the same, and this refresh no longer counts |
 //! | `reset` | forget failures | forget failures; this refresh no longer counts if it fails |
 //!
 //! A refresh that takes too long is given up: the state forgets it, and the next one may start. If it ends after all, only
@@ -214,6 +215,10 @@ impl State {
         // Checked first: a lost refresh gives the token back that it was to replace.
         let running = self.joinable(input.now).map(RunningRefresh::lookup);
         let CurrentToken::InUse(issued) = &self.token else {
+            // After a login there may be no token yet.
+            if self.counts.issued > 0 && running.is_none() {
+                return self.token_wanted(input, Some(rejected));
+            }
             // After a revocation there is no token any more.
             let error = self.throttle.error().filter(|it| it.is_final()).cloned();
             let error = || error.unwrap_or_else(not_of_this_cache);
@@ -350,6 +355,28 @@ impl State {
         self.is_after_reset = false;
         self.effects.notify = true;
         self.set_token(CurrentToken::None);
+    }
+
+    /// A new login has begun another session. Its token is used at once. Without one, nothing is used until the next
+    /// refresh, which starts when a caller wants a token: the token before belongs to another login.
+    ///
+    /// A refresh that runs may have read the session before it, so it no longer counts.
+    pub(super) fn logged_in(&mut self, input: Input<'_>, token: Option<Token>, asked: Now) {
+        self.throttle.began_anew();
+        self.is_after_reset = false;
+        self.effects.notify = true;
+        let completed = token.map(|token| {
+            let issued = self.issue(input, token, asked);
+            self.put_in_use(input, &issued);
+            Ok(issued)
+        });
+        if completed.is_none() {
+            self.warning = None;
+            self.set_token(CurrentToken::None);
+        }
+        if let RefreshState::Running(running) = std::mem::take(&mut self.refresh) {
+            self.effects.wake = Some((running.result, completed));
+        }
     }
 
     /// How long until a refresh without traffic is due. `None` if the token has neither a due time nor an end.

@@ -12,7 +12,7 @@ use crate::{
     oauth::OAuthClient,
     origins::Origins,
     schedule::Schedule,
-    store::{BoxTokenStore, Identity, MemoryStore, TokenStore},
+    store::{BoxTokenStore, Identity, MemoryStore, StoredSession, TokenStore},
     token::Token,
     token_source::{TokenContext, TokenSource},
 };
@@ -174,6 +174,14 @@ impl<G: Grant> TokenSource for GrantSource<G> {
 
     async fn revoke(&self, cx: TokenContext) -> Result<(), TokenError> {
         self.revoke_session(&cx).await
+    }
+
+    async fn login(
+        &self,
+        session: StoredSession,
+        cx: TokenContext,
+    ) -> Result<Option<Token>, TokenError> {
+        self.take_login(session, &cx).await
     }
 
     async fn flush(&self) -> Result<(), TokenError> {

@@ -11,6 +11,8 @@ mod ended;
 ))]
 mod first_format;
 mod import;
+mod login;
+mod notify;
 mod owner;
 #[cfg(any(test, feature = "testing"))]
 mod sample;
@@ -145,6 +147,9 @@ pub struct StoredSession {
     refresh_id: Option<u32>,
     #[serde(default)]
     ended: Option<Ended>,
+    /// Saving it concerns other processes now, and not only when they read it next. Not written: it is about one save.
+    #[serde(skip)]
+    is_news: bool,
 }
 
 /// What a token response contains of a session.
@@ -174,6 +179,7 @@ impl StoredSession {
             format: Format,
             version: before.map_or(0, Self::version),
             generation: before.map_or(0, Self::generation),
+            is_news: before.is_some_and(|it| it.is_revoked() || !it.began_with(&identity)),
             former_identities: before
                 .map(|before| before.former_identities_before(&identity))
                 .unwrap_or_default(),
@@ -212,6 +218,7 @@ impl StoredSession {
             // Of several interrupted refreshes, the first tells since when a rotation may have been lost.
             refreshing_since: self.refreshing_since.or(Some(since)),
             refresh_id: Some(id),
+            is_news: false,
             ..self.clone()
         }
     }
@@ -235,6 +242,7 @@ impl StoredSession {
             version: self.version.saturating_add(1),
             refreshing_since: doubtful_since,
             refresh_id: None,
+            is_news: false,
             ..self.clone()
         }
     }
@@ -264,6 +272,7 @@ impl StoredSession {
             refreshing_since: None,
             refresh_id: None,
             ended: self.ended.clone().filter(Ended::has_rejected),
+            is_news: self.is_news,
         }
     }
 

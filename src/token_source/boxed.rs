@@ -3,7 +3,9 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use super::{TokenContext, TokenSource};
-use crate::{error::TokenError, origins::Origins, schedule::Schedule, token::Token};
+use crate::{
+    error::TokenError, origins::Origins, schedule::Schedule, store::StoredSession, token::Token,
+};
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -47,6 +49,11 @@ trait ErasedSource: Send + Sync {
     fn has_changed(&self) -> BoxFuture<'_, bool>;
     fn stored_token(&self, cx: TokenContext) -> BoxFuture<'_, Option<Token>>;
     fn revoke(&self, cx: TokenContext) -> BoxFuture<'_, Result<(), TokenError>>;
+    fn login(
+        &self,
+        session: StoredSession,
+        cx: TokenContext,
+    ) -> BoxFuture<'_, Result<Option<Token>, TokenError>>;
     fn flush(&self) -> BoxFuture<'_, Result<(), TokenError>>;
     fn origins(&self) -> Origins;
     fn schedule(&self) -> Schedule;
@@ -67,6 +74,14 @@ impl<T: TokenSource> ErasedSource for T {
 
     fn revoke(&self, cx: TokenContext) -> BoxFuture<'_, Result<(), TokenError>> {
         Box::pin(TokenSource::revoke(self, cx))
+    }
+
+    fn login(
+        &self,
+        session: StoredSession,
+        cx: TokenContext,
+    ) -> BoxFuture<'_, Result<Option<Token>, TokenError>> {
+        Box::pin(TokenSource::login(self, session, cx))
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), TokenError>> {
@@ -97,6 +112,14 @@ impl TokenSource for BoxTokenSource {
 
     fn revoke(&self, cx: TokenContext) -> impl Future<Output = Result<(), TokenError>> + Send {
         self.source.revoke(cx)
+    }
+
+    fn login(
+        &self,
+        session: StoredSession,
+        cx: TokenContext,
+    ) -> impl Future<Output = Result<Option<Token>, TokenError>> + Send {
+        self.source.login(session, cx)
     }
 
     fn flush(&self) -> impl Future<Output = Result<(), TokenError>> + Send {

@@ -7,6 +7,7 @@ use crate::{
     error::{TokenError, TokenErrorKind},
     origins::Origins,
     schedule::Schedule,
+    store::StoredSession,
     token::Token,
 };
 
@@ -79,6 +80,28 @@ pub trait TokenSource: Send + Sync + 'static {
         )))
     }
 
+    /// Takes the session of a new login in place of the one before it, and returns its access token if that can be used.
+    ///
+    /// [`TokenCache::login`](crate::TokenCache::login) calls it, and uses the token at once. Without one, it calls
+    /// [`token`](TokenSource::token) when a caller wants a token. Default: an error of kind
+    /// [`Config`](TokenErrorKind::Config).
+    ///
+    /// # Errors
+    ///
+    /// The login was not taken, and the session goes on.
+    fn login(
+        &self,
+        session: StoredSession,
+        cx: TokenContext,
+    ) -> impl Future<Output = Result<Option<Token>, TokenError>> + Send {
+        let _ = (session, cx);
+        std::future::ready(Err(TokenError::new(
+            TokenErrorKind::Config,
+            "this source keeps no session that a login could replace; implement `TokenSource::login`, or pass it on from \
+             the wrapped source",
+        )))
+    }
+
     /// Waits until nothing would be lost if the process ended now: a refresh is finished, and its session is saved.
     ///
     /// Call it before the process exits. Default: there is nothing to save.
@@ -126,6 +149,14 @@ macro_rules! forward_to_pointee {
 
             fn revoke(&self, cx: TokenContext) -> impl Future<Output = Result<(), TokenError>> + Send {
                 (**self).revoke(cx)
+            }
+
+            fn login(
+                &self,
+                session: StoredSession,
+                cx: TokenContext,
+            ) -> impl Future<Output = Result<Option<Token>, TokenError>> + Send {
+                (**self).login(session, cx)
             }
 
             fn flush(&self) -> impl Future<Output = Result<(), TokenError>> + Send {
