@@ -152,6 +152,7 @@ mod middleware;
 mod oauth;
 mod origins;
 pub mod provider;
+mod race;
 mod schedule;
 mod secret_file;
 mod source;

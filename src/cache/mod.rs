@@ -13,12 +13,14 @@
 //! | `refresh_task.rs` | one call of the source, in a task of its own |
 //! | `waiter.rs` | how the result of a refresh reaches the callers that wait for it |
 //! | `background.rs` | refreshing without traffic |
+//! | `listener.rs` | looking at the store when it says that another process has changed the session |
 //! | `issued.rs` | a token as the cache holds it |
 
 mod background;
 mod builder;
 mod effects;
 mod issued;
+mod listener;
 mod login;
 mod lookup;
 mod refresh_task;

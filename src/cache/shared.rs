@@ -13,10 +13,11 @@ use super::{
     background,
     effects::Input,
     issued::{Generation, Issued},
+    listener,
     lookup::Lookup,
     refresh_task::RefreshOutcome,
     rejection::{RejectedBy, SentToken},
-    state::State,
+    state::{State, session_revoked},
     status::CacheStatus,
     waiter::SharedResult,
 };
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     subscribers: watch::Sender<CacheStatus>,
     pub(super) refreshes_in_background: AtomicBool,
+    /// A task listens to the source, or the source has said that it cannot tell of changes.
+    pub(super) listens: AtomicBool,
     /// Held by a login or a revocation until the state knows of it: what the source has done last counts.
     pub(super) replacing_session: AsyncMutex<()>,
 }
@@ -63,6 +66,7 @@ impl Shared {
             settings,
             subscribers: watch::Sender::new(CacheStatus::default()),
             refreshes_in_background: AtomicBool::new(false),
+            listens: AtomicBool::new(false),
             replacing_session: AsyncMutex::default(),
         }
     }
@@ -85,6 +89,7 @@ impl Shared {
         other_than: Option<Generation>,
     ) -> Lookup<Arc<SharedResult>> {
         background::start(self);
+        listener::start(self);
         self.change(self.lock(), |state, input| {
             state.token_wanted(input, other_than)
         })
@@ -135,13 +140,20 @@ impl Shared {
     }
 
     pub(super) fn revoked(self: &Arc<Self>) {
-        self.change(self.lock(), State::revoked);
+        self.change(self.lock(), |state, input| {
+            state.revoked(input, &session_revoked());
+        });
     }
 
     pub(super) fn logged_in(self: &Arc<Self>, token: Option<Token>, asked: Now) {
         self.change(self.lock(), |state, input| {
             state.logged_in(input, token, asked);
         });
+    }
+
+    /// Looks whether the store has another session. Returns the refresh that runs, if that must end first.
+    pub(super) fn look(self: &Arc<Self>) -> Option<Arc<SharedResult>> {
+        self.change(self.lock(), State::session_may_have_changed)
     }
 
     pub(super) fn running_result(self: &Arc<Self>) -> Option<Arc<SharedResult>> {

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use tokio::sync::watch;
+
 use super::session_state::SessionState;
 use crate::{
     error::TokenError,
@@ -163,6 +165,14 @@ impl<G: Grant> TokenSource for GrantSource<G> {
 
     async fn has_changed(&self) -> bool {
         self.store_has_changed().await
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        self.store.changes()
+    }
+
+    async fn session_changed(&self, cx: TokenContext) -> Result<bool, TokenError> {
+        self.stored_session_changed(&cx).await
     }
 
     async fn stored_token(&self, cx: TokenContext) -> Option<Token> {

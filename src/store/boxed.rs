@@ -2,6 +2,8 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
+use tokio::sync::watch;
+
 use super::{StoreLease, StoredSession, TokenStore};
 use crate::error::TokenError;
 
@@ -56,6 +58,10 @@ impl TokenStore for BoxTokenStore {
         self.0.lease().await.map(BoxStoreLease)
     }
 
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        self.0.changes()
+    }
+
     fn boxed(self) -> BoxTokenStore {
         self
     }
@@ -94,6 +100,7 @@ impl fmt::Debug for BoxStoreLease {
 trait ErasedStore: Send + Sync {
     fn load(&self) -> BoxFuture<'_, Result<Option<StoredSession>, TokenError>>;
     fn lease(&self) -> BoxFuture<'_, Result<Box<dyn ErasedLease>, TokenError>>;
+    fn changes(&self) -> Option<watch::Receiver<()>>;
 }
 
 /// [`StoreLease`] with boxed futures.
@@ -117,6 +124,10 @@ impl<T: TokenStore> ErasedStore for T {
             let lease: Box<dyn ErasedLease> = Box::new(TokenStore::lease(self).await?);
             Ok(lease)
         })
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        TokenStore::changes(self)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::future::Future;
 
+use tokio::sync::watch;
+
 use super::{BoxTokenStore, StoredSession};
 use crate::error::{TokenError, TokenErrorKind};
 
@@ -154,6 +156,20 @@ pub trait TokenStore: Send + Sync + 'static {
     /// - [`Store`](TokenErrorKind::Store) if the store cannot be reached.
     /// - [`Timeout`](TokenErrorKind::Timeout) if others held the lease until the time limit.
     fn lease(&self) -> impl Future<Output = Result<Self::Lease, TokenError>> + Send;
+
+    /// Tells when another process has saved a session that running processes should look at: a new login, an import or a
+    /// revocation ([`StoredSession::should_notify`]). `None`: the store cannot tell.
+    ///
+    /// The cache calls it once, in a Tokio runtime, and then reads the store each time that the receiver has
+    /// [changed](watch::Receiver::changed). That is sooner than it would otherwise look, and nothing else: that
+    /// notifications get lost, come late, come twice or come for the process's own saves does no harm. If notifications may
+    /// have been lost, as after a broken connection, the store sends one. If it drops the sender, the cache calls this again
+    /// after a while.
+    ///
+    /// Default: `None`. Postgres and Redis notify; files and SQLite do not.
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        None
+    }
 
     /// Hides the type of the store.
     fn boxed(self) -> BoxTokenStore

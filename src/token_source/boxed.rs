@@ -2,6 +2,8 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
+use tokio::sync::watch;
+
 use super::{TokenContext, TokenSource};
 use crate::{
     error::TokenError, origins::Origins, schedule::Schedule, store::StoredSession, token::Token,
@@ -47,6 +49,8 @@ impl BoxTokenSource {
 trait ErasedSource: Send + Sync {
     fn token(&self, cx: TokenContext) -> BoxFuture<'_, Result<Token, TokenError>>;
     fn has_changed(&self) -> BoxFuture<'_, bool>;
+    fn changes(&self) -> Option<watch::Receiver<()>>;
+    fn session_changed(&self, cx: TokenContext) -> BoxFuture<'_, Result<bool, TokenError>>;
     fn stored_token(&self, cx: TokenContext) -> BoxFuture<'_, Option<Token>>;
     fn revoke(&self, cx: TokenContext) -> BoxFuture<'_, Result<(), TokenError>>;
     fn login(
@@ -66,6 +70,14 @@ impl<T: TokenSource> ErasedSource for T {
 
     fn has_changed(&self) -> BoxFuture<'_, bool> {
         Box::pin(TokenSource::has_changed(self))
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        TokenSource::changes(self)
+    }
+
+    fn session_changed(&self, cx: TokenContext) -> BoxFuture<'_, Result<bool, TokenError>> {
+        Box::pin(TokenSource::session_changed(self, cx))
     }
 
     fn stored_token(&self, cx: TokenContext) -> BoxFuture<'_, Option<Token>> {
@@ -104,6 +116,17 @@ impl TokenSource for BoxTokenSource {
 
     fn has_changed(&self) -> impl Future<Output = bool> + Send {
         self.source.has_changed()
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        self.source.changes()
+    }
+
+    fn session_changed(
+        &self,
+        cx: TokenContext,
+    ) -> impl Future<Output = Result<bool, TokenError>> + Send {
+        self.source.session_changed(cx)
     }
 
     fn stored_token(&self, cx: TokenContext) -> impl Future<Output = Option<Token>> + Send {

@@ -2,6 +2,8 @@
 
 use std::{future::Future, sync::Arc};
 
+use tokio::sync::watch;
+
 use super::{BoxTokenSource, TokenContext};
 use crate::{
     error::{TokenError, TokenErrorKind},
@@ -52,6 +54,32 @@ pub trait TokenSource: Send + Sync + 'static {
     /// background. Default: `false`.
     fn has_changed(&self) -> impl Future<Output = bool> + Send {
         std::future::ready(false)
+    }
+
+    /// Tells when another process may have begun or ended a session. `None`: the source cannot tell.
+    ///
+    /// The cache calls it once, in a Tokio runtime, and then [`session_changed`](TokenSource::session_changed) each time
+    /// that the receiver has [changed](watch::Receiver::changed), at most once a second. If the sender is dropped, it
+    /// calls this again after a while. Default: `None`.
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        None
+    }
+
+    /// Whether [`token`](TokenSource::token) should be called, because the store has another session than the one in use.
+    /// `cx` has the token that the cache uses.
+    ///
+    /// The cache asks after [`changes`](TokenSource::changes) has told it. Default: as
+    /// [`has_changed`](TokenSource::has_changed).
+    ///
+    /// # Errors
+    ///
+    /// The session was revoked. The cache stops using its token.
+    fn session_changed(
+        &self,
+        cx: TokenContext,
+    ) -> impl Future<Output = Result<bool, TokenError>> + Send {
+        let _ = cx;
+        async { Ok(self.has_changed().await) }
     }
 
     /// Returns a token that another process has stored, if it can replace the one in `cx`. It sends no token request.
@@ -141,6 +169,17 @@ macro_rules! forward_to_pointee {
 
             fn has_changed(&self) -> impl Future<Output = bool> + Send {
                 (**self).has_changed()
+            }
+
+            fn changes(&self) -> Option<watch::Receiver<()>> {
+                (**self).changes()
+            }
+
+            fn session_changed(
+                &self,
+                cx: TokenContext,
+            ) -> impl Future<Output = Result<bool, TokenError>> + Send {
+                (**self).session_changed(cx)
             }
 
             fn stored_token(&self, cx: TokenContext) -> impl Future<Output = Option<Token>> + Send {
