@@ -7,6 +7,7 @@
 //! | `statements.rs` | the SQL, and the name of the table |
 //! | `database.rs` | what a store needs of a database; when a statement is sent again |
 //! | `pool.rs` | the pool of connections, and the errors that all databases have |
+//! | `postgres_listener.rs` | listening for what other processes save |
 //! | `postgres.rs`, `sqlite.rs` | what differs between the databases |
 
 mod database;
@@ -14,12 +15,16 @@ mod lease;
 mod pool;
 #[cfg(feature = "postgres-store")]
 mod postgres;
+#[cfg(feature = "postgres-store")]
+mod postgres_listener;
 mod row;
 #[cfg(feature = "sqlite-store")]
 mod sqlite;
 mod statements;
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
 
 pub use self::lease::SqlLease;
 use self::{database::Database, row::SessionRow, statements::Table};
@@ -215,6 +220,10 @@ impl<DB: 'static> TokenStore for SqlStore<DB> {
     async fn lease(&self) -> Result<SqlLease, TokenError> {
         let location = format!("of {}", self.row.location());
         lease_wait::with_timeout(self.lease_timeout, &location, self.wait_for_lease()).await
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        self.row.changes()
     }
 }
 
