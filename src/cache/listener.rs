@@ -57,7 +57,7 @@ impl Listener {
         loop {
             let last_handle_dropped = status.wait_for(|_| false);
             let has_ended = match race(changes.changed(), last_handle_dropped).await {
-                First::Left(changed) => changed.is_err(),
+                First::Left(result) => result.is_err(),
                 First::Right(_) => return,
             };
             sleep(MAX_DELAY.mul_f64(fastrand::f64())).await;

@@ -21,7 +21,8 @@ impl TokenCache {
     /// backoff after failures, a revocation, and a refresh that is running. Callers that wait get the new token. Requests
     /// that were sent with the old token may still be rejected: that rejects nothing of the new session.
     ///
-    /// Other processes go on with the new session when they read the store next.
+    /// Other processes go on with the new session when they read the store next. If the store
+    /// [notifies](crate::TokenStore::changes) them, as Postgres and Redis do, that is within seconds.
     ///
     /// Make the session with [`StoredSession::new`]. Its identity is the one of the login: `Identity::new("refresh",
     /// refresh_token)` fits the sources that may be configured with this refresh token later. If it is an identity that the

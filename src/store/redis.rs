@@ -56,8 +56,14 @@ return 1";
 /// - **Durability.** It is that of the Redis server. With `appendfsync everysec`, a crash of its host can lose the last
 ///   second. A failover can lose what the replica had not received yet. Use `appendonly yes`, and a `maxmemory-policy` that
 ///   does not evict keys without a time to live.
+/// - **Notifications.** A save of a login, an import or a revocation is published by its script to the channel
+///   `tower-bearer:changes`, with the name of the session. A process [listens](RedisStore::notifications) over one more
+///   connection, in the mode of subscribers (RESP2), for all stores that share the other one. So it goes on within seconds with
+///   what another process has saved. If the connection is lost, it is made again, and all sessions are read once. The channel
+///   is that of all databases of the server, and of all nodes of a cluster.
 /// - **Access.** Everyone who can read the keys has the session. An ACL user needs `GET`, `SET`, `DEL`, `PEXPIRE` and `EVAL` on
-///   `tower-bearer:*`. Errors contain neither passwords nor what is stored.
+///   `tower-bearer:*`, and for notifications `PUBLISH` and `SUBSCRIBE` on the channel: `+publish +subscribe &tower-bearer:*`.
+///   Without these, sessions are saved all the same, and nobody is told. Errors contain neither passwords nor what is stored.
 /// - **Memory.** What is read is zeroized when dropped. The crate `redis` keeps copies of each command in buffers that are
 ///   not, and so of each session that is saved and of the one that it replaces.
 ///

@@ -84,7 +84,8 @@ pub type SqliteStore = SqlStore<sqlx::Sqlite>;
 /// | [`save`](crate::StoreLease::save), after it | `UPDATE … WHERE version = … RETURNING` | yes |
 /// | [`release`](crate::StoreLease::release) | `UPDATE … WHERE lease_owner = … RETURNING` | yes |
 ///
-/// A process that adopts the token of another one takes the first statement only. More come only if a token request
+/// A save of a login, an import or a revocation notifies other processes in the same statement, if the database can. A
+/// process that adopts the token of another one takes the first statement only. More come only if a token request
 /// takes longer than a third of the [`lease_duration`](SqlStore::lease_duration), if a process waits for a lease (the
 /// second statement, which then writes nothing, again and again at growing intervals), and if a save finds another
 /// version (one, which says why). The pool of `sqlx` asks each connection whether it is alive before it gives it away

@@ -108,6 +108,9 @@ use crate::error::{TokenError, TokenErrorKind};
 /// - A save can be repeated. If the stored session is serialized to the same text as the new one, the save succeeds. A
 ///   caller that did not learn the result of a save, because the connection broke, tries again.
 ///
+/// - A store that wraps another one passes all methods on. One that can notify other processes does so with each save of a
+///   session that [says so](StoredSession::should_notify), once it is durable, and implements [`changes`](TokenStore::changes).
+///
 /// | Call | [`Timeout`](TokenErrorKind::Timeout) | [`LeaseLost`](TokenErrorKind::LeaseLost) | [`Store`](TokenErrorKind::Store) |
 /// |---|---|---|---|
 /// | `load` | | | the store was not reached, or what it has is not a session |

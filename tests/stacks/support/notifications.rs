@@ -62,14 +62,14 @@ pub fn login(server: &AuthorizationServer) -> StoredSession {
     StoredSession::new(Identity::new("refresh", &token)).with_refresh_token(token)
 }
 
-/// `stores` makes stores with separate connections. `is_listening` tells whether all of them listen.
+/// `new_store` makes stores with separate connections. `is_listening` tells whether all of them listen.
 pub async fn logins_imports_and_revocations_reach_other_processes<S: TokenStore>(
-    stores: impl Fn() -> S,
+    new_store: impl Fn() -> S,
     is_listening: impl AsyncFn() -> bool,
 ) {
     let server = auth_server();
-    let dead = dead_process(&server, stores()).await;
-    let other = dead_process(&server, stores()).await;
+    let dead = dead_process(&server, new_store()).await;
+    let other = dead_process(&server, new_store()).await;
     while !is_listening().await {
         sleep(Duration::from_millis(20)).await;
     }
@@ -95,7 +95,7 @@ pub async fn logins_imports_and_revocations_reach_other_processes<S: TokenStore>
     until(|| dead.peek().is_none()).await;
 
     // By hand, into a store that nobody listens with.
-    let store = stores();
+    let store = new_store();
     let stored = store.load().await.unwrap().unwrap();
     let mut lease = store.lease().await.unwrap();
     let import = login(&server).replacing(&stored);
@@ -107,12 +107,12 @@ pub async fn logins_imports_and_revocations_reach_other_processes<S: TokenStore>
 
 /// `kill` breaks the connections that listen, and returns how many there were.
 pub async fn a_login_while_the_connection_is_lost_is_noticed_later<S: TokenStore>(
-    stores: impl Fn() -> S,
+    new_store: impl Fn() -> S,
     kill: impl AsyncFn() -> usize,
 ) {
     let server = auth_server();
-    let dead = dead_process(&server, stores()).await;
-    let other = process(&server, "another", stores());
+    let dead = dead_process(&server, new_store()).await;
+    let other = process(&server, "another", new_store());
     let mut last = None;
     for _ in 0..3 {
         let killed = async { while kill().await == 0 {} };
