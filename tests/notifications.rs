@@ -411,6 +411,7 @@ struct Slow {
     changes: watch::Sender<()>,
     looks: Arc<AtomicUsize>,
     tokens: Arc<AtomicUsize>,
+    finds_a_revocation: bool,
 }
 
 impl TokenSource for Slow {
@@ -426,7 +427,14 @@ impl TokenSource for Slow {
     async fn session_changed(&self, _: TokenContext) -> Result<bool, TokenError> {
         let n = self.looks.fetch_add(1, Ordering::SeqCst);
         sleep(30 * SECOND).await;
+        if self.finds_a_revocation {
+            return Err(TokenError::new(TokenErrorKind::ReauthRequired, "revoked"));
+        }
         Ok(n > 0)
+    }
+
+    async fn login(&self, _: StoredSession, _: TokenContext) -> Result<Option<Token>, TokenError> {
+        Token::new("the-login").map(Some)
     }
 }
 
@@ -448,4 +456,30 @@ async fn callers_that_come_during_a_look_use_the_token_and_later_wait_for_the_lo
     source.changes.send_replace(());
     sleep(35 * SECOND).await;
     assert_eq!(cache.peek().unwrap().header(), "Bearer token-2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_that_a_look_finds_does_not_end_what_began_during_the_look() {
+    let process = || async {
+        let source = Slow {
+            finds_a_revocation: true,
+            ..Slow::default()
+        };
+        let cache = TokenCache::new(source.clone());
+        cache.token().await.unwrap();
+        source.changes.send_replace(());
+        sleep(2 * SECOND).await;
+        assert!(cache.status().refreshing, "it looks");
+        cache
+    };
+    let [undisturbed, reset, logged_in] = [process().await, process().await, process().await];
+    reset.reset();
+    logged_in
+        .login(StoredSession::new(Identity::new("a", "b")).with_refresh_token("c"))
+        .await
+        .unwrap();
+    sleep(35 * SECOND).await;
+    assert!(undisturbed.peek().is_none());
+    assert!(reset.peek().is_some());
+    assert_eq!(logged_in.peek().unwrap().header(), "Bearer the-login");
 }
