@@ -412,11 +412,15 @@ struct Slow {
     looks: Arc<AtomicUsize>,
     tokens: Arc<AtomicUsize>,
     finds_a_revocation: bool,
+    is_slow: bool,
 }
 
 impl TokenSource for Slow {
     async fn token(&self, _: TokenContext) -> Result<Token, TokenError> {
         let n = self.tokens.fetch_add(1, Ordering::SeqCst);
+        if self.is_slow {
+            sleep(10 * SECOND).await;
+        }
         Ok(Token::new(format!("token-{n}"))?.expires_in(60 * SECOND))
     }
 
@@ -436,6 +440,26 @@ impl TokenSource for Slow {
     async fn login(&self, _: StoredSession, _: TokenContext) -> Result<Option<Token>, TokenError> {
         Token::new("the-login").map(Some)
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_store_is_read_after_a_refresh_that_may_have_read_it_before() {
+    let source = Slow {
+        is_slow: true,
+        ..Slow::default()
+    };
+    let cache = TokenCache::new(source.clone());
+    let waiting = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.token().await }
+    });
+    sleep(SECOND).await;
+    source.changes.send_replace(());
+    sleep(5 * SECOND).await;
+    assert_eq!(source.looks.load(Ordering::SeqCst), 0);
+    waiting.await.unwrap().unwrap();
+    sleep(SECOND).await;
+    assert_eq!(source.looks.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]
