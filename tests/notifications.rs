@@ -412,13 +412,13 @@ struct Slow {
     looks: Arc<AtomicUsize>,
     tokens: Arc<AtomicUsize>,
     finds_a_revocation: bool,
-    is_slow: bool,
+    takes_long: bool,
 }
 
 impl TokenSource for Slow {
     async fn token(&self, _: TokenContext) -> Result<Token, TokenError> {
         let n = self.tokens.fetch_add(1, Ordering::SeqCst);
-        if self.is_slow {
+        if self.takes_long {
             sleep(10 * SECOND).await;
         }
         Ok(Token::new(format!("token-{n}"))?.expires_in(60 * SECOND))
@@ -445,7 +445,7 @@ impl TokenSource for Slow {
 #[tokio::test(start_paused = true)]
 async fn the_store_is_read_after_a_refresh_that_may_have_read_it_before() {
     let source = Slow {
-        is_slow: true,
+        takes_long: true,
         ..Slow::default()
     };
     let cache = TokenCache::new(source.clone());
