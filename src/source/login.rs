@@ -125,8 +125,9 @@ impl<G: Grant> GrantSource<G> {
         {
             return saved.map(|()| None);
         }
-        let credential = stored.and_then(|stored| self.credential_identity(&stored));
         self.go_on_with(&session);
+        // Only now: the grant is no new login any more.
+        let credential = stored.and_then(|stored| self.credential_identity(&stored));
         tracing::info!("a new login has taken the place of the session");
         let token = self.usable_token(&session, cx);
         let Err(error) = saved else {
