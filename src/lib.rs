@@ -156,6 +156,7 @@ mod middleware;
 mod oauth;
 mod origins;
 pub mod provider;
+mod race;
 mod schedule;
 mod secret_file;
 #[cfg(feature = "sessions")]

@@ -31,9 +31,9 @@ const FLOORS: &[&[&str]] = &[
     &["source"],
     &["grant"],
     &["oauth"],
+    &["token_source"],
     &["store"],
     &["body"],
-    &["token_source"],
     &["challenge"],
 ];
 

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     refresh_task::RefreshTask,
     shared::{Settings, Shared},
+    waiter::{Completed, SharedResult},
 };
 use crate::clock::Now;
 
@@ -17,6 +18,8 @@ pub(super) struct Effects {
     pub(super) notify: bool,
     /// Spawn this task, after the lock is released: a runtime that shuts down drops it right there, and that takes the lock.
     pub(super) spawn: Option<RefreshTask>,
+    /// Give this to those that wait for a refresh that no longer counts, after the lock is released.
+    pub(super) wake: Option<(Arc<SharedResult>, Option<Completed>)>,
 }
 
 /// What a transition needs to know.

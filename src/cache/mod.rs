@@ -5,6 +5,7 @@
 //! | `token_cache.rs` | the public handle, and the read without a lock |
 //! | `builder.rs`, `status.rs` | the other public types |
 //! | `shared.rs` | what all handles share: the published token, and the lock around the state |
+//! | `revoke.rs`, `login.rs` | the end of a session, and the next one |
 //! | `lookup.rs` | the answer to "is there a token?" |
 //! | `state.rs` | the state behind the lock, and every change of it |
 //! | `effects.rs` | what a change of the state gets as input, and what it leaves to be done after it |
@@ -12,12 +13,15 @@
 //! | `refresh_task.rs` | one call of the source, in a task of its own |
 //! | `waiter.rs` | how the result of a refresh reaches the callers that wait for it |
 //! | `background.rs` | refreshing without traffic |
+//! | `listener.rs` | looking at the store when it says that another process has changed the session |
 //! | `issued.rs` | a token as the cache holds it |
 
 mod background;
 mod builder;
 mod effects;
 mod issued;
+mod listener;
+mod login;
 mod lookup;
 mod refresh_task;
 mod rejection;

@@ -29,6 +29,8 @@ pub(super) enum RefreshKind {
     /// Take a token that another process has stored. The source sends no token request. If there is none, callers get this
     /// error.
     AdoptOnly(TokenError),
+    /// Call the source if another process has begun another session. If it has not, or has ended this one, no token comes.
+    Look,
 }
 
 /// How a refresh ended.
@@ -41,6 +43,8 @@ pub(super) enum RefreshOutcome {
     Failed(TokenError),
     /// The source was only asked whether something has changed, and nothing has. Callers get this error.
     Unchanged(TokenError),
+    /// Another process has revoked the session.
+    Revoked(TokenError),
 }
 
 /// A refresh that is ready to be spawned.
@@ -88,15 +92,24 @@ impl RefreshTask {
         let asked = shared.now();
         let deadline = later(Instant::now(), limit);
         // A look into the store that takes too long has found nothing. It must not end a pause.
-        let unchanged = match &self.kind {
+        let found_nothing = match &self.kind {
             RefreshKind::IfChanged(error) => {
                 let changed = time::timeout_at(deadline, shared.source.has_changed()).await;
-                (!changed.unwrap_or(false)).then(|| error.clone())
+                (!changed.unwrap_or(false)).then(|| RefreshOutcome::Unchanged(error.clone()))
+            }
+            RefreshKind::Look => {
+                let changed = shared.source.session_changed(self.cx.clone());
+                match time::timeout_at(deadline, changed).await {
+                    Ok(Ok(true)) => None,
+                    Ok(Err(error)) => Some(RefreshOutcome::Revoked(error)),
+                    // Dropping `self.guard` lets those that wait start over.
+                    Ok(Ok(false)) | Err(_) => return,
+                }
             }
             RefreshKind::Full | RefreshKind::AdoptOnly(_) => None,
         };
-        let outcome = match (unchanged, self.kind) {
-            (Some(error), _) => RefreshOutcome::Unchanged(error),
+        let outcome = match (found_nothing, self.kind) {
+            (Some(outcome), _) => outcome,
             (None, RefreshKind::AdoptOnly(error)) => {
                 let stored = time::timeout_at(deadline, shared.source.stored_token(self.cx)).await;
                 match stored {
@@ -107,7 +120,7 @@ impl RefreshTask {
                     Ok(None) | Err(_) => RefreshOutcome::Unchanged(error),
                 }
             }
-            (None, RefreshKind::Full | RefreshKind::IfChanged(_)) => {
+            (None, RefreshKind::Full | RefreshKind::IfChanged(_) | RefreshKind::Look) => {
                 match time::timeout_at(deadline, shared.source.token(self.cx)).await {
                     Ok(Ok(token)) => RefreshOutcome::Token { token, asked },
                     Ok(Err(error)) => RefreshOutcome::Failed(error),
@@ -145,6 +158,7 @@ impl CompletionGuard {
             RefreshOutcome::Unchanged(error) => {
                 tracing::debug!(%error, "refresh not tried again: nothing has changed");
             }
+            RefreshOutcome::Revoked(_) => tracing::info!("another process has revoked the session"),
         }
         let completed = self.result.shared.complete_refresh(self.id, outcome);
         // The state has changed by now, so that no waiter wakes up to the old one.

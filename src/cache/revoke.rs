@@ -23,8 +23,8 @@ impl TokenCache {
     /// anew, not even with a grant that could. Only a new login, or a [reset](TokenCache::reset), passes it.
     ///
     /// Afterwards requests fail with [`ReauthRequired`](crate::TokenErrorKind::ReauthRequired). Other processes fail in the same way
-    /// with their next refresh. The access tokens that they have are as good as the server says: it should have revoked them
-    /// with the refresh token (RFC 7009 §2.1).
+    /// with their next refresh, or within seconds if the store [notifies](crate::TokenStore::changes) them. Until then, the access
+    /// tokens that they have are as good as the server says: it should have revoked them with the refresh token (RFC 7009 §2.1).
     ///
     /// Dropping the returned future does not stop it.
     ///
@@ -70,6 +70,7 @@ impl TokenCache {
         let shared = Arc::clone(&self.shared);
         // A task of its own: once the server has revoked the tokens, this cache must not use them any more.
         let task = runtime()?.spawn(async move {
+            let _until_known = shared.replacing_session.lock().await;
             if let Some(running) = shared.running_result() {
                 let limit = shared.settings.refresh_timeout;
                 drop(time::timeout(limit, running.ended()).await);

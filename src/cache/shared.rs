@@ -7,16 +7,17 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use super::{
     background,
     effects::Input,
     issued::{Generation, Issued},
+    listener,
     lookup::Lookup,
     refresh_task::RefreshOutcome,
     rejection::{RejectedBy, SentToken},
-    state::State,
+    state::{State, session_revoked},
     status::CacheStatus,
     waiter::SharedResult,
 };
@@ -25,6 +26,7 @@ use crate::{
     error::TokenError,
     origins::Origins,
     schedule::Schedule,
+    token::Token,
     token_source::BoxTokenSource,
 };
 
@@ -46,6 +48,10 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     subscribers: watch::Sender<CacheStatus>,
     pub(super) refreshes_in_background: AtomicBool,
+    /// A task listens to the source, or the source has said that it cannot tell of changes.
+    pub(super) listens: AtomicBool,
+    /// Held by a login or a revocation until the state knows of it: what the source has done last counts.
+    pub(super) replacing_session: AsyncMutex<()>,
 }
 
 impl Shared {
@@ -60,6 +66,8 @@ impl Shared {
             settings,
             subscribers: watch::Sender::new(CacheStatus::default()),
             refreshes_in_background: AtomicBool::new(false),
+            listens: AtomicBool::new(false),
+            replacing_session: AsyncMutex::default(),
         }
     }
 
@@ -81,6 +89,7 @@ impl Shared {
         other_than: Option<Generation>,
     ) -> Lookup<Arc<SharedResult>> {
         background::start(self);
+        listener::start(self);
         self.change(self.lock(), |state, input| {
             state.token_wanted(input, other_than)
         })
@@ -131,7 +140,20 @@ impl Shared {
     }
 
     pub(super) fn revoked(self: &Arc<Self>) {
-        self.change(self.lock(), State::revoked);
+        self.change(self.lock(), |state, input| {
+            state.revoked(input, &session_revoked());
+        });
+    }
+
+    pub(super) fn logged_in(self: &Arc<Self>, token: Option<Token>, asked: Now) {
+        self.change(self.lock(), |state, input| {
+            state.logged_in(input, token, asked);
+        });
+    }
+
+    /// Looks whether the store has another session. Returns the refresh that runs, if that must end first.
+    pub(super) fn look(self: &Arc<Self>) -> Option<Arc<SharedResult>> {
+        self.change(self.lock(), State::session_may_have_changed)
     }
 
     pub(super) fn running_result(self: &Arc<Self>) -> Option<Arc<SharedResult>> {
@@ -196,6 +218,9 @@ impl Shared {
         }
         if let Some(task) = effects.spawn {
             task.spawn();
+        }
+        if let Some((result, completed)) = effects.wake {
+            result.set(completed);
         }
         out
     }

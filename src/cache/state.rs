@@ -22,7 +22,8 @@
 //!
 //! "A refresh runs" below means one of kind `Full`. If the source is only asked whether something has changed since a
 //! failure, callers get the error of that failure at once. After a rejection the source may only look for a token of
-//! another process: then the rejected request waits for that, and the token stays in use.
+//! another process: then the rejected request waits for that, and the token stays in use. A look for another session is waited
+//! for, too, but if there is none, those that wait start over.
 //!
 //! | Method | no refresh runs | a refresh runs |
 //! |---|---|---|
@@ -36,7 +37,9 @@
 //! | `refresh_completed`, a token came | | use it |
 //! | `refresh_completed`, it failed | | tell the throttle, keep sending the old token |
 //! | `refresh_lost` (its task disappeared) | | keep sending the old token; waiters start the next refresh |
+//! | `session_may_have_changed` | ask the source for another session; callers without a token wait for that | nothing: it is called again after this refresh |
 //! | `revoked` | drop the token; refreshes wait for a change | the same, and the token of this refresh is not used |
+//! | `logged_in` | use its token, or none until the next refresh; forget failures | the same, and this refresh no longer counts |
 //! | `reset` | forget failures | forget failures; this refresh no longer counts if it fails |
 //!
 //! A refresh that takes too long is given up: the state forgets it, and the next one may start. If it ends after all, only
@@ -217,6 +220,10 @@ impl State {
             .map(|running| (running.lookup(), running.wait()))
             .unzip();
         let CurrentToken::InUse(issued) = &self.token else {
+            // After a login there may be no token yet.
+            if self.counts.issued > 0 && running.is_none() {
+                return self.token_wanted(input, Some(rejected));
+            }
             // After a revocation there is no token any more.
             let error = self.throttle.error().filter(|it| it.is_final()).cloned();
             let error = || error.unwrap_or_else(not_of_this_cache);
@@ -289,7 +296,9 @@ impl State {
         let Some(refresh) = self.take_running(id) else {
             return match outcome {
                 RefreshOutcome::Token { token, asked } => Ok(self.issue(input, token, asked)),
-                RefreshOutcome::Failed(error) | RefreshOutcome::Unchanged(error) => Err(error),
+                RefreshOutcome::Failed(error)
+                | RefreshOutcome::Unchanged(error)
+                | RefreshOutcome::Revoked(error) => Err(error),
             };
         };
         let is_of_this_epoch = refresh.epoch == self.throttle.epoch();
@@ -327,6 +336,13 @@ impl State {
                 self.throttle.unchanged(input.now.mono);
                 Err(error)
             }
+            RefreshOutcome::Revoked(error) => {
+                // After a reset the session may be begun anew.
+                if is_of_this_epoch && !self.is_after_reset {
+                    self.revoked(input, &error);
+                }
+                Err(error)
+            }
         }
     }
 
@@ -345,15 +361,51 @@ impl State {
     }
 
     /// The session was revoked. Its token is no longer used, and a refresh that runs brings no other.
-    pub(super) fn revoked(&mut self, input: Input<'_>) {
+    pub(super) fn revoked(&mut self, input: Input<'_>, error: &TokenError) {
         let schedule = &input.settings().schedule;
         let random = self.rng.f64();
         self.throttle
-            .failed(&session_revoked(), input.now.mono, true, random, schedule);
+            .failed(error, input.now.mono, true, random, schedule);
         self.revoked_up_to = self.counts.refreshes;
         self.is_after_reset = false;
         self.effects.notify = true;
         self.set_token(CurrentToken::None);
+    }
+
+    /// Another process may have begun or ended a session. Asks the source, or returns the refresh that runs: it may have read
+    /// the store before.
+    pub(super) fn session_may_have_changed(
+        &mut self,
+        input: Input<'_>,
+    ) -> Option<Arc<SharedResult>> {
+        if let Some(running) = self.running_result(input.now) {
+            return Some(running);
+        }
+        let cx = self.context(input);
+        self.start(input, Duration::ZERO, cx, RefreshKind::Look);
+        None
+    }
+
+    /// A new login has begun another session. Its token is used at once. Without one, nothing is used until the next
+    /// refresh, which starts when a caller wants a token: the token before belongs to another login.
+    ///
+    /// A refresh that runs may have read the session before it, so it no longer counts.
+    pub(super) fn logged_in(&mut self, input: Input<'_>, token: Option<Token>, asked: Now) {
+        self.throttle.began_anew();
+        self.is_after_reset = false;
+        self.effects.notify = true;
+        let completed = token.map(|token| {
+            let issued = self.issue(input, token, asked);
+            self.put_in_use(input, &issued);
+            Ok(issued)
+        });
+        if completed.is_none() {
+            self.warning = None;
+            self.set_token(CurrentToken::None);
+        }
+        if let RefreshState::Running(running) = std::mem::take(&mut self.refresh) {
+            self.effects.wake = Some((running.result, completed));
+        }
     }
 
     /// How long until a refresh without traffic is due. `None` if the token has neither a due time nor an end.
@@ -468,8 +520,8 @@ impl State {
             kind: kind.clone(),
             epoch: self.throttle.epoch(),
             started_before: match &kind {
-                // It sends no token request.
-                RefreshKind::AdoptOnly(_) => self.throttle.last_start(),
+                // It sends no token request, or only one for another session.
+                RefreshKind::AdoptOnly(_) | RefreshKind::Look => self.throttle.last_start(),
                 RefreshKind::Full | RefreshKind::IfChanged(_) => self.throttle.started(start),
             },
             lost_at: clock::later(start, timeout),
@@ -625,7 +677,7 @@ impl RunningRefresh {
     fn lookup(&self) -> Lookup<Arc<SharedResult>> {
         match &self.kind {
             RefreshKind::IfChanged(error) => Lookup::Failed(error.clone()),
-            RefreshKind::Full | RefreshKind::AdoptOnly(_) => self.wait(),
+            RefreshKind::Full | RefreshKind::AdoptOnly(_) | RefreshKind::Look => self.wait(),
         }
     }
 
@@ -635,7 +687,7 @@ impl RunningRefresh {
 }
 
 #[cold]
-fn session_revoked() -> TokenError {
+pub(super) fn session_revoked() -> TokenError {
     let message = "the session was revoked; log in again, or reset the cache to begin it anew";
     TokenError::new(TokenErrorKind::ReauthRequired, message)
 }

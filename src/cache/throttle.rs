@@ -255,6 +255,13 @@ impl RefreshThrottle {
         self.rejections.forget();
     }
 
+    /// Another session has begun, so that what is known of the one before it does not count.
+    pub(super) fn began_anew(&mut self) {
+        self.reset();
+        self.last_start = None;
+        self.last_look = None;
+    }
+
     /// The last failure, if no token came since.
     pub(super) fn error(&self) -> Option<&TokenError> {
         match &self.after_failure {

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use tokio::sync::watch;
+
 use super::session_state::SessionState;
 use crate::{
     error::TokenError,
@@ -12,7 +14,7 @@ use crate::{
     oauth::OAuthClient,
     origins::Origins,
     schedule::Schedule,
-    store::{BoxTokenStore, Identity, MemoryStore, TokenStore, Unencrypted},
+    store::{BoxTokenStore, Identity, MemoryStore, StoredSession, TokenStore, Unencrypted},
     token::Token,
     token_source::{TokenContext, TokenSource},
 };
@@ -166,6 +168,14 @@ impl<G: Grant> TokenSource for GrantSource<G> {
         self.store_has_changed().await
     }
 
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        self.store.changes()
+    }
+
+    async fn session_changed(&self, cx: TokenContext) -> Result<bool, TokenError> {
+        self.stored_session_changed(&cx).await
+    }
+
     async fn stored_token(&self, cx: TokenContext) -> Option<Token> {
         let stored = self.store.load().await.inspect_err(|error| {
             tracing::debug!(%error, "the store was not read after a rejection");
@@ -175,6 +185,14 @@ impl<G: Grant> TokenSource for GrantSource<G> {
 
     async fn revoke(&self, cx: TokenContext) -> Result<(), TokenError> {
         self.revoke_session(&cx).await
+    }
+
+    async fn login(
+        &self,
+        session: StoredSession,
+        cx: TokenContext,
+    ) -> Result<Option<Token>, TokenError> {
+        self.take_login(session, &cx).await
     }
 
     async fn flush(&self) -> Result<(), TokenError> {

@@ -15,6 +15,7 @@
 //!
 //! `unsaved.rs` keeps a session that could not be saved, and its lease. `session_state.rs` has what this process knows of the session, and decides which credential comes next.
 //! `revoke.rs` revokes a session: lease, load, revoke at the server, save that it was revoked, release.
+//! `login.rs` puts the session of a new login in its place: lease, load, save, release.
 //! `request_each_time.rs` is the shorter way of a grant that uses no refresh tokens.
 //! `owner.rs` keeps the sessions of other clients out, and `ended.rs` the credentials that the server has declared dead.
 
@@ -25,6 +26,7 @@ mod exchange_token;
 mod grant_source;
 mod jwt_bearer;
 mod legacy_password;
+mod login;
 mod outcome;
 mod owner;
 mod refresh;

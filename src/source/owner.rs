@@ -73,7 +73,7 @@ pub(super) fn is_of_another_client(session: &StoredSession, client: &Identity) -
 }
 
 /// Whether the server of its client has declared dead what `session` would send.
-fn has_ended(session: &StoredSession) -> bool {
+pub(super) fn has_ended(session: &StoredSession) -> bool {
     let next = session
         .refresh_token()
         .map(|token| Identity::of_refresh_token(token.expose_secret()));

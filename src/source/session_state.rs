@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::{GrantSource, unsaved::SharedSlot};
 use crate::{
+    error::TokenError,
     freshness::{Deadlines, Freshness},
     grant::Grant,
     store::{Identity, StoredSession},
@@ -170,19 +171,42 @@ impl<G: Grant> GrantSource<G> {
     /// Whether the store has a newer session than this process, or another one than the one whose refresh failed.
     pub(super) async fn store_has_changed(&self) -> bool {
         let had_another_client = self.with_state(|state| state.has_seen_another_client);
-        let stored = match self.load().await {
-            Ok(_) if had_another_client => return true,
-            Ok(Some(stored)) => stored,
-            Ok(None) | Err(_) => return false,
-        };
-        if stored.is_revoked() && !self.is_new_login(&stored) {
+        match self.load().await {
+            Ok(_) if had_another_client => true,
+            Ok(Some(stored)) => self.is_changed(&stored),
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// The same, and an error if the session was revoked.
+    pub(super) async fn stored_session_changed(
+        &self,
+        cx: &TokenContext,
+    ) -> Result<bool, TokenError> {
+        let had_another_client = self.with_state(|state| state.has_seen_another_client);
+        match self.load().await {
+            Ok(Some(stored)) => {
+                let is_changed = had_another_client || self.is_changed(&stored);
+                self.check_not_revoked(&self.newest(Some(stored)), cx)?;
+                Ok(is_changed)
+            }
+            Ok(None) => Ok(had_another_client),
+            Err(error) => {
+                tracing::debug!(%error, "the store was not read after a notification");
+                Ok(false)
+            }
+        }
+    }
+
+    fn is_changed(&self, stored: &StoredSession) -> bool {
+        if stored.is_revoked() && !self.is_new_login(stored) {
             return false;
         }
         // A session that `adopt` does not use.
         if !self.grant.uses_refresh_tokens() && !stored.began_with(&self.identity) {
             return false;
         }
-        let credential = self.credential_identity(&stored);
+        let credential = self.credential_identity(stored);
         self.with_state(|state| {
             if credential.is_some() && credential == state.superseded {
                 return false;

@@ -2,6 +2,8 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
+use tokio::sync::watch;
+
 use super::{StoreLease, StoredSession, TokenStore};
 use crate::error::TokenError;
 
@@ -60,6 +62,10 @@ impl TokenStore for BoxTokenStore {
         self.0.is_durable()
     }
 
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        self.0.changes()
+    }
+
     fn boxed(self) -> BoxTokenStore {
         self
     }
@@ -99,6 +105,7 @@ trait ErasedStore: Send + Sync {
     fn load(&self) -> BoxFuture<'_, Result<Option<StoredSession>, TokenError>>;
     fn lease(&self) -> BoxFuture<'_, Result<Box<dyn ErasedLease>, TokenError>>;
     fn is_durable(&self) -> bool;
+    fn changes(&self) -> Option<watch::Receiver<()>>;
 }
 
 /// [`StoreLease`] with boxed futures.
@@ -126,6 +133,10 @@ impl<T: TokenStore> ErasedStore for T {
 
     fn is_durable(&self) -> bool {
         TokenStore::is_durable(self)
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        TokenStore::changes(self)
     }
 }
 

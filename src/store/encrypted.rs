@@ -12,6 +12,8 @@ mod key;
 
 use std::{fmt, sync::Arc};
 
+use tokio::sync::watch;
+
 use self::envelope::Envelope;
 pub use self::key::EncryptionKey;
 use super::{StoreLease, StoredSession, TokenStore};
@@ -98,6 +100,10 @@ impl<S: TokenStore> TokenStore for EncryptedStore<S> {
             inner: self.inner.lease().await?,
             envelope: Arc::clone(&self.envelope),
         })
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        self.inner.changes()
     }
 
     fn is_durable(&self) -> bool {

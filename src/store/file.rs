@@ -48,6 +48,8 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// - **Waiting.** All file access runs on Tokio's blocking threads. The lock is tried at growing intervals of 2 to 100 ms, so
 ///   that waiting has a time limit and can be dropped, which leaves no lock behind. The kernel releases the lock of a
 ///   process that dies.
+/// - **Notifications.** There are none. A process notices the login of another one when it reads the file next: before its
+///   next refresh, after a rejection, or within 10 seconds if its own session is dead and a caller wants a token.
 ///
 /// Clones, and stores of the same path in this or other processes, share the session. Locks work on local file systems, and
 /// on network file systems that support them, such as NFS 4. Where they do not work, [`lease`](TokenStore::lease) returns an

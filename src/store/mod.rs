@@ -22,6 +22,8 @@ mod identity;
     feature = "sqlite-store"
 ))]
 mod lease_wait;
+#[cfg(any(feature = "postgres-store", feature = "redis-store"))]
+mod listeners;
 mod memory;
 #[cfg(feature = "redis-store")]
 mod redis;

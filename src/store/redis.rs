@@ -2,10 +2,12 @@
 
 mod connection;
 mod lease;
+mod listener;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use ::redis::{Client, Cmd, FromRedisValue};
+use tokio::sync::watch;
 
 use self::connection::Connection;
 pub use self::lease::RedisLease;
@@ -22,7 +24,8 @@ const MIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
 const MAX_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Replaces ARGV[1] by ARGV[2]. An empty ARGV[1] means that nothing is stored. Succeeds as well if ARGV[2] is stored
-/// already.
+/// already. Then tells those that listen to the channel ARGV[4], if it is not empty, of the session ARGV[5]. That may be
+/// forbidden, which does not undo the save.
 const COMPARE_AND_SET: &str = "\
 local stored = redis.call('GET', KEYS[1])
 if stored == ARGV[2] then return 1 end
@@ -32,6 +35,7 @@ if ARGV[3] == '' then
 else
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 end
+if ARGV[4] ~= '' then redis.pcall('PUBLISH', ARGV[4], ARGV[5]) end
 return 1";
 
 /// Keeps a session in Redis (or a server of the same protocol, such as Valkey), which processes on several hosts share.
@@ -52,8 +56,14 @@ return 1";
 /// - **Durability.** It is that of the Redis server. With `appendfsync everysec`, a crash of its host can lose the last
 ///   second. A failover can lose what the replica had not received yet. Use `appendonly yes`, and a `maxmemory-policy` that
 ///   does not evict keys without a time to live.
+/// - **Notifications.** A save of a login, an import or a revocation is published by its script to the channel
+///   `tower-bearer:changes`, with the name of the session. A process [listens](RedisStore::notifications) over one more
+///   connection, in the mode of subscribers (RESP2), for all stores that share the other one. So it goes on within seconds with
+///   what another process has saved. If the connection is lost, it is made again, and all sessions are read once. The channel
+///   is that of all databases of the server, and of all nodes of a cluster.
 /// - **Access.** Everyone who can read the keys has the session. An ACL user needs `GET`, `SET`, `DEL`, `PEXPIRE` and `EVAL` on
-///   `tower-bearer:*`. Errors contain neither passwords nor what is stored.
+///   `tower-bearer:*`, and for notifications `PUBLISH` and `SUBSCRIBE` on the channel: `+publish +subscribe &tower-bearer:*`.
+///   Without these, sessions are saved all the same, and nobody is told. Errors contain neither passwords nor what is stored.
 /// - **Memory.** What is read is zeroized when dropped. The crate `redis` keeps copies of each command in buffers that are
 ///   not, and so of each session that is saved and of the one that it replaces.
 ///
@@ -94,6 +104,7 @@ pub struct RedisStore {
     lease_timeout: Duration,
     lease_duration: Duration,
     session_ttl: Option<Duration>,
+    listens: bool,
 }
 
 impl RedisStore {
@@ -136,6 +147,7 @@ impl RedisStore {
             lease_timeout: LEASE_TIMEOUT,
             lease_duration: Duration::from_secs(15),
             session_ttl: None,
+            listens: true,
         })
     }
 
@@ -217,6 +229,25 @@ impl RedisStore {
         }
     }
 
+    /// Sets whether the caches over this store listen for logins and revocations of other processes. Default: yes.
+    ///
+    /// It costs one more connection for each store and those that share its connection. It is made when the first cache is
+    /// used. Without it, a process notices the login of another one when it reads the store next: with its next refresh,
+    /// after a rejection, or within 10 seconds if its own session is dead and a caller wants a token. Saves notify others
+    /// in any case, which costs nothing.
+    #[must_use]
+    pub fn notifications(self, are_used: bool) -> Self {
+        Self {
+            listens: are_used,
+            ..self
+        }
+    }
+
+    /// The channel that tells of the sessions with this prefix.
+    fn channel(&self) -> String {
+        format!("{}:changes", self.prefix)
+    }
+
     fn key(&self, suffix: &str) -> String {
         format!("{}:{{{}}}:{suffix}", self.prefix, self.name)
     }
@@ -258,6 +289,11 @@ impl RedisStore {
             .arg(stored.unwrap_or_default())
             .arg(new.as_slice())
             .arg(ttl.map_or(String::new(), |ttl| ttl.to_string()));
+        if session.should_notify() {
+            compare_and_set.arg(self.channel()).arg(&self.name);
+        } else {
+            compare_and_set.arg("").arg("");
+        }
         // It does not matter whether the lease is still held. If it is lost and no other process has saved, this session may
         // have the only refresh token that is still valid. The new holder's own save then fails before it has sent a refresh
         // token, and it loads this session.
@@ -292,6 +328,15 @@ impl TokenStore for RedisStore {
     async fn lease(&self) -> Result<RedisLease, TokenError> {
         let location = format!("{} in {}", self.key("lease"), self.connection);
         lease_wait::with_timeout(self.lease_timeout, &location, self.wait_for_lease()).await
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        if !self.listens {
+            return None;
+        }
+        self.connection
+            .listeners
+            .subscribe(&self.channel(), &self.name)
     }
 }
 

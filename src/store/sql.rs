@@ -7,6 +7,7 @@
 //! | `statements.rs` | the SQL, and the name of the table |
 //! | `database.rs` | what a store needs of a database; when a statement is sent again |
 //! | `pool.rs` | the pool of connections, and the errors that all databases have |
+//! | `postgres_listener.rs` | listening for what other processes save |
 //! | `postgres.rs`, `sqlite.rs` | what differs between the databases |
 
 mod database;
@@ -14,12 +15,16 @@ mod lease;
 mod pool;
 #[cfg(feature = "postgres-store")]
 mod postgres;
+#[cfg(feature = "postgres-store")]
+mod postgres_listener;
 mod row;
 #[cfg(feature = "sqlite-store")]
 mod sqlite;
 mod statements;
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
 
 pub use self::lease::SqlLease;
 use self::{database::Database, row::SessionRow, statements::Table};
@@ -79,7 +84,8 @@ pub type SqliteStore = SqlStore<sqlx::Sqlite>;
 /// | [`save`](crate::StoreLease::save), after it | `UPDATE … WHERE version = … RETURNING` | yes |
 /// | [`release`](crate::StoreLease::release) | `UPDATE … WHERE lease_owner = … RETURNING` | yes |
 ///
-/// A process that adopts the token of another one takes the first statement only. More come only if a token request
+/// A save of a login, an import or a revocation notifies other processes in the same statement, if the database can. A
+/// process that adopts the token of another one takes the first statement only. More come only if a token request
 /// takes longer than a third of the [`lease_duration`](SqlStore::lease_duration), if a process waits for a lease (the
 /// second statement, which then writes nothing, again and again at growing intervals), and if a save finds another
 /// version (one, which says why). The pool of `sqlx` asks each connection whether it is alive before it gives it away
@@ -215,6 +221,10 @@ impl<DB: 'static> TokenStore for SqlStore<DB> {
     async fn lease(&self) -> Result<SqlLease, TokenError> {
         let location = format!("of {}", self.row.location());
         lease_wait::with_timeout(self.lease_timeout, &location, self.wait_for_lease()).await
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        self.row.changes()
     }
 }
 

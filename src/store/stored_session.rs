@@ -12,7 +12,9 @@ mod ended;
 ))]
 mod first_format;
 mod import;
+mod login;
 mod members;
+mod notify;
 mod owner;
 #[cfg(any(test, feature = "testing"))]
 mod sample;
@@ -150,6 +152,8 @@ pub struct StoredSession {
     ///
     /// Boxed: without it, room for it in a session would keep what was on the stack, which may be a secret.
     sealed: Option<Box<Sealed>>,
+    /// Saving it concerns other processes now, and not only when they read it next. Not written: it is about one save.
+    is_news: bool,
 }
 
 /// What a token response contains of a session.
@@ -179,6 +183,7 @@ impl StoredSession {
             format: Format::Plain,
             version: before.map_or(0, Self::version),
             generation: before.map_or(0, Self::generation),
+            is_news: before.is_some_and(|it| it.is_revoked() || !it.began_with(&identity)),
             former_identities: before
                 .map(|before| before.former_identities_before(&identity))
                 .unwrap_or_default(),
@@ -218,6 +223,7 @@ impl StoredSession {
             // Of several interrupted refreshes, the first tells since when a rotation may have been lost.
             refreshing_since: self.refreshing_since.or(Some(since)),
             refresh_id: Some(id),
+            is_news: false,
             ..self.clone()
         }
     }
@@ -241,6 +247,7 @@ impl StoredSession {
             version: self.version.saturating_add(1),
             refreshing_since: doubtful_since,
             refresh_id: None,
+            is_news: false,
             ..self.clone()
         }
     }
@@ -271,6 +278,7 @@ impl StoredSession {
             refresh_id: None,
             ended: self.ended.clone().filter(Ended::has_rejected),
             sealed: None,
+            is_news: self.is_news,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::future::Future;
 
+use tokio::sync::watch;
+
 use super::{BoxTokenStore, StoredSession};
 use crate::error::{TokenError, TokenErrorKind};
 
@@ -114,6 +116,9 @@ use crate::error::{TokenError, TokenErrorKind};
 /// - A save can be repeated. If the stored session is serialized to the same text as the new one, the save succeeds. A
 ///   caller that did not learn the result of a save, because the connection broke, tries again.
 ///
+/// - A store that wraps another one passes all methods on. One that can notify other processes does so with each save of a
+///   session that [says so](StoredSession::should_notify), once it is durable, and implements [`changes`](TokenStore::changes).
+///
 /// | Call | [`Timeout`](TokenErrorKind::Timeout) | [`LeaseLost`](TokenErrorKind::LeaseLost) | [`Store`](TokenErrorKind::Store) |
 /// |---|---|---|---|
 /// | `load` | | | the store was not reached, or what it has is not a session |
@@ -166,6 +171,20 @@ pub trait TokenStore: Send + Sync + 'static {
     /// Whether what was saved is still there after the last handle of the store is gone. Default: `true`.
     fn is_durable(&self) -> bool {
         true
+    }
+
+    /// Tells when another process has saved a session that running processes should look at: a new login, an import or a
+    /// revocation ([`StoredSession::should_notify`]). `None`: the store cannot tell.
+    ///
+    /// The cache calls it once, in a Tokio runtime, and then reads the store each time that the receiver has
+    /// [changed](watch::Receiver::changed). That is sooner than it would otherwise look, and nothing else: that
+    /// notifications get lost, come late, come twice or come for the process's own saves does no harm. If notifications may
+    /// have been lost, as after a broken connection, the store sends one. If it drops the sender, the cache calls this again
+    /// after a while.
+    ///
+    /// Default: `None`. Postgres and Redis notify; files and SQLite do not.
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        None
     }
 
     /// Hides the type of the store.

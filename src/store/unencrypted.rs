@@ -1,5 +1,7 @@
 //! [`Unencrypted`]: the store of a source, which needs sessions that it can read.
 
+use tokio::sync::watch;
+
 use super::{StoredSession, TokenStore};
 use crate::error::{TokenError, TokenErrorKind};
 
@@ -29,6 +31,10 @@ impl<S: TokenStore> TokenStore for Unencrypted<S> {
 
     async fn lease(&self) -> Result<S::Lease, TokenError> {
         self.0.lease().await
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        self.0.changes()
     }
 
     fn is_durable(&self) -> bool {

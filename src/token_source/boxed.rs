@@ -2,8 +2,12 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
+use tokio::sync::watch;
+
 use super::{TokenContext, TokenSource};
-use crate::{error::TokenError, origins::Origins, schedule::Schedule, token::Token};
+use crate::{
+    error::TokenError, origins::Origins, schedule::Schedule, store::StoredSession, token::Token,
+};
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -45,8 +49,15 @@ impl BoxTokenSource {
 trait ErasedSource: Send + Sync {
     fn token(&self, cx: TokenContext) -> BoxFuture<'_, Result<Token, TokenError>>;
     fn has_changed(&self) -> BoxFuture<'_, bool>;
+    fn changes(&self) -> Option<watch::Receiver<()>>;
+    fn session_changed(&self, cx: TokenContext) -> BoxFuture<'_, Result<bool, TokenError>>;
     fn stored_token(&self, cx: TokenContext) -> BoxFuture<'_, Option<Token>>;
     fn revoke(&self, cx: TokenContext) -> BoxFuture<'_, Result<(), TokenError>>;
+    fn login(
+        &self,
+        session: StoredSession,
+        cx: TokenContext,
+    ) -> BoxFuture<'_, Result<Option<Token>, TokenError>>;
     fn flush(&self) -> BoxFuture<'_, Result<(), TokenError>>;
     fn is_durable(&self) -> bool;
     fn has_unsaved(&self) -> bool;
@@ -63,12 +74,28 @@ impl<T: TokenSource> ErasedSource for T {
         Box::pin(TokenSource::has_changed(self))
     }
 
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        TokenSource::changes(self)
+    }
+
+    fn session_changed(&self, cx: TokenContext) -> BoxFuture<'_, Result<bool, TokenError>> {
+        Box::pin(TokenSource::session_changed(self, cx))
+    }
+
     fn stored_token(&self, cx: TokenContext) -> BoxFuture<'_, Option<Token>> {
         Box::pin(TokenSource::stored_token(self, cx))
     }
 
     fn revoke(&self, cx: TokenContext) -> BoxFuture<'_, Result<(), TokenError>> {
         Box::pin(TokenSource::revoke(self, cx))
+    }
+
+    fn login(
+        &self,
+        session: StoredSession,
+        cx: TokenContext,
+    ) -> BoxFuture<'_, Result<Option<Token>, TokenError>> {
+        Box::pin(TokenSource::login(self, session, cx))
     }
 
     fn flush(&self) -> BoxFuture<'_, Result<(), TokenError>> {
@@ -101,12 +128,31 @@ impl TokenSource for BoxTokenSource {
         self.source.has_changed()
     }
 
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        self.source.changes()
+    }
+
+    fn session_changed(
+        &self,
+        cx: TokenContext,
+    ) -> impl Future<Output = Result<bool, TokenError>> + Send {
+        self.source.session_changed(cx)
+    }
+
     fn stored_token(&self, cx: TokenContext) -> impl Future<Output = Option<Token>> + Send {
         self.source.stored_token(cx)
     }
 
     fn revoke(&self, cx: TokenContext) -> impl Future<Output = Result<(), TokenError>> + Send {
         self.source.revoke(cx)
+    }
+
+    fn login(
+        &self,
+        session: StoredSession,
+        cx: TokenContext,
+    ) -> impl Future<Output = Result<Option<Token>, TokenError>> + Send {
+        self.source.login(session, cx)
     }
 
     fn flush(&self) -> impl Future<Output = Result<(), TokenError>> + Send {

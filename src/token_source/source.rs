@@ -2,11 +2,14 @@
 
 use std::{future::Future, sync::Arc};
 
+use tokio::sync::watch;
+
 use super::{BoxTokenSource, TokenContext};
 use crate::{
     error::{TokenError, TokenErrorKind},
     origins::Origins,
     schedule::Schedule,
+    store::StoredSession,
     token::Token,
 };
 
@@ -53,6 +56,32 @@ pub trait TokenSource: Send + Sync + 'static {
         std::future::ready(false)
     }
 
+    /// Tells when another process may have begun or ended a session. `None`: the source cannot tell.
+    ///
+    /// The cache calls it once, in a Tokio runtime, and then [`session_changed`](TokenSource::session_changed) each time
+    /// that the receiver has [changed](watch::Receiver::changed), at most once a second. If the sender is dropped, it
+    /// calls this again after a while. Default: `None`.
+    fn changes(&self) -> Option<watch::Receiver<()>> {
+        None
+    }
+
+    /// Whether [`token`](TokenSource::token) should be called, because the store has another session than the one in use.
+    /// `cx` has the token that the cache uses.
+    ///
+    /// The cache asks after [`changes`](TokenSource::changes) has told it. Default: as
+    /// [`has_changed`](TokenSource::has_changed).
+    ///
+    /// # Errors
+    ///
+    /// The session was revoked. The cache stops using its token.
+    fn session_changed(
+        &self,
+        cx: TokenContext,
+    ) -> impl Future<Output = Result<bool, TokenError>> + Send {
+        let _ = cx;
+        async { Ok(self.has_changed().await) }
+    }
+
     /// Returns a token that another process has stored, if it can replace the one in `cx`. It sends no token request.
     ///
     /// The cache asks after a rejection while refreshes are held back, at most every 100 ms. Default: `None`.
@@ -76,6 +105,28 @@ pub trait TokenSource: Send + Sync + 'static {
         std::future::ready(Err(TokenError::new(
             TokenErrorKind::Config,
             "this source cannot revoke its session; implement `TokenSource::revoke`, or pass it on from the wrapped source",
+        )))
+    }
+
+    /// Takes the session of a new login in place of the one before it, and returns its access token if that can be used.
+    ///
+    /// [`TokenCache::login`](crate::TokenCache::login) calls it, and uses the token at once. Without one, it calls
+    /// [`token`](TokenSource::token) when a caller wants a token. Default: an error of kind
+    /// [`Config`](TokenErrorKind::Config).
+    ///
+    /// # Errors
+    ///
+    /// The login was not taken, and the session goes on.
+    fn login(
+        &self,
+        session: StoredSession,
+        cx: TokenContext,
+    ) -> impl Future<Output = Result<Option<Token>, TokenError>> + Send {
+        let _ = (session, cx);
+        std::future::ready(Err(TokenError::new(
+            TokenErrorKind::Config,
+            "this source keeps no session that a login could replace; implement `TokenSource::login`, or pass it on from \
+             the wrapped source",
         )))
     }
 
@@ -132,12 +183,31 @@ macro_rules! forward_to_pointee {
                 (**self).has_changed()
             }
 
+            fn changes(&self) -> Option<watch::Receiver<()>> {
+                (**self).changes()
+            }
+
+            fn session_changed(
+                &self,
+                cx: TokenContext,
+            ) -> impl Future<Output = Result<bool, TokenError>> + Send {
+                (**self).session_changed(cx)
+            }
+
             fn stored_token(&self, cx: TokenContext) -> impl Future<Output = Option<Token>> + Send {
                 (**self).stored_token(cx)
             }
 
             fn revoke(&self, cx: TokenContext) -> impl Future<Output = Result<(), TokenError>> + Send {
                 (**self).revoke(cx)
+            }
+
+            fn login(
+                &self,
+                session: StoredSession,
+                cx: TokenContext,
+            ) -> impl Future<Output = Result<Option<Token>, TokenError>> + Send {
+                (**self).login(session, cx)
             }
 
             fn flush(&self) -> impl Future<Output = Result<(), TokenError>> + Send {

@@ -2,6 +2,8 @@
 
 #[path = "support/certificates.rs"]
 mod certificates;
+#[path = "support/notifications.rs"]
+mod notifications;
 #[path = "support/postgres.rs"]
 mod server;
 #[path = "support/sql.rs"]
@@ -693,11 +695,14 @@ async fn a_thousand_sessions_share_five_connections_and_refresh_with_six_stateme
                 .build()
         })
         .collect();
+    // Without the one `LISTEN` of the process, and without the questions whether a lease is still held, which only a slow
+    // machine asks.
     let counts = async || {
         let mut connection = server.connection().await;
         let sql = "SELECT CASE WHEN query LIKE 'SELECT%' THEN 'SELECT' WHEN query LIKE 'INSERT%' THEN 'INSERT' \
                    ELSE 'UPDATE' END, CAST(sum(calls) AS bigint) FROM pg_stat_statements \
-                   WHERE query LIKE '%\"tower_bearer_sessions\"%' AND query NOT LIKE 'CREATE%' GROUP BY 1";
+                   WHERE query LIKE '%\"tower_bearer_sessions\"%' AND query NOT LIKE 'CREATE%' \
+                   AND query NOT LIKE 'LISTEN%' AND query NOT LIKE 'SELECT version FROM%' GROUP BY 1";
         let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
         sqlx::raw_sql("SELECT pg_stat_statements_reset()")
             .execute(&mut connection)
@@ -742,4 +747,102 @@ async fn a_thousand_sessions_share_five_connections_and_refresh_with_six_stateme
     }
     assert_eq!(tokens.reuse_detected(), 0);
     assert_eq!(tokens.refreshes(), 2 * SESSIONS);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Notifications.
+
+/// How many connections listen.
+async fn listening(server: &Server) -> usize {
+    let sql = "SELECT CAST(count(*) AS text) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+    server.raw(sql).await.unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgresql: cargo test -p stack-tests --test postgres -- --ignored"]
+async fn logins_imports_and_revocations_reach_other_processes() {
+    let server = server().await;
+    notifications::logins_imports_and_revocations_reach_other_processes(
+        || server.store(),
+        async || listening(&server).await == 2,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgresql: cargo test -p stack-tests --test postgres -- --ignored"]
+async fn a_login_while_the_listening_connection_is_lost_is_noticed_later() {
+    let server = server().await;
+    let kill = "SELECT CAST(count(pg_terminate_backend(pid)) AS text) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+    notifications::a_login_while_the_connection_is_lost_is_noticed_later(
+        || server.store(),
+        async || server.raw(kill).await.unwrap().parse().unwrap(),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgresql: cargo test -p stack-tests --test postgres -- --ignored"]
+async fn a_thousand_sessions_of_a_pool_share_one_listening_connection() {
+    let server = server().await;
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .connect_lazy_with(server.url().parse().unwrap());
+    let first = PostgresStore::with_pool(pool.clone(), "first").unwrap();
+    let name = |n: usize| format!("session-{n}");
+    notifications::one_of_many_sessions_is_told(
+        // Made from a store, and from a clone of the pool.
+        |n| match n % 2 {
+            0 => first.session(name(n)).unwrap(),
+            _ => PostgresStore::with_pool(pool.clone(), name(n)).unwrap(),
+        },
+        |n| server.store().session(name(n)).unwrap(),
+        async || listening(&server).await > 0,
+    )
+    .await;
+    assert_eq!(listening(&server).await, 1);
+    // It is none of the pool's, which has one.
+    assert_eq!(version(&first).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgresql: cargo test -p stack-tests --test postgres -- --ignored"]
+async fn a_store_that_cannot_or_shall_not_listen_does_not() {
+    let server = server().await;
+    assert!(server.store().notifications(false).changes().is_none());
+    assert!(server.store().transaction_pooling(true).changes().is_none());
+    let pool = PgPoolOptions::new().connect_lazy_with(server.url().parse().unwrap());
+    let store = PostgresStore::with_pool(pool.clone(), "test").unwrap();
+    let mut changes = store.changes().unwrap();
+    timeout(LONG, async { while listening(&server).await == 0 {} })
+        .await
+        .unwrap();
+    // Saves through a pooler notify all the same.
+    let pooled = server.store().transaction_pooling(true);
+    let mut lease = pooled.lease().await.unwrap();
+    let login = notifications::login(&notifications::auth_server());
+    lease.save(0, &login).await.unwrap();
+    timeout(LONG, changes.changed()).await.unwrap().unwrap();
+    pool.close().await;
+    assert!(store.changes().is_none());
+}
+
+/// A table with a name that is too long for a channel, in a schema.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs postgresql: cargo test -p stack-tests --test postgres -- --ignored"]
+async fn sessions_of_another_table_with_a_long_name_are_listened_for() {
+    let server = server().await;
+    server.raw("CREATE SCHEMA auth").await;
+    let table = format!("auth.{}", "t".repeat(63));
+    let store = || server.store().table(&table).unwrap();
+    store().create_table().await.unwrap();
+    let mut changes = store().changes().unwrap();
+    timeout(LONG, async { while listening(&server).await == 0 {} })
+        .await
+        .unwrap();
+    let store = store();
+    let mut lease = store.lease().await.unwrap();
+    let login = notifications::login(&notifications::auth_server());
+    lease.save(0, &login).await.unwrap();
+    timeout(LONG, changes.changed()).await.unwrap().unwrap();
 }

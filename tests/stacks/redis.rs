@@ -1,5 +1,7 @@
 //! The Redis store with a real server, which each test starts and ends.
 
+#[path = "support/notifications.rs"]
+mod notifications;
 #[path = "support/redis.rs"]
 mod server;
 
@@ -579,4 +581,98 @@ async fn the_error_of_a_replica_asks_for_the_primary_until_it_is_promoted() {
     assert!(error.to_string().contains("is a replica"), "{error}");
     let _: () = server.raw(&["REPLICAOF", "NO", "ONE"]).await;
     lease.save(1, &sample_session(2, "second")).await.unwrap();
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Notifications.
+
+/// How many connections listen.
+async fn listening(server: &Server) -> usize {
+    let clients: String = server.raw(&["CLIENT", "LIST", "TYPE", "pubsub"]).await;
+    clients.lines().count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
+async fn logins_imports_and_revocations_reach_other_processes() {
+    let server = Server::start(&[]).await;
+    notifications::logins_imports_and_revocations_reach_other_processes(
+        || server.store(),
+        async || listening(&server).await == 2,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
+async fn a_login_while_the_listening_connection_is_lost_is_noticed_later() {
+    let server = Server::start(&[]).await;
+    notifications::a_login_while_the_connection_is_lost_is_noticed_later(
+        || server.store(),
+        async || server.raw(&["CLIENT", "KILL", "TYPE", "pubsub"]).await,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
+async fn a_thousand_sessions_of_a_client_share_one_listening_connection() {
+    let server = Server::start(&[]).await;
+    let (store, other) = (server.store(), server.store());
+    let name = |n: usize| format!("session-{n}");
+    // Of two applications, which have channels of their own.
+    let of = |store: &RedisStore, n: usize| {
+        let store = store.session(name(n)).unwrap();
+        match n % 2 {
+            0 => store.key_prefix("even").unwrap(),
+            _ => store,
+        }
+    };
+    notifications::one_of_many_sessions_is_told(
+        |n| of(&store, n),
+        |n| of(&other, n),
+        async || {
+            let channels: Vec<String> = server.raw(&["PUBSUB", "CHANNELS"]).await;
+            channels.len() == 2
+        },
+    )
+    .await;
+    assert_eq!(listening(&server).await, 1);
+    assert!(store.notifications(false).changes().is_none());
+}
+
+/// A user who may neither publish nor subscribe. The login is saved, and noticed by the next read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
+async fn a_server_that_forbids_notifications_saves_logins_all_the_same() {
+    let server = Server::start(&[]).await;
+    let user = "app on >pa55 ~tower-bearer:* +get +set +del +pexpire +eval";
+    let mut command = vec!["ACL", "SETUSER"];
+    command.extend(user.split(' '));
+    let _: () = server.raw(&command).await;
+    let url = format!("redis://app:pa55@127.0.0.1:{}", server.port);
+    let store = || RedisStore::new(&url, "test").unwrap();
+    let auth = notifications::auth_server();
+    let dead = notifications::dead_process(&auth, store()).await;
+    let other = notifications::dead_process(&auth, store()).await;
+    other.login(notifications::login(&auth)).await.unwrap();
+    let token = other.token().await.unwrap();
+    assert!(other.status().last_error.is_none(), "it was saved");
+    assert_eq!(listening(&server).await, 0);
+    // Another process adopts it: the save is whole.
+    let third = notifications::process(&auth, "of-long-ago", store());
+    assert_eq!(third.token().await.unwrap().header(), token.header());
+    dead.reset();
+    assert_eq!(dead.token().await.unwrap().header(), token.header());
+
+    // With the documented permissions, it is told.
+    let more = ["+publish", "+subscribe", "&tower-bearer:*"];
+    let _: () = server
+        .raw(&[&["ACL", "SETUSER", "app"], &more[..]].concat())
+        .await;
+    notifications::logins_imports_and_revocations_reach_other_processes(
+        || store().session("permitted").unwrap(),
+        async || listening(&server).await == 2,
+    )
+    .await;
 }

@@ -1,8 +1,9 @@
 //! [`Connection`]: the connection to Redis that the stores of a client share.
 
 use std::{
+    borrow::Cow,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -12,7 +13,11 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use crate::error::{TokenError, TokenErrorKind};
+use super::listener::Server;
+use crate::{
+    error::{TokenError, TokenErrorKind},
+    store::listeners::Listeners,
+};
 
 /// The connection to Redis, which is made when it is first used.
 ///
@@ -29,11 +34,14 @@ use crate::error::{TokenError, TokenErrorKind};
 pub(super) struct Connection {
     client: Client,
     manager: Mutex<Option<(u64, ConnectionManager)>>,
+    /// Listens over a connection of its own.
+    pub(super) listeners: Arc<Listeners<Server>>,
 }
 
 impl Connection {
     pub(super) fn new(client: Client) -> Self {
         Self {
+            listeners: Arc::new(Listeners::new(Server(client.clone()))),
             client,
             manager: Mutex::default(),
         }
@@ -118,13 +126,23 @@ impl Connection {
 
     /// Describes an error in our own words. A server may quote the command that it rejects, and with it the session.
     fn describe(&self, error: &RedisError, command: &str) -> TokenError {
-        let problem = match (error.kind(), error.code()) {
+        let problem = Self::problem(error, command);
+        TokenError::new(TokenErrorKind::Store, format!("{self} {problem}"))
+    }
+
+    /// What is wrong, as the end of a sentence.
+    pub(super) fn problem(error: &RedisError, command: &str) -> Cow<'static, str> {
+        match (error.kind(), error.code()) {
+            (_, Some("NOPERM")) if command == "SUBSCRIBE" => {
+                "does not permit SUBSCRIBE to the channels of the store".into()
+            }
             (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => {
                 "rejected the user or the password of the store".into()
             }
             (_, Some("NOPERM")) => format!(
                 "does not permit {command}: its user needs GET, SET, DEL, PEXPIRE and EVAL on the keys of the store"
-            ),
+            )
+            .into(),
             // A script whose own command is not permitted fails with this code, and names the command in a text only.
             (_, Some("ERR")) if command == "EVAL" => {
                 "rejected the script of EVAL: does its user have GET, SET, DEL and PEXPIRE on the keys of the store?"
@@ -140,7 +158,7 @@ impl Connection {
             (_, Some("MOVED" | "ASK" | "CROSSSLOT" | "CLUSTERDOWN")) => {
                 "is a node of a cluster that does not have the keys of this session: give the store the address of the node that has them".into()
             }
-            (_, Some(code)) if is_code(code) => format!("answered with the error {code}"),
+            (_, Some(code)) if is_code(code) => format!("answered with the error {code}").into(),
             (ErrorKind::Io, _) if error.is_connection_refusal() => {
                 "was not reached: nothing accepts connections there".into()
             }
@@ -149,9 +167,8 @@ impl Connection {
                 "was not reached, or closed the connection".into()
             }
             (ErrorKind::Io, _) => "was not reached".into(),
-            _ => format!("sent an unexpected answer ({})", error.category()),
-        };
-        TokenError::new(TokenErrorKind::Store, format!("{self} {problem}"))
+            _ => format!("sent an unexpected answer ({})", error.category()).into(),
+        }
     }
 }
 
@@ -170,6 +187,11 @@ fn is_code(code: &str) -> bool {
 
 impl fmt::Display for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Redis at {}", self.client.get_connection_info().addr())
+        address(&self.client, f)
     }
+}
+
+/// Shows where a server is, without secrets.
+pub(super) fn address(client: &Client, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "Redis at {}", client.get_connection_info().addr())
 }

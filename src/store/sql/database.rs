@@ -3,7 +3,10 @@
 use std::{borrow::Cow, fmt, pin::Pin, sync::Arc, time::Duration};
 
 use sqlx::SqlStr;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use super::statements::Dialect;
 use crate::{
@@ -23,6 +26,11 @@ pub(super) trait Database: fmt::Display + Send + Sync + 'static {
 
     /// How often a lease is tried.
     fn poll_interval(&self) -> PollInterval;
+
+    /// Listens for what other processes save. `None` if the database has no notifications.
+    fn subscribe(&self, _channel: &str, _session: &str) -> Option<watch::Receiver<()>> {
+        None
+    }
 
     /// Sends a statement once. Returns the first row of its answer.
     fn send<'a>(
@@ -159,6 +167,7 @@ mod tests {
         now: "",
         until: "",
         durable: "",
+        notify: "",
     };
 
     impl Database for Failing {

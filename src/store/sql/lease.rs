@@ -137,7 +137,9 @@ impl StoreLease for SqlLease {
         let new = Arc::new(format::encode(session)?);
         let Owner { row, running, .. } = &self.owner;
         let permit = Arc::clone(running).lock_owned().await;
-        row.save(replaces, session.version(), new, permit).await
+        let notify = session.should_notify();
+        row.save(replaces, session.version(), new, notify, permit)
+            .await
     }
 
     async fn is_held(&self) -> bool {

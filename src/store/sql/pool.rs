@@ -12,7 +12,10 @@ use sqlx::{
     ColumnIndex, Connection, Decode, Encode, Error, Executor, IntoArguments, Pool, Row as _, Type,
     database::HasStatementCache, error::DatabaseError, pool::PoolOptions,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     database::{BoxFuture, Database, Fault, Parameter, Remedy, Statement, Stored},
@@ -37,6 +40,15 @@ pub(super) trait Driver: sqlx::Database {
         connection: &'a mut Self::Connection,
         statement: &'a Statement,
     ) -> BoxFuture<'a, Result<Option<Stored>, Error>>;
+
+    /// Listens for what other processes save. `None` if the database has no notifications.
+    fn subscribe(
+        _pool: &Pool<Self>,
+        _channel: &str,
+        _session: &str,
+    ) -> Option<watch::Receiver<()>> {
+        None
+    }
 
     /// Describes an error that the database has reported.
     fn describe(error: &dyn DatabaseError) -> Fault;
@@ -102,6 +114,10 @@ impl<DB: Driver> Database for LazyPool<DB> {
     fn poll_interval(&self) -> PollInterval {
         let (min, max) = DB::POLL_INTERVALS;
         PollInterval::new(min, max)
+    }
+
+    fn subscribe(&self, channel: &str, session: &str) -> Option<watch::Receiver<()>> {
+        DB::subscribe(self.get(), channel, session)
     }
 
     fn send<'a>(

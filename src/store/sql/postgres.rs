@@ -7,11 +7,13 @@ use sqlx::{
     error::DatabaseError,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::sync::watch;
 
 use super::{
     SqlStore,
     database::{BoxFuture, Fault, Remedy, Statement, Stored},
     pool::{Driver, LazyPool, fetch},
+    postgres_listener,
     statements::Dialect,
 };
 use crate::error::{TokenError, TokenErrorKind};
@@ -66,6 +68,18 @@ impl SqlStore<Postgres> {
     pub fn transaction_pooling(self, is_used: bool) -> Self {
         self.edit(|row| row.in_transactions = is_used)
     }
+
+    /// Sets whether the caches over this store listen for logins and revocations of other processes. Default: yes, but not
+    /// with [`transaction_pooling`](SqlStore::<Postgres>::transaction_pooling).
+    ///
+    /// It costs one connection for each pool, beside those of the pool. It is made when the first cache is used, and
+    /// `LISTEN`s for all sessions. Without it, a process notices the login of another one when it reads the store next:
+    /// with its next refresh, after a rejection, or within 10 seconds if its own session is dead and a caller wants a token.
+    /// Saves notify others in any case, which costs nothing.
+    #[must_use]
+    pub fn notifications(self, are_used: bool) -> Self {
+        self.edit(|row| row.listens = are_used)
+    }
 }
 
 impl Driver for Postgres {
@@ -77,6 +91,8 @@ impl Driver for Postgres {
         // As `SET LOCAL` would, until the end of the transaction. Stricter settings stay.
         durable: "(SELECT CASE current_setting('synchronous_commit') WHEN 'off' \
                   THEN set_config('synchronous_commit', 'on', true) ELSE '' END) IS NOT NULL",
+        // `pg_notify` returns nothing, as a text of length 0.
+        notify: "version + length(CAST(pg_notify('{channel}', $1) AS text))",
     };
 
     const POLL_INTERVALS: (Duration, Duration) =
@@ -92,6 +108,10 @@ impl Driver for Postgres {
             Some(database) => write!(f, "/{database}"),
             None => Ok(()),
         }
+    }
+
+    fn subscribe(pool: &PgPool, channel: &str, session: &str) -> Option<watch::Receiver<()>> {
+        postgres_listener::subscribe(pool, channel, session)
     }
 
     fn execute<'a>(

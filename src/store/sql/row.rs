@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::SqlStr;
+use tokio::sync::watch;
 
 use super::{
     database::{self, Database, Parameter, Statement, Stored},
@@ -31,6 +32,8 @@ pub(super) struct SessionRow {
     pub(super) lease_duration: Duration,
     /// Whether each statement is sent in a transaction of its own.
     pub(super) in_transactions: bool,
+    /// Whether to listen for what other processes save.
+    pub(super) listens: bool,
 }
 
 impl SessionRow {
@@ -44,6 +47,7 @@ impl SessionRow {
             command_timeout: Duration::from_secs(5),
             lease_duration: Duration::from_secs(15),
             in_transactions: false,
+            listens: true,
         })
     }
 
@@ -135,7 +139,15 @@ impl SessionRow {
             .transpose()
     }
 
-    /// Replaces the session of version `replaces` by `new`.
+    /// Listens for what other processes save, unless a pooler may give the connection to others.
+    pub(super) fn changes(&self) -> Option<watch::Receiver<()>> {
+        if !self.listens || self.in_transactions {
+            return None;
+        }
+        self.database.subscribe(self.table.channel(), &self.name)
+    }
+
+    /// Replaces the session of version `replaces` by `new`, and notifies other processes if `notify` says so.
     ///
     /// It does not matter whether the lease is still held. If it is lost and no other process has saved, this session
     /// may have the only refresh token that is still valid. The new holder's own save then fails before it has sent a
@@ -145,6 +157,7 @@ impl SessionRow {
         replaces: u64,
         version: u64,
         new: Arc<Encoded>,
+        notify: bool,
         permit: impl Send + 'static,
     ) -> Result<(), TokenError> {
         // Versions that are higher than a column can hold are not stored.
@@ -154,12 +167,16 @@ impl SessionRow {
                 Parameter::Number(version),
                 Parameter::Session(Arc::clone(&new)),
             ];
-            let sql = if replaces == 0 {
-                &self.statements.save_first
-            } else {
-                parameters.push(Parameter::Number(replaces));
-                &self.statements.save
+            let statements = &self.statements;
+            let sql = match (replaces, notify) {
+                (0, false) => &statements.save_first,
+                (0, true) => &statements.save_first_and_notify,
+                (_, false) => &statements.save,
+                (_, true) => &statements.save_and_notify,
             };
+            if replaces != 0 {
+                parameters.push(Parameter::Number(replaces));
+            }
             if self.query(sql, parameters, permit).await?.is_some() {
                 return Ok(());
             }

@@ -19,6 +19,8 @@ pub(super) struct Dialect {
     pub(super) until: &'static str,
     /// A condition that is always true. Evaluating it makes the transaction durable.
     pub(super) durable: &'static str,
+    /// Returns `version`, and notifies other processes of the session `$1`.
+    pub(super) notify: &'static str,
 }
 
 /// The statements for one table. They return the columns `version` and, if they read it, `session`.
@@ -31,6 +33,9 @@ pub(super) struct Statements {
     pub(super) save_first: SqlStr,
     /// Replaces the session of a version.
     pub(super) save: SqlStr,
+    /// The same two, which notify other processes as well.
+    pub(super) save_first_and_notify: SqlStr,
+    pub(super) save_and_notify: SqlStr,
     /// Takes a lease that is free. Succeeds if this owner has it already.
     ///
     /// While another owner has it, nothing is written, and no row is locked: those that wait ask often.
@@ -52,17 +57,22 @@ impl Statements {
                 .replace("{durable}", dialect.durable);
             AssertSqlSafe(Arc::<str>::from(sql)).into_sql_str()
         };
-        Arc::new(Self {
-            create: sql(&dialect.create.replace(DEFAULT_TABLE, &quoted)),
-            load: sql("SELECT version, session FROM {table} WHERE name = $1"),
-            save_first: sql("\
+        let save_first = "\
 INSERT INTO {table} AS stored (name, version, session, updated_at) SELECT $1, $2, $3, {now} WHERE {durable} \
 ON CONFLICT (name) DO UPDATE \
 SET version = excluded.version, session = excluded.session, updated_at = excluded.updated_at \
-WHERE stored.version = 0 RETURNING version"),
-            save: sql("\
+WHERE stored.version = 0 RETURNING ";
+        let save = "\
 UPDATE {table} SET version = $2, session = $3, updated_at = {now} WHERE name = $1 AND version = $4 AND {durable} \
-RETURNING version"),
+RETURNING ";
+        let notify = dialect.notify.replace("{channel}", table.channel());
+        Arc::new(Self {
+            create: sql(&dialect.create.replace(DEFAULT_TABLE, &quoted)),
+            load: sql("SELECT version, session FROM {table} WHERE name = $1"),
+            save_first: sql(&format!("{save_first}version")),
+            save: sql(&format!("{save}version")),
+            save_first_and_notify: sql(&format!("{save_first}{notify}")),
+            save_and_notify: sql(&format!("{save}{notify}")),
             take_lease: sql("\
 INSERT INTO {table} AS stored (name, version, lease_owner, lease_until, updated_at) SELECT $1, 0, $2, {until}, {now} \
 WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE name = $1 AND lease_until > {now} AND lease_owner <> $2) \
@@ -105,6 +115,12 @@ impl Table {
 
     pub(super) fn name(&self) -> &str {
         &self.0
+    }
+
+    /// The channel that notifies of sessions in the table. Its name is as long as Postgres permits. If two tables share it,
+    /// processes look once more than needed.
+    pub(super) fn channel(&self) -> &str {
+        &self.0[..self.0.len().min(63)]
     }
 
     /// In quotes, because a name may be a keyword.

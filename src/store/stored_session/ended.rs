@@ -94,6 +94,7 @@ impl StoredSession {
             refresh_expires_at: None,
             refreshing_since: None,
             refresh_id: None,
+            is_news: true,
             ended: Some(Ended {
                 since: Some(now),
                 reason: EndReason::Revoked,
@@ -106,6 +107,7 @@ impl StoredSession {
     /// The session if `credential` is not dead, because the server has accepted it, or if no process can send it any more.
     pub(crate) fn without_dead(mut self, credential: &Identity) -> Self {
         if let Some(ended) = &mut self.ended {
+            self.is_news |= ended.contains(credential);
             ended.credentials.retain(|dead| dead != credential);
         }
         self

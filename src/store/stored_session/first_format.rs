@@ -53,6 +53,7 @@ impl From<FirstFormat> for StoredSession {
             refresh_id: None,
             ended: None,
             sealed: None,
+            is_news: false,
         }
     }
 }

@@ -20,6 +20,7 @@ impl StoredSession {
         Self {
             version: 1,
             generation: 1,
+            is_news: true,
             ..Self::begin(identity, None)
         }
     }
@@ -67,6 +68,7 @@ impl StoredSession {
             version: stored.version.saturating_add(1),
             generation: stored.generation.saturating_add(1),
             former_identities: stored.former_identities_before(&self.identity),
+            is_news: true,
             ..self
         }
     }

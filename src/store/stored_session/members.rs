@@ -39,6 +39,8 @@ struct Members {
     ended: Option<Ended>,
     #[serde(default, skip_serializing)]
     sealed: Option<Box<Sealed>>,
+    #[serde(skip)]
+    is_news: bool,
 }
 
 /// The members of an encrypted session.

@@ -21,6 +21,7 @@ impl StoredSession {
             format: Format::Sealed,
             version: self.version,
             sealed: Some(Box::new(sealed)),
+            is_news: self.is_news,
             ..Self::begin(Identity::unknown(), None)
         }
     }
