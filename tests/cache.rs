@@ -592,8 +592,10 @@ mod fail_soft {
                 panic!("a caller had to wait")
             };
             assert_eq!(secret(&token), "token-1");
+            // In all for longer than `min_interval`.
+            sleep(SECOND / 20).await;
         }
-        sleep(11 * SECOND).await;
+        sleep(6 * SECOND).await;
         assert_eq!(secret(&cache.token().await.unwrap()), "token-2");
         assert_eq!(source.calls(), 2);
     }
@@ -757,6 +759,20 @@ mod throttling {
                 .windows(2)
                 .all(|pair| pair[1] - pair[0] >= SECOND)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_that_are_due_sooner_are_refreshed_at_min_interval() {
+        let source = Numbered::living(900);
+        let schedule = Schedule::default()
+            .max_age(SECOND)
+            .min_interval(10 * SECOND);
+        let cache = source.cache().schedule(schedule).build();
+        for _ in 0..60 {
+            cache.token().await.unwrap();
+            sleep(SECOND).await;
+        }
+        assert_eq!(source.calls(), 6);
     }
 
     #[tokio::test(start_paused = true)]
