@@ -255,7 +255,9 @@ async fn a_success_does_not_cancel_a_refresh_that_runs() {
     for _ in 0..2 {
         assert_eq!(status(&accepting, API).await, StatusCode::OK);
         tokio::task::yield_now().await;
-        assert!(cache.status().refreshing);
+        let state = cache.status();
+        assert!(state.refreshing);
+        assert_eq!(state.state, TokenState::Rejected);
     }
     answer.send(()).unwrap();
     assert_eq!(cache.refresh().await.unwrap().expose_secret(), "3");
