@@ -411,6 +411,30 @@ async fn the_lease_of_an_unsaved_session_is_kept_although_a_process_without_it_h
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_lease_is_kept_although_a_process_without_it_has_saved_before_the_new_session() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    store.calls();
+    let mut has_marked = false;
+    store.before(move |call, stored| {
+        if call == Call::Save && !std::mem::replace(&mut has_marked, true) {
+            stored.mark();
+        }
+        Ok(())
+    });
+    next(&source, &token).await.unwrap();
+    let calls = store.calls();
+    assert!(calls.contains(&(Call::Save, false)), "{calls:?}");
+    assert!(!calls.contains(&(Call::Release, true)), "{calls:?}");
+    sleep(60 * SECOND).await;
+    assert_eq!(store.session()["refresh_token"], "rt-2");
+    let calls = store.calls();
+    assert!(!calls.contains(&(Call::Lease, true)), "{calls:?}");
+    assert!(calls.contains(&(Call::Release, true)), "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_is_not_begun_anew_while_another_process_refreshes_it() {
     let (endpoint, store) = (TokenEndpoint::default(), Store::default());
     let source = ExchangeTokenSource::new(client(&endpoint), "et").store(store.clone());
