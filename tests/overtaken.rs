@@ -308,6 +308,81 @@ async fn an_earlier_refresh_token_in_the_store_is_not_sent_after_an_unexplained_
     assert_eq!(refresh_tokens(&endpoint), ["rt-2"]);
 }
 
+/// What a source sends that has `rt-2`, if the store has lost its last save, can save nothing, and the server answers so. The
+/// earlier session in the store has the mark of a refresh that was interrupted.
+async fn sent_with_an_earlier_session_in_the_store(answer: (u16, &'static str)) -> Vec<String> {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    let earlier = lock(&store).stored.session.clone();
+    let token = next(&source, &token).await.unwrap();
+    lock(&store).stored.session = earlier;
+    lock(&store).stored.mark();
+    store.before(|call, _| match call {
+        Call::Save | Call::Mark => Err(full_disk()),
+        _ => Ok(()),
+    });
+    endpoint.sent();
+    endpoint.respond_next([answer]);
+    drop(next(&source, &token).await);
+    refresh_tokens(&endpoint)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_earlier_refresh_token_in_the_store_is_sent_only_if_the_later_one_is_dead() {
+    let sent = sent_with_an_earlier_session_in_the_store(UNEXPLAINED).await;
+    assert_eq!(sent, ["rt-2"]);
+    let sent = sent_with_an_earlier_session_in_the_store(DEAD).await;
+    assert_eq!(sent, ["rt-2", "rt-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_session_is_not_sent_while_another_process_refreshes_it() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    endpoint.sent();
+    endpoint.respond_next([DEAD]);
+    // The source has lost its lease after its mark.
+    let mut loads = 0;
+    store.before(move |call, stored| {
+        loads += usize::from(call == Call::Load);
+        match (call, loads) {
+            (Call::Load, 3) => {
+                stored.refresh("expired");
+                stored.change(|session| session["access"] = serde_json::Value::Null);
+                stored.mark();
+            }
+            (Call::Lease, 4) => stored.refresh("of-the-other"),
+            _ => {}
+        }
+        Ok(())
+    });
+    let token = next(&source, &token).await.unwrap();
+    assert_eq!(token.expose_secret(), "of-the-other");
+    assert_eq!(refresh_tokens(&endpoint), ["rt-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_of_an_unsaved_session_is_kept_while_the_store_cannot_be_reached() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    store.calls();
+    let mut is_down = false;
+    store.before(move |call, _| {
+        is_down |= call == Call::Save;
+        if is_down { Err(full_disk()) } else { Ok(()) }
+    });
+    next(&source, &token).await.unwrap();
+    let calls = store.calls();
+    let released = calls.iter().any(|(call, _)| *call == Call::Release);
+    assert!(!released, "{calls:?}");
+    store.repair();
+    sleep(60 * SECOND).await;
+    assert_eq!(store.session()["refresh_token"], "rt-2");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_session_of_an_earlier_login_is_not_saved_over_a_later_one_whatever_the_generations_are()
 {
