@@ -19,7 +19,7 @@ use endpoint::{DEAD, DOWN, TokenEndpoint, first, json, next};
 use tokio::{sync::Barrier, time::sleep};
 use tower_bearer::{
     ExchangeTokenSource, Identity, OAuthClient, RefreshTokenSource, StoreLease, StoredSession,
-    Token, TokenError, TokenErrorKind, TokenStore,
+    Token, TokenContext, TokenError, TokenErrorKind, TokenSource, TokenStore,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -365,22 +365,29 @@ async fn a_newer_session_is_not_sent_while_another_process_refreshes_it() {
 
 #[tokio::test(start_paused = true)]
 async fn the_lease_of_an_unsaved_session_is_kept_while_the_store_cannot_be_reached() {
-    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
-    let source = process(&endpoint, &store);
-    let token = first(&source).await.unwrap();
-    store.calls();
-    let mut is_down = false;
-    store.before(move |call, _| {
-        is_down |= call == Call::Save;
-        if is_down { Err(full_disk()) } else { Ok(()) }
-    });
-    next(&source, &token).await.unwrap();
-    let calls = store.calls();
-    let released = calls.iter().any(|(call, _)| *call == Call::Release);
-    assert!(!released, "{calls:?}");
-    store.repair();
-    sleep(60 * SECOND).await;
-    assert_eq!(store.session()["refresh_token"], "rt-2");
+    for revokes in [false, true] {
+        let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+        let source = revocable(&endpoint, &store);
+        let token = first(&source).await.unwrap();
+        store.calls();
+        let mut is_down = false;
+        store.before(move |call, _| {
+            is_down |= call == Call::Save;
+            if is_down { Err(full_disk()) } else { Ok(()) }
+        });
+        if revokes {
+            source.revoke(TokenContext::new()).await.unwrap_err();
+        } else {
+            next(&source, &token).await.unwrap();
+        }
+        let calls = store.calls();
+        let released = calls.iter().any(|(call, _)| *call == Call::Release);
+        assert!(!released, "{calls:?}");
+        store.repair();
+        sleep(60 * SECOND).await;
+        assert_eq!(store.session()["refresh_token"] == "rt-2", !revokes);
+        assert_eq!(store.session()["ended"]["reason"] == "revoked", revokes);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -530,4 +537,52 @@ async fn a_session_is_not_begun_anew_while_another_process_refreshes_it() {
     let token = next(&source, &token).await.unwrap();
     assert_eq!(token.expose_secret(), "of-the-other");
     assert_eq!(endpoint.sent().len(), 1);
+}
+
+fn revocable(endpoint: &TokenEndpoint, store: &Store) -> RefreshTokenSource {
+    let client = client(endpoint).revocation_url("https://login.example/revoke");
+    RefreshTokenSource::new(client.unwrap(), "rt-0").store(store.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_is_saved_although_a_process_without_the_lease_has_saved() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = revocable(&endpoint, &store);
+    first(&source).await.unwrap();
+    store.calls();
+    let mut has_marked = false;
+    store.before(move |call, stored| {
+        if call == Call::Save && !std::mem::replace(&mut has_marked, true) {
+            stored.mark();
+        }
+        Ok(())
+    });
+    source.revoke(TokenContext::new()).await.unwrap();
+    assert_eq!(store.session()["ended"]["reason"], "revoked");
+    let calls = store.calls();
+    assert!(calls.contains(&(Call::Save, false)), "{calls:?}");
+    let leases = calls.iter().filter(|(call, _)| *call == Call::Lease);
+    assert_eq!(leases.count(), 1, "the lease is kept: {calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_that_others_overtake_again_and_again_is_saved_in_the_background() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = revocable(&endpoint, &store);
+    first(&source).await.unwrap();
+    store.before(move |call, stored| {
+        if call == Call::Save {
+            stored.mark();
+        }
+        Ok(())
+    });
+    let error = source.revoke(TokenContext::new()).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::LeaseLost);
+    assert!(error.is_final(), "{error}");
+    let saves = store.calls();
+    let saves = saves.iter().filter(|(call, _)| *call == Call::Save);
+    assert!((2..10).contains(&saves.count()));
+    store.repair();
+    sleep(60 * SECOND).await;
+    assert_eq!(store.session()["ended"]["reason"], "revoked");
 }

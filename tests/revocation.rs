@@ -230,6 +230,17 @@ mod at_the_server {
 }
 
 #[tokio::test]
+async fn an_access_token_without_a_refresh_token_that_cannot_be_revoked_is_an_error() {
+    let server = server();
+    let cache = TokenCache::new(ClientCredentialsSource::new(client(&server)));
+    cache.token().await.unwrap();
+    server.revocation_fault(Fault::error("unsupported_token_type"));
+    let error = cache.revoke().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::InvalidRequest, "{error}");
+    assert!(cache.peek().is_some());
+}
+
+#[tokio::test]
 async fn a_grant_without_refresh_tokens_does_not_revoke_the_session_of_a_later_login() {
     let (server, store) = (server(), MemoryStore::new());
     let machine = || {
@@ -360,6 +371,18 @@ mod in_the_store {
         // The old login is known as such.
         process(&server, &old, &store).token().await.unwrap();
         assert_eq!(server.live_sessions(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_login_that_was_revoked_before_its_first_use_begins_no_session() {
+        let server = server();
+        let store = MemoryStore::new();
+        let old = repeatable(&server, &server.issue_exchange_token(), &store);
+        old.token().await.unwrap();
+        let login = server.issue_exchange_token();
+        repeatable(&server, &login, &store).revoke().await.unwrap();
+        assert_has_no_token(&repeatable(&server, &login, &store)).await;
+        assert_eq!((server.exchanges(), server.live_sessions()), (1, 0));
     }
 
     #[tokio::test]
