@@ -121,6 +121,27 @@ async fn a_grant_without_refresh_tokens_requests_none_after_a_revocation_until_a
     process().token().await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_process_that_has_revoked_a_session_finds_the_one_that_another_begins_after_a_reset() {
+    let (server, store) = (server(), MemoryStore::new());
+    let process = || {
+        let source = ClientCredentialsSource::new(client(&server)).store(store.clone());
+        TokenCache::new(source)
+    };
+    let (cache, other) = (process(), process());
+    cache.token().await.unwrap();
+    cache.revoke().await.unwrap();
+    other.reset();
+    let token = other.token().await.unwrap();
+    sleep(11 * SECOND).await;
+    // This call looks for changes, and the next one finds the token.
+    assert_is_revoked(&cache.token().await.unwrap_err());
+    sleep(SECOND).await;
+    let found = cache.token().await.unwrap();
+    assert_eq!(found.expose_secret(), token.expose_secret());
+    assert_eq!(server.token_requests(), 2);
+}
+
 mod at_the_server {
     use super::*;
 
