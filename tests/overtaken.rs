@@ -323,9 +323,15 @@ async fn sent_with_an_earlier_session_in_the_store(answer: (u16, &'static str)) 
         _ => Ok(()),
     });
     endpoint.sent();
-    endpoint.respond_next([answer]);
-    drop(next(&source, &token).await);
-    refresh_tokens(&endpoint)
+    endpoint.respond_next([answer, answer]);
+    next(&source, &token).await.unwrap_err();
+    let sent = refresh_tokens(&endpoint);
+    if answer == UNEXPLAINED {
+        // Nor does the failure make the earlier session the newest.
+        drop(next(&source, &token).await);
+        assert_eq!(refresh_tokens(&endpoint), ["rt-2"]);
+    }
+    sent
 }
 
 #[tokio::test(start_paused = true)]
@@ -373,16 +379,21 @@ async fn the_lease_of_an_unsaved_session_is_kept_while_the_store_cannot_be_reach
         let mut is_down = false;
         store.before(move |call, _| {
             is_down |= call == Call::Save;
-            if is_down { Err(full_disk()) } else { Ok(()) }
+            match call {
+                Call::Save | Call::IsHeld if is_down => Err(full_disk()),
+                _ => Ok(()),
+            }
         });
         if revokes {
             source.revoke(TokenContext::new()).await.unwrap_err();
         } else {
             next(&source, &token).await.unwrap();
         }
+        store.calls();
+        sleep(SECOND).await;
         let calls = store.calls();
-        let released = calls.iter().any(|(call, _)| *call == Call::Release);
-        assert!(!released, "{calls:?}");
+        let lost = |(call, _): &(Call, bool)| matches!(call, Call::Release | Call::Lease);
+        assert!(!calls.iter().any(lost), "{calls:?}");
         store.repair();
         sleep(60 * SECOND).await;
         assert_eq!(store.session()["refresh_token"] == "rt-2", !revokes);
@@ -585,4 +596,104 @@ async fn a_revocation_that_others_overtake_again_and_again_is_saved_in_the_backg
     store.repair();
     sleep(60 * SECOND).await;
     assert_eq!(store.session()["ended"]["reason"], "revoked");
+}
+
+/// A source that has revoked its session, and a store that could not save that.
+async fn unsaved_revocation(endpoint: &TokenEndpoint, store: &Store) -> RefreshTokenSource {
+    let source = revocable(endpoint, store);
+    let mut token = first(&source).await.unwrap();
+    store.before(|call, _| match call {
+        Call::Save | Call::Mark => Err(full_disk()),
+        _ => Ok(()),
+    });
+    for _ in 0..3 {
+        token = next(&source, &token).await.unwrap();
+    }
+    source.revoke(TokenContext::new()).await.unwrap_err();
+    endpoint.sent();
+    source
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_revocation_that_could_not_be_saved_no_earlier_session_is_used() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = unsaved_revocation(&endpoint, &store).await;
+    // As after a fail-over.
+    lock(&store)
+        .stored
+        .change(|session| session["refresh_token"] = "rt-0".into());
+    let error = first(&source).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::ReauthRequired, "{error}");
+    assert_eq!(endpoint.sent(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_login_passes_a_revocation_that_could_not_be_saved() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = unsaved_revocation(&endpoint, &store).await;
+    // It knows neither the revoked login nor how often its session was refreshed.
+    let login = StoredSession::new(Identity::new("refresh", "login"))
+        .with_refresh_token("of-the-login")
+        .with_access_token(&Token::new("at-of-the-login").unwrap());
+    lock(&store).stored.session = Some(login);
+    let token = first(&source).await.unwrap();
+    assert_eq!(token.expose_secret(), "at-of-the-login");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_sees_a_change_if_another_process_has_refreshed_the_session() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    first(&source).await.unwrap();
+    assert!(!source.has_changed().await);
+    // One that has no session yet uses the stored one when it is asked for a token.
+    assert!(!process(&endpoint, &store).has_changed().await);
+    lock(&store).stored.refresh("of-the-other");
+    assert!(source.has_changed().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_failure_a_refresh_that_kept_the_refresh_token_is_a_change_too() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    endpoint.respond_next([UNEXPLAINED]);
+    next(&source, &token).await.unwrap_err();
+    assert!(!source.has_changed().await);
+    let generation = |session: &mut serde_json::Value, change: i64| {
+        let before = session["generation"].as_i64().unwrap();
+        session["generation"] = (before + change).into();
+    };
+    lock(&store).stored.change(|session| generation(session, 1));
+    assert!(source.has_changed().await);
+    // And so is another refresh token.
+    lock(&store).stored.change(|session| {
+        generation(session, -1);
+        session["refresh_token"] = "another".into();
+    });
+    assert!(source.has_changed().await);
+}
+
+#[test]
+fn a_session_that_could_not_be_saved_is_saved_although_its_runtime_has_shut_down() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap()
+    };
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = runtime().block_on(async {
+        let token = first(&source).await.unwrap();
+        store.before(only_marks);
+        next(&source, &token).await.unwrap()
+    });
+    runtime().block_on(async {
+        next(&source, &token).await.unwrap();
+        store.repair();
+        sleep(60 * SECOND).await;
+    });
+    assert_eq!(store.session()["refresh_token"], "rt-3");
 }

@@ -401,6 +401,15 @@ async fn a_lock_on_a_removed_file_is_not_the_lease() {
     assert!(files.try_lock(&removes).unwrap().is_some());
 }
 
+#[tokio::test]
+async fn a_lease_is_held_until_its_lock_file_is_removed() {
+    let (folder, store) = folder(true).await;
+    let lease = store.lease().await.unwrap();
+    assert!(lease.is_held().await);
+    fs::remove_file(folder.path().join("session.json.lock")).unwrap();
+    assert!(!lease.is_held().await);
+}
+
 /// Makes a symbolic link at the path of the temporary file, right after the old one was removed.
 #[cfg(unix)]
 struct PlantsLink(PathBuf);
