@@ -19,7 +19,7 @@ use tokio::{
 };
 use tower_bearer::{
     Schedule, Token, TokenCache, TokenCacheBuilder, TokenContext, TokenError, TokenErrorKind,
-    TokenSource, TokenState, testing::SimulatedClock,
+    TokenSource, TokenState, source_fn, testing::SimulatedClock,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -548,6 +548,44 @@ mod generations {
         let token = cache.token().await.unwrap();
         cache.reject(&Token::new("from-another-cache").unwrap());
         assert_eq!(secret(&cache.peek().unwrap()), secret(&token));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rejected_token_that_is_issued_again_stays_rejected() {
+        let source = Numbered::default();
+        source.0.same.store(true, Ordering::SeqCst);
+        let cache = source.cache().build();
+        let token = cache.token().await.unwrap();
+        sleep(5 * SECOND).await;
+        cache.reject(&token);
+        assert_eq!(secret(&cache.token().await.unwrap()), "token-1");
+        assert_eq!(source.calls(), 2);
+        assert_eq!(cache.status().state, TokenState::Rejected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_is_told_which_token_it_replaces_and_whether_that_was_rejected() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let source = source_fn({
+            let told = Arc::clone(&told);
+            move |cx: TokenContext| {
+                let mut told = told.lock().unwrap();
+                let secret = |token: Option<&Token>| token.map(|token| secret(token).to_owned());
+                told.push((secret(cx.previous_token()), secret(cx.rejected_token())));
+                let number = told.len().to_string();
+                async move { Token::new(number) }
+            }
+        });
+        let cache = TokenCache::new(source);
+        cache.token().await.unwrap();
+        sleep(5 * SECOND).await;
+        let token = cache.refresh().await.unwrap();
+        sleep(5 * SECOND).await;
+        cache.reject(&token);
+        cache.token().await.unwrap();
+        let some = |text: &str| Some(text.to_owned());
+        let expected = [(None, None), (some("1"), None), (some("2"), some("2"))];
+        assert_eq!(*told.lock().unwrap(), expected);
     }
 
     #[tokio::test(start_paused = true)]
