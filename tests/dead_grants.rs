@@ -601,6 +601,25 @@ mod grants_that_repeat {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_login_that_died_after_a_revocation_is_older_than_the_next_one() {
+    let (endpoint, store) = (TokenEndpoint::default(), MemoryStore::new());
+    let process = |login: &str| {
+        let client = client(&endpoint).revocation_url("https://login.example/revoke");
+        RefreshTokenSource::new(client.unwrap(), login).store(store.clone())
+    };
+    let source = process("rt-0");
+    first(&source).await.unwrap();
+    source.revoke(TokenContext::new()).await.unwrap();
+    endpoint.respond_next([DEAD]);
+    first(&process("dead-login")).await.unwrap_err();
+    let token = first(&process("next-login")).await.unwrap();
+    endpoint.sent();
+    let adopted = first(&process("dead-login")).await.unwrap();
+    assert_eq!(adopted.expose_secret(), token.expose_secret());
+    assert_eq!(endpoint.sent(), [""; 0]);
+}
+
 mod dates_in_errors {
     use super::*;
 

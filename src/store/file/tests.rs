@@ -402,6 +402,24 @@ async fn a_lock_on_a_removed_file_is_not_the_lease() {
 }
 
 #[tokio::test]
+async fn the_longest_session_is_read_back_and_a_longer_file_is_not_a_session() {
+    let (folder, store) = folder(false).await;
+    let session = |length| sample(1, "x").with_refresh_token("x".repeat(length));
+    let rest = format::encode(&session(0)).unwrap().len();
+    let mut lease = store.lease().await.unwrap();
+    lease
+        .save(0, &session(format::MAX_LEN - rest))
+        .await
+        .unwrap();
+    assert_eq!(loaded(&store).await, 1);
+    let path = folder.path().join("session.json");
+    let mut file = File::options().append(true).open(path).unwrap();
+    file.write_all(b"\n").unwrap();
+    let error = store.load().await.unwrap_err().to_string();
+    assert!(error.contains("more than"), "{error}");
+}
+
+#[tokio::test]
 async fn a_lease_is_held_until_its_lock_file_is_removed() {
     let (folder, store) = folder(true).await;
     let lease = store.lease().await.unwrap();
