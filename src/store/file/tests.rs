@@ -255,6 +255,11 @@ async fn the_error_of_an_operation_is_explained_and_saving_again_succeeds() {
             "this process has no permission",
         ),
         (io::ErrorKind::ReadOnlyFilesystem, "is read-only"),
+        (
+            io::ErrorKind::NotADirectory,
+            "a part of its path is not a folder",
+        ),
+        (io::ErrorKind::Unsupported, "does not support it"),
         (io::ErrorKind::Other, "failed"),
     ];
     for (kind, expected) in kinds {
