@@ -19,7 +19,7 @@ use tokio::{
 };
 use tower_bearer::{
     Schedule, Token, TokenCache, TokenCacheBuilder, TokenContext, TokenError, TokenErrorKind,
-    TokenSource, TokenState, testing::SimulatedClock,
+    TokenSource, TokenState, source_fn, testing::SimulatedClock,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -551,6 +551,44 @@ mod generations {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_rejected_token_that_is_issued_again_stays_rejected() {
+        let source = Numbered::default();
+        source.0.same.store(true, Ordering::SeqCst);
+        let cache = source.cache().build();
+        let token = cache.token().await.unwrap();
+        sleep(5 * SECOND).await;
+        cache.reject(&token);
+        assert_eq!(secret(&cache.token().await.unwrap()), "token-1");
+        assert_eq!(source.calls(), 2);
+        assert_eq!(cache.status().state, TokenState::Rejected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_is_told_which_token_it_replaces_and_whether_that_was_rejected() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let source = source_fn({
+            let told = Arc::clone(&told);
+            move |cx: TokenContext| {
+                let mut told = told.lock().unwrap();
+                let secret = |token: Option<&Token>| token.map(|token| secret(token).to_owned());
+                told.push((secret(cx.previous_token()), secret(cx.rejected_token())));
+                let number = told.len().to_string();
+                async move { Token::new(number) }
+            }
+        });
+        let cache = TokenCache::new(source);
+        cache.token().await.unwrap();
+        sleep(5 * SECOND).await;
+        let token = cache.refresh().await.unwrap();
+        sleep(5 * SECOND).await;
+        cache.reject(&token);
+        cache.token().await.unwrap();
+        let some = |text: &str| Some(text.to_owned());
+        let expected = [(None, None), (some("1"), None), (some("2"), some("2"))];
+        assert_eq!(*told.lock().unwrap(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_rejected_token_is_still_returned_if_the_refresh_fails() {
         let source = Numbered::default();
         let cache = source.cache().build();
@@ -592,8 +630,10 @@ mod fail_soft {
                 panic!("a caller had to wait")
             };
             assert_eq!(secret(&token), "token-1");
+            // In all for longer than `min_interval`.
+            sleep(SECOND / 20).await;
         }
-        sleep(11 * SECOND).await;
+        sleep(6 * SECOND).await;
         assert_eq!(secret(&cache.token().await.unwrap()), "token-2");
         assert_eq!(source.calls(), 2);
     }
@@ -757,6 +797,20 @@ mod throttling {
                 .windows(2)
                 .all(|pair| pair[1] - pair[0] >= SECOND)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_that_are_due_sooner_are_refreshed_at_min_interval() {
+        let source = Numbered::living(900);
+        let schedule = Schedule::default()
+            .max_age(SECOND)
+            .min_interval(10 * SECOND);
+        let cache = source.cache().schedule(schedule).build();
+        for _ in 0..60 {
+            cache.token().await.unwrap();
+            sleep(SECOND).await;
+        }
+        assert_eq!(source.calls(), 6);
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tower_bearer::{
     ClientAuth, ClientCredentials, ClientCredentialsSource, Grant, MemoryLease, MemoryStore,
     OAuthClient, RefreshTokenSource, StoreLease, StoredSession, TokenCache, TokenError,
-    TokenErrorKind, TokenStore,
+    TokenErrorKind, TokenSource, TokenStore,
     testing::{AuthorizationServer, Dialect, Fault},
 };
 
@@ -323,6 +323,38 @@ async fn a_failing_request_is_tried_again_by_the_cache() {
     tokio::time::sleep(Duration::from_secs(61)).await;
     cache.token().await.unwrap();
     assert_eq!(endpoint.sent().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_whose_request_was_rejected_takes_the_token_of_another_one() {
+    let (endpoint, store) = (TokenEndpoint::default(), MemoryStore::new());
+    let (source, other) = (source(&endpoint), source(&endpoint));
+    let source = source.store(store.clone());
+    endpoint.respond_next([(401, r#"{"error":"invalid_client"}"#)]);
+    let cache = TokenCache::new(source.clone());
+    let error = cache.token().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::InvalidClient);
+    assert!(!source.has_changed().await);
+    let token = first(&other.store(store)).await.unwrap();
+    assert!(source.has_changed().await);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    // This one asks for changes, and the next one has the token.
+    drop(cache.token().await);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let adopted = cache.token().await.unwrap();
+    assert_eq!(adopted.expose_secret(), token.expose_secret());
+    assert_eq!(endpoint.sent().len(), 2);
+}
+
+#[tokio::test]
+async fn the_error_says_what_to_do_only_if_a_login_is_needed() {
+    let endpoint = TokenEndpoint::default();
+    for (response, is_said) in [(DEAD, true), (DOWN, false)] {
+        endpoint.respond_next([response]);
+        let source = source(&endpoint).reauth_hint("call the vendor");
+        let error = first(&source).await.unwrap_err().to_string();
+        assert_eq!(error.contains("call the vendor"), is_said, "{error}");
+    }
 }
 
 #[test]

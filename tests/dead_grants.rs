@@ -612,3 +612,63 @@ mod grants_that_repeat {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_died_after_a_revocation_is_older_than_the_next_one() {
+    let (endpoint, store) = (TokenEndpoint::default(), MemoryStore::new());
+    let process = |login: &str| {
+        let client = client(&endpoint).revocation_url("https://login.example/revoke");
+        RefreshTokenSource::new(client.unwrap(), login).store(store.clone())
+    };
+    let source = process("rt-0");
+    first(&source).await.unwrap();
+    source.revoke(TokenContext::new()).await.unwrap();
+    endpoint.respond_next([DEAD]);
+    first(&process("dead-login")).await.unwrap_err();
+    let token = first(&process("next-login")).await.unwrap();
+    endpoint.sent();
+    let adopted = first(&process("dead-login")).await.unwrap();
+    assert_eq!(adopted.expose_secret(), token.expose_secret());
+    assert_eq!(endpoint.sent(), [""; 0]);
+}
+
+mod dates_in_errors {
+    use super::*;
+
+    const YEAR_10000: u64 = 253_402_300_800;
+
+    /// The error for a session whose refresh token the server declares dead, and which has this time in the store.
+    async fn error_with(field: &str, seconds: u64) -> String {
+        let (endpoint, store) = (TokenEndpoint::default(), MemoryStore::new());
+        let source = process(&endpoint, &store);
+        let token = first(&source).await.unwrap();
+        let mut session = stored(&store).await;
+        let version = session["version"].as_u64().unwrap();
+        session["version"] = (version + 1).into();
+        session[field] = (seconds * 1_000).into();
+        let session: StoredSession = serde_json::from_value(session).unwrap();
+        let mut lease = store.lease().await.unwrap();
+        lease.save(version, &session).await.unwrap();
+        lease.release().await;
+        endpoint.respond_next([DEAD]);
+        next(&source, &token).await.unwrap_err().to_string()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_error_says_when_the_refresh_token_expired() {
+        let error = error_with("refresh_expires_at", 1_700_000_000).await;
+        let expired = "the refresh token expired on Tue, 14 Nov 2023 22:13:20 GMT";
+        assert!(error.contains(expired), "{error}");
+        let error = error_with("refresh_expires_at", YEAR_10000 - 1).await;
+        assert!(!error.contains("expired on"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_date_after_the_year_9999_is_left_out() {
+        let error = error_with("refreshing_since", YEAR_10000 - 1).await;
+        let interrupted = "a refresh that began on Fri, 31 Dec 9999 23:59:59 GMT was interrupted";
+        assert!(error.contains(interrupted), "{error}");
+        let error = error_with("refreshing_since", YEAR_10000).await;
+        assert!(!error.contains("was interrupted"), "{error}");
+    }
+}

@@ -34,8 +34,8 @@ use tower::{
 use tower_bearer::{
     AddToken, AddTokenLayer, BearerAuth, BearerAuthLayer, BoxTokenSource, ClientAuth, OAuthClient,
     Origins, RefreshOnReject, RefreshTokenSource, ReplayBody, ResponseHead, Schedule, Token,
-    TokenCache, TokenError, TokenErrorKind, TokenRejected, TokenSource, Verdict, WithoutToken,
-    source_fn,
+    TokenCache, TokenContext, TokenError, TokenErrorKind, TokenRejected, TokenSource, Verdict,
+    WithoutToken, source_fn,
     testing::{AuthorizationServer, Dialect, Fault, ProtectedApi, ResponseBody, ResponseFuture},
 };
 use tower_test::mock;
@@ -492,6 +492,17 @@ async fn add_token_awaits_readiness_again_after_waiting_for_a_token() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn add_token_is_ready_when_the_inner_service_is() {
+    let (inner, mut handle) = mock::pair::<FullRequest, Response<()>>();
+    let mut client = AddTokenLayer::new(numbered()).layer(inner);
+    handle.allow(0);
+    let mut ready = tokio_test::task::spawn(client.ready());
+    assert!(ready.poll().is_pending());
+    handle.allow(1);
+    assert!(ready.poll().is_ready());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_of_poll_ready_is_returned() {
     let (inner, mut handle) = mock::pair::<MockRequest, Response<String>>();
     handle.send_error("out of order");
@@ -905,6 +916,77 @@ async fn retry_and_add_token_composed_by_hand_replay_a_rejection() {
         (StatusCode::UNAUTHORIZED, 2)
     );
     assert_eq!(reason(&response).kind(), TokenErrorKind::Rejected);
+}
+
+/// How often an order and a query are sent whose tokens are rejected.
+async fn attempts<S, R>(client: S, server: &AuthorizationServer, api: &ProtectedApi) -> [usize; 2]
+where
+    S: Service<FullRequest, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    assert_eq!(status(&client, get(API)).await, 200);
+    server.revoke_access_tokens();
+    assert_eq!(status(&client, order("order", "")).await, 401);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(status(&client, get(API)).await, 200);
+    server.revoke_access_tokens();
+    let mut query = get(API);
+    query
+        .headers_mut()
+        .insert("x-request-id", HeaderValue::from_static("query"));
+    assert_eq!(status(&client, query).await, 200);
+    ["order", "query"].map(|id| api.attempts()[id])
+}
+
+#[tokio::test(start_paused = true)]
+async fn if_that_is_set_only_idempotent_requests_are_sent_again() {
+    let (server, api) = standard();
+    let layer = BearerAuthLayer::new(source(&server)).replay_only_idempotent(true);
+    let client = layer.layer(api.clone());
+    assert_eq!(attempts(client, &server, &api).await, [1, 2]);
+
+    let (server, api) = standard();
+    let cache = TokenCache::new(source(&server));
+    let client = ServiceBuilder::new()
+        .map_request(|request: FullRequest| request.map(|body| ReplayBody::new(body, 64 * 1024)))
+        .retry(RefreshOnReject::new(cache.clone()).only_idempotent(true))
+        .layer(AddTokenLayer::from(cache))
+        .service(api.clone());
+    assert_eq!(attempts(client, &server, &api).await, [1, 2]);
+}
+
+/// A source whose store gets the token `stored` from another process, a moment after it is asked for one.
+struct Stored(AtomicUsize);
+
+impl TokenSource for Stored {
+    async fn token(&self, _: TokenContext) -> Result<Token, TokenError> {
+        Token::new(format!("token-{}", self.0.fetch_add(1, Ordering::SeqCst)))
+    }
+
+    async fn stored_token(&self, _: TokenContext) -> Option<Token> {
+        sleep(Duration::from_millis(10)).await;
+        Token::new("stored").ok()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_policy_waits_for_the_token_of_another_process() {
+    let cache = TokenCache::new(Stored(AtomicUsize::new(1)));
+    let client = ServiceBuilder::new()
+        .retry(RefreshOnReject::new(cache.clone()))
+        .layer(AddTokenLayer::from(cache))
+        .service(service_fn(
+            |request: Request<ReplayBody<String>>| async move {
+                let is_good = request.headers()[AUTHORIZATION] == "Bearer stored";
+                let status = if is_good { 200 } else { 401 };
+                Response::builder().status(status).body(())
+            },
+        ));
+    // After two tokens that were rejected at once, the next refresh is held back.
+    for expected in [401, 200] {
+        let request = Request::get(API).body(ReplayBody::new(String::new(), 0));
+        assert_eq!(status(&client, request.unwrap()).await, expected);
+    }
 }
 
 /// How many tokens are issued if each is used for one 404, which the classifier gives this verdict, and then rejected.

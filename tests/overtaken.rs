@@ -19,7 +19,7 @@ use endpoint::{DEAD, DOWN, TokenEndpoint, first, json, next};
 use tokio::{sync::Barrier, time::sleep};
 use tower_bearer::{
     ExchangeTokenSource, Identity, OAuthClient, RefreshTokenSource, StoreLease, StoredSession,
-    Token, TokenError, TokenErrorKind, TokenStore,
+    Token, TokenContext, TokenError, TokenErrorKind, TokenSource, TokenStore,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -427,6 +427,99 @@ async fn an_earlier_refresh_token_in_the_store_is_not_sent_after_an_unexplained_
     assert_eq!(refresh_tokens(&endpoint), ["rt-2"]);
 }
 
+/// What a source sends that has `rt-2`, if the store has lost its last save, can save nothing, and the server answers so. The
+/// earlier session in the store has the mark of a refresh that was interrupted.
+async fn sent_with_an_earlier_session_in_the_store(answer: (u16, &'static str)) -> Vec<String> {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    let earlier = lock(&store).stored.session.clone();
+    let token = next(&source, &token).await.unwrap();
+    lock(&store).stored.session = earlier;
+    lock(&store).stored.mark();
+    store.before(|call, _| match call {
+        Call::Save | Call::Mark => Err(full_disk()),
+        _ => Ok(()),
+    });
+    endpoint.sent();
+    endpoint.respond_next([answer, answer]);
+    next(&source, &token).await.unwrap_err();
+    let sent = refresh_tokens(&endpoint);
+    if answer == UNEXPLAINED {
+        // Nor does the failure make the earlier session the newest.
+        drop(next(&source, &token).await);
+        assert_eq!(refresh_tokens(&endpoint), ["rt-2"]);
+    }
+    sent
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_earlier_refresh_token_in_the_store_is_sent_only_if_the_later_one_is_dead() {
+    let sent = sent_with_an_earlier_session_in_the_store(UNEXPLAINED).await;
+    assert_eq!(sent, ["rt-2"]);
+    let sent = sent_with_an_earlier_session_in_the_store(DEAD).await;
+    assert_eq!(sent, ["rt-2", "rt-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_session_is_not_sent_while_another_process_refreshes_it() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    endpoint.sent();
+    endpoint.respond_next([DEAD]);
+    // The source has lost its lease after its mark.
+    let mut loads = 0;
+    store.before(move |call, stored| {
+        loads += usize::from(call == Call::Load);
+        match (call, loads) {
+            (Call::Load, 3) => {
+                stored.refresh("expired");
+                stored.change(|session| session["access"] = serde_json::Value::Null);
+                stored.mark();
+            }
+            (Call::Lease, 4) => stored.refresh("of-the-other"),
+            _ => {}
+        }
+        Ok(())
+    });
+    let token = next(&source, &token).await.unwrap();
+    assert_eq!(token.expose_secret(), "of-the-other");
+    assert_eq!(refresh_tokens(&endpoint), ["rt-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_of_an_unsaved_session_is_kept_while_the_store_cannot_be_reached() {
+    for revokes in [false, true] {
+        let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+        let source = revocable(&endpoint, &store);
+        let token = first(&source).await.unwrap();
+        store.calls();
+        let mut is_down = false;
+        store.before(move |call, _| {
+            is_down |= call == Call::Save;
+            match call {
+                Call::Save | Call::IsHeld if is_down => Err(full_disk()),
+                _ => Ok(()),
+            }
+        });
+        if revokes {
+            source.revoke(TokenContext::new()).await.unwrap_err();
+        } else {
+            next(&source, &token).await.unwrap();
+        }
+        store.calls();
+        sleep(SECOND).await;
+        let calls = store.calls();
+        let lost = |(call, _): &(Call, bool)| matches!(call, Call::Release | Call::Lease);
+        assert!(!calls.iter().any(lost), "{calls:?}");
+        store.repair();
+        sleep(60 * SECOND).await;
+        assert_eq!(store.session()["refresh_token"] == "rt-2", !revokes);
+        assert_eq!(store.session()["ended"]["reason"] == "revoked", revokes);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_session_of_an_earlier_login_is_not_saved_over_a_later_one_whatever_the_generations_are()
 {
@@ -530,6 +623,30 @@ async fn the_lease_of_an_unsaved_session_is_kept_although_a_process_without_it_h
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_lease_is_kept_although_a_process_without_it_has_saved_before_the_new_session() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    store.calls();
+    let mut has_marked = false;
+    store.before(move |call, stored| {
+        if call == Call::Save && !std::mem::replace(&mut has_marked, true) {
+            stored.mark();
+        }
+        Ok(())
+    });
+    next(&source, &token).await.unwrap();
+    let calls = store.calls();
+    assert!(calls.contains(&(Call::Save, false)), "{calls:?}");
+    assert!(!calls.contains(&(Call::Release, true)), "{calls:?}");
+    sleep(60 * SECOND).await;
+    assert_eq!(store.session()["refresh_token"], "rt-2");
+    let calls = store.calls();
+    assert!(!calls.contains(&(Call::Lease, true)), "{calls:?}");
+    assert!(calls.contains(&(Call::Release, true)), "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_is_not_begun_anew_while_another_process_refreshes_it() {
     let (endpoint, store) = (TokenEndpoint::default(), Store::default());
     let source = ExchangeTokenSource::new(client(&endpoint), "et").store(store.clone());
@@ -550,4 +667,152 @@ async fn a_session_is_not_begun_anew_while_another_process_refreshes_it() {
     let token = next(&source, &token).await.unwrap();
     assert_eq!(token.expose_secret(), "of-the-other");
     assert_eq!(endpoint.sent().len(), 1);
+}
+
+fn revocable(endpoint: &TokenEndpoint, store: &Store) -> RefreshTokenSource {
+    let client = client(endpoint).revocation_url("https://login.example/revoke");
+    RefreshTokenSource::new(client.unwrap(), "rt-0").store(store.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_is_saved_although_a_process_without_the_lease_has_saved() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = revocable(&endpoint, &store);
+    first(&source).await.unwrap();
+    store.calls();
+    let mut has_marked = false;
+    store.before(move |call, stored| {
+        if call == Call::Save && !std::mem::replace(&mut has_marked, true) {
+            stored.mark();
+        }
+        Ok(())
+    });
+    source.revoke(TokenContext::new()).await.unwrap();
+    assert_eq!(store.session()["ended"]["reason"], "revoked");
+    let calls = store.calls();
+    assert!(calls.contains(&(Call::Save, false)), "{calls:?}");
+    let leases = calls.iter().filter(|(call, _)| *call == Call::Lease);
+    assert_eq!(leases.count(), 1, "the lease is kept: {calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_that_others_overtake_again_and_again_is_saved_in_the_background() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = revocable(&endpoint, &store);
+    first(&source).await.unwrap();
+    store.before(move |call, stored| {
+        if call == Call::Save {
+            stored.mark();
+        }
+        Ok(())
+    });
+    let error = source.revoke(TokenContext::new()).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::LeaseLost);
+    assert!(error.is_final(), "{error}");
+    let saves = store.calls();
+    let saves = saves.iter().filter(|(call, _)| *call == Call::Save);
+    assert!((2..10).contains(&saves.count()));
+    store.repair();
+    sleep(60 * SECOND).await;
+    assert_eq!(store.session()["ended"]["reason"], "revoked");
+}
+
+/// A source that has revoked its session, and a store that could not save that.
+async fn unsaved_revocation(endpoint: &TokenEndpoint, store: &Store) -> RefreshTokenSource {
+    let source = revocable(endpoint, store);
+    let mut token = first(&source).await.unwrap();
+    store.before(|call, _| match call {
+        Call::Save | Call::Mark => Err(full_disk()),
+        _ => Ok(()),
+    });
+    for _ in 0..3 {
+        token = next(&source, &token).await.unwrap();
+    }
+    source.revoke(TokenContext::new()).await.unwrap_err();
+    endpoint.sent();
+    source
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_revocation_that_could_not_be_saved_no_earlier_session_is_used() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = unsaved_revocation(&endpoint, &store).await;
+    // As after a fail-over.
+    lock(&store)
+        .stored
+        .change(|session| session["refresh_token"] = "rt-0".into());
+    let error = first(&source).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::ReauthRequired, "{error}");
+    assert_eq!(endpoint.sent(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_login_passes_a_revocation_that_could_not_be_saved() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = unsaved_revocation(&endpoint, &store).await;
+    // It knows neither the revoked login nor how often its session was refreshed.
+    let login = StoredSession::new(Identity::new("refresh", "login"))
+        .with_refresh_token("of-the-login")
+        .with_access_token(&Token::new("at-of-the-login").unwrap());
+    lock(&store).stored.session = Some(login);
+    let token = first(&source).await.unwrap();
+    assert_eq!(token.expose_secret(), "at-of-the-login");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_sees_a_change_if_another_process_has_refreshed_the_session() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    first(&source).await.unwrap();
+    assert!(!source.has_changed().await);
+    // One that has no session yet uses the stored one when it is asked for a token.
+    assert!(!process(&endpoint, &store).has_changed().await);
+    lock(&store).stored.refresh("of-the-other");
+    assert!(source.has_changed().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_failure_a_refresh_that_kept_the_refresh_token_is_a_change_too() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    endpoint.respond_next([UNEXPLAINED]);
+    next(&source, &token).await.unwrap_err();
+    assert!(!source.has_changed().await);
+    let generation = |session: &mut serde_json::Value, change: i64| {
+        let before = session["generation"].as_i64().unwrap();
+        session["generation"] = (before + change).into();
+    };
+    lock(&store).stored.change(|session| generation(session, 1));
+    assert!(source.has_changed().await);
+    // And so is another refresh token.
+    lock(&store).stored.change(|session| {
+        generation(session, -1);
+        session["refresh_token"] = "another".into();
+    });
+    assert!(source.has_changed().await);
+}
+
+#[test]
+fn a_session_that_could_not_be_saved_is_saved_although_its_runtime_has_shut_down() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap()
+    };
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = runtime().block_on(async {
+        let token = first(&source).await.unwrap();
+        store.before(only_marks);
+        next(&source, &token).await.unwrap()
+    });
+    runtime().block_on(async {
+        next(&source, &token).await.unwrap();
+        store.repair();
+        sleep(60 * SECOND).await;
+    });
+    assert_eq!(store.session()["refresh_token"], "rt-3");
 }

@@ -559,6 +559,46 @@ mod cache {
         assert!(ok, "50 minutes of timeouts");
         drop(idle);
     }
+
+    #[test]
+    fn a_refresh_that_was_given_up_and_ends_after_all_does_not_end_the_next_one() {
+        let (first, first_answer) = tokio::sync::oneshot::channel();
+        let (second, second_answer) = tokio::sync::oneshot::channel();
+        let answers = Mutex::new(vec![second_answer, first_answer]);
+        let cache = TokenCache::new(source_fn(move |_| {
+            let answer = answers.lock().unwrap().pop().unwrap();
+            async move { Token::new(answer.await.unwrap_or("none")) }
+        }));
+        let runtime = |is_paused| {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .start_paused(is_paused)
+                .build()
+                .unwrap()
+        };
+        let (stopped, running) = (runtime(false), runtime(true));
+        let start_refresh = async || {
+            assert!(poll_once(pin!(cache.token())).is_pending());
+            yield_now().await;
+        };
+        stopped.block_on(start_refresh());
+        running.block_on(async {
+            sleep(200 * SECOND).await;
+            start_refresh().await;
+        });
+        first.send("first").unwrap();
+        stopped.block_on(async {
+            for _ in 0..5 {
+                yield_now().await;
+            }
+        });
+        assert!(cache.status().refreshing);
+        assert!(cache.peek().is_none());
+        second.send("second").unwrap();
+        let token = running.block_on(cache.token()).unwrap();
+        assert_eq!(token.expose_secret(), "second");
+    }
+
     #[test]
     fn refresh_never_returns_the_old_token() {
         let calls = Arc::new(AtomicUsize::new(0));
@@ -883,8 +923,9 @@ fn background_refresh_lost_with_its_runtime_restarts_with_traffic() {
     let (dying, living) = (clk_rt(), clk_rt());
     let cache = dying.block_on(async {
         let cache = TokenCache::builder(source_fn(move |_| {
-            n2.fetch_add(1, Ordering::SeqCst);
-            async { Ok(Token::new("a")?.expires_in(Duration::from_secs(900))) }
+            let number = n2.fetch_add(1, Ordering::SeqCst);
+            let lifetime = Duration::from_secs(900);
+            async move { Ok(Token::new(format!("token-{number}"))?.expires_in(lifetime)) }
         }))
         .schedule(Schedule::default().background_refresh(true))
         .clock(clock())
@@ -897,14 +938,15 @@ fn background_refresh_lost_with_its_runtime_restarts_with_traffic() {
         // A fresh token is read without any other check. In the due window the background task is restarted.
         advance(Duration::from_secs(870)).await;
         cache.token().await.unwrap();
-        assert!(
-            tokio::runtime::Handle::current()
-                .metrics()
-                .num_alive_tasks()
-                > 0
-        );
+        sleep(Duration::from_secs(86_400)).await;
     });
+    let calls = n.load(Ordering::SeqCst);
+    assert!(
+        (96..=125).contains(&calls),
+        "{calls} refreshes in a day without traffic"
+    );
 }
+
 #[tokio::test(start_paused = true)]
 async fn after_a_new_login_the_old_final_error_is_forgotten() {
     let server = server();

@@ -222,6 +222,18 @@ async fn a_success_at_another_origin_cancels_no_refresh() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_refresh_of_a_token_that_is_not_rejected_is_not_held_back() {
+    let (_, cache, _) = held().await;
+    sleep(2 * SECOND).await;
+    cache.refresh().await.unwrap();
+    // Only `min_interval` holds it back.
+    assert!(cache.status().held_until.is_some());
+    sleep(SECOND + SECOND / 2).await;
+    let state = cache.status();
+    assert_eq!((state.state, state.held_until), (TokenState::Fresh, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_spelling_of_the_same_origin_is_the_same_origin() {
     let (_, cache, _) = held().await;
     let accepting = client(&cache, |_, _, _| false);
@@ -293,7 +305,9 @@ async fn a_success_does_not_cancel_a_refresh_that_runs() {
     for _ in 0..2 {
         assert_eq!(status(&accepting, API).await, StatusCode::OK);
         tokio::task::yield_now().await;
-        assert!(cache.status().refreshing);
+        let state = cache.status();
+        assert!(state.refreshing);
+        assert_eq!(state.state, TokenState::Rejected);
     }
     answer.send(()).unwrap();
     assert_eq!(cache.refresh().await.unwrap().expose_secret(), "3");

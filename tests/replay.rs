@@ -30,7 +30,8 @@ use tower::{
     retry::budget::Budget, service_fn,
 };
 use tower_bearer::{
-    BearerAuthLayer, OAuthClient, RefreshTokenSource, ReplayBody, TokenCache, TokenErrorKind,
+    BearerAuthLayer, OAuthClient, RefreshTokenSource, ReplayBody, Token, TokenCache, TokenError,
+    TokenErrorKind, source_fn,
     testing::{AuthorizationServer, Dialect, ResponseBody},
 };
 
@@ -706,6 +707,24 @@ async fn the_second_rejection_is_returned_with_its_reason() {
     assert_eq!(reason(&response), Some(TokenErrorKind::Rejected));
     assert_eq!(text(response).await, "Bearer token-2");
     assert_eq!(cache.status().rejected, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_not_sent_again_with_the_token_that_was_rejected() {
+    let sends = Arc::new(AtomicUsize::new(0));
+    let layer = BearerAuthLayer::new(source_fn(|_| async { Token::new("fixed") }));
+    let service = layer.layer(service_fn({
+        let sends = sends.clone();
+        move |_: Request<ReplayBody<Full<Bytes>>>| {
+            sends.fetch_add(1, Ordering::SeqCst);
+            ready(Ok::<_, Infallible>(status(StatusCode::UNAUTHORIZED)))
+        }
+    }));
+    let response = service.oneshot(get()).await.unwrap();
+    let reason = response.extensions().get::<TokenError>().unwrap();
+    assert_eq!(reason.kind(), TokenErrorKind::Rejected);
+    assert!(reason.to_string().contains("a fixed token"), "{reason}");
+    assert_eq!(sends.load(Ordering::SeqCst), 1);
 }
 
 /// Accepts only the token of this number, and answers `accepted` to it.

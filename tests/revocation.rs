@@ -121,6 +121,27 @@ async fn a_grant_without_refresh_tokens_requests_none_after_a_revocation_until_a
     process().token().await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_process_that_has_revoked_a_session_finds_the_one_that_another_begins_after_a_reset() {
+    let (server, store) = (server(), MemoryStore::new());
+    let process = || {
+        let source = ClientCredentialsSource::new(client(&server)).store(store.clone());
+        TokenCache::new(source)
+    };
+    let (cache, other) = (process(), process());
+    cache.token().await.unwrap();
+    cache.revoke().await.unwrap();
+    other.reset();
+    let token = other.token().await.unwrap();
+    sleep(11 * SECOND).await;
+    // This call looks for changes, and the next one finds the token.
+    assert_is_revoked(&cache.token().await.unwrap_err());
+    sleep(SECOND).await;
+    let found = cache.token().await.unwrap();
+    assert_eq!(found.expose_secret(), token.expose_secret());
+    assert_eq!(server.token_requests(), 2);
+}
+
 mod at_the_server {
     use super::*;
 
@@ -227,6 +248,17 @@ mod at_the_server {
         cache.revoke().await.unwrap();
         assert_has_no_token(&cache).await;
     }
+}
+
+#[tokio::test]
+async fn an_access_token_without_a_refresh_token_that_cannot_be_revoked_is_an_error() {
+    let server = server();
+    let cache = TokenCache::new(ClientCredentialsSource::new(client(&server)));
+    cache.token().await.unwrap();
+    server.revocation_fault(Fault::error("unsupported_token_type"));
+    let error = cache.revoke().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::InvalidRequest, "{error}");
+    assert!(cache.peek().is_some());
 }
 
 #[tokio::test]
@@ -360,6 +392,18 @@ mod in_the_store {
         // The old login is known as such.
         process(&server, &old, &store).token().await.unwrap();
         assert_eq!(server.live_sessions(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_login_that_was_revoked_before_its_first_use_begins_no_session() {
+        let server = server();
+        let store = MemoryStore::new();
+        let old = repeatable(&server, &server.issue_exchange_token(), &store);
+        old.token().await.unwrap();
+        let login = server.issue_exchange_token();
+        repeatable(&server, &login, &store).revoke().await.unwrap();
+        assert_has_no_token(&repeatable(&server, &login, &store)).await;
+        assert_eq!((server.exchanges(), server.live_sessions()), (1, 0));
     }
 
     #[tokio::test]

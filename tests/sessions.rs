@@ -1305,8 +1305,10 @@ mod failed_saves {
         let token = first(&source).await;
         let error = source.flush().await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::Store);
+        let error = TokenSource::flush(&source.clone().boxed()).await;
+        assert_eq!(error.unwrap_err().kind(), TokenErrorKind::Store);
         store.repair();
-        TokenSource::flush(&source.clone().boxed()).await.unwrap();
+        source.flush().await.unwrap();
         let adopted = first(&another(&source, &store)).await;
         assert_eq!(adopted.expose_secret(), token.expose_secret());
     }

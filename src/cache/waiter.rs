@@ -108,8 +108,9 @@ impl Future for Waiter {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Completed> {
         let mut this = self.inner.as_mut().project();
         loop {
-            // Polled first, so that it leaves Tokio's list: dropping it there would take the list's lock.
-            let woken = this.is_set.as_mut().poll(cx).is_ready();
+            // Polled before the look, so that a result that comes after the look wakes this task. And so that it leaves
+            // Tokio's list: dropping it there would take the list's lock.
+            let _ = this.is_set.as_mut().poll(cx);
             match this.result.result.get() {
                 Some(Some(completed)) => return Poll::Ready(completed.clone()),
                 // The refresh was lost with its runtime. This caller's runtime works, so the next can start here.
@@ -126,8 +127,6 @@ impl Future for Waiter {
                         *this.result = next;
                     }
                 },
-                // The result is set before anyone is woken, so the next turn of the loop finds it.
-                None if woken => {}
                 None => break,
             }
         }

@@ -229,10 +229,7 @@ impl RefreshOnReject {
         let method_allowed = replays.allow_method(request.method());
         ReplaySettings::check(method_allowed, request.body().can_replay())?;
         let waiter = match cache.replacement(rejected) {
-            Lookup::Ready(issued) => {
-                issued.check_differs_from(rejected.generation)?;
-                None
-            }
+            Lookup::Ready(_) => None,
             Lookup::Wait(waiter) => Some(waiter),
             Lookup::Failed(error) => return Err(error),
         };

@@ -208,15 +208,17 @@ impl<G: Grant> GrantSource<G> {
         }
         let credential = self.credential_identity(stored);
         self.with_state(|state| {
+            let newest = state.newest.as_ref().map_or(0, StoredSession::generation);
+            let is_newer = newest > 0 && stored.generation() > newest;
+            // A grant is the same credential in the session that another process begins with it later.
             if credential.is_some() && credential == state.superseded {
-                return false;
+                return is_newer;
             }
             if let Some(failed) = &state.failed {
                 return stored.generation() != failed.generation
                     || credential.as_ref() != Some(&failed.credential);
             }
-            let newest = state.newest.as_ref().map_or(0, StoredSession::generation);
-            stored.generation() > newest && newest > 0
+            is_newer
         })
     }
 }

@@ -246,8 +246,13 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_is_too_long_to_be_read_back_is_not_written() {
-        let huge = sample(1, &"x".repeat(MAX_LEN));
-        assert_eq!(encode(&huge).unwrap_err().kind(), TokenErrorKind::Store);
+    fn the_longest_session_that_is_written_is_read_back() {
+        let session = |length| sample(1, "x").with_refresh_token("x".repeat(length));
+        let rest = encode(&session(0)).unwrap().len();
+        let longest = encode(&session(MAX_LEN - rest)).unwrap();
+        assert_eq!(longest.len(), MAX_LEN);
+        decode(&longest, &"the file").unwrap();
+        let too_long = encode(&session(MAX_LEN - rest + 1));
+        assert_eq!(too_long.unwrap_err().kind(), TokenErrorKind::Store);
     }
 }

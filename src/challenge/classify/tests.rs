@@ -76,6 +76,10 @@ fn the_challenges_of_a_401_decide() {
             &["Bearer error_description=\"error=insufficient_scope\""],
         ),
         (
+            Rejected,
+            &["Bearer error_description=\"insufficient_scope\""],
+        ),
+        (
             Forbidden,
             &["Negotiate realm=\"x, Bearer error=invalid_token\""],
         ),

@@ -92,8 +92,7 @@ where
         let (request, sent, can_replay) = match attempt {
             Attempt::First { request, sent } => {
                 let can_replay = CanReplay::Once {
-                    method_allowed: !settings.replays.only_idempotent
-                        || request.method().is_idempotent(),
+                    method_allowed: settings.replays.allow_method(request.method()),
                     body: request.body().snapshot(),
                 };
                 (request, sent, can_replay)

@@ -255,6 +255,11 @@ async fn the_error_of_an_operation_is_explained_and_saving_again_succeeds() {
             "this process has no permission",
         ),
         (io::ErrorKind::ReadOnlyFilesystem, "is read-only"),
+        (
+            io::ErrorKind::NotADirectory,
+            "a part of its path is not a folder",
+        ),
+        (io::ErrorKind::Unsupported, "does not support it"),
         (io::ErrorKind::Other, "failed"),
     ];
     for (kind, expected) in kinds {
@@ -399,6 +404,33 @@ async fn a_lock_on_a_removed_file_is_not_the_lease() {
     let removes = RemovesLockFile::default();
     assert!(files.try_lock(&removes).unwrap().is_none());
     assert!(files.try_lock(&removes).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn the_longest_session_is_read_back_and_a_longer_file_is_not_a_session() {
+    let (folder, store) = folder(false).await;
+    let session = |length| sample(1, "x").with_refresh_token("x".repeat(length));
+    let rest = format::encode(&session(0)).unwrap().len();
+    let mut lease = store.lease().await.unwrap();
+    lease
+        .save(0, &session(format::MAX_LEN - rest))
+        .await
+        .unwrap();
+    assert_eq!(loaded(&store).await, 1);
+    let path = folder.path().join("session.json");
+    let mut file = File::options().append(true).open(path).unwrap();
+    file.write_all(b"\n").unwrap();
+    let error = store.load().await.unwrap_err().to_string();
+    assert!(error.contains("more than"), "{error}");
+}
+
+#[tokio::test]
+async fn a_lease_is_held_until_its_lock_file_is_removed() {
+    let (folder, store) = folder(true).await;
+    let lease = store.lease().await.unwrap();
+    assert!(lease.is_held().await);
+    fs::remove_file(folder.path().join("session.json.lock")).unwrap();
+    assert!(!lease.is_held().await);
 }
 
 /// Makes a symbolic link at the path of the temporary file, right after the old one was removed.
