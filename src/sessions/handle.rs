@@ -21,8 +21,8 @@ const CLOSED_AT_ONCE: usize = 64;
 ///
 /// - *One creation*: however many requests of a key come first, the factory is called once, in a task that no caller can
 ///   cancel. All of them get its result. After an error, the next request calls it again.
-/// - *One cache for a key*: a session that is in use is not dropped. So a running refresh finishes, and what could not be
-///   saved so far is saved first.
+/// - *One cache for a key*: a session that is in use is not dropped, unless it is [removed](Sessions::remove). So a running
+///   refresh finishes, and what could not be saved so far is saved first.
 /// - *Bounded*: by [`capacity`](SessionsBuilder::capacity) and by [`idle_timeout`](SessionsBuilder::idle_timeout).
 /// - *Nothing lost*: a session that is dropped is made again by the next request, and goes on from its store. So a source
 ///   with a refresh token needs a durable store, unless [`allow_memory_stores`](SessionsBuilder::allow_memory_stores) says
@@ -77,7 +77,7 @@ where
     ///
     /// The factory may read a database, and may fail: all requests that wait for the session get its error. The kind of the
     /// error says what to do about it, as for [`TokenSource`](crate::TokenSource). The cache that it returns must be a new
-    /// one for each key.
+    /// one for each key, and the factory must not keep a clone: it would never be dropped.
     pub fn new<F, Fut>(factory: F) -> Self
     where
         F: Fn(K) -> Fut + Send + Sync + 'static,
