@@ -13,6 +13,9 @@ use crate::{
 /// How many sessions are closed at the same time.
 const CLOSED_AT_ONCE: usize = 64;
 
+/// How often a session is closed before it is removed, if requests begin another refresh each time.
+const MAX_CLOSED: u32 = 10;
+
 /// A [`TokenCache`] for each key, such as a user or a tenant: made when it is first needed, dropped when it was not used
 /// for a while.
 ///
@@ -140,7 +143,7 @@ where
         let Some(session) = self.shared.begin_anew(key) else {
             return Ok(());
         };
-        loop {
+        for _ in 0..MAX_CLOSED {
             session.cache().close().await?;
             // Under the lock of the map: a request that is on its way may have started another refresh by now.
             let mut is_unsaved = false;
@@ -154,6 +157,8 @@ where
                 return Ok(());
             }
         }
+        let message = "the session still has something to save, however often it was saved";
+        Err(TokenError::new(TokenErrorKind::Store, message))
     }
 
     /// The keys and sessions that are in memory, in no order. They do not count as used.
