@@ -3,13 +3,14 @@
 //! The factory is called in a task, so that a request that is dropped meanwhile does not make the others begin again. All
 //! who wait get the same result, also if it is an error. The next request after an error calls the factory again.
 //!
-//! | Event                                      | those who wait            |
-//! |--------------------------------------------|---------------------------|
+//! | Event                                         | those who wait         |
+//! |-----------------------------------------------|------------------------|
 //! | the factory returns, panics or takes too long | get its result         |
-//! | the key is removed                         | begin another creation    |
-//! | the task is lost with its runtime          | begin another creation    |
+//! | the key is removed                            | begin another creation |
+//! | the task is lost with its runtime             | begin another creation |
 //!
-//! Whoever takes a [`Creation`] out of the map of creations decides how it ends. So a task that comes too late has no effect.
+//! Whoever takes a [`Creation`] out of the map of creations decides how it ends. So a task that comes too late has no
+//! effect.
 
 use std::{
     hash::Hash,

@@ -13,6 +13,9 @@ use crate::{
 /// How many sessions are closed at the same time.
 const CLOSED_AT_ONCE: usize = 64;
 
+/// How often a session is closed before it is removed, if requests begin another refresh each time.
+const MAX_CLOSED: u32 = 10;
+
 /// A [`TokenCache`] for each key, such as a user or a tenant: made when it is first needed, dropped when it was not used
 /// for a while.
 ///
@@ -21,8 +24,8 @@ const CLOSED_AT_ONCE: usize = 64;
 ///
 /// - *One creation*: however many requests of a key come first, the factory is called once, in a task that no caller can
 ///   cancel. All of them get its result. After an error, the next request calls it again.
-/// - *One cache for a key*: a session that is in use is not dropped. So a running refresh finishes, and what could not be
-///   saved so far is saved first.
+/// - *One cache for a key*: a session that is in use is not dropped, unless it is [removed](Sessions::remove). So a running
+///   refresh finishes, and what could not be saved so far is saved first.
 /// - *Bounded*: by [`capacity`](SessionsBuilder::capacity) and by [`idle_timeout`](SessionsBuilder::idle_timeout).
 /// - *Nothing lost*: a session that is dropped is made again by the next request, and goes on from its store. So a source
 ///   with a refresh token needs a durable store, unless [`allow_memory_stores`](SessionsBuilder::allow_memory_stores) says
@@ -77,7 +80,7 @@ where
     ///
     /// The factory may read a database, and may fail: all requests that wait for the session get its error. The kind of the
     /// error says what to do about it, as for [`TokenSource`](crate::TokenSource). The cache that it returns must be a new
-    /// one for each key.
+    /// one for each key, and the factory must not keep a clone: it would never be dropped.
     pub fn new<F, Fut>(factory: F) -> Self
     where
         F: Fn(K) -> Fut + Send + Sync + 'static,
@@ -140,7 +143,7 @@ where
         let Some(session) = self.shared.begin_anew(key) else {
             return Ok(());
         };
-        loop {
+        for _ in 0..MAX_CLOSED {
             session.cache().close().await?;
             // Under the lock of the map: a request that is on its way may have started another refresh by now.
             let mut is_unsaved = false;
@@ -154,6 +157,8 @@ where
                 return Ok(());
             }
         }
+        let message = "the session still has something to save, however often it was saved";
+        Err(TokenError::new(TokenErrorKind::Store, message))
     }
 
     /// The keys and sessions that are in memory, in no order. They do not count as used.

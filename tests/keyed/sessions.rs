@@ -529,6 +529,11 @@ async fn a_source_that_panics_when_it_is_asked_or_dropped_disturbs_no_other_key(
         }
         // It is not known whether it has something to save.
         assert_eq!(sessions.peek(&0).is_some(), if_asked);
+        let removed = sessions.remove(&0).await;
+        assert_eq!(
+            removed.err().map(|error| error.kind()),
+            if_asked.then_some(TokenErrorKind::Store)
+        );
     }
 }
 
