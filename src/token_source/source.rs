@@ -149,6 +149,8 @@ pub trait TokenSource: Send + Sync + 'static {
 
     /// Whether something would be lost if the source were dropped now, because it could not be saved so far. Default:
     /// `false`.
+    ///
+    /// A map of sessions calls it while it is locked: it must answer at once, and not use that map.
     fn has_unsaved(&self) -> bool {
         false
     }
