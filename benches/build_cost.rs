@@ -28,10 +28,9 @@ struct FeatureSet {
     bound: usize,
 }
 
-const ALL: &str =
-    r#"features = ["testing", "file-store", "redis-store", "postgres-store", "sqlite-store"]"#;
+const ALL: &str = r#"features = ["testing", "file-store", "redis-store", "postgres-store", "sqlite-store", "encrypted-store", "sessions", "jwt"]"#;
 
-const SETS: [FeatureSet; 8] = [
+const SETS: [FeatureSet; 10] = [
     FeatureSet {
         name: "no default features",
         dependency: "default-features = false",
@@ -53,6 +52,16 @@ const SETS: [FeatureSet; 8] = [
         bound: 111,
     },
     FeatureSet {
+        name: "encrypted-store",
+        dependency: r#"features = ["encrypted-store"]"#,
+        bound: 109,
+    },
+    FeatureSet {
+        name: "sessions",
+        dependency: r#"features = ["sessions"]"#,
+        bound: 110,
+    },
+    FeatureSet {
         name: "redis-store",
         dependency: r#"features = ["redis-store"]"#,
         bound: 119,
@@ -70,7 +79,7 @@ const SETS: [FeatureSet; 8] = [
     FeatureSet {
         name: "all",
         dependency: ALL,
-        bound: 177,
+        bound: 178,
     },
 ];
 

@@ -19,7 +19,7 @@ use tower_bearer::{
     testing::{AuthorizationServer, Dialect},
 };
 
-const SESSIONS: u64 = 10_000;
+const SESSIONS: usize = 10_000;
 
 /// Longer than everything here takes, unless it hangs.
 const LONG: Duration = Duration::from_secs(60);
@@ -29,8 +29,8 @@ const AT_ONCE: usize = 100;
 
 fn sessions(
     server: &AuthorizationServer,
-    store_of: impl Fn(u64) -> BoxTokenStore + Send + Sync + 'static,
-) -> Sessions<u64> {
+    store_of: impl Fn(usize) -> BoxTokenStore + Send + Sync + 'static,
+) -> Sessions<usize> {
     let server = server.clone();
     Sessions::builder(move |key| {
         let client = OAuthClient::with_transport("https://login.example.com/token", server.clone())
@@ -41,12 +41,12 @@ fn sessions(
             .schedule(Schedule::default().min_interval(Duration::from_millis(1)));
         async move { Ok(TokenCache::builder(source).max_wait(LONG).build()) }
     })
-    .capacity(2 * SESSIONS as usize)
+    .capacity(2 * SESSIONS)
     .build()
 }
 
 /// Refreshes all sessions once. Returns how long that took.
-async fn refresh_all(sessions: &Sessions<u64>) -> Duration {
+async fn refresh_all(sessions: &Sessions<usize>) -> Duration {
     let began = Instant::now();
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut refreshes = JoinSet::new();
@@ -111,7 +111,7 @@ async fn ten_thousand_sessions_share_one_connection_to_redis() {
         assert!(connections <= 2, "{clients}");
     }
     assert_eq!(
-        (server.refreshes() as u64, server.reuse_detected()),
+        (server.refreshes(), server.reuse_detected()),
         (2 * SESSIONS, 0)
     );
 }
@@ -156,7 +156,7 @@ async fn ten_thousand_sessions_share_the_pool_to_postgres() {
         assert!(connections <= 6, "{connections}");
     }
     assert_eq!(
-        (server.refreshes() as u64, server.reuse_detected()),
+        (server.refreshes(), server.reuse_detected()),
         (2 * SESSIONS, 0)
     );
 }
