@@ -500,7 +500,27 @@ async fn the_lease_of_an_unsaved_session_is_kept_although_a_process_without_it_h
     assert_eq!(refresh_tokens(&endpoint), ["rt-2"]);
     let calls = store.calls();
     assert!(calls.contains(&(Call::Mark, false)), "{calls:?}");
-    assert!(!calls.contains(&(Call::Release, true)), "{calls:?}");
+    for lost in [Call::Release, Call::Lease] {
+        assert!(!calls.contains(&(lost, true)), "{calls:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_with_other_settings_knows_nothing_of_the_session_before() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = ExchangeTokenSource::new(client(&endpoint), "et").store(store.clone());
+    let begun = {
+        first(&source).await.unwrap();
+        endpoint.sent()
+    };
+    for other in [
+        source.clone().session_name("another"),
+        source.clone().reusable(false),
+    ] {
+        lock(&store).stored.session = None;
+        first(&other).await.unwrap();
+        assert_eq!(endpoint.sent(), begun);
+    }
 }
 
 #[tokio::test(start_paused = true)]
