@@ -532,6 +532,12 @@ mod generations {
             };
             assert_eq!(secret(&same), "token-1");
         }
+        // It has looked for a token of another process, and that was no attempt.
+        run_ready_tasks().await;
+        advance(SECOND).await;
+        cache.reject(&token);
+        run_ready_tasks().await;
+        assert_eq!(source.calls(), 1);
         advance(60 * SECOND).await;
         cache.token().await.unwrap();
         run_ready_tasks().await;
@@ -1197,6 +1203,29 @@ mod status {
         let status = cache.status();
         assert_eq!(status.held_until, None, "only a new login ends it");
         assert!(status.last_error.unwrap().is_final());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_could_not_be_replaced_is_due_when_the_next_refresh_may_start() {
+        let source = Numbered::living(900);
+        let clock = clock();
+        let cache = source.cache_on_system_time().clock(clock.clone()).build();
+        let token = cache.token().await.unwrap();
+        sleep(5 * SECOND).await;
+        source.fail(server_error().with_retry_after(90 * SECOND));
+        let begin = clock.now();
+        cache.reject(&token);
+        cache.token().await.unwrap_err();
+        let status = cache.status();
+        assert_eq!(status.due_at, Some(begin + 90 * SECOND));
+        assert_eq!(status.held_until, status.due_at);
+    }
+
+    #[test]
+    fn the_state_has_a_name() {
+        let state = TokenState::default();
+        assert_eq!(state.to_string(), "empty");
+        assert_eq!(state.to_string(), state.as_str());
     }
 
     #[tokio::test(start_paused = true)]

@@ -521,6 +521,32 @@ async fn the_lease_of_an_unsaved_session_is_kept_while_the_store_cannot_be_reach
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failed_refresh_keeps_the_lease_of_an_unsaved_session_while_the_store_cannot_be_reached()
+{
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    store.before(only_marks);
+    let token = next(&source, &token).await.unwrap();
+    store.calls();
+    // It is held when the refresh takes it over and when the mark cannot be saved. After that the store does not say so.
+    let mut asked = 0;
+    store.before(move |call, _| {
+        asked += usize::from(call == Call::IsHeld);
+        match call {
+            Call::Save | Call::Mark => Err(full_disk()),
+            Call::IsHeld if asked > 2 => Err(full_disk()),
+            _ => Ok(()),
+        }
+    });
+    endpoint.respond_next([DOWN]);
+    next(&source, &token).await.unwrap_err();
+    let calls = store.calls();
+    assert!(calls.contains(&(Call::IsHeld, true)), "{calls:?}");
+    assert!(!calls.contains(&(Call::Release, true)), "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_of_an_earlier_login_is_not_saved_over_a_later_one_whatever_the_generations_are()
 {
     let (endpoint, store) = (TokenEndpoint::default(), Store::default());
@@ -619,7 +645,27 @@ async fn the_lease_of_an_unsaved_session_is_kept_although_a_process_without_it_h
     assert_eq!(refresh_tokens(&endpoint), ["rt-2"]);
     let calls = store.calls();
     assert!(calls.contains(&(Call::Mark, false)), "{calls:?}");
-    assert!(!calls.contains(&(Call::Release, true)), "{calls:?}");
+    for lost in [Call::Release, Call::Lease] {
+        assert!(!calls.contains(&(lost, true)), "{calls:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_with_other_settings_knows_nothing_of_the_session_before() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = ExchangeTokenSource::new(client(&endpoint), "et").store(store.clone());
+    let begun = {
+        first(&source).await.unwrap();
+        endpoint.sent()
+    };
+    for other in [
+        source.clone().session_name("another"),
+        source.clone().reusable(false),
+    ] {
+        lock(&store).stored.session = None;
+        first(&other).await.unwrap();
+        assert_eq!(endpoint.sent(), begun);
+    }
 }
 
 #[tokio::test(start_paused = true)]

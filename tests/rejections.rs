@@ -234,6 +234,16 @@ async fn the_refresh_of_a_token_that_is_not_rejected_is_not_held_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_reset_only_min_interval_holds_a_refresh_back() {
+    let (issued, cache, rejecting) = held().await;
+    cache.reset();
+    sleep(SECOND).await;
+    assert_eq!(cache.status().held_until, None);
+    status(&rejecting, API).await;
+    assert_eq!(issued.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_spelling_of_the_same_origin_is_the_same_origin() {
     let (_, cache, _) = held().await;
     let accepting = client(&cache, |_, _, _| false);

@@ -395,6 +395,23 @@ mod in_the_store {
     }
 
     #[tokio::test]
+    async fn a_revoked_session_is_no_change_for_a_process_with_an_earlier_login() {
+        let (server, store) = (server(), MemoryStore::new());
+        let source = |login: &str| {
+            let source = RefreshTokenSource::new(client(&server), login);
+            source.store(store.clone())
+        };
+        let (old, new) = (server.issue_refresh_token(), server.issue_refresh_token());
+        source(&old).token(TokenContext::new()).await.unwrap();
+        let later = source(&new);
+        later.token(TokenContext::new()).await.unwrap();
+        later.revoke(TokenContext::new()).await.unwrap();
+        let earlier = source(&old);
+        assert_is_revoked(&earlier.token(TokenContext::new()).await.unwrap_err());
+        assert!(!earlier.has_changed().await);
+    }
+
+    #[tokio::test]
     async fn a_login_that_was_revoked_before_its_first_use_begins_no_session() {
         let server = server();
         let store = MemoryStore::new();

@@ -227,6 +227,20 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_was_just_rejected_once_more_has_not_lasted_either() {
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let mut rejections = Rejections::default();
+        holds(&mut rejections, now, true);
+        rejections.token_came(now, MIN_INTERVAL, None);
+        rejections.rejected(at(1), true);
+        rejections.rejected_again(at(100));
+        rejections.token_helped();
+        rejections.rejected(at(101), true);
+        assert!(rejections.hold_back());
+    }
+
+    #[test]
     fn a_token_that_is_rejected_again_and_again_has_not_lasted() {
         let now = Instant::now();
         let mut rejections = Rejections::default();

@@ -306,3 +306,15 @@ async fn an_empty_body_is_not_inspected() {
     let response = respond(layer, Response::new(Script::default())).await;
     assert_eq!(verdict(&response), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn it_is_ready_when_the_inner_service_is() {
+    let (inner, mut handle) = tower_test::mock::pair::<Request<()>, Response<Script>>();
+    let inspect = |_: ResponseHead<'_>, _: &[u8]| None;
+    let mut service = InspectBodyLayer::new(inspect).layer(inner);
+    handle.allow(0);
+    let mut ready = tokio_test::task::spawn(service.ready());
+    assert!(ready.poll().is_pending());
+    handle.allow(1);
+    assert!(ready.poll().is_ready());
+}

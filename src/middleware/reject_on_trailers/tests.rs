@@ -1,5 +1,6 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
+use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use tower::{ServiceExt, service_fn};
 use tower_layer::Layer;
@@ -100,4 +101,35 @@ async fn a_rejection_after_messages_is_that_of_an_accepted_token() {
     }
     let issued = cache.status().issued;
     assert!(issued <= 11 + 13, "{issued}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_body_tells_its_length_and_its_end_as_before() {
+    let (cache, _) = numbered().await;
+    for text in ["", "a message"] {
+        let service = service_fn(move |_: Request<()>| async move {
+            Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from(text))))
+        });
+        let layer = RejectOnTrailersLayer::new(cache.clone());
+        let response = layer
+            .layer(service)
+            .oneshot(Request::new(()))
+            .await
+            .unwrap();
+        let body = response.into_body();
+        assert_eq!(body.size_hint().exact(), Some(text.len() as u64));
+        assert_eq!(body.is_end_stream(), text.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_ready_when_the_inner_service_is() {
+    let (cache, _) = numbered().await;
+    let (inner, mut handle) = tower_test::mock::pair::<Request<()>, Response<Full<Bytes>>>();
+    let mut service = RejectOnTrailersLayer::new(cache).layer(inner);
+    handle.allow(0);
+    let mut ready = tokio_test::task::spawn(service.ready());
+    assert!(ready.poll().is_pending());
+    handle.allow(1);
+    assert!(ready.poll().is_ready());
 }

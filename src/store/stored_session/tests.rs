@@ -42,6 +42,42 @@ fn a_session_survives_its_serialisation() {
 }
 
 #[test]
+fn a_revoked_session_has_no_tokens_and_no_mark_and_replaces_the_one_before() {
+    let dead_login = Identity::new("refresh", "dead-login");
+    let before = session()
+        .with_refresh_expires_at(now())
+        .refreshing(now(), 7)
+        .with_dead(&[dead_login.clone(), identity()], now());
+    let later = now() + Duration::from_secs(60);
+    let revoked = before.revoked(&[identity()], later);
+    assert_eq!(revoked.version(), before.version() + 1);
+    assert_eq!(revoked.generation(), before.generation() + 1);
+    assert_eq!(revoked.ended().unwrap().since(), Some(later));
+    assert!(!revoked.is_older_than(&dead_login));
+    let json = serde_json::to_value(&revoked).unwrap();
+    for field in [
+        "access",
+        "refresh_token",
+        "refresh_expires_at",
+        "refreshing_since",
+        "refresh_id",
+    ] {
+        assert!(!serde_json::to_value(&before).unwrap()[field].is_null());
+        assert!(json[field].is_null(), "{field}");
+    }
+}
+
+#[test]
+fn each_change_of_a_session_has_a_higher_version() {
+    let marked = session().refreshing(now(), 7);
+    let settled = marked.settled(None);
+    let refreshed = marked.merged(new_tokens("at-2", Some("rt-2")));
+    let revoked = marked.revoked(&[], now());
+    let versions = [session(), marked, settled, refreshed, revoked].map(|it| it.version());
+    assert_eq!(versions, [1, 2, 3, 3, 3]);
+}
+
+#[test]
 fn a_stored_token_keeps_its_details() {
     let token = Token::new("at-2")
         .unwrap()
