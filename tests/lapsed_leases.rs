@@ -15,8 +15,8 @@ use tokio::{
 };
 use tower::service_fn;
 use tower_bearer::{
-    OAuthClient, RefreshTokenSource, StoreLease, StoredSession, TokenContext, TokenError,
-    TokenErrorKind, TokenSource, TokenStore,
+    ExchangeTokenSource, OAuthClient, RefreshTokenSource, StoreLease, StoredSession, TokenContext,
+    TokenError, TokenErrorKind, TokenSource, TokenStore,
 };
 
 /// How long a lease lasts. Nothing extends it.
@@ -77,6 +77,18 @@ impl LapsingStore {
 
     fn slow(self, slow: Slow) -> Self {
         Self { slow, ..self }
+    }
+
+    /// Another process saves its session.
+    fn change(&self, change: impl Fn(&mut serde_json::Value)) {
+        let mut stored = self.session.lock().unwrap();
+        let mut json = serde_json::to_value(&*stored).unwrap();
+        json["version"] = (json["version"].as_u64().unwrap() + 1).into();
+        json["generation"] = (json["generation"].as_u64().unwrap() + 1).into();
+        json["refreshing_since"] = serde_json::Value::Null;
+        json.as_object_mut().unwrap().remove("refresh_id");
+        change(&mut json);
+        *stored = serde_json::from_value(json).unwrap();
     }
 }
 
@@ -162,6 +174,23 @@ fn client_of(sent: &Sent, time: fn(usize) -> Duration) -> OAuthClient {
     OAuthClient::with_transport("https://login.example/token", transport).unwrap()
 }
 
+/// A server that answers slowly that everything is dead.
+fn slow_and_dead(sent: &Sent) -> OAuthClient {
+    let received = Arc::clone(sent);
+    let transport = service_fn(move |request: Request<Full<Bytes>>| {
+        let sent = Arc::clone(&received);
+        async move {
+            let Ok(body) = request.into_body().collect().await;
+            let body = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+            sent.lock().unwrap().push(body);
+            sleep(SLOW).await;
+            let dead = Full::<Bytes>::from(r#"{"error":"invalid_grant"}"#);
+            Ok::<_, Infallible>(Response::builder().status(400).body(dead).unwrap())
+        }
+    });
+    OAuthClient::with_transport("https://login.example/token", transport).unwrap()
+}
+
 /// Two processes refresh the session. The lease of the first one ends while it saves its mark.
 async fn two_processes(slow: Slow) -> Vec<String> {
     let (store, sent) = (LapsingStore::interrupted(), Sent::default());
@@ -217,30 +246,8 @@ async fn without_the_lease_a_refresh_token_is_not_sent_again_at_once() {
 #[tokio::test(start_paused = true)]
 async fn without_the_lease_the_refresh_token_of_another_process_is_not_sent_after_ours_is_dead() {
     let (store, sent) = (LapsingStore::interrupted(), Sent::default());
-    let change = |change: &dyn Fn(&mut serde_json::Value)| {
-        let mut stored = store.session.lock().unwrap();
-        let mut json = serde_json::to_value(&*stored).unwrap();
-        json["version"] = (json["version"].as_u64().unwrap() + 1).into();
-        json["generation"] = (json["generation"].as_u64().unwrap() + 1).into();
-        json["refreshing_since"] = serde_json::Value::Null;
-        json.as_object_mut().unwrap().remove("refresh_id");
-        change(&mut json);
-        *stored = serde_json::from_value(json).unwrap();
-    };
-    let received = Arc::clone(&sent);
-    let transport = service_fn(move |request: Request<Full<Bytes>>| {
-        let sent = Arc::clone(&received);
-        async move {
-            let Ok(body) = request.into_body().collect().await;
-            let body = String::from_utf8(body.to_bytes().to_vec()).unwrap();
-            sent.lock().unwrap().push(body);
-            sleep(SLOW).await;
-            let dead = Full::<Bytes>::from(r#"{"error":"invalid_grant"}"#);
-            Ok::<_, Infallible>(Response::builder().status(400).body(dead).unwrap())
-        }
-    });
-    let client = OAuthClient::with_transport("https://login.example/token", transport).unwrap();
-    let process = RefreshTokenSource::new(client, "rt-0").store(store.clone());
+    let change = |change: &dyn Fn(&mut serde_json::Value)| store.change(change);
+    let process = RefreshTokenSource::new(slow_and_dead(&sent), "rt-0").store(store.clone());
     let (token, ()) = tokio::join!(process.token(TokenContext::new()), async {
         // The lease of the process ends while it waits for the response.
         sleep(LEASE + Duration::from_millis(500)).await;
@@ -256,4 +263,26 @@ async fn without_the_lease_the_refresh_token_of_another_process_is_not_sent_afte
     assert_eq!(token.unwrap().expose_secret(), "at-9");
     let sent = sent.lock().unwrap();
     assert_eq!(sent.len(), 1, "{sent:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_lease_the_grant_does_not_begin_the_session_anew() {
+    let (store, sent) = (LapsingStore::interrupted(), Sent::default());
+    let process = ExchangeTokenSource::new(slow_and_dead(&sent), "et-0").store(store.clone());
+    let identity = serde_json::to_value(process.identity()).unwrap();
+    store.change(|json| json["identity"] = identity.clone());
+    let (token, ()) = tokio::join!(process.token(TokenContext::new()), async {
+        // The lease of the process ends while it waits for the response. The next one begins the session anew.
+        sleep(LEASE + Duration::from_millis(500)).await;
+        let lease = store.lease().await.unwrap();
+        sleep(Duration::from_millis(2_500)).await;
+        store.change(|json| {
+            json["refresh_token"] = "rt-9".into();
+            json["access"] = serde_json::json!({"token": "at-9", "lifetime_secs": 900});
+        });
+        lease.release().await;
+    });
+    let sent = sent.lock().unwrap();
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    assert_eq!(token.unwrap().expose_secret(), "at-9");
 }

@@ -128,7 +128,8 @@ impl<G: Grant> GrantSource<G> {
             && !self.skips(&attempt, &self.identity)
         {
             // Another process may be doing the same, because this one has lost its lease.
-            if let Ok(false) = self.is_unchanged(&mut attempt).await {
+            let is_unchanged = self.is_unchanged(&mut attempt).await;
+            if matches!(is_unchanged, Ok(false)) || self.is_lost(lease).await {
                 return Err(overtaken());
             }
             tracing::info!("the refresh token is invalid, beginning the session anew");
