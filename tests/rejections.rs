@@ -233,6 +233,40 @@ async fn the_refresh_of_a_token_that_is_not_rejected_is_not_held_back() {
     assert_eq!((state.state, state.held_until), (TokenState::Fresh, None));
 }
 
+/// A source whose store has another token whenever it is asked.
+struct Shared(AtomicU64);
+
+impl Shared {
+    fn next(&self) -> Result<Token, TokenError> {
+        Token::new((self.0.fetch_add(1, Ordering::SeqCst) + 1).to_string())
+    }
+}
+
+impl TokenSource for Shared {
+    async fn token(&self, _: TokenContext) -> Result<Token, TokenError> {
+        self.next()
+    }
+
+    async fn stored_token(&self, _: TokenContext) -> Option<Token> {
+        self.next().ok()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_counts_from_the_last_token_even_if_another_process_has_requested_it() {
+    let clock = SimulatedClock::new(SystemTime::UNIX_EPOCH + 1_700_000_000 * SECOND);
+    let cache = TokenCache::builder(Shared(AtomicU64::new(0)));
+    let cache = cache.clock(clock.clone()).build();
+    let rejecting = client(&cache, |_, _, _| true);
+    status(&rejecting, API).await;
+    sleep(SECOND).await;
+    status(&rejecting, API).await;
+    assert_eq!(cache.peek().unwrap().expose_secret(), "3");
+    // It is the third that did not help.
+    let held_until = cache.status().held_until;
+    assert_eq!(held_until, Some(clock.now() + 4 * SECOND));
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_a_reset_only_min_interval_holds_a_refresh_back() {
     let (issued, cache, rejecting) = held().await;
