@@ -74,8 +74,8 @@ impl Run<'_> {
         self.me().failed = None;
     }
 
-    /// `unsaved` is not saved any more, because `session` is in the store. It must not be of an earlier login, as far as that
-    /// is known.
+    /// `unsaved` is not saved any more, because `session` is in the store. It must not be of an earlier login, as far as
+    /// that is known.
     pub(crate) fn check_given_up(&mut self, unsaved: &Session, session: &Session) {
         let is_later = unsaved.former.contains(session.identity);
         if is_later && !session.former.contains(unsaved.identity) {

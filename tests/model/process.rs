@@ -37,8 +37,8 @@ pub(crate) struct Process {
 pub(crate) struct Past {
     /// Its lease has ended although it lives, and it has neither taken another one nor saved since.
     pub(crate) has_lost_lease: bool,
-    /// That lease has ended since the process last asked whether it has it, or so soon after it was taken that the process does
-    /// not ask.
+    /// That lease has ended since the process last asked whether it has it, or so soon after it was taken that the process
+    /// does not ask.
     pub(crate) is_loss_unseen: bool,
     /// Another process has saved between its last look at the store and its request.
     pub(crate) is_overtaken: bool,
