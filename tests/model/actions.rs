@@ -35,12 +35,17 @@ pub(crate) enum Action {
     Crash(usize),
     /// The same, and its request arrives later.
     CrashAndSend(usize),
+    /// The process is given a new login.
+    TakeLogin(usize),
+    SaveLogin(usize, Saved),
     Revoke(usize),
     RevokeTokens(usize, bool),
     SaveRevoked(usize, Saved),
     /// The process starts again with the new login.
     Deploy(usize),
     EndLease(usize),
+    /// A lease ends so soon after it was taken that its holder does not look after the mark.
+    EndNewLease(usize),
     /// A lease that has ended, and that no other process has, is extended again.
     ExtendLease(usize),
     ArriveLate,
@@ -50,6 +55,7 @@ pub(crate) enum Action {
     Expire,
     EndGrace,
     EndFamily,
+    EndLogin,
 }
 
 impl System {
@@ -77,6 +83,9 @@ impl System {
                 if process.is_dead && process.published.is_some() {
                     actions.push(Action::Look(id));
                 }
+                if left.process_logins > 0 {
+                    actions.push(Action::TakeLogin(id));
+                }
                 if left.revocations > 0 {
                     actions.push(Action::Revoke(id));
                 }
@@ -87,7 +96,7 @@ impl System {
                     actions.push(Action::Deploy(id));
                 }
             }
-            Step::WantsLease | Step::RevocationWantsLease => {
+            Step::WantsLease | Step::LoginWantsLease(_) | Step::RevocationWantsLease => {
                 if run.can_take_lease() {
                     actions.push(Action::TakeLease(id));
                 }
@@ -112,6 +121,7 @@ impl System {
                 }
             }
             Step::Saving { .. } => save(actions, Action::Save),
+            Step::SavingLogin { .. } => save(actions, Action::SaveLogin),
             Step::Recording { .. } => save(actions, Action::Record),
             Step::Releasing(_) => actions.push(Action::Release(id)),
             Step::Revoking { .. } => {
@@ -135,6 +145,15 @@ impl System {
                 actions.push(Action::ExtendLease(id));
             } else if left.ended_leases > 0 && run.can_take_lease() {
                 actions.push(Action::EndLease(id));
+                if matches!(
+                    process.step,
+                    Step::Marking {
+                        is_second: false,
+                        ..
+                    }
+                ) {
+                    actions.push(Action::EndNewLease(id));
+                }
             }
         }
     }
@@ -151,10 +170,12 @@ impl System {
             }
             Action::Look(id) => self.run(state, id).look(),
             Action::TakeLease(id) => {
-                if state.processes[id].step == Step::WantsLease {
-                    self.run(state, id).refresh_under_lease();
-                } else {
-                    self.run(state, id).revoke_under_lease();
+                let step = state.processes[id].step;
+                let mut run = self.run(state, id);
+                match step {
+                    Step::LoginWantsLease(login) => run.take_under_lease(login),
+                    Step::RevocationWantsLease => run.revoke_under_lease(),
+                    _ => run.refresh_under_lease(),
                 }
             }
             Action::Mark(id, saved) => {
@@ -200,6 +221,15 @@ impl System {
                 state.send_late(id);
                 state.restart(id, state.processes[id].config);
             }
+            Action::TakeLogin(id) => {
+                state.left.process_logins -= 1;
+                let login = state.server.log_in(false);
+                state.processes[id].step = Step::LoginWantsLease(login);
+            }
+            Action::SaveLogin(id, saved) => {
+                state.count_save(saved);
+                self.run(state, id).save_login(saved);
+            }
             Action::Revoke(id) => {
                 state.left.revocations -= 1;
                 state.processes[id].step = Step::RevocationWantsLease;
@@ -216,11 +246,14 @@ impl System {
             }
             Action::Deploy(id) => state.restart(id, state.login),
             Action::EndLease(id) => {
-                state.left.ended_leases -= 1;
-                state.store.lease = None;
-                state.processes[id].past.has_lost_lease = true;
+                let is_loss_unseen = matches!(state.processes[id].step, Step::Sending(_));
+                state.end_lease(id, is_loss_unseen);
             }
-            Action::ExtendLease(id) => state.store.lease = Some(id as u8),
+            Action::EndNewLease(id) => state.end_lease(id, true),
+            Action::ExtendLease(id) => {
+                state.store.lease = Some(id as u8);
+                state.processes[id].is_retaken = true;
+            }
             action => self.apply_other(state, action),
         }
     }
@@ -265,6 +298,12 @@ impl System {
                 state.left.ended_families -= 1;
                 if let Some(refresh_token) = state.store.session.and_then(|it| it.refresh_token) {
                     state.server.end_family(refresh_token);
+                }
+            }
+            Action::EndLogin => {
+                state.left.ended_logins -= 1;
+                if let Some(stored) = state.store.session {
+                    state.server.end_family(stored.identity);
                 }
             }
             _ => {}

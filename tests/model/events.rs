@@ -7,6 +7,9 @@ pub(crate) enum Event {
     AnswerLost,
     AcceptedAgain,
     NotSentAgain,
+    NoLeaseToSendAgain,
+    NoLeaseToBeginAnew,
+    NoLeaseAfterMark,
     FencedMark,
     FencedSave,
     SentWithoutMark,
@@ -18,6 +21,9 @@ pub(crate) enum Event {
     DeadRecorded,
     NotSent,
     RevocationSaved,
+    LoginTaken,
+    LoginUnsaved,
+    FencedLogin,
     LoginPassesRevocation,
     LoginReplacesSession,
     LateRequest,
@@ -34,6 +40,13 @@ impl Event {
             Self::NotSentAgain => {
                 "a refresh token is not sent again because another process has saved"
             }
+            Self::NoLeaseToSendAgain => {
+                "a refresh token is not sent again because the lease has ended"
+            }
+            Self::NoLeaseToBeginAnew => {
+                "the grant does not begin the session anew because the lease has ended"
+            }
+            Self::NoLeaseAfterMark => "nothing is sent after a mark because the lease has ended",
             Self::FencedMark => "a mark finds that another process has saved",
             Self::FencedSave => "a save finds that another process has saved",
             Self::SentWithoutMark => "a request is sent although its mark could not be saved",
@@ -47,6 +60,9 @@ impl Event {
             Self::DeadRecorded => "the store says that a credential is dead",
             Self::NotSent => "a process sends nothing because the session has ended",
             Self::RevocationSaved => "a revocation is saved",
+            Self::LoginTaken => "a running process takes a login",
+            Self::LoginUnsaved => "a login that cannot be saved goes on from memory",
+            Self::FencedLogin => "a login finds that another process has saved",
             Self::LoginPassesRevocation => "a new login passes a revocation",
             Self::LoginReplacesSession => "a new login replaces a session",
             Self::LateRequest => "a request arrives after its sender has died or given up",

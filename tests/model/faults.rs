@@ -51,6 +51,16 @@ const DEAD_FAMILIES: Limits = Limits {
     ended_families: 1,
     ..SOME
 };
+const PROCESS_LOGINS: Limits = Limits {
+    failed_saves: 1,
+    process_logins: 1,
+    ..SOME
+};
+const DEAD_GRANTS: Limits = Limits {
+    ended_logins: 1,
+    ended_families: 1,
+    ..SOME
+};
 const REVOCATIONS: Limits = Limits {
     revocations: 1,
     ..SOME
@@ -74,7 +84,7 @@ const fn lenient(limits: Limits) -> Setup {
 
 /// Each fault, a rule that it breaks, and an exploration that finds it.
 #[rustfmt::skip]
-const FAULTS: [(Fault, Rule, Setup); 21] = [
+const FAULTS: [(Fault, Rule, Setup); 27] = [
     (Fault::NoMark, Rule::SpentToken, strict(LEASES_END)),
     (Fault::MarksLikeTheOneBefore, Rule::OneAtATime, strict(BOTH)),
     (Fault::SendsUnmarkedUnchecked, Rule::SpentToken, strict(BOTH)),
@@ -82,12 +92,14 @@ const FAULTS: [(Fault, Rule, Setup); 21] = [
     (Fault::ForgetsUnsaved, Rule::SpentToken, strict(CANNOT_SAVE)),
     (Fault::PublishesBeforeSaving, Rule::SavedBeforeUse, strict(SOME)),
     (Fault::SavesWithoutVersion, Rule::SpentToken, strict(LEASES_END)),
-    (Fault::SendsAgainUnchecked, Rule::SpentToken, strict(LEASES_END)),
+    (Fault::SendsAgainUnchecked, Rule::SpentToken, strict(BOTH_AND_LOSSES)),
     (Fault::ReleasesWhileUnsaved, Rule::SpentToken, strict(CANNOT_SAVE)),
     (Fault::ReleasesWhenOvertaken, Rule::SpentToken, strict(BOTH)),
     (Fault::KeepsNoSecondLease, Rule::SpentToken, strict(BOTH_AND_LOSSES)),
     (Fault::ForgetsFormerIdentities, Rule::LaterLoginStays, lenient(LOGINS)),
     (Fault::ComparesGenerationsOnly, Rule::LaterLoginStays, strict(LATE_LOGINS)),
+    (Fault::LoginForgetsFormerIdentities, Rule::SpentToken, strict(PROCESS_LOGINS)),
+    (Fault::ForgetsUnsavedLogin, Rule::SavedBeforeUse, strict(PROCESS_LOGINS)),
     (Fault::SavesInBackgroundOverAnything, Rule::LaterLoginStays, strict(LATE_LOGINS)),
     (Fault::ForgetsDeadCredentials, Rule::DeadNotSent, strict(LOGINS)),
     (Fault::ForgetsDeadLogins, Rule::DeadNotSent, strict(LOGINS)),
@@ -96,6 +108,10 @@ const FAULTS: [(Fault, Rule, Setup); 21] = [
     (Fault::BeginsAnewUnchecked, Rule::OneAtATime, exchange(DEAD_FAMILIES)),
     (Fault::EndsOnAnyPage, Rule::NotGivenUp, strict(PAGES)),
     (Fault::SendsEarlierAfterPage, Rule::SpentToken, strict(CANNOT_SAVE)),
+    (Fault::SendsAfterMarkWithoutLease, Rule::OneAtATime, strict(LEASES_END)),
+    (Fault::SendsAgainWithoutLease, Rule::OneAtATime, strict(LEASES_END)),
+    (Fault::BeginsAnewWithoutLease, Rule::OneAtATime, exchange(DEAD_FAMILIES)),
+    (Fault::SendsDeadGrant, Rule::DeadNotSent, exchange(DEAD_GRANTS)),
 ];
 
 #[test]

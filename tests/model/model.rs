@@ -6,6 +6,7 @@ mod actions;
 mod events;
 mod faults;
 mod goes_on;
+mod login;
 mod outcome;
 mod process;
 mod revoke;
@@ -95,7 +96,7 @@ explorations! {
         [SentWithoutMark, SavedInBackground, Adopted, GoesOn];
     leases_end_before_their_holders:
         STRICT, { refreshes: 4, crashes: 1, losses: 1, ended_leases: 1 },
-        [FencedMark, FencedSave, NotSentAgain, SavedInBackground, GoesOn];
+        [FencedMark, FencedSave, NoLeaseAfterMark, NoLeaseToSendAgain, NotSentAgain, SavedInBackground, GoesOn];
     leases_end_and_the_store_cannot_save:
         STRICT, { refreshes: 4, crashes: 1, pages: 1, failed_saves: 1, ended_leases: 1 },
         [FencedMark, FencedSave, SentWithoutMark, SavedInBackground, NotSavedInBackground, SecondCredential, GoesOn];
@@ -105,11 +106,20 @@ explorations! {
     people_log_in_again_while_leases_end:
         STRICT, { refreshes: 3, ended_leases: 1, failed_saves: 1, logins: 1, imports: 1 },
         [LoginReplacesSession, FencedMark, FencedSave, GoesOn];
+    running_processes_are_given_logins:
+        STRICT, { refreshes: 3, crashes: 1, losses: 1, failed_saves: 1, process_logins: 1 },
+        [LoginTaken, LoginUnsaved, SavedInBackground, LoginReplacesSession, Adopted, GoesOn];
+    running_processes_are_given_logins_while_leases_end:
+        STRICT, { refreshes: 2, failed_saves: 1, ended_leases: 1, process_logins: 2 },
+        [LoginTaken, LoginUnsaved, FencedLogin, NotSavedInBackground, GoesOn];
+    running_processes_are_given_logins_after_revocations:
+        EXCHANGE, { refreshes: 3, failed_saves: 1, process_logins: 1, revocations: 1, ended_families: 1 },
+        [LoginTaken, LoginPassesRevocation, RevocationSaved, BegunAnew, GoesOn];
     logins_are_imported_into_the_store:
         STRICT, { refreshes: 4, crashes: 1, losses: 1, imports: 1, logins: 1, ended_families: 1 },
         [LoginReplacesSession, Adopted, DeadRecorded, GoesOn];
     sessions_are_revoked:
-        STRICT, { refreshes: 4, crashes: 1, losses: 1, failed_saves: 1, logins: 1, revocations: 1 },
+        STRICT, { refreshes: 3, crashes: 1, losses: 1, failed_saves: 1, logins: 1, revocations: 1 },
         [RevocationSaved, LoginPassesRevocation, NotSent, SavedInBackground, GoesOn];
     sessions_of_an_exchange_token_are_revoked:
         EXCHANGE, { refreshes: 3, crashes: 1, losses: 1, failed_saves: 1, logins: 1, revocations: 1 },
@@ -118,8 +128,8 @@ explorations! {
         EXCHANGE, { refreshes: 4, crashes: 1, losses: 1, pages: 1, logins: 1, ended_families: 1 },
         [BegunAnew, LoginReplacesSession, RotationHidden, GoesOn];
     an_exchange_token_begins_sessions_anew_while_leases_end:
-        EXCHANGE, { refreshes: 4, crashes: 1, ended_leases: 1, ended_families: 1 },
-        [BegunAnew, FencedMark, FencedSave, GoesOn];
+        EXCHANGE, { refreshes: 4, crashes: 1, ended_leases: 1, ended_families: 1, ended_logins: 1 },
+        [BegunAnew, NoLeaseToBeginAnew, FencedMark, FencedSave, GoesOn];
     the_store_loses_its_last_write:
         STRICT, { refreshes: 4, crashes: 1, losses: 1, failovers: 1, logins: 1 },
         [LostWrite, LoginReplacesSession, GoesOn];
@@ -137,6 +147,14 @@ explorations! {
         STRICT,
         { refreshes: 4, crashes: 2, losses: 1, late_requests: 1, failed_saves: 1, logins: 1 },
         [Adopted, AnswerLost, LateRequest, SavedInBackground, LoginReplacesSession, GoesOn];
+    #[ignore = "takes minutes"]
+    more_logins_in_running_processes:
+        STRICT, { refreshes: 3, crashes: 1, failed_saves: 1, ended_leases: 1, process_logins: 1, logins: 1 },
+        [LoginTaken, LoginUnsaved, FencedLogin, SavedInBackground, LoginReplacesSession, Adopted, GoesOn];
+    #[ignore = "takes minutes"]
+    more_revocations:
+        STRICT, { refreshes: 4, crashes: 1, losses: 1, failed_saves: 1, logins: 1, revocations: 1 },
+        [RevocationSaved, LoginPassesRevocation, NotSent, SavedInBackground, GoesOn];
     #[ignore = "takes minutes"]
     more_leases_end:
         STRICT, { refreshes: 4, crashes: 1, losses: 1, failed_saves: 1, ended_leases: 2, revocations: 1 },

@@ -33,12 +33,14 @@ impl Run<'_> {
         }
         self.me().newest = Some(session);
         self.me().failed = None;
+        self.me().superseded = None;
         if self.has(Fault::PublishesBeforeSaving) {
             self.publish(refresh_token);
         }
         self.go(Step::Saving {
             session,
             replaces: attempt.replaces,
+            stored: attempt.stored,
         });
     }
 
@@ -102,10 +104,18 @@ impl Run<'_> {
 
     /// The save of `save` in `outcome.rs`.
     pub(crate) fn save(&mut self, saved: Saved) {
-        let Step::Saving { session, replaces } = self.me().step else {
+        let Step::Saving {
+            session,
+            replaces,
+            stored,
+        } = self.me().step
+        else {
             return;
         };
         let result = self.save_session(replaces, session, saved);
+        if result.is_err() {
+            self.me().supersede(stored, &session);
+        }
         self.keep_unsaved(session, replaces, result);
         let end = session.refresh_token.map_or(End::Again, End::Token);
         self.go(Step::Releasing(end));
@@ -114,10 +124,11 @@ impl Run<'_> {
     pub(crate) fn finish(&mut self, end: End) {
         self.go(Step::Idle);
         match end {
-            End::Token(token) => {
+            End::Token(token) | End::LoggedIn(token) => {
                 self.publish(token);
                 self.me().is_dead = false;
             }
+            End::LoginAgain(login) => self.go(Step::LoginWantsLease(login)),
             End::Failed { is_final } => self.me().is_dead = is_final,
             End::Again => self.begin(),
             End::Revoked => {

@@ -16,6 +16,8 @@ pub(crate) struct Process {
     pub(crate) newest: Option<Session>,
     /// `SessionState::failed`.
     pub(crate) failed: Option<Failed>,
+    /// `SessionState::superseded`.
+    pub(crate) superseded: Option<Credential>,
     /// The access token that the cache has, by the refresh token that came with it.
     pub(crate) published: Option<Credential>,
     /// The last error was final: the cache only looks for changes.
@@ -24,6 +26,8 @@ pub(crate) struct Process {
     pub(crate) unsaved: Option<Unsaved>,
     /// Has a lease, which may have ended.
     pub(crate) has_lease: bool,
+    /// Its lease had ended, and was extended again. `is_held` says no.
+    pub(crate) is_retaken: bool,
     pub(crate) step: Step,
     pub(crate) past: Past,
 }
@@ -33,6 +37,9 @@ pub(crate) struct Process {
 pub(crate) struct Past {
     /// Its lease has ended although it lives, and it has neither taken another one nor saved since.
     pub(crate) has_lost_lease: bool,
+    /// That lease has ended since the process last asked whether it has it, or so soon after it was taken that the process
+    /// does not ask.
+    pub(crate) is_loss_unseen: bool,
     /// Another process has saved between its last look at the store and its request.
     pub(crate) is_overtaken: bool,
     /// The credentials that the server has declared dead to it.
@@ -59,10 +66,12 @@ impl Process {
             config,
             newest: None,
             failed: None,
+            superseded: None,
             published: None,
             is_dead: false,
             unsaved: None,
             has_lease: false,
+            is_retaken: false,
             step: Step::Idle,
             past: Past::default(),
         }
@@ -107,6 +116,9 @@ impl Process {
         let Some(newest) = &self.newest else {
             return true;
         };
+        if self.is_superseded(credential) {
+            return newest.generation <= stored.generation;
+        }
         if setup.has(Fault::AdoptsWithoutComparing) {
             return true;
         }
@@ -142,10 +154,14 @@ impl Process {
 
     /// The session to refresh: the stored one, or a newer one that could not be saved.
     pub(crate) fn newest(&self, setup: &Setup, stored: Option<&Session>) -> Session {
+        let loaded = stored;
         let stored = stored.filter(|stored| {
             setup.has(Fault::ForgetsUnsaved) || self.is_replaced_by(setup, stored)
         });
-        let session = stored.copied().or(self.newest);
+        let newest = self
+            .newest
+            .map(|newest| loaded.map_or(newest, |loaded| newest.with_dead_of(loaded)));
+        let session = stored.copied().or(newest);
         session.unwrap_or_else(|| Session::begin(self.config, None))
     }
 
@@ -160,10 +176,41 @@ impl Process {
         let credential = self.credential(stored);
         let newest = self.newest.map_or(0, |newest| newest.generation);
         let is_newer = stored.generation > newest && newest > 0;
-        is_newer
-            || self.failed.is_some_and(|failed| {
-                stored.generation != failed.generation || credential != Some(failed.credential)
-            })
+        if self.is_superseded(credential) {
+            return is_newer;
+        }
+        self.failed.map_or(is_newer, |failed| {
+            stored.generation != failed.generation || credential != Some(failed.credential)
+        })
+    }
+
+    /// `is_superseded`.
+    pub(crate) fn is_superseded(&self, credential: Option<Credential>) -> bool {
+        credential.is_some() && credential == self.superseded
+    }
+
+    /// `supersede`. `stored` is what the stored session would send.
+    pub(crate) fn supersede(&mut self, stored: Option<Credential>, session: &Session) {
+        self.newest = Some(*session);
+        let is_other = session.is_revoked || stored != self.credential(session);
+        self.superseded = stored.filter(|_| is_other);
+    }
+
+    /// What the stored session would send if the configured credential was no new login any more.
+    pub(crate) fn would_send(&self, stored: Option<&Session>) -> Option<Credential> {
+        let session = stored?;
+        let grant = (session.identity == self.config).then_some(self.config);
+        session.refresh_token.or(grant)
+    }
+
+    /// `is_declared_dead` in `src/source/ended.rs`.
+    pub(crate) fn is_declared_dead(&self, session: &Session, credential: Credential) -> bool {
+        let is_known = |failed: Failed| {
+            failed.is_final
+                && failed.generation == session.generation
+                && failed.credential == credential
+        };
+        session.says_is_dead(credential) || self.failed.is_some_and(is_known)
     }
 
     /// `is_revoked` in `src/source/revoke.rs`.
@@ -189,18 +236,18 @@ impl Process {
         if !self.may_use(session) {
             return false;
         }
-        let Some(next) = self.credential(session) else {
-            return true;
-        };
-        if !session.says_is_dead(next) {
-            return true;
-        }
-        if self.can_begin_anew(setup, session) && !session.says_is_dead(self.config) {
-            return true;
+        let next = self.credential(session);
+        if let Some(next) = next {
+            if !self.is_declared_dead(session, next) {
+                return true;
+            }
+            if self.can_begin_anew(setup, session) && !self.is_declared_dead(session, self.config) {
+                return true;
+            }
         }
         self.failed = Some(Failed {
             generation: session.generation,
-            credential: next,
+            credential: next.unwrap_or(self.config),
             is_final: true,
         });
         false
@@ -211,12 +258,16 @@ impl Process {
         if !self.is_revoked(session) {
             return true;
         }
+        self.note_revoked(session);
+        false
+    }
+
+    pub(crate) fn note_revoked(&mut self, session: &Session) {
         self.failed = Some(Failed {
             generation: session.generation,
             credential: self.config,
             is_final: true,
         });
-        false
     }
 
     /// Renames the processes in all that it has of sessions.
@@ -231,6 +282,7 @@ impl Process {
         match &mut self.step {
             Step::Marking { session, .. }
             | Step::Saving { session, .. }
+            | Step::SavingLogin { session, .. }
             | Step::Revoking { session, .. }
             | Step::SavingRevoked { session, .. } => in_session(session),
             Step::Recording { outcome, .. } => in_session(outcome),
@@ -238,7 +290,11 @@ impl Process {
                 in_session(&mut attempt.session);
                 attempt.unknown = attempt.unknown.map(&rename);
             }
-            Step::Idle | Step::WantsLease | Step::RevocationWantsLease | Step::Releasing(_) => {}
+            Step::Idle
+            | Step::WantsLease
+            | Step::LoginWantsLease(_)
+            | Step::RevocationWantsLease
+            | Step::Releasing(_) => {}
         }
     }
 
@@ -265,7 +321,9 @@ impl Process {
     pub(crate) fn could_not_save(&self) -> bool {
         let is_unmarked = match &self.step {
             Step::Waiting(attempt, _) => !attempt.is_marked(),
-            Step::Saving { session, replaces } => session.version <= *replaces + 1,
+            Step::Saving {
+                session, replaces, ..
+            } => session.version <= *replaces + 1,
             _ => false,
         };
         is_unmarked || self.unsaved.is_some()

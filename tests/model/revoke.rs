@@ -2,7 +2,6 @@
 
 use crate::{
     events::Event,
-    process::Failed,
     run::Run,
     session::{Credentials, Session},
     setup::Fault,
@@ -18,6 +17,7 @@ impl Run<'_> {
         let replaces = stored.map_or(0, |stored| stored.version);
         let session = self.me().newest(&system.setup, stored.as_ref());
         if self.me().is_revoked(&session) {
+            self.me().note_revoked(&session);
             if stored.is_some_and(|stored| stored.is_revoked) {
                 return self.go(Step::Releasing(End::Revoked));
             }
@@ -26,6 +26,7 @@ impl Run<'_> {
                 replaces,
             });
         }
+        let would_send = self.me().would_send(stored.as_ref());
         // `tokens_of`
         let mut tokens = Credentials::default();
         if let Some(refresh_token) = session.refresh_token {
@@ -37,6 +38,7 @@ impl Run<'_> {
         self.go(Step::Revoking {
             session,
             replaces,
+            stored: would_send,
             tokens,
         });
     }
@@ -46,6 +48,7 @@ impl Run<'_> {
         let Step::Revoking {
             session,
             replaces,
+            stored,
             tokens,
         } = self.me().step
         else {
@@ -67,12 +70,8 @@ impl Run<'_> {
         };
         let credentials = tokens.with(session.identity);
         let session = session.at(replaces).of_client().revoked(credentials);
-        self.me().newest = Some(session);
-        self.me().failed = Some(Failed {
-            generation: session.generation,
-            credential: config,
-            is_final: true,
-        });
+        self.me().supersede(stored, &session);
+        self.me().note_revoked(&session);
         self.go(Step::SavingRevoked { session, replaces });
     }
 

@@ -219,7 +219,7 @@ impl Run<'_> {
         // Nor about a process that has lost its lease before it could save, nor about one that has lost its lease before its
         // mark, while the one with the lease can save nothing.
         let holders = others().filter(|other| {
-            let is_hidden = process.past.has_lost_lease && other.could_not_save();
+            let is_hidden = process.past.is_loss_unseen && other.could_not_save();
             !other.past.has_lost_lease && !is_hidden
         });
         let is_later = |it: Credential| server.is_successor(it, credential);
@@ -248,7 +248,8 @@ impl Run<'_> {
             broken.push(Rule::RevokedNotSent);
         }
         // What could not be saved is not known to others.
-        let is_excused = is_excused || state.may_have_lost_outcome(self.system);
+        let is_excused =
+            is_excused || self.state.left.ended_leases < self.system.setup.limits.ended_leases;
         if history.declared.contains(credential) && !is_excused {
             broken.push(Rule::DeadNotSent);
         }

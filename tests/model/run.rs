@@ -105,9 +105,11 @@ impl Run<'_> {
         if !self.me().may_use(&session) {
             return self.go(Step::Releasing(End::Failed { is_final: true }));
         }
+        let would_send = self.me().would_send(stored.as_ref());
         self.go(Step::Marking {
             session,
             replaces: stored.map_or(0, |stored| stored.version),
+            stored: would_send,
             is_second: false,
         });
     }
@@ -117,6 +119,7 @@ impl Run<'_> {
         let Step::Marking {
             session,
             replaces,
+            stored,
             is_second,
         } = self.me().step
         else {
@@ -134,36 +137,10 @@ impl Run<'_> {
         } else {
             self.save_session(replaces, session, saved)
         };
-        let replaces = match result {
-            Ok(()) => {
-                self.me().unsaved = None;
-                session.version
-            }
-            Err(SaveError::LeaseLost) => {
-                self.saw(Event::FencedMark);
-                return self.go(Step::Releasing(End::Again));
-            }
-            Err(SaveError::Store)
-                if self.is_held()
-                    && self.state.store.version() != replaces
-                    && saved == Saved::No
-                    && !self.has(Fault::SendsUnmarkedUnchecked) =>
-            {
-                self.saw(Event::FencedMark);
-                return self.go(Step::Releasing(End::Again));
-            }
-            Err(SaveError::Store) if self.is_held() || self.has(Fault::NoMark) => {
-                self.saw(Event::SentWithoutMark);
-                replaces
-            }
-            Err(SaveError::Store) => {
-                return self.go(Step::Releasing(End::Failed { is_final: false }));
-            }
-        };
-        self.me().past.is_overtaken = false;
-        let attempt = Attempt {
+        let mut attempt = Attempt {
             session,
             replaces,
+            stored,
             unknown,
             was_resent: false,
             was_sent: false,
@@ -175,13 +152,43 @@ impl Run<'_> {
                 Stage::First
             },
         };
+        match result {
+            Ok(()) => {
+                if let Some(unsaved) = self.me().unsaved.take() {
+                    self.check_given_up(&unsaved.session, &session);
+                }
+                attempt.replaces = session.version;
+            }
+            Err(SaveError::LeaseLost) => {
+                self.saw(Event::FencedMark);
+                return self.go(Step::Releasing(End::Again));
+            }
+            Err(SaveError::Store) if self.is_held() || self.has(Fault::NoMark) => {
+                let looks = !self.has(Fault::NoMark) && !self.has(Fault::SendsUnmarkedUnchecked);
+                if looks && !self.is_unchanged(&mut attempt) {
+                    self.saw(Event::FencedMark);
+                    return self.go(Step::Releasing(End::Again));
+                }
+                self.saw(Event::SentWithoutMark);
+            }
+            Err(SaveError::Store) => {
+                return self.go(Step::Releasing(End::Failed { is_final: false }));
+            }
+        }
+        // `check_held`
+        let looks = !self.me().past.is_loss_unseen && !self.has(Fault::SendsAfterMarkWithoutLease);
+        if looks && !self.is_held() {
+            self.saw(Event::NoLeaseAfterMark);
+            return self.go(Step::Releasing(End::Again));
+        }
+        self.me().past.is_overtaken = false;
         if is_second {
             self.saw(Event::SecondCredential);
         }
         let is_skipped = self
             .me()
             .credential_of(&attempt)
-            .is_none_or(|credential| session.says_is_dead(credential));
+            .is_none_or(|credential| self.me().is_declared_dead(&session, credential));
         if is_skipped {
             self.failed(attempt, Failure::NotSent);
         } else {
@@ -256,8 +263,13 @@ impl Run<'_> {
             }
             if is_refresh_token && !attempt.was_resent {
                 // `send_refresh_token`
-                if !self.is_unchanged(&attempt) && !self.has(Fault::SendsAgainUnchecked) {
+                let is_unchanged = self.is_unchanged(&mut attempt);
+                if !is_unchanged && !self.has(Fault::SendsAgainUnchecked) {
                     self.saw(Event::NotSentAgain);
+                    return self.go(Step::Releasing(End::Again));
+                }
+                if !self.is_held() && !self.has(Fault::SendsAgainWithoutLease) {
+                    self.saw(Event::NoLeaseToSendAgain);
                     return self.go(Step::Releasing(End::Again));
                 }
                 attempt.unknown = attempt.unknown.or(attempt.session.mark);
@@ -270,10 +282,20 @@ impl Run<'_> {
         self.failed(attempt, failure);
     }
 
+    /// `skips`: the grant was declared dead.
+    fn skips_grant(&self, attempt: &Attempt) -> bool {
+        let process = &self.state.processes[self.id];
+        process.is_declared_dead(&attempt.session, process.config)
+            && !self.has(Fault::SendsDeadGrant)
+    }
+
     /// `is_unchanged`: no other process has saved since the mark.
-    pub(crate) fn is_unchanged(&self, attempt: &Attempt) -> bool {
+    pub(crate) fn is_unchanged(&self, attempt: &mut Attempt) -> bool {
         let store = &self.state.store;
-        store.version() == attempt.replaces || store.session == Some(attempt.session)
+        if store.session == Some(attempt.session) {
+            attempt.replaces = attempt.session.version;
+        }
+        store.version() == attempt.replaces
     }
 
     /// The rest of `refresh_under_lease`, after a request that has failed.
@@ -287,6 +309,8 @@ impl Run<'_> {
             && (failure != Failure::Unexplained
                 || !Process::is_before(&system.setup, &stored, &attempt.session)
                 || self.has(Fault::SendsEarlierAfterPage))
+            && let credential = self.me().credential(&stored)
+            && !self.me().is_superseded(credential)
         {
             if let Some(token) = self.adopt(Some(&stored)) {
                 return self.go(Step::Releasing(End::Token(token)));
@@ -297,9 +321,11 @@ impl Run<'_> {
             if stored.version != attempt.replaces && stored.mark.is_some() {
                 return self.go(Step::Releasing(End::Again));
             }
+            let would_send = self.me().would_send(Some(&stored));
             return self.go(Step::Marking {
                 session: stored,
                 replaces: stored.version,
+                stored: would_send,
                 is_second: true,
             });
         }
@@ -308,8 +334,15 @@ impl Run<'_> {
         if attempt.stage != Stage::Anew
             && may_mean_dead
             && self.me().can_begin_anew(&system.setup, &attempt.session)
+            && !self.skips_grant(&attempt)
         {
-            if !self.is_unchanged(&attempt) && !self.has(Fault::BeginsAnewUnchecked) {
+            if !self.is_unchanged(&mut attempt) && !self.has(Fault::BeginsAnewUnchecked) {
+                return self.go(Step::Releasing(End::Again));
+            }
+            let looks =
+                !self.has(Fault::BeginsAnewUnchecked) && !self.has(Fault::BeginsAnewWithoutLease);
+            if looks && !self.is_held() {
+                self.saw(Event::NoLeaseToBeginAnew);
                 return self.go(Step::Releasing(End::Again));
             }
             self.saw(Event::BegunAnew);

@@ -61,7 +61,7 @@ impl Session {
             generation: before.map_or(0, |before| before.generation),
             identity,
             former: before
-                .map(|before| before.former.with(before.identity).without(identity))
+                .map(|before| before.former_before(identity))
                 .unwrap_or_default(),
             has_client: before.is_some_and(|before| before.has_client),
             access: None,
@@ -85,6 +85,46 @@ impl Session {
             refresh_token: Some(refresh_token),
             ended: Credentials::default(),
             ..session
+        }
+    }
+
+    /// `former_identities_before`.
+    fn former_before(&self, next: Credential) -> Credentials {
+        let former = if self.is_revoked {
+            self.former
+        } else {
+            self.former_and_dead_logins()
+        };
+        former.with(self.identity).without(next)
+    }
+
+    /// `former_and_dead_logins`.
+    fn former_and_dead_logins(&self) -> Credentials {
+        let dead = self.ended.without(self.identity);
+        let dead = self
+            .refresh_token
+            .map_or(dead, |refresh_token| dead.without(refresh_token));
+        self.former.union(dead)
+    }
+
+    /// `of_login`, at version 0.
+    pub(crate) fn of_login<'a>(
+        refresh_token: Credential,
+        before: impl Iterator<Item = &'a Self>,
+        configured: Credential,
+    ) -> Self {
+        let (mut generation, mut former) = (0, Credentials::default());
+        for before in before {
+            generation = generation.max(before.generation);
+            former = former.union(before.former_before(refresh_token));
+        }
+        Self {
+            generation: generation + 1,
+            former: former.with(configured),
+            has_client: true,
+            access: Some(refresh_token),
+            refresh_token: Some(refresh_token),
+            ..Self::begin(refresh_token, None)
         }
     }
 
@@ -157,20 +197,40 @@ impl Session {
         }
     }
 
-    /// `is_declared_dead` in `src/source/ended.rs`.
+    /// Whether the store says that the server of its client has declared `credential` dead.
     pub(crate) fn says_is_dead(&self, credential: Credential) -> bool {
         self.has_client && self.ended.contains(credential)
     }
 
     pub(crate) fn with_dead(self, dead: Credentials) -> Self {
+        let logins = if self.is_revoked {
+            dead.without(self.identity)
+        } else {
+            Credentials::default()
+        };
         Self {
+            former: self.former.union(logins),
             ended: self.ended.union(dead),
             ..self
         }
     }
 
+    /// `with_dead_of`.
+    pub(crate) fn with_dead_of(self, stored: &Self) -> Self {
+        let is_about_ours = self.has_client == stored.has_client;
+        if !is_about_ours || (stored.is_revoked && !self.is_revoked) {
+            return self;
+        }
+        let spent = stored
+            .refresh_token
+            .filter(|it| self.refresh_token != Some(*it));
+        let dead = stored.ended.without(self.identity);
+        self.with_dead(spent.map_or(dead, |spent| dead.without(spent)))
+    }
+
     pub(crate) fn revoked(self, credentials: Credentials) -> Self {
         Self {
+            former: self.former_and_dead_logins(),
             version: self.version + 1,
             generation: self.generation + 1,
             access: None,

@@ -41,6 +41,8 @@ pub(crate) struct Limits {
     pub(crate) failovers: u8,
     /// A person logs in again. The new credential is configured in some processes, and they start again.
     pub(crate) logins: u8,
+    /// A person logs in again. A running process is given the new refresh token.
+    pub(crate) process_logins: u8,
     /// A person logs in again. The new refresh token is put into the store.
     pub(crate) imports: u8,
     /// The session is revoked.
@@ -51,6 +53,8 @@ pub(crate) struct Limits {
     pub(crate) grace_ends: u8,
     /// The server ends the family of the stored refresh token.
     pub(crate) ended_families: u8,
+    /// The server ends the login of the stored session. An exchange token is dead then.
+    pub(crate) ended_logins: u8,
 }
 
 impl Limits {
@@ -65,11 +69,13 @@ impl Limits {
         ended_leases: 0,
         failovers: 0,
         logins: 0,
+        process_logins: 0,
         imports: 0,
         revocations: 0,
         expiries: 0,
         grace_ends: 0,
         ended_families: 0,
+        ended_logins: 0,
     };
 }
 
@@ -116,6 +122,18 @@ pub(crate) enum Fault {
     ComparesGenerationsOnly,
     /// After an unexplained 400, an earlier refresh token in the store is sent.
     SendsEarlierAfterPage,
+    /// A login that could not be saved does not go on from memory.
+    ForgetsUnsavedLogin,
+    /// A login does not know the sessions before it.
+    LoginForgetsFormerIdentities,
     /// A session in the background is saved over any stored one.
     SavesInBackgroundOverAnything,
+    /// After a mark, the request is sent without asking for the lease.
+    SendsAfterMarkWithoutLease,
+    /// A refresh token is sent again without asking for the lease.
+    SendsAgainWithoutLease,
+    /// The grant begins the session anew without asking for the lease.
+    BeginsAnewWithoutLease,
+    /// The grant begins the session anew although the server has declared it dead.
+    SendsDeadGrant,
 }

@@ -114,6 +114,14 @@ impl State {
         }
     }
 
+    pub(crate) fn end_lease(&mut self, id: usize, is_loss_unseen: bool) {
+        self.left.ended_leases -= 1;
+        self.store.lease = None;
+        let past = &mut self.processes[id].past;
+        past.has_lost_lease = true;
+        past.is_loss_unseen = is_loss_unseen;
+    }
+
     /// The request of this process is still on its way when the process does not wait for it any more.
     pub(crate) fn send_late(&mut self, id: usize) {
         let process = &self.processes[id];
@@ -170,6 +178,7 @@ impl Model for System {
                 Action::EndGrace,
             ),
             (left.ended_families > 0 && has_session, Action::EndFamily),
+            (left.ended_logins > 0 && has_session, Action::EndLogin),
         ];
         actions.extend(others.iter().filter(|it| it.0).map(|it| it.1));
     }
@@ -224,6 +233,9 @@ impl Model for System {
             AnswerLost,
             AcceptedAgain,
             NotSentAgain,
+            NoLeaseToSendAgain,
+            NoLeaseToBeginAnew,
+            NoLeaseAfterMark,
             FencedMark,
             FencedSave,
             SentWithoutMark,
@@ -235,6 +247,9 @@ impl Model for System {
             DeadRecorded,
             NotSent,
             RevocationSaved,
+            LoginTaken,
+            LoginUnsaved,
+            FencedLogin,
             LoginPassesRevocation,
             LoginReplacesSession,
             LateRequest,

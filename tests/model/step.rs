@@ -12,6 +12,8 @@ pub(crate) enum Step {
     Marking {
         session: Session,
         replaces: u8,
+        /// What the stored session sends.
+        stored: Option<Credential>,
         is_second: bool,
     },
     /// About to send a token request.
@@ -22,6 +24,8 @@ pub(crate) enum Step {
     Saving {
         session: Session,
         replaces: u8,
+        /// What the stored session sends.
+        stored: Option<Credential>,
     },
     /// The refresh has failed. About to save what that says of the session.
     Recording {
@@ -31,12 +35,23 @@ pub(crate) enum Step {
     },
     /// About to release the lease, or to keep it.
     Releasing(End),
+    /// It is given a login, and waits for the lease.
+    LoginWantsLease(Credential),
+    /// About to save the session of a login.
+    SavingLogin {
+        session: Session,
+        replaces: u8,
+        /// What the stored session sends.
+        stored: Option<Credential>,
+    },
     /// Its revocation waits for the lease.
     RevocationWantsLease,
     /// About to ask the server to revoke these tokens.
     Revoking {
         session: Session,
         replaces: u8,
+        /// What the stored session sends.
+        stored: Option<Credential>,
         tokens: Credentials,
     },
     /// About to save that the session was revoked.
@@ -57,6 +72,10 @@ pub(crate) enum End {
     },
     /// With a lost lease: the refresh begins again.
     Again,
+    /// With the session of a login, and its token.
+    LoggedIn(Credential),
+    /// With a lost lease: the login is taken again.
+    LoginAgain(Credential),
     Revoked,
     /// The revocation has failed, or could not be saved.
     NotRevoked,
@@ -69,6 +88,8 @@ pub(crate) enum End {
 pub(crate) struct Attempt {
     pub(crate) session: Session,
     pub(crate) replaces: u8,
+    /// What the stored session sends, when its login is no new one any more.
+    pub(crate) stored: Option<Credential>,
     /// `unknown_since`.
     pub(crate) unknown: Option<Mark>,
     pub(crate) was_resent: bool,

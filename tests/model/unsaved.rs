@@ -19,10 +19,12 @@ impl Run<'_> {
 
     pub(crate) fn take_lease(&mut self) {
         let number = self.number();
-        if !self.me().has_lease || self.state.store.lease != Some(number) {
+        if !self.me().has_lease || !self.is_held() {
             self.state.store.lease = Some(number);
             self.me().has_lease = true;
+            self.me().is_retaken = false;
             self.me().past.has_lost_lease = false;
+            self.me().past.is_loss_unseen = false;
         }
     }
 
@@ -31,10 +33,12 @@ impl Run<'_> {
             self.state.store.lease = None;
         }
         self.me().has_lease = false;
+        self.me().is_retaken = false;
     }
 
     pub(crate) fn is_held(&self) -> bool {
-        self.state.store.lease == Some(self.number())
+        let is_retaken = self.state.processes[self.id].is_retaken;
+        self.state.store.lease == Some(self.number()) && !is_retaken
     }
 
     pub(crate) fn keep_unsaved(
@@ -62,7 +66,7 @@ impl Run<'_> {
         let Step::Releasing(end) = self.me().step else {
             return;
         };
-        let is_lost = matches!(end, End::Again | End::RevokeAgain);
+        let is_lost = matches!(end, End::Again | End::LoginAgain(_) | End::RevokeAgain);
         let has_lost = is_lost && (!self.is_held() || self.has(Fault::ReleasesWhenOvertaken));
         let keeps = self.me().unsaved.is_some_and(|it| !it.is_lease_lost)
             && !has_lost
@@ -108,10 +112,16 @@ impl Run<'_> {
             if is_newer || self.has(Fault::SavesInBackgroundOverAnything) {
                 let replaces = self.state.store.version();
                 unsaved.session = unsaved.session.at(replaces + 1);
+                if let Some(stored) = stored {
+                    unsaved.session = unsaved.session.with_dead_of(&stored);
+                }
                 self.write(unsaved.session);
                 self.saw(Event::SavedInBackground);
             } else {
                 self.saw(Event::NotSavedInBackground);
+                if let Some(stored) = &stored {
+                    self.check_given_up(&unsaved.session, stored);
+                }
             }
         }
         let is_stored = self.state.store.session == Some(unsaved.session);
@@ -151,9 +161,11 @@ impl Run<'_> {
                 continue;
             };
             // A lease that was extended after it had ended protects nothing.
-            let is_held = lease == Some(number) && !process.past.has_lost_lease;
+            let is_held = lease == Some(number) && !process.is_retaken;
             let is_protected = is_held && attempt.is_marked();
-            process.past.is_overtaken |= usize::from(number) != self.id && !is_protected;
+            let is_excused = is_held || process.past.is_loss_unseen;
+            process.past.is_overtaken |=
+                usize::from(number) != self.id && !is_protected && is_excused;
         }
         self.state.write(session, self.system);
     }
