@@ -86,6 +86,8 @@ fn sessions(database: Database, oauth: OAuthClient, origins: Origins) -> Session
                 ));
             }
             let source = RefreshTokenSource::stored(oauth)
+                // The authorization server of this example has another port each time. One that stays needs no name.
+                .session_name(&tenant)
                 .store(database.store(&tenant)?)
                 .origins(origins)
                 .reauth_hint("press \"log in\" on the page of the sessions");
@@ -111,6 +113,7 @@ struct Service {
 }
 
 impl Service {
+    /// The page of a real service is behind a login of its own, and its forms are protected against other sites.
     fn router(self) -> Router {
         Router::new()
             .route("/", get(page))
