@@ -288,6 +288,12 @@ async fn main() -> ExitCode {
         let database = Database::open(arguments.find("postgres"), folder.path()).await?;
         let origins = Origins::only([orders.url(), invoices.url()])?;
         let sessions = sessions(database, oauth, origins);
+        if arguments.find("postgres").is_some() {
+            // What an earlier run has left: its authorization server is gone.
+            for tenant in TENANTS {
+                sessions.get(&tenant.to_owned()).await?.revoke().await?;
+            }
+        }
         let service = Service {
             client: ServiceBuilder::new()
                 .layer(BearerAuthLayer::keyed(sessions.clone()))
