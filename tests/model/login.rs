@@ -75,10 +75,14 @@ impl Run<'_> {
     }
 
     /// `unsaved` is not saved any more, because `session` is in the store. It must not be of an earlier login, as far as
-    /// that is known.
+    /// that is known, unless `unsaved` is dead.
     pub(crate) fn check_given_up(&mut self, unsaved: &Session, session: &Session) {
+        let told_dead = self.me().past.told_dead;
+        let is_dead = unsaved
+            .refresh_token
+            .is_some_and(|it| told_dead.contains(it));
         let is_later = unsaved.former.contains(session.identity);
-        if is_later && !session.former.contains(unsaved.identity) {
+        if is_later && !is_dead && !session.former.contains(unsaved.identity) {
             self.state.break_rule(Rule::LaterLoginStays);
         }
     }

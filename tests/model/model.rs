@@ -149,7 +149,7 @@ explorations! {
         [Adopted, AnswerLost, LateRequest, SavedInBackground, LoginReplacesSession, GoesOn];
     #[ignore = "takes minutes"]
     more_logins_in_running_processes:
-        STRICT, { refreshes: 3, crashes: 1, failed_saves: 1, ended_leases: 1, process_logins: 1, logins: 1 },
+        STRICT, { refreshes: 3, failed_saves: 1, ended_leases: 1, process_logins: 1, logins: 1 },
         [LoginTaken, LoginUnsaved, FencedLogin, SavedInBackground, LoginReplacesSession, Adopted, GoesOn];
     #[ignore = "takes minutes"]
     more_revocations:
@@ -157,7 +157,7 @@ explorations! {
         [RevocationSaved, LoginPassesRevocation, NotSent, SavedInBackground, GoesOn];
     #[ignore = "takes minutes"]
     more_leases_end:
-        STRICT, { refreshes: 4, crashes: 1, losses: 1, failed_saves: 1, ended_leases: 2, revocations: 1 },
+        STRICT, { refreshes: 3, crashes: 1, losses: 1, failed_saves: 1, ended_leases: 2, revocations: 1 },
         [FencedMark, FencedSave, NotSentAgain, SentWithoutMark, SavedInBackground, NotSavedInBackground, GoesOn];
     #[ignore = "takes minutes"]
     more_with_a_grace_period_while_leases_end:
@@ -167,6 +167,6 @@ explorations! {
     #[ignore = "takes minutes"]
     more_with_three_processes:
         Setup { processes: 3, ..STRICT },
-        { refreshes: 4, crashes: 1, losses: 1, failed_saves: 1, ended_leases: 1, logins: 1 },
+        { refreshes: 3, crashes: 1, losses: 1, failed_saves: 1, ended_leases: 1, logins: 1 },
         [Adopted, FencedMark, FencedSave, SentWithoutMark, SavedInBackground, LoginReplacesSession, GoesOn];
 }
