@@ -5,7 +5,14 @@ mod notifications;
 #[path = "support/redis.rs"]
 mod server;
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
 
 use server::Server;
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
@@ -94,6 +101,9 @@ async fn the_keys_are_as_documented_and_depend_on_name_and_prefix() {
     assert!(stored.starts_with("{\"format\":3,\"version\":1,"));
     let ttl: i64 = server.raw(&["PTTL", SESSION]).await;
     assert_eq!(ttl, -1);
+    let ttl: i64 = server.raw(&["PTTL", LEASE]).await;
+    assert!((30_000..=60_000).contains(&ttl), "{ttl}");
+    assert!(format!("{lease:?}").contains(LEASE), "{lease:?}");
 
     for other in [
         store.clone().key_prefix("other").unwrap(),
@@ -185,14 +195,14 @@ async fn a_command_ends_after_its_time_limit_and_a_later_one_succeeds() {
     timeout(LONG, back).await.unwrap();
 }
 
-/// Forwards connections to `server`. When `hang` is notified, the existing ones hang: neither answered nor closed.
-async fn proxy(server: u16, hang: Arc<Notify>) -> u16 {
+/// Forwards connections to the port `server`. When `hang` is notified, the existing ones hang: neither answered nor closed.
+async fn proxy(server: Arc<AtomicU16>, hang: Arc<Notify>) -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         loop {
             let (mut near, _) = listener.accept().await.unwrap();
-            let hang = Arc::clone(&hang);
+            let (server, hang) = (server.load(Ordering::SeqCst), Arc::clone(&hang));
             tokio::spawn(async move {
                 let mut far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
                 tokio::select! {
@@ -210,7 +220,7 @@ async fn proxy(server: u16, hang: Arc<Notify>) -> u16 {
 async fn a_connection_that_hangs_is_not_used_again() {
     let server = Server::start(&[]).await;
     let hang = Arc::new(Notify::new());
-    let port = proxy(server.port, Arc::clone(&hang)).await;
+    let port = proxy(Arc::new(server.port.into()), Arc::clone(&hang)).await;
     let store = RedisStore::new(&format!("redis://127.0.0.1:{port}"), "test")
         .unwrap()
         .command_timeout(Duration::from_secs(1));
@@ -431,6 +441,7 @@ async fn a_value_that_is_not_a_session_is_an_error_and_never_overwritten() {
         let _: () = server.raw(&["SET", SESSION, content]).await;
         let error = store.load().await.unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
+        assert!(error.to_string().contains(SESSION), "{error}");
         assert!(!shown(&error).contains("s3cret"), "{error:?}");
         let mut lease = store.lease().await.unwrap();
         let saved = lease.save(0, &sample_session(1, "over")).await;
@@ -441,11 +452,37 @@ async fn a_value_that_is_not_a_session_is_an_error_and_never_overwritten() {
     }
     let _: () = server.raw(&["DEL", SESSION]).await;
     let _: () = server.raw(&["SADD", SESSION, "s3cret"]).await;
+    let _: () = server.raw(&["CONFIG", "RESETSTAT"]).await;
     let error = store.load().await.unwrap_err();
     assert!(
         error.to_string().contains("a value that is not a string"),
         "{error}"
     );
+    // It was not sent again, which would not help.
+    let statistics: String = server.raw(&["INFO", "commandstats"]).await;
+    assert!(statistics.contains("cmdstat_get:calls=1,"), "{statistics}");
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
+async fn the_longest_durations_are_accepted() {
+    let server = Server::start(&[]).await;
+    for duration in [Duration::MAX, Duration::from_millis(u64::MAX)] {
+        let store = server
+            .store()
+            .lease_duration(duration)
+            .session_ttl(duration);
+        let mut lease = store.lease().await.unwrap();
+        let stored = version(&store).await;
+        let next = sample_session(stored + 1, "next");
+        lease.save(stored, &next).await.unwrap();
+        let year = 365 * 86_400_000;
+        for key in [SESSION, LEASE] {
+            let ttl: i64 = server.raw(&["PTTL", key]).await;
+            assert!(ttl > 1_000 * year, "{ttl}");
+        }
+        lease.release().await;
+    }
 }
 
 #[tokio::test]
@@ -581,6 +618,23 @@ async fn the_error_of_a_replica_asks_for_the_primary_until_it_is_promoted() {
     assert!(error.to_string().contains("is a replica"), "{error}");
     let _: () = server.raw(&["REPLICAOF", "NO", "ONE"]).await;
     lease.save(1, &sample_session(2, "second")).await.unwrap();
+}
+
+/// A proxy whose existing connections stay with the old primary, as those through a name do.
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
+async fn a_save_at_a_former_primary_is_sent_again_to_the_new_one() {
+    let (former, new) = (Server::start(&[]).await, Server::start(&[]).await);
+    let primary = Arc::new(AtomicU16::new(former.port));
+    let port = proxy(Arc::clone(&primary), Arc::default()).await;
+    let store = RedisStore::new(&format!("redis://127.0.0.1:{port}"), "test").unwrap();
+    save_first(&store).await;
+    let mut lease = store.lease().await.unwrap();
+    save_first(&new.store()).await;
+    let _: () = former.raw(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    primary.store(new.port, Ordering::SeqCst);
+    lease.save(1, &sample_session(2, "second")).await.unwrap();
+    assert_eq!(version(&new.store()).await, 2);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
