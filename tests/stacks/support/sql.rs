@@ -95,6 +95,11 @@ pub async fn the_row_is_as_documented(db: &impl TestDatabase) {
     for name in ["lease_until", "updated_at"] {
         assert!(column(name).await.is_some(), "{name}");
     }
+    let shown = format!("{lease:?}");
+    assert!(
+        shown.contains("test") && shown.contains("tower_bearer_sessions"),
+        "{shown}"
+    );
     // Another session, and another table.
     let other = store.session("other").unwrap();
     assert_eq!(version(&other).await, 0);
@@ -235,7 +240,9 @@ pub async fn a_holder_whose_lease_ended_does_not_overwrite_a_newer_session(db: &
     let before = stored(db).await;
 
     let saved = ended.save(1, &sample_session(2, "first")).await;
-    assert_eq!(saved.unwrap_err().kind(), TokenErrorKind::LeaseLost);
+    let error = saved.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::LeaseLost);
+    assert!(error.to_string().contains("version 2 is stored"), "{error}");
     assert_eq!(stored(db).await, before);
     // And it does not release the lease of the other.
     let held = owner(db).await;
@@ -280,7 +287,7 @@ pub async fn of_two_saves_over_the_same_version_at_once_one_fails(db: &impl Test
 }
 
 pub async fn a_lease_is_extended_while_it_is_held_and_its_loss_is_noticed(db: &impl TestDatabase) {
-    let holder = db.store().lease_duration(Duration::from_millis(1500));
+    let holder = db.store().lease_duration(Duration::from_secs(3));
     let lease = holder.lease().await.unwrap();
     let until = async || {
         db.raw("SELECT CAST(lease_until AS text) FROM tower_bearer_sessions")
@@ -291,6 +298,7 @@ pub async fn a_lease_is_extended_while_it_is_held_and_its_loss_is_noticed(db: &i
         let extended = async {
             let before = until().await;
             while until().await == before {
+                assert!(lease.is_held().await, "its time has ended");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
