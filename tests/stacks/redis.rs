@@ -9,13 +9,18 @@ use std::{
     error::Error,
     sync::{
         Arc,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     time::Duration,
 };
 
 use server::Server;
-use tokio::{net::TcpStream, sync::Notify, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Notify,
+    time::timeout,
+};
 use tower_bearer::{
     EncryptedStore, EncryptionKey, RedisStore, StoreLease, TokenError, TokenErrorKind, TokenStore,
     testing::{sample_session, store_conformance},
@@ -215,6 +220,56 @@ async fn proxy(server: Arc<AtomicU16>, hang: Arc<Notify>) -> u16 {
     port
 }
 
+/// Forwards connections to `server`. When `lose` is set, it closes the next one that runs a script, before it is answered.
+async fn proxy_that_loses(server: u16, lose: Arc<AtomicBool>) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let lose = Arc::clone(&lose);
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                let (mut command, mut answer) = ([0; 16_384], [0; 16_384]);
+                loop {
+                    tokio::select! {
+                        Ok(n @ 1..) = near.read(&mut command) => {
+                            far.write_all(&command[..n]).await.unwrap();
+                            let is_script = command[..n].windows(4).any(|word| word == b"EVAL");
+                            if is_script && lose.swap(false, Ordering::SeqCst) {
+                                far.read_exact(&mut answer[..1]).await.unwrap();
+                                return;
+                            }
+                        }
+                        Ok(n @ 1..) = far.read(&mut answer) => near.write_all(&answer[..n]).await.unwrap(),
+                        else => return,
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
+async fn a_command_whose_answer_was_lost_succeeds_when_it_is_sent_again() {
+    let server = Server::start(&[]).await;
+    let lose = Arc::new(AtomicBool::new(true));
+    let port = proxy_that_loses(server.port, Arc::clone(&lose)).await;
+    let store = RedisStore::new(&format!("redis://127.0.0.1:{port}"), "test")
+        .unwrap()
+        .lease_timeout(Duration::from_secs(5));
+    let mut lease = store.lease().await.unwrap();
+    assert!(!lose.swap(true, Ordering::SeqCst), "nothing was lost");
+    lease.save(0, &sample_session(1, "first")).await.unwrap();
+    assert!(!lose.swap(true, Ordering::SeqCst), "nothing was lost");
+    lease.release().await;
+    assert!(!lose.load(Ordering::SeqCst), "nothing was lost");
+    let left: bool = server.raw(&["EXISTS", LEASE]).await;
+    assert!(!left);
+}
+
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_connection_that_hangs_is_not_used_again() {
@@ -340,7 +395,12 @@ async fn a_lease_is_extended_while_it_is_held() {
         }
     };
     timeout(LONG, grows).await.unwrap();
+    // The lease of another owner is neither extended nor released.
+    let _: () = server.raw(&["SET", LEASE, "another", "PX", "60000"]).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
     lease.release().await;
+    let left: i64 = server.raw(&["PTTL", LEASE]).await;
+    assert!(left > 30_000, "{left}");
 }
 
 #[tokio::test]
@@ -707,6 +767,10 @@ async fn a_server_that_forbids_notifications_saves_logins_all_the_same() {
     let url = format!("redis://app:pa55@127.0.0.1:{}", server.port);
     let store = || RedisStore::new(&url, "test").unwrap();
     let auth = notifications::auth_server();
+    let direct = store().session("direct").unwrap();
+    let mut lease = direct.lease().await.unwrap();
+    lease.save(0, &notifications::login(&auth)).await.unwrap();
+    lease.release().await;
     let dead = notifications::dead_process(&auth, store()).await;
     let other = notifications::dead_process(&auth, store()).await;
     other.login(notifications::login(&auth)).await.unwrap();

@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::{
         SqliteStore,
-        store::sql::{pool::tests::assert_described, row::SessionRow},
+        store::sql::{database::Parameter, pool::tests::assert_described, row::SessionRow},
     };
 
     /// A number that SQLite answers with, over a connection of the store.
@@ -224,6 +224,21 @@ mod tests {
         let years = 100 * 365 * 86_400_000;
         assert_eq!(millis(Duration::MAX), years);
         assert_eq!(millis(Duration::from_secs(1 << 40)), years);
+    }
+
+    /// As it is after a connection that broke before the answer came.
+    #[tokio::test]
+    async fn an_owner_that_takes_its_lease_again_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::new(folder.path().join("sessions.db"), "vendor").unwrap();
+        store.create_table().await.unwrap();
+        for (owner, expected) in [("a", true), ("a", true), ("b", false), ("a", true)] {
+            let owner = Parameter::Text(owner.into());
+            let parameters = vec![store.row.key(), owner, Parameter::Number(60_000)];
+            let sql = &store.row.statements.take_lease;
+            let taken = store.row.query(sql, parameters, ()).await.unwrap();
+            assert_eq!(taken.is_some(), expected);
+        }
     }
 
     #[tokio::test]

@@ -72,7 +72,15 @@ async fn end_lease(db: &impl TestDatabase) {
 
 pub async fn the_row_is_as_documented(db: &impl TestDatabase) {
     let store = db.store();
+    let updated = async || {
+        db.raw("SELECT CAST(updated_at AS text) FROM tower_bearer_sessions")
+            .await
+    };
+    store.lease().await.unwrap().release().await;
+    let before = updated().await.expect("the row of the lease");
+    tokio::time::sleep(Duration::from_millis(20)).await;
     save_first(&store).await;
+    assert_ne!(updated().await.unwrap(), before);
     let lease = store.lease().await.unwrap();
     assert!(
         stored(db)
@@ -100,6 +108,17 @@ pub async fn the_row_is_as_documented(db: &impl TestDatabase) {
         shown.contains("test") && shown.contains("tower_bearer_sessions"),
         "{shown}"
     );
+    // The time of the last save, which a lease does not change.
+    let mut lease = lease;
+    for version in 1..3 {
+        let before = column("updated_at").await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(lease.is_held().await);
+        assert_eq!(column("updated_at").await, before);
+        let next = sample_session(version + 1, "next");
+        lease.save(version, &next).await.unwrap();
+        assert_ne!(column("updated_at").await, before);
+    }
     // Another session, and another table.
     let other = store.session("other").unwrap();
     assert_eq!(version(&other).await, 0);
@@ -108,7 +127,7 @@ pub async fn the_row_is_as_documented(db: &impl TestDatabase) {
     elsewhere.create_table().await.unwrap();
     assert_eq!(version(&elsewhere).await, 0);
     elsewhere.lease().await.unwrap().release().await;
-    assert_eq!(version(&store).await, 1);
+    assert_eq!(version(&store).await, 3);
 
     lease.release().await;
     for name in ["lease_owner", "lease_until"] {
@@ -308,7 +327,11 @@ pub async fn a_lease_is_extended_while_it_is_held_and_its_loss_is_noticed(db: &i
     db.raw("UPDATE tower_bearer_sessions SET lease_owner = 'another'")
         .await;
     assert!(!lease.is_held().await);
+    // The lease of another owner is neither extended nor released.
+    let before = until().await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     lease.release().await;
+    assert_eq!(until().await, before);
     assert_eq!(owner(db).await.as_deref(), Some("another"));
 }
 
