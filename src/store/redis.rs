@@ -380,6 +380,9 @@ mod tests {
         assert!(shown.contains("mine:{vendor}:session"), "{shown}");
         assert!(shown.contains("localhost:1"), "{shown}");
         assert!(!shown.contains("hunter2"), "{shown}");
+        let listened = RedisStore::new("redis://user:hunter2@localhost:1/0", "vendor").unwrap();
+        let listened = listened.connection.listeners.server.to_string();
+        assert_eq!(listened, "Redis at localhost:1");
     }
 
     #[test]

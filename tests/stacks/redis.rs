@@ -5,10 +5,22 @@ mod notifications;
 #[path = "support/redis.rs"]
 mod server;
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU16, Ordering},
+    },
+    time::Duration,
+};
 
 use server::Server;
-use tokio::{net::TcpStream, sync::Notify, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Notify,
+    time::timeout,
+};
 use tower_bearer::{
     EncryptedStore, EncryptionKey, RedisStore, StoreLease, TokenError, TokenErrorKind, TokenStore,
     testing::{sample_session, store_conformance},
@@ -94,6 +106,9 @@ async fn the_keys_are_as_documented_and_depend_on_name_and_prefix() {
     assert!(stored.starts_with("{\"format\":3,\"version\":1,"));
     let ttl: i64 = server.raw(&["PTTL", SESSION]).await;
     assert_eq!(ttl, -1);
+    let ttl: i64 = server.raw(&["PTTL", LEASE]).await;
+    assert!((30_000..=60_000).contains(&ttl), "{ttl}");
+    assert!(format!("{lease:?}").contains(LEASE), "{lease:?}");
 
     for other in [
         store.clone().key_prefix("other").unwrap(),
@@ -185,14 +200,14 @@ async fn a_command_ends_after_its_time_limit_and_a_later_one_succeeds() {
     timeout(LONG, back).await.unwrap();
 }
 
-/// Forwards connections to `server`. When `hang` is notified, the existing ones hang: neither answered nor closed.
-async fn proxy(server: u16, hang: Arc<Notify>) -> u16 {
+/// Forwards connections to the port `server`. When `hang` is notified, the existing ones hang: neither answered nor closed.
+async fn proxy(server: Arc<AtomicU16>, hang: Arc<Notify>) -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         loop {
             let (mut near, _) = listener.accept().await.unwrap();
-            let hang = Arc::clone(&hang);
+            let (server, hang) = (server.load(Ordering::SeqCst), Arc::clone(&hang));
             tokio::spawn(async move {
                 let mut far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
                 tokio::select! {
@@ -205,12 +220,62 @@ async fn proxy(server: u16, hang: Arc<Notify>) -> u16 {
     port
 }
 
+/// Forwards connections to `server`. When `lose` is set, it closes the next one that runs a script, before it is answered.
+async fn proxy_that_loses(server: u16, lose: Arc<AtomicBool>) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let lose = Arc::clone(&lose);
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                let (mut command, mut answer) = ([0; 16_384], [0; 16_384]);
+                loop {
+                    tokio::select! {
+                        Ok(n @ 1..) = near.read(&mut command) => {
+                            far.write_all(&command[..n]).await.unwrap();
+                            let is_script = command[..n].windows(4).any(|word| word == b"EVAL");
+                            if is_script && lose.swap(false, Ordering::SeqCst) {
+                                far.read_exact(&mut answer[..1]).await.unwrap();
+                                return;
+                            }
+                        }
+                        Ok(n @ 1..) = far.read(&mut answer) => near.write_all(&answer[..n]).await.unwrap(),
+                        else => return,
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
+async fn a_command_whose_answer_was_lost_succeeds_when_it_is_sent_again() {
+    let server = Server::start(&[]).await;
+    let lose = Arc::new(AtomicBool::new(true));
+    let port = proxy_that_loses(server.port, Arc::clone(&lose)).await;
+    let store = RedisStore::new(&format!("redis://127.0.0.1:{port}"), "test")
+        .unwrap()
+        .lease_timeout(Duration::from_secs(5));
+    let mut lease = store.lease().await.unwrap();
+    assert!(!lose.swap(true, Ordering::SeqCst), "nothing was lost");
+    lease.save(0, &sample_session(1, "first")).await.unwrap();
+    assert!(!lose.swap(true, Ordering::SeqCst), "nothing was lost");
+    lease.release().await;
+    assert!(!lose.load(Ordering::SeqCst), "nothing was lost");
+    let left: bool = server.raw(&["EXISTS", LEASE]).await;
+    assert!(!left);
+}
+
 #[tokio::test]
 #[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
 async fn a_connection_that_hangs_is_not_used_again() {
     let server = Server::start(&[]).await;
     let hang = Arc::new(Notify::new());
-    let port = proxy(server.port, Arc::clone(&hang)).await;
+    let port = proxy(Arc::new(server.port.into()), Arc::clone(&hang)).await;
     let store = RedisStore::new(&format!("redis://127.0.0.1:{port}"), "test")
         .unwrap()
         .command_timeout(Duration::from_secs(1));
@@ -330,7 +395,12 @@ async fn a_lease_is_extended_while_it_is_held() {
         }
     };
     timeout(LONG, grows).await.unwrap();
+    // The lease of another owner is neither extended nor released.
+    let _: () = server.raw(&["SET", LEASE, "another", "PX", "60000"]).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
     lease.release().await;
+    let left: i64 = server.raw(&["PTTL", LEASE]).await;
+    assert!(left > 30_000, "{left}");
 }
 
 #[tokio::test]
@@ -431,6 +501,7 @@ async fn a_value_that_is_not_a_session_is_an_error_and_never_overwritten() {
         let _: () = server.raw(&["SET", SESSION, content]).await;
         let error = store.load().await.unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
+        assert!(error.to_string().contains(SESSION), "{error}");
         assert!(!shown(&error).contains("s3cret"), "{error:?}");
         let mut lease = store.lease().await.unwrap();
         let saved = lease.save(0, &sample_session(1, "over")).await;
@@ -441,11 +512,37 @@ async fn a_value_that_is_not_a_session_is_an_error_and_never_overwritten() {
     }
     let _: () = server.raw(&["DEL", SESSION]).await;
     let _: () = server.raw(&["SADD", SESSION, "s3cret"]).await;
+    let _: () = server.raw(&["CONFIG", "RESETSTAT"]).await;
     let error = store.load().await.unwrap_err();
     assert!(
         error.to_string().contains("a value that is not a string"),
         "{error}"
     );
+    // It was not sent again, which would not help.
+    let statistics: String = server.raw(&["INFO", "commandstats"]).await;
+    assert!(statistics.contains("cmdstat_get:calls=1,"), "{statistics}");
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
+async fn the_longest_durations_are_accepted() {
+    let server = Server::start(&[]).await;
+    for duration in [Duration::MAX, Duration::from_millis(u64::MAX)] {
+        let store = server
+            .store()
+            .lease_duration(duration)
+            .session_ttl(duration);
+        let mut lease = store.lease().await.unwrap();
+        let stored = version(&store).await;
+        let next = sample_session(stored + 1, "next");
+        lease.save(stored, &next).await.unwrap();
+        let year = 365 * 86_400_000;
+        for key in [SESSION, LEASE] {
+            let ttl: i64 = server.raw(&["PTTL", key]).await;
+            assert!(ttl > 1_000 * year, "{ttl}");
+        }
+        lease.release().await;
+    }
 }
 
 #[tokio::test]
@@ -583,6 +680,23 @@ async fn the_error_of_a_replica_asks_for_the_primary_until_it_is_promoted() {
     lease.save(1, &sample_session(2, "second")).await.unwrap();
 }
 
+/// A proxy whose existing connections stay with the old primary, as those through a name do.
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
+async fn a_save_at_a_former_primary_is_sent_again_to_the_new_one() {
+    let (former, new) = (Server::start(&[]).await, Server::start(&[]).await);
+    let primary = Arc::new(AtomicU16::new(former.port));
+    let port = proxy(Arc::clone(&primary), Arc::default()).await;
+    let store = RedisStore::new(&format!("redis://127.0.0.1:{port}"), "test").unwrap();
+    save_first(&store).await;
+    let mut lease = store.lease().await.unwrap();
+    save_first(&new.store()).await;
+    let _: () = former.raw(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    primary.store(new.port, Ordering::SeqCst);
+    lease.save(1, &sample_session(2, "second")).await.unwrap();
+    assert_eq!(version(&new.store()).await, 2);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Notifications.
 
@@ -653,6 +767,10 @@ async fn a_server_that_forbids_notifications_saves_logins_all_the_same() {
     let url = format!("redis://app:pa55@127.0.0.1:{}", server.port);
     let store = || RedisStore::new(&url, "test").unwrap();
     let auth = notifications::auth_server();
+    let direct = store().session("direct").unwrap();
+    let mut lease = direct.lease().await.unwrap();
+    lease.save(0, &notifications::login(&auth)).await.unwrap();
+    lease.release().await;
     let dead = notifications::dead_process(&auth, store()).await;
     let other = notifications::dead_process(&auth, store()).await;
     other.login(notifications::login(&auth)).await.unwrap();

@@ -158,6 +158,12 @@ async fn a_server_that_is_down_is_tried_less_and_less_often() {
     sleep(600 * SECOND).await;
     let connects = server.connects();
     assert!((20..=60).contains(&connects), "{connects}");
+    for _ in 0..50 {
+        let before = server.connects();
+        sleep(MAX_PAUSE + SECOND).await;
+        assert!(server.connects() > before, "the pause was too long");
+    }
+    let connects = server.connects();
     server.0.is_down.store(false, Ordering::SeqCst);
     sleep(31 * SECOND).await;
     assert!(take_change(&mut changes), "it may have missed something");
@@ -168,6 +174,27 @@ async fn a_server_that_is_down_is_tried_less_and_less_often() {
         sleep(SECOND).await;
     }
     assert!(server.connects() < connects + 8, "{}", server.connects());
+    // Nor is one that is lost after some seconds.
+    let connects = server.connects();
+    for _ in 0..300 {
+        server.break_connection();
+        sleep(20 * SECOND).await;
+    }
+    assert!(server.connects() < connects + 240, "{}", server.connects());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_has_lived_long_is_made_again_soon() {
+    let (server, listeners) = listeners();
+    server.0.is_down.store(true, Ordering::SeqCst);
+    let _changes = listeners.subscribe("one", "a").unwrap();
+    sleep(600 * SECOND).await;
+    server.0.is_down.store(false, Ordering::SeqCst);
+    sleep(600 * SECOND).await;
+    let connects = server.connects();
+    server.break_connection();
+    sleep(SECOND).await;
+    assert_eq!(server.connects(), connects + 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -195,3 +195,77 @@ impl fmt::Display for Connection {
 pub(super) fn address(client: &Client, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "Redis at {}", client.get_connection_info().addr())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use redis::Value;
+
+    use super::*;
+
+    /// The error of a command that the server answers with `line`.
+    fn answered(line: &str) -> RedisError {
+        let answer = redis::parse_redis_value(format!("-{line}\r\n").as_bytes());
+        answer.and_then(Value::extract_error).unwrap_err()
+    }
+
+    #[test]
+    fn each_error_of_the_server_is_explained_and_its_text_is_not_shown() {
+        for (code, expected) in [
+            ("NOAUTH", "rejected the user or the password"),
+            ("WRONGPASS", "rejected the user or the password"),
+            ("NOPERM", "does not permit GET"),
+            ("READONLY", "is a replica"),
+            ("LOADING", "is starting"),
+            ("OOM", "has no memory left"),
+            ("MISCONF", "cannot write to its disk"),
+            ("WRONGTYPE", "a value that is not a string"),
+            ("MOVED", "is a node of a cluster"),
+            ("ASK", "is a node of a cluster"),
+            ("CROSSSLOT", "is a node of a cluster"),
+            ("CLUSTERDOWN", "is a node of a cluster"),
+            ("ERR", "answered with the error ERR"),
+            ("NOREPLICAS", "answered with the error NOREPLICAS"),
+            // Not codes.
+            ("s3cret", "sent an unexpected answer"),
+            ("S3CRET", "sent an unexpected answer"),
+            (&"X".repeat(33), "sent an unexpected answer"),
+        ] {
+            let problem = Connection::problem(&answered(&format!("{code} s3cret")), "GET");
+            assert!(problem.contains(expected), "{code}: {problem}");
+            assert!(!problem.to_lowercase().contains("s3cret"), "{problem}");
+        }
+        // A script says by another code what its user lacks.
+        for (code, command, expected) in [
+            (
+                "ERR",
+                "EVAL",
+                "does its user have GET, SET, DEL and PEXPIRE",
+            ),
+            (
+                "NOPERM",
+                "SUBSCRIBE",
+                "does not permit SUBSCRIBE to the channels",
+            ),
+        ] {
+            let problem = Connection::problem(&answered(&format!("{code} s3cret")), command);
+            assert!(problem.contains(expected), "{code}: {problem}");
+        }
+    }
+
+    #[test]
+    fn each_kind_of_broken_connection_is_explained() {
+        use io::ErrorKind as Io;
+        for (kind, expected) in [
+            (Io::ConnectionRefused, "nothing accepts connections there"),
+            (Io::TimedOut, "did not answer in time"),
+            (Io::ConnectionReset, "or closed the connection"),
+            (Io::UnexpectedEof, "or closed the connection"),
+            (Io::HostUnreachable, "was not reached"),
+        ] {
+            let problem = Connection::problem(&io::Error::from(kind).into(), "GET");
+            assert!(problem.ends_with(expected), "{kind:?}: {problem}");
+        }
+    }
+}

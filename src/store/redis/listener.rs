@@ -54,3 +54,20 @@ fn failure(error: RedisError) -> Failure {
         is_forbidden: error.code() == Some("NOPERM"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn only_a_missing_permission_is_not_tried_again_soon() {
+        let forbidden = redis::make_extension_error("NOPERM".into(), None);
+        assert!(failure(forbidden).is_forbidden);
+        let starting = redis::make_extension_error("LOADING".into(), None);
+        assert!(!failure(starting).is_forbidden);
+        let broken = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert!(!failure(broken.into()).is_forbidden);
+    }
+}

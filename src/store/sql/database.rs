@@ -216,6 +216,7 @@ mod tests {
             (&[None][..], "None"),
             (&[Reconnect, Reconnect], "Reconnect"),
             (&[Reconnect, None], "None"),
+            (&[Wait, None], "None"),
             // Not for longer than the time limit.
             (&[Wait; 1000], "Wait"),
         ] {

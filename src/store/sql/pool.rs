@@ -227,3 +227,130 @@ fn fault<DB: Driver>(error: &Error) -> Fault {
     };
     Fault::new(problem, remedy)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::{borrow::Cow, error::Error as StdError};
+
+    use sqlx::error::ErrorKind as Kind;
+
+    use super::*;
+
+    /// An error that a database reports with this code and this message.
+    #[derive(Debug)]
+    struct Reported(&'static str, &'static str);
+
+    impl fmt::Display for Reported {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.1)
+        }
+    }
+
+    impl StdError for Reported {}
+
+    impl DatabaseError for Reported {
+        fn message(&self) -> &str {
+            self.1
+        }
+
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(self.0.into())
+        }
+
+        fn as_error(&self) -> &(dyn StdError + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn StdError + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn StdError + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> Kind {
+            Kind::Other
+        }
+    }
+
+    /// Checks what an error says, and that it does not show the message of the database.
+    #[track_caller]
+    fn assert_fault<DB: Driver>(error: &Error, expected: &str, remedy: Remedy) {
+        let fault = fault::<DB>(error);
+        assert!(
+            fault.problem.contains(expected),
+            "{error:?}: {}",
+            fault.problem
+        );
+        assert!(!fault.problem.contains("s3cret"), "{}", fault.problem);
+        assert_eq!(fault.remedy, remedy, "{error:?}");
+    }
+
+    #[track_caller]
+    pub(in super::super) fn assert_described<DB: Driver>(
+        code: &'static str,
+        expected: &str,
+        remedy: Remedy,
+    ) {
+        assert_fault::<DB>(&reported(code), expected, remedy);
+    }
+
+    pub(in super::super) fn reported(code: &'static str) -> Error {
+        Error::Database(Box::new(Reported(code, "s3cret")))
+    }
+
+    #[cfg(feature = "sqlite-store")]
+    #[test]
+    fn each_error_of_the_pool_is_explained() {
+        let io = |kind: ErrorKind| Error::Io(kind.into());
+        for (error, expected, remedy) in [
+            (io(ErrorKind::NotFound), "is not there", Remedy::None),
+            (
+                io(ErrorKind::PermissionDenied),
+                "may not be used",
+                Remedy::None,
+            ),
+            (io(ErrorKind::InvalidData), "TLS", Remedy::None),
+            (Error::Tls("s3cret".into()), "TLS", Remedy::None),
+            (
+                io(ErrorKind::ConnectionReset),
+                "closed the connection",
+                Remedy::Reconnect,
+            ),
+            (
+                Error::Protocol("s3cret".into()),
+                "closed the connection",
+                Remedy::Reconnect,
+            ),
+            (
+                Error::WorkerCrashed,
+                "closed the connection",
+                Remedy::Reconnect,
+            ),
+            (
+                Error::BeginFailed,
+                "closed the connection",
+                Remedy::Reconnect,
+            ),
+            (
+                Error::Configuration("s3cret".into()),
+                "with these settings",
+                Remedy::None,
+            ),
+            (Error::PoolClosed, "the pool was closed", Remedy::None),
+            (
+                Error::Decode("s3cret".into()),
+                "columns of other types",
+                Remedy::None,
+            ),
+            (
+                Error::Encode("s3cret".into()),
+                "an unexpected answer",
+                Remedy::None,
+            ),
+        ] {
+            assert_fault::<sqlx::Sqlite>(&error, expected, remedy);
+        }
+    }
+}

@@ -199,7 +199,68 @@ fn is_sqlstate(code: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::{PostgresStore, TokenErrorKind};
+    use super::*;
+    use crate::{PostgresStore, store::sql::pool::tests::assert_described};
+
+    #[test]
+    fn each_error_of_the_database_is_explained_and_repeated_only_if_that_may_help() {
+        for (codes, expected, remedy) in [
+            (
+                &["28P01", "28000"][..],
+                "rejected the user or the password",
+                Remedy::None,
+            ),
+            (&["3D000"], "has no database of this name", Remedy::None),
+            (&["42P01"], "does not have the table", Remedy::None),
+            (&["3F000"], "does not have the schema", Remedy::None),
+            (&["42501"], "does not permit this statement", Remedy::None),
+            (
+                &[
+                    "42703", "42804", "42883", "42P10", "22P05", "23502", "23514",
+                ],
+                "does not match the documented one",
+                Remedy::None,
+            ),
+            (&["25006"], "accepts no writes", Remedy::Reconnect),
+            (
+                &["40001", "40P01", "55P03"],
+                "because of other transactions",
+                Remedy::Wait,
+            ),
+            (
+                &["23505", "42710", "42P07"],
+                "has made the table twice",
+                Remedy::Wait,
+            ),
+            (&["53100"], "has no disk space left", Remedy::None),
+            (&["53200"], "has no memory left", Remedy::None),
+            (&["53300"], "has no connection left", Remedy::None),
+            (&["57014"], "cancelled the statement", Remedy::None),
+            (
+                &[
+                    "57P01", "57P02", "57P03", "57P05", "08000", "08003", "08006",
+                ],
+                "is starting or shutting down",
+                Remedy::Reconnect,
+            ),
+            (
+                &["26000", "42P05"],
+                "set `transaction_pooling`",
+                Remedy::None,
+            ),
+            (&["XX000"], "answered with the error XX000", Remedy::None),
+            // Not codes.
+            (
+                &["", "s3cret", "S3CRET", "s3cre", "XX00", "XX0 0"],
+                "answered with an error",
+                Remedy::None,
+            ),
+        ] {
+            for code in codes {
+                assert_described::<Postgres>(code, expected, remedy);
+            }
+        }
+    }
 
     #[test]
     fn a_store_is_built_without_a_server_or_a_runtime_and_shows_no_password() {

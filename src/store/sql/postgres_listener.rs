@@ -95,3 +95,42 @@ fn failure(error: Error) -> Failure {
         _ => "it was not reached, or closed the connection".into(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sql::pool::tests::reported;
+
+    #[test]
+    fn a_pool_that_nobody_listens_for_any_more_is_forgotten() {
+        for _ in 0..3 {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let changes = runtime.block_on(async {
+                let pool = PgPool::connect_lazy("postgres://app@localhost:1/db").unwrap();
+                subscribe(&pool, "channel", "session")
+            });
+            assert!(changes.is_some());
+            // With it, the task that listens ends.
+            drop(runtime);
+        }
+        assert_eq!(POOLS.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_error_of_the_database_is_explained() {
+        let failure = failure(reported("53300"));
+        assert_eq!(failure.problem, "has no connection left");
+    }
+
+    #[tokio::test]
+    async fn the_address_has_no_password() {
+        let url = "postgres://app:hunter2@localhost:1/db?sslmode=disable";
+        let pool = PgPool::connect_lazy(url).unwrap();
+        let id = pool.connect_options();
+        let shown = ListeningPool { pool, id }.to_string();
+        assert_eq!(shown, "Postgres at localhost:1/db");
+    }
+}

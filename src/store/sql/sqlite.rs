@@ -178,12 +178,67 @@ mod tests {
     use sqlx::SqlSafeStr;
 
     use super::*;
-    use crate::{SqliteStore, store::sql::row::SessionRow};
+    use crate::{
+        SqliteStore,
+        store::sql::{database::Parameter, pool::tests::assert_described, row::SessionRow},
+    };
 
     /// A number that SQLite answers with, over a connection of the store.
     async fn ask(row: &SessionRow, sql: &'static str) -> i64 {
         let answer = row.query(&sql.into_sql_str(), Vec::new(), ()).await;
         answer.unwrap().unwrap().version
+    }
+
+    #[test]
+    fn each_error_of_the_database_is_explained() {
+        for (code, expected, remedy) in [
+            ("1", "does not match the documented one", Remedy::None),
+            ("1299", "does not match the documented one", Remedy::None),
+            ("20", "does not match the documented one", Remedy::None),
+            ("3", "does not permit access", Remedy::None),
+            ("23", "does not permit access", Remedy::None),
+            ("5", "was locked", Remedy::Wait),
+            ("517", "was locked", Remedy::Wait),
+            ("6", "was locked", Remedy::Wait),
+            ("7", "has no memory left", Remedy::None),
+            ("8", "is read-only", Remedy::None),
+            ("1032", "is read-only", Remedy::None),
+            ("10", "an error of the disk", Remedy::Reconnect),
+            ("11", "is damaged", Remedy::None),
+            ("13", "has no disk space left", Remedy::None),
+            ("14", "cannot be opened", Remedy::None),
+            ("15", "does not lock on this file system", Remedy::None),
+            ("26", "is not a database", Remedy::None),
+            ("21", "answered with the error 21", Remedy::None),
+            ("s3cret", "answered with the error 0", Remedy::None),
+        ] {
+            assert_described::<Sqlite>(code, expected, remedy);
+        }
+    }
+
+    #[test]
+    fn a_lease_lasts_at_most_a_hundred_years() {
+        let store = SqliteStore::new("made-up.db", "vendor").unwrap();
+        let millis = |duration| store.clone().lease_duration(duration).row.lease_millis();
+        assert_eq!(millis(Duration::from_secs(15)), 15_000);
+        let years = 100 * 365 * 86_400_000;
+        assert_eq!(millis(Duration::MAX), years);
+        assert_eq!(millis(Duration::from_secs(1 << 40)), years);
+    }
+
+    /// As it is after a connection that broke before the answer came.
+    #[tokio::test]
+    async fn an_owner_that_takes_its_lease_again_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::new(folder.path().join("sessions.db"), "vendor").unwrap();
+        store.create_table().await.unwrap();
+        for (owner, expected) in [("a", true), ("a", true), ("b", false), ("a", true)] {
+            let owner = Parameter::Text(owner.into());
+            let parameters = vec![store.row.key(), owner, Parameter::Number(60_000)];
+            let sql = &store.row.statements.take_lease;
+            let taken = store.row.query(sql, parameters, ()).await.unwrap();
+            assert_eq!(taken.is_some(), expected);
+        }
     }
 
     #[tokio::test]

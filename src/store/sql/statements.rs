@@ -156,6 +156,14 @@ mod tests {
     }
 
     #[test]
+    fn the_channel_is_the_name_of_the_table_as_far_as_it_fits() {
+        let channel = |name: &str| Table::new(name).unwrap().channel().to_owned();
+        assert_eq!(channel("sessions"), "sessions");
+        let longest = format!("auth.{}", "x".repeat(63));
+        assert_eq!(channel(&longest), longest[..63]);
+    }
+
+    #[test]
     fn all_parts_of_a_name_are_quoted() {
         assert_eq!(Table::default().quoted(), "\"tower_bearer_sessions\"");
         assert_eq!(Table::new("a.select").unwrap().quoted(), "\"a\".\"select\"");

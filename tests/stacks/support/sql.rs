@@ -72,7 +72,15 @@ async fn end_lease(db: &impl TestDatabase) {
 
 pub async fn the_row_is_as_documented(db: &impl TestDatabase) {
     let store = db.store();
+    let updated = async || {
+        db.raw("SELECT CAST(updated_at AS text) FROM tower_bearer_sessions")
+            .await
+    };
+    store.lease().await.unwrap().release().await;
+    let before = updated().await.expect("the row of the lease");
+    tokio::time::sleep(Duration::from_millis(20)).await;
     save_first(&store).await;
+    assert_ne!(updated().await.unwrap(), before);
     let lease = store.lease().await.unwrap();
     assert!(
         stored(db)
@@ -95,6 +103,22 @@ pub async fn the_row_is_as_documented(db: &impl TestDatabase) {
     for name in ["lease_until", "updated_at"] {
         assert!(column(name).await.is_some(), "{name}");
     }
+    let shown = format!("{lease:?}");
+    assert!(
+        shown.contains("test") && shown.contains("tower_bearer_sessions"),
+        "{shown}"
+    );
+    // The time of the last save, which a lease does not change.
+    let mut lease = lease;
+    for version in 1..3 {
+        let before = column("updated_at").await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(lease.is_held().await);
+        assert_eq!(column("updated_at").await, before);
+        let next = sample_session(version + 1, "next");
+        lease.save(version, &next).await.unwrap();
+        assert_ne!(column("updated_at").await, before);
+    }
     // Another session, and another table.
     let other = store.session("other").unwrap();
     assert_eq!(version(&other).await, 0);
@@ -103,7 +127,7 @@ pub async fn the_row_is_as_documented(db: &impl TestDatabase) {
     elsewhere.create_table().await.unwrap();
     assert_eq!(version(&elsewhere).await, 0);
     elsewhere.lease().await.unwrap().release().await;
-    assert_eq!(version(&store).await, 1);
+    assert_eq!(version(&store).await, 3);
 
     lease.release().await;
     for name in ["lease_owner", "lease_until"] {
@@ -235,7 +259,9 @@ pub async fn a_holder_whose_lease_ended_does_not_overwrite_a_newer_session(db: &
     let before = stored(db).await;
 
     let saved = ended.save(1, &sample_session(2, "first")).await;
-    assert_eq!(saved.unwrap_err().kind(), TokenErrorKind::LeaseLost);
+    let error = saved.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::LeaseLost);
+    assert!(error.to_string().contains("version 2 is stored"), "{error}");
     assert_eq!(stored(db).await, before);
     // And it does not release the lease of the other.
     let held = owner(db).await;
@@ -280,7 +306,7 @@ pub async fn of_two_saves_over_the_same_version_at_once_one_fails(db: &impl Test
 }
 
 pub async fn a_lease_is_extended_while_it_is_held_and_its_loss_is_noticed(db: &impl TestDatabase) {
-    let holder = db.store().lease_duration(Duration::from_millis(1500));
+    let holder = db.store().lease_duration(Duration::from_secs(3));
     let lease = holder.lease().await.unwrap();
     let until = async || {
         db.raw("SELECT CAST(lease_until AS text) FROM tower_bearer_sessions")
@@ -291,6 +317,7 @@ pub async fn a_lease_is_extended_while_it_is_held_and_its_loss_is_noticed(db: &i
         let extended = async {
             let before = until().await;
             while until().await == before {
+                assert!(lease.is_held().await, "its time has ended");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -300,7 +327,11 @@ pub async fn a_lease_is_extended_while_it_is_held_and_its_loss_is_noticed(db: &i
     db.raw("UPDATE tower_bearer_sessions SET lease_owner = 'another'")
         .await;
     assert!(!lease.is_held().await);
+    // The lease of another owner is neither extended nor released.
+    let before = until().await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     lease.release().await;
+    assert_eq!(until().await, before);
     assert_eq!(owner(db).await.as_deref(), Some("another"));
 }
 
