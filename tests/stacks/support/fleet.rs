@@ -114,7 +114,16 @@ impl StoreLocation {
     /// Waits until no refresh is running, in this process or another.
     async fn wait_for_refresh(&self) {
         let store = self.store().unwrap();
-        store.lease().await.unwrap().release().await;
+        let lease = async {
+            loop {
+                // On a busy machine the server may not answer in time.
+                if let Ok(lease) = store.lease().await {
+                    return lease;
+                }
+            }
+        };
+        let lease = timeout(TIMEOUT, lease).await.expect("the lease");
+        lease.release().await;
     }
 
     /// Whether there is a stored session, which must be whole.
