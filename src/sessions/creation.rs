@@ -9,8 +9,7 @@
 //! | the key is removed                            | begin another creation |
 //! | the task is lost with its runtime             | begin another creation |
 //!
-//! Whoever takes a [`Creation`] out of the map of creations decides how it ends. So a task that comes too late has no
-//! effect.
+//! A [`Creation`] ends when it is removed from the map of creations. So a task that comes too late has no effect.
 
 use std::{
     hash::Hash,
@@ -53,7 +52,7 @@ enum Joined {
     },
 }
 
-/// Returns the session of `key`. Makes it if it is not there, and if nobody is making it.
+/// Returns the session of `key`. Makes it if it is not there, and not being made.
 pub(super) async fn get_or_create<K>(shared: Arc<Shared<K>>, key: K) -> CreationResult
 where
     K: Clone + Eq + Hash + Send + Sync + 'static,

@@ -51,8 +51,8 @@ impl Session {
     /// becomes due in this moment: its task holds no handle in between. It finishes and is saved, and the next session of
     /// the key waits for the lease of the store.
     pub(super) fn is_pinned(self: &Arc<Self>) -> bool {
-        // The counts are read without order. A fence after each, because whoever dropped the last handle may have taken one
-        // of the cache before, or left something unsaved.
+        // The counts are read without order. A fence after each, because the thread that dropped the last handle may have
+        // taken one of the cache before, or left something unsaved.
         if Arc::strong_count(self) > 1 {
             return true;
         }

@@ -234,7 +234,7 @@ impl<L: Listen> Task<L> {
         }
     }
 
-    /// Whether nobody listens any more. Then the next that does starts another task.
+    /// Whether no session is left to listen for. Then the next one starts another task.
     fn has_ended(&mut self) -> bool {
         let mut sessions = self.listeners.lock();
         for of_channel in sessions.channels.values_mut() {

@@ -63,7 +63,8 @@ return 1";
 ///   is that of all databases of the server, and of all nodes of a cluster.
 /// - **Access.** Everyone who can read the keys has the session. An ACL user needs `GET`, `SET`, `DEL`, `PEXPIRE` and `EVAL` on
 ///   `tower-bearer:*`, and for notifications `PUBLISH` and `SUBSCRIBE` on the channel: `+publish +subscribe &tower-bearer:*`.
-///   Without these, sessions are saved all the same, and nobody is told. Errors contain neither passwords nor what is stored.
+///   Without these, sessions are saved all the same, and other processes are not told. Errors contain neither passwords
+///   nor what is stored.
 /// - **Memory.** What is read is zeroized when dropped. The crate `redis` keeps copies of each command in buffers that are
 ///   not, and so of each session that is saved and of the one that it replaces.
 ///

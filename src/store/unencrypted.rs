@@ -5,8 +5,8 @@ use tokio::sync::watch;
 use super::{StoredSession, TokenStore};
 use crate::error::{TokenError, TokenErrorKind};
 
-/// A store that returns no encrypted session, but an error that says what to do. Whoever gets an error instead of a session
-/// overwrites nothing.
+/// A store that returns no encrypted session, but an error that says what to do. A source that gets an error instead of a
+/// session overwrites nothing.
 ///
 /// A store itself cannot do this: the one inside an `EncryptedStore` must return encrypted sessions.
 pub(crate) struct Unencrypted<S>(S);
