@@ -68,7 +68,7 @@ impl<G: Grant> GrantSource<G> {
 /// The error if there is no credential to refresh `session` with.
 pub(super) fn nothing_to_send(session: &StoredSession) -> TokenError {
     let message = if session.has_tokens() {
-        "the stored session has no refresh token, and began with another credential than the configured one"
+        "the stored session has no refresh token, and did not begin with the configured credential"
     } else {
         "no session is stored; log in"
     };

@@ -43,7 +43,7 @@ async fn a_session_is_refreshed_in_the_background_until_it_is_dropped() {
     // Each after four to five fifths of the lifetime.
     assert!((9..=13).contains(&count()), "{}", count());
 
-    // It is in use by nobody, but no longer idle for long enough.
+    // No request uses it. Soon it has been idle for long enough.
     sleep(Duration::from_secs(251)).await;
     assert!(sessions.is_empty());
     let last = count();

@@ -93,7 +93,7 @@ impl Driver for Sqlite {
         until: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) + $3",
         // The connection decides. `PRAGMA synchronous` is not possible within a statement.
         durable: "1 = 1",
-        // Nobody can be told.
+        // SQLite cannot tell other processes.
         notify: "version",
     };
 

@@ -131,8 +131,8 @@ impl StoredSession {
     }
 
     /// The session, which takes the place of `stored`, with the credentials that another process has recorded there as dead.
-    /// Its own login is not one of them: the server has accepted it. Nor is a refresh token that only `stored` has, which nobody
-    /// can send any more.
+    /// Its own login is not one of them: the server has accepted it. Nor is a refresh token that only `stored` has: no
+    /// process can send it any more.
     pub(crate) fn with_dead_of(self, stored: &Self) -> Self {
         // Those of a revoked session were revoked. What another client tried says nothing about ours.
         let is_about_ours = self.client == stored.client;

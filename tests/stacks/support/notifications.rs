@@ -94,7 +94,7 @@ pub async fn logins_imports_and_revocations_reach_other_processes<S: TokenStore>
     other.revoke().await.unwrap();
     until(|| dead.peek().is_none()).await;
 
-    // By hand, into a store that nobody listens with.
+    // By hand, into a store that does not listen itself.
     let store = new_store();
     let stored = store.load().await.unwrap().unwrap();
     let mut lease = store.lease().await.unwrap();
