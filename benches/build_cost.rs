@@ -2,14 +2,16 @@
 //!
 //! `cargo bench -p benches --bench build_cost [-- OPTIONS]` makes such a program in a temporary folder and counts the crates
 //! that it depends on, this one included: those for this machine, without tests, and beside them those that only build
-//! scripts need. Versions are chosen as for a new program: the newest, or without a network the newest that are here.
+//! scripts need. Versions are chosen as for a new program that says which Rust it needs: the newest for that Rust, or without
+//! a network the newest that are here. The column "Rust" is the newest Rust that one of the crates asks for.
 //!
 //! - `--build` also builds it from scratch for each set, without optimization, and measures the CPU time of all processes
 //!   that takes. Only on Linux.
-//! - `--check` fails if there are more crates than the bound of a set allows.
+//! - `--check` fails if there are more crates than the bound of a set allows, or if one of them needs a newer Rust than the
+//!   documentation of the set says.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     env,
     error::Error,
     fs,
@@ -26,7 +28,18 @@ struct FeatureSet {
     dependency: &'static str,
     /// The most crates that `--check` allows.
     bound: usize,
+    /// The newest Rust that `--check` allows.
+    rust: RustVersion,
 }
+
+/// The numbers of a version of Rust.
+type RustVersion = (u32, u32);
+
+/// What `Cargo.toml` says.
+const RUST: RustVersion = (1, 89);
+
+/// What `sqlx` needs.
+const RUST_FOR_SQL: RustVersion = (1, 94);
 
 const ALL: &str = r#"features = ["testing", "file-store", "redis-store", "postgres-store", "sqlite-store", "encrypted-store", "sessions", "jwt"]"#;
 
@@ -35,51 +48,61 @@ const SETS: [FeatureSet; 10] = [
         name: "no default features",
         dependency: "default-features = false",
         bound: 55,
+        rust: RUST,
     },
     FeatureSet {
         name: "default",
         dependency: "features = []",
         bound: 109,
+        rust: RUST,
     },
     FeatureSet {
         name: "testing",
         dependency: r#"features = ["testing"]"#,
         bound: 109,
+        rust: RUST,
     },
     FeatureSet {
         name: "file-store",
         dependency: r#"features = ["file-store"]"#,
         bound: 111,
+        rust: RUST,
     },
     FeatureSet {
         name: "encrypted-store",
         dependency: r#"features = ["encrypted-store"]"#,
         bound: 109,
+        rust: RUST,
     },
     FeatureSet {
         name: "sessions",
         dependency: r#"features = ["sessions"]"#,
         bound: 110,
+        rust: RUST,
     },
     FeatureSet {
         name: "redis-store",
         dependency: r#"features = ["redis-store"]"#,
         bound: 119,
+        rust: RUST,
     },
     FeatureSet {
         name: "postgres-store",
         dependency: r#"features = ["postgres-store"]"#,
         bound: 162,
+        rust: RUST_FOR_SQL,
     },
     FeatureSet {
         name: "sqlite-store",
         dependency: r#"features = ["sqlite-store"]"#,
         bound: 147,
+        rust: RUST_FOR_SQL,
     },
     FeatureSet {
         name: "all",
         dependency: ALL,
         bound: 178,
+        rust: RUST_FOR_SQL,
     },
 ];
 
@@ -102,27 +125,39 @@ fn main() -> Result<ExitCode> {
     }
 
     let program = Program::new()?;
-    let mut has_too_many = false;
+    let (mut has_too_many, mut needs_newer_rust) = (false, false);
     println!(
-        "{:20} {:>7} {:>7} {:>14} {:>12} {:>10}",
-        "features", "crates", "bound", "build scripts", "CPU seconds", "seconds"
+        "{:20} {:>7} {:>7} {:>14} {:>6} {:>12} {:>10}",
+        "features", "crates", "bound", "build scripts", "Rust", "CPU seconds", "seconds"
     );
     for set in &SETS {
         program.depend_as(set.dependency)?;
-        let crates = program.crates("normal")?;
+        let crates = program.crates("normal")?.len();
         let all = program.crates("normal,build")?;
+        let (rust, needed_by) = program.newest_rust(&all)?;
         let times = if has("--build") {
             program.build()?
         } else {
             String::new()
         };
         println!(
-            "{:20} {crates:>7} {:>7} {:>14} {times}",
+            "{:20} {crates:>7} {:>7} {:>14} {:>6} {times}",
             set.name,
             set.bound,
-            all - crates
+            all.len() - crates,
+            format!("{}.{}", rust.0, rust.1),
         );
         has_too_many |= crates > set.bound;
+        if rust > set.rust {
+            needs_newer_rust = true;
+            eprintln!(
+                "{needed_by} needs a newer Rust than the features {:?} are documented for.",
+                set.name
+            );
+        }
+    }
+    if has("--check") && needs_newer_rust {
+        return Ok(ExitCode::FAILURE);
     }
     if has("--check") && has_too_many {
         eprintln!(
@@ -132,6 +167,19 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `cargo metadata` prints, as far as it is needed.
+#[derive(serde::Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(serde::Deserialize)]
+struct Package {
+    name: String,
+    version: String,
+    rust_version: Option<String>,
 }
 
 /// The program in its folder, which is removed when this is dropped.
@@ -173,8 +221,9 @@ impl Program {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let path = path.display().to_string();
         let manifest = format!(
-            "[package]\nname = \"hello\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\n\
-             tower-bearer = {{ path = {path:?}, {dependency} }}\n"
+            "[package]\nname = \"hello\"\nedition = \"2024\"\nrust-version = \"{}.{}\"\n\n[workspace]\n\n\
+             [dependencies]\ntower-bearer = {{ path = {path:?}, {dependency} }}\n",
+            RUST.0, RUST.1
         );
         fs::write(self.folder.join("Cargo.toml"), manifest)?;
         if !self.lock.is_empty() {
@@ -192,8 +241,8 @@ impl Program {
         cargo
     }
 
-    /// How many crates it depends on.
-    fn crates(&self, edges: &str) -> Result<usize> {
+    /// The crates that it depends on, each as `name vVERSION`, and a path or the like after it.
+    fn crates(&self, edges: &str) -> Result<BTreeSet<String>> {
         let output = self
             .cargo("tree")
             .args(["--prefix", "none", "--format", "{p}", "--edges", edges])
@@ -205,9 +254,38 @@ impl Program {
         let text = String::from_utf8(output.stdout)?;
         // A crate whose dependencies stand further up is marked with an asterisk.
         let crates = text.lines().map(|line| line.trim_end_matches(" (*)"));
-        let crates: BTreeSet<&str> = crates.filter(|line| !line.is_empty()).collect();
-        // Without the program.
-        Ok(crates.len() - 1)
+        let is_dependency = |line: &&str| !line.is_empty() && !line.starts_with("hello v");
+        Ok(crates.filter(is_dependency).map(String::from).collect())
+    }
+
+    /// The newest Rust that one of `crates` asks for, and which one that is.
+    fn newest_rust(&self, crates: &BTreeSet<String>) -> Result<(RustVersion, String)> {
+        let output = self
+            .cargo("metadata")
+            .args(["--format-version", "1"])
+            .stderr(Stdio::inherit())
+            .output()?;
+        if !output.status.success() {
+            return Err(format!("cargo metadata: {}", output.status).into());
+        }
+        let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
+        let rust_of: BTreeMap<String, RustVersion> = metadata
+            .packages
+            .into_iter()
+            .filter_map(|package| {
+                let rust_version = package.rust_version?;
+                let mut numbers = rust_version.split('.').map(str::parse);
+                let version = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+                Some((format!("{} v{}", package.name, package.version), version))
+            })
+            .collect();
+        let asked = crates.iter().filter_map(|line| {
+            let name = line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+            Some((*rust_of.get(&name)?, name))
+        });
+        asked
+            .max()
+            .ok_or_else(|| "no crate says which Rust it needs".into())
     }
 
     /// Builds everything from scratch. Returns CPU seconds and seconds, as columns of the table.
