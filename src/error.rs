@@ -163,7 +163,8 @@ impl TokenError {
     /// It depends on the [kind](TokenError::kind) alone. Not transient are
     /// [`InvalidClient`](TokenErrorKind::InvalidClient), [`InvalidRequest`](TokenErrorKind::InvalidRequest),
     /// [`ReauthRequired`](TokenErrorKind::ReauthRequired), [`InvalidToken`](TokenErrorKind::InvalidToken),
-    /// [`InsecureOrigin`](TokenErrorKind::InsecureOrigin) and [`Config`](TokenErrorKind::Config).
+    /// [`InsufficientScope`](TokenErrorKind::InsufficientScope), [`InsecureOrigin`](TokenErrorKind::InsecureOrigin) and
+    /// [`Config`](TokenErrorKind::Config).
     pub fn is_transient(&self) -> bool {
         self.inner.kind.is_transient()
     }

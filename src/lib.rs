@@ -56,7 +56,7 @@
 //! | For | Items |
 //! |---|---|
 //! | requests | [`BearerAuthLayer`], [`AddTokenLayer`], [`WithoutToken`], [`Origins`] |
-//! | rejections | [`ClassifyRejection`], [`BearerChallenge`], [`ResponseHead`], [`Verdict`], [`InspectBodyLayer`], [`RejectOnTrailersLayer`] |
+//! | rejections | [`ClassifyRejection`], [`StandardRejections`], [`ResponseHead`], [`Verdict`], [`InspectBodyLayer`], [`RejectOnTrailersLayer`] |
 //! | sending again | [`RefreshOnReject`], [`TokenRejected`], [`ReplayBody`], [`ReplayError`], [`PeekBody`] |
 //! | a session in memory | [`TokenCache`], [`CacheStatus`], [`TokenState`], [`Schedule`], [`Token`] |
 //! | a session for each key, with the feature `sessions` | `Sessions`, `SessionKey` |
@@ -200,7 +200,9 @@ pub use self::store::{SqlLease, SqlStore};
 pub use self::{
     body::{PEEK_LIMIT, Peek, PeekBody, REPLAY_LIMIT, ReplayBody, ReplayError},
     cache::{CacheStatus, TokenCache, TokenCacheBuilder, TokenState},
-    challenge::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict},
+    challenge::{
+        Challenge, ClassifyRejection, ResponseHead, StandardRejections, StepUp, Verdict,
+    },
     error::{TokenError, TokenErrorKind},
     grant::{
         ClientCredentials, ExchangeTokenGrant, Grant, GrantContext, JwtBearer, LegacyPassword,
@@ -214,7 +216,7 @@ pub use self::{
     },
     oauth::{
         AuthParts, BodyFormat, ClientAuth, ClientAuthContext, ClientSecret, DeadGrant, OAuthClient,
-        Parameters,
+        Parameters, ProtectedResource,
     },
     origins::Origins,
     schedule::Schedule,

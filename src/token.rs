@@ -173,6 +173,21 @@ impl Token {
         self.edit(|inner| inner.details = details)
     }
 
+    /// Sets the scope that the token was requested with beyond what its source asks for on its own.
+    pub(crate) fn with_added_scope(self, scope: impl Into<Box<str>>) -> Self {
+        self.edit_details(|details| details.added_scope = Some(scope.into()))
+    }
+
+    pub(crate) fn added_scope(&self) -> Option<&str> {
+        self.details()?.added_scope.as_deref()
+    }
+
+    /// Whether the token was issued with this scope, or requested with it beyond what its source asks for on its own.
+    pub(crate) fn has_scope(&self, name: &str) -> bool {
+        let has = |scope: Option<&str>| scope.is_some_and(|it| it.split(' ').any(|it| it == name));
+        has(self.scope()) || has(self.added_scope())
+    }
+
     pub(crate) fn expiry(self, expiry: Expiry) -> Self {
         self.edit(|inner| inner.expiry = expiry)
     }

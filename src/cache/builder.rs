@@ -8,6 +8,7 @@ use super::{
     token_cache::TokenCache,
 };
 use crate::{
+    challenge::StepUp,
     clock::Clock,
     origins::Origins,
     schedule::Schedule,
@@ -41,6 +42,8 @@ impl TokenCacheBuilder {
             settings: Settings {
                 schedule: source.schedule(),
                 origins: source.origins(),
+                step_up: None,
+                own_scopes: Vec::new(),
                 max_wait: Duration::from_secs(30),
                 refresh_timeout: Duration::from_secs(120),
                 clock: Clock::System,
@@ -59,6 +62,66 @@ impl TokenCacheBuilder {
     /// Where tokens may be sent by layers over this cache. Default: what the source says.
     pub fn origins(mut self, origins: Origins) -> Self {
         self.settings.origins = origins;
+        self
+    }
+
+    /// Obtains a token that has more when an API asks for it, and sends the request again with it, once. Default: no, and the
+    /// response is the caller's.
+    ///
+    /// - An API asks with 401 or 403 and a challenge. [`StepUp`] says which of them count, and what may be asked for. Anything
+    ///   else is refused.
+    /// - However many requests need more, one token request runs. The token before stays in use while it runs, and if it fails.
+    /// - The source requests its own scope together with what has been asked for. From then on all requests use that token, and
+    ///   later refreshes request the same, also those of another process that shares the store, if its own list allows it.
+    /// - If more cannot be had, the caller gets the API's own response, with a [`TokenError`](crate::TokenError) of kind
+    ///   [`InsufficientScope`](crate::TokenErrorKind::InsufficientScope) in its extensions. What could not be had is not
+    ///   requested again for 15 minutes, until a [login](TokenCache::login) or a [reset](TokenCache::reset). In any case, there
+    ///   are at most ten step-ups at once, and one more each minute.
+    ///
+    /// [`ClientCredentialsSource`](crate::ClientCredentialsSource), [`JwtBearerSource`](crate::JwtBearerSource) and
+    /// [`TokenExchangeSource`](crate::TokenExchangeSource) request more. With a refresh token that cannot be done: it never gets
+    /// more than was granted (RFC 6749 §6), so the error says that a person must log in. A source of your own sees
+    /// [`TokenContext::is_step_up`](crate::TokenContext::is_step_up).
+    ///
+    /// [`BearerAuthLayer`](crate::BearerAuthLayer) sends the request again. [`AddTokenLayer`](crate::AddTokenLayer) obtains the
+    /// token for later requests, and does not.
+    ///
+    /// A process without this that shares the store uses the token as any other. When it refreshes, it requests its own scope.
+    /// The processes with it do not adopt that token, and each of them requests one of its own. So give all of them the same
+    /// list.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")] {
+    /// use http::{Request, Response};
+    /// use tower::{ServiceBuilder, ServiceExt, service_fn};
+    /// use tower_bearer::{
+    ///     BearerAuthLayer, ClientAuth, ClientCredentialsSource, OAuthClient, ReplayBody, StepUp, TokenCache,
+    /// };
+    /// # use tower_bearer::testing::{AuthorizationServer, Dialect};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), tower::BoxError> {
+    /// # let server = AuthorizationServer::new(Dialect::Rfc6749).client("app", "s3cr3t")
+    /// #     .grant_scopes(["invoices:read", "reports:read"]);
+    /// # let api = server.api().require_scope("/reports", "reports:read");
+    /// let client = OAuthClient::with_transport("https://login.example.com/token", server.clone())?
+    ///     .client_auth(ClientAuth::client_secret_basic("app", "s3cr3t"));
+    /// let cache = TokenCache::builder(ClientCredentialsSource::new(client).scope("invoices:read"))
+    ///     .step_up(StepUp::new().scopes(["reports:read"]))
+    ///     .build();
+    /// let http = ServiceBuilder::new().layer(BearerAuthLayer::from(cache.clone())).service(api);
+    ///
+    /// // The API answers 403, and names the scope `reports:read`.
+    /// let request = Request::get("https://api.example.com/reports").body(String::new())?;
+    /// assert_eq!(http.oneshot(request).await?.status(), 200);
+    /// assert_eq!(cache.peek().unwrap().scope(), Some("invoices:read reports:read"));
+    /// # Ok(()) }
+    /// # main().unwrap();
+    /// # }
+    /// ```
+    pub fn step_up(mut self, step_up: StepUp) -> Self {
+        self.settings.step_up = Some(Arc::new(step_up));
         self
     }
 
@@ -82,7 +145,10 @@ impl TokenCacheBuilder {
     /// Builds the cache. If its schedule refreshes in the background, and this is called inside a Tokio runtime, that
     /// starts now.
     #[must_use = "a cache that is dropped refreshes nothing"]
-    pub fn build(self) -> TokenCache {
+    pub fn build(mut self) -> TokenCache {
+        if self.settings.step_up.is_some() {
+            self.settings.own_scopes = self.source.scopes();
+        }
         let shared = Arc::new(Shared::new(self.source, self.settings));
         background::start(&shared);
         TokenCache::from_shared(shared)

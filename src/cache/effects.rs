@@ -18,8 +18,8 @@ pub(super) struct Effects {
     pub(super) notify: bool,
     /// Spawn this task, after the lock is released: a runtime that shuts down drops it right there, and that takes the lock.
     pub(super) spawn: Option<RefreshTask>,
-    /// Give this to those that wait for a refresh that no longer counts, after the lock is released.
-    pub(super) wake: Option<(Arc<SharedResult>, Option<Completed>)>,
+    /// Give these to those that wait for a step-up, or for a refresh that no longer counts, after the lock is released.
+    pub(super) wake: Vec<(Arc<SharedResult>, Option<Completed>)>,
 }
 
 /// What a transition needs to know.

@@ -10,6 +10,7 @@
 //! | `state.rs` | the state behind the lock, and every change of it |
 //! | `effects.rs` | what a change of the state gets as input, and what it leaves to be done after it |
 //! | `throttle.rs` | when the next refresh may start |
+//! | `step_ups.rs` | which step-ups wait, and when the next one may start |
 //! | `refresh_task.rs` | one call of the source, in a task of its own |
 //! | `waiter.rs` | how the result of a refresh reaches the callers that wait for it |
 //! | `background.rs` | refreshing without traffic |
@@ -29,6 +30,7 @@ mod revoke;
 mod shared;
 mod state;
 mod status;
+mod step_ups;
 mod throttle;
 mod token_cache;
 mod waiter;

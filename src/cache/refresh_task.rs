@@ -11,7 +11,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{lookup::interrupted, waiter::SharedResult};
+use super::{lookup::interrupted, step_ups::StepUpRun, waiter::SharedResult};
 use crate::{
     clock::{Now, later},
     error::{TokenError, TokenErrorKind},
@@ -29,6 +29,8 @@ pub(super) enum RefreshKind {
     /// Take a token that another process has stored. The source sends no token request. If there is none, callers get this
     /// error.
     AdoptOnly(TokenError),
+    /// Call the source for a token that has more. Those that wait for any token start over if there is none.
+    StepUp(StepUpRun),
     /// Call the source if another process has begun another session. If it has not, or has ended this one, no token comes.
     Look,
 }
@@ -70,6 +72,7 @@ impl RefreshTask {
             guard: CompletionGuard {
                 result,
                 id,
+                is_step_up: matches!(kind, RefreshKind::StepUp(_)),
                 is_completing: false,
             },
             delay,
@@ -106,7 +109,7 @@ impl RefreshTask {
                     Ok(Ok(false)) | Err(_) => return,
                 }
             }
-            RefreshKind::Full | RefreshKind::AdoptOnly(_) => None,
+            RefreshKind::Full | RefreshKind::AdoptOnly(_) | RefreshKind::StepUp(_) => None,
         };
         let outcome = match (found_nothing, self.kind) {
             (Some(outcome), _) => outcome,
@@ -120,7 +123,13 @@ impl RefreshTask {
                     Ok(None) | Err(_) => RefreshOutcome::Unchanged(error),
                 }
             }
-            (None, RefreshKind::Full | RefreshKind::IfChanged(_) | RefreshKind::Look) => {
+            (
+                None,
+                RefreshKind::Full
+                | RefreshKind::IfChanged(_)
+                | RefreshKind::Look
+                | RefreshKind::StepUp(_),
+            ) => {
                 match time::timeout_at(deadline, shared.source.token(self.cx)).await {
                     Ok(Ok(token)) => RefreshOutcome::Token { token, asked },
                     Ok(Err(error)) => RefreshOutcome::Failed(error),
@@ -142,6 +151,7 @@ impl RefreshTask {
 struct CompletionGuard {
     result: Arc<SharedResult>,
     id: u64,
+    is_step_up: bool,
     is_completing: bool,
 }
 
@@ -154,6 +164,9 @@ impl CompletionGuard {
         self.is_completing = true;
         match &outcome {
             RefreshOutcome::Token { .. } => tracing::debug!("token refreshed"),
+            RefreshOutcome::Failed(error) if self.is_step_up => {
+                tracing::warn!(%error, "step-up failed, the token stays in use");
+            }
             RefreshOutcome::Failed(error) => tracing::warn!(%error, "refresh failed"),
             RefreshOutcome::Unchanged(error) => {
                 tracing::debug!(%error, "refresh not tried again: nothing has changed");
@@ -162,7 +175,7 @@ impl CompletionGuard {
         }
         let completed = self.result.shared.complete_refresh(self.id, outcome);
         // The state has changed by now, so that no waiter wakes up to the old one.
-        self.result.set(Some(completed));
+        self.result.set(completed);
     }
 }
 

@@ -19,11 +19,11 @@ use super::{
     rejection::{RejectedBy, SentToken},
     state::{State, session_revoked},
     status::CacheStatus,
-    waiter::SharedResult,
+    waiter::{Completed, SharedResult},
 };
 use crate::{
+    challenge::{Challenge, StepUp},
     clock::{Clock, Now},
-    error::TokenError,
     origins::Origins,
     schedule::Schedule,
     token::Token,
@@ -34,6 +34,10 @@ use crate::{
 pub(crate) struct Settings {
     pub(super) schedule: Schedule,
     pub(super) origins: Origins,
+    /// What APIs may ask for. `None`: nothing.
+    pub(super) step_up: Option<Arc<StepUp>>,
+    /// The scopes that the source requests on its own.
+    pub(super) own_scopes: Vec<String>,
     pub(super) max_wait: Duration,
     pub(super) refresh_timeout: Duration,
     pub(crate) clock: Clock,
@@ -100,9 +104,20 @@ impl Shared {
         rejected: Generation,
         by: RejectedBy,
         was_accepted: bool,
+        challenge: Option<Arc<Challenge>>,
     ) -> Lookup<Arc<SharedResult>> {
         self.change(self.lock(), |state, input| {
-            state.token_rejected(input, rejected, by, was_accepted)
+            state.token_rejected(input, rejected, by, was_accepted, challenge)
+        })
+    }
+
+    pub(super) fn want_more(
+        self: &Arc<Self>,
+        sent: Generation,
+        challenge: &Arc<Challenge>,
+    ) -> Lookup<Arc<SharedResult>> {
+        self.change(self.lock(), |state, input| {
+            state.more_wanted(input, sent, challenge)
         })
     }
 
@@ -125,7 +140,7 @@ impl Shared {
         self: &Arc<Self>,
         id: u64,
         outcome: RefreshOutcome,
-    ) -> Result<Arc<Issued>, TokenError> {
+    ) -> Option<Completed> {
         self.change(self.lock(), |state, input| {
             state.refresh_completed(input, id, outcome)
         })
@@ -219,7 +234,7 @@ impl Shared {
         if let Some(task) = effects.spawn {
             task.spawn();
         }
-        if let Some((result, completed)) = effects.wake {
+        for (result, completed) in effects.wake {
             result.set(completed);
         }
         out

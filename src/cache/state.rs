@@ -23,7 +23,8 @@
 //! "A refresh runs" below means one of kind `Full`. If the source is only asked whether something has changed since a
 //! failure, callers get the error of that failure at once. After a rejection the source may only look for a token of
 //! another process: then the rejected request waits for that, and the token stays in use. A look for another session is waited
-//! for, too, but if there is none, those that wait start over.
+//! for, too, but if there is none, those that wait start over. So do those that wait for any token while a step-up fails: its
+//! error is for the requests that need more. Until it succeeds, the token before it stays in use.
 //!
 //! | Method | no refresh runs | a refresh runs |
 //! |---|---|---|
@@ -32,6 +33,8 @@
 //! | `token_wanted`, and none is usable | start a refresh and wait; or fail, if the throttle does not allow it | wait |
 //! | `token_rejected`, the current one | start a refresh and wait; if the throttle does not allow it, look for a token of another process, and keep sending this one | wait |
 //! | `token_rejected`, an older one | as `token_wanted` | as `token_wanted` |
+//! | `more_wanted` (the API asks for more than the token has), and the current one has it | return it | return it |
+//! | `more_wanted`, and it does not | start a step-up and wait; or fail, if that cannot be had or was tried lately | wait for it, and then start the step-up |
 //! | `replay_rejected` | keep sending the token, and refresh it later | nothing |
 //! | `accepted_after_rejection` | the token is good after all: refresh it when it is due | nothing |
 //! | `refresh_completed`, a token came | | use it |
@@ -46,6 +49,7 @@
 //! its own waiters get the result.
 
 use std::{
+    collections::BTreeSet,
     num::NonZeroU32,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -59,10 +63,12 @@ use super::{
     lookup::{Lookup, runtime},
     refresh_task::{RefreshKind, RefreshOutcome, RefreshTask},
     rejection::{RejectedBy, Rejection, SentToken},
+    step_ups::{StepUpRun, StepUps},
     throttle::{Permission, RefreshThrottle},
-    waiter::SharedResult,
+    waiter::{Completed, SharedResult},
 };
 use crate::{
+    challenge::{Challenge, Wanted},
     clock::{self, Now},
     error::{TokenError, TokenErrorKind},
     freshness::{Deadline, Deadlines, Freshness},
@@ -116,6 +122,10 @@ pub(super) struct State {
     pub(super) refreshed_at: Option<SystemTime>,
     /// The number of the last rejection.
     last_rejection: NonZeroU32,
+    /// What the API said when it rejected the current token.
+    challenge: Option<Arc<Challenge>>,
+    /// Boxed, because most sessions have none.
+    step_ups: Option<Box<StepUps>>,
     /// The last refresh that had started when the session was revoked.
     revoked_up_to: u64,
     /// No refresh since the last reset has ended with a new token or a dead grant.
@@ -144,6 +154,8 @@ impl State {
             warning: None,
             refreshed_at: None,
             last_rejection: NonZeroU32::MIN,
+            challenge: None,
+            step_ups: None,
             revoked_up_to: 0,
             is_after_reset: false,
             rng,
@@ -213,6 +225,7 @@ impl State {
         rejected: Generation,
         by: RejectedBy,
         was_accepted: bool,
+        challenge: Option<Arc<Challenge>>,
     ) -> Lookup<Arc<SharedResult>> {
         // Checked first: a lost refresh gives the token back that it was to replace.
         let running = self.joinable(input.now);
@@ -234,6 +247,7 @@ impl State {
         }
         let issued = Arc::clone(issued);
         let issued = self.count_rejection(input, &issued, by, was_accepted);
+        self.challenge = challenge.or(self.challenge.take());
         // Also for one that only looks for a change: another process may have a good token.
         let lookup = waiting.unwrap_or_else(|| self.start_replacement(input, &issued));
         if self.is_replacing() {
@@ -242,6 +256,40 @@ impl State {
             self.keep_sending(input, &issued);
         }
         lookup
+    }
+
+    /// The API asks for more than the token of this generation has. That is no rejection: other requests go on with it.
+    pub(super) fn more_wanted(
+        &mut self,
+        input: Input<'_>,
+        sent: Generation,
+        challenge: &Arc<Challenge>,
+    ) -> Lookup<Arc<SharedResult>> {
+        let wanted = match self.lacking(input, sent, challenge) {
+            Ok(Some(wanted)) => Arc::new(wanted),
+            Ok(None) => return self.token_wanted(input, Some(sent)),
+            Err(reason) => return Lookup::Failed(reason),
+        };
+        let running = self.running(input.now).map(|running| running.kind.clone());
+        let same = match &running {
+            Some(RefreshKind::StepUp(run)) if run.wanted == wanted => Some(run),
+            _ => self.step_ups().find(&wanted),
+        };
+        if let Some(run) = same {
+            return Lookup::Wait(Arc::clone(&run.result));
+        }
+        let run = StepUpRun {
+            sent,
+            challenge: Arc::clone(challenge),
+            wanted,
+            result: Arc::new(SharedResult::new(Arc::clone(input.shared))),
+        };
+        let waiting = Lookup::Wait(Arc::clone(&run.result));
+        let begun = match running {
+            Some(_) => self.step_ups().push(run),
+            None => self.start_step_up(input, run),
+        };
+        begun.map_or_else(Lookup::Failed, |()| waiting)
     }
 
     /// The API rejected the token that a request was sent again with.
@@ -279,13 +327,13 @@ impl State {
         }
     }
 
-    /// The refresh `id` ended. Returns what its waiters get.
+    /// The refresh `id` ended. Returns what its waiters get; `None` lets them start over.
     pub(super) fn refresh_completed(
         &mut self,
         input: Input<'_>,
         id: u64,
         outcome: RefreshOutcome,
-    ) -> Result<Arc<Issued>, TokenError> {
+    ) -> Option<Completed> {
         let outcome = match outcome {
             // Its token was revoked as well.
             RefreshOutcome::Token { .. } if id <= self.revoked_up_to => {
@@ -294,13 +342,27 @@ impl State {
             outcome => outcome,
         };
         let Some(refresh) = self.take_running(id) else {
-            return match outcome {
+            return Some(match outcome {
                 RefreshOutcome::Token { token, asked } => Ok(self.issue(input, token, asked)),
                 RefreshOutcome::Failed(error)
                 | RefreshOutcome::Unchanged(error)
                 | RefreshOutcome::Revoked(error) => Err(error),
-            };
+            });
         };
+        let completed = match &refresh.kind {
+            RefreshKind::StepUp(run) => self.step_up_ended(input, &refresh, run, outcome),
+            _ => Some(self.refresh_ended(input, &refresh, outcome)),
+        };
+        self.next_step_up(input);
+        completed
+    }
+
+    fn refresh_ended(
+        &mut self,
+        input: Input<'_>,
+        refresh: &RunningRefresh,
+        outcome: RefreshOutcome,
+    ) -> Completed {
         let is_of_this_epoch = refresh.epoch == self.throttle.epoch();
         match outcome {
             RefreshOutcome::Token { token, asked } => {
@@ -309,6 +371,7 @@ impl State {
                 } else if is_of_this_epoch {
                     self.is_after_reset = false;
                 }
+                let token = self.with_added_scope(input, token, None);
                 let issued = self.issue(input, token, asked);
                 self.put_in_use(input, &issued);
                 Ok(issued)
@@ -346,16 +409,96 @@ impl State {
         }
     }
 
+    /// A step-up ended. If it failed, the token before it stays in use, and only the requests that need more get the error.
+    fn step_up_ended(
+        &mut self,
+        input: Input<'_>,
+        refresh: &RunningRefresh,
+        run: &StepUpRun,
+        outcome: RefreshOutcome,
+    ) -> Option<Completed> {
+        let before = self.token.issued().map(|before| before.token.clone());
+        let granted = match outcome {
+            RefreshOutcome::Token { token, asked } => {
+                let checked = run.wanted.check_granted(before.as_ref(), &token);
+                checked.map(|()| (token, asked))
+            }
+            RefreshOutcome::Failed(error)
+            | RefreshOutcome::Unchanged(error)
+            | RefreshOutcome::Revoked(error) => Err(error),
+        };
+        let is_of_this_epoch = refresh.epoch == self.throttle.epoch();
+        let completed = match granted {
+            Ok((token, asked)) => {
+                if token.is_adopted() {
+                    self.throttle.not_started(refresh.started_before);
+                } else if is_of_this_epoch {
+                    self.is_after_reset = false;
+                }
+                let token = self.with_added_scope(input, token, Some(&run.wanted));
+                let issued = self.issue(input, token, asked);
+                self.put_in_use(input, &issued);
+                self.step_ups().set_claims(issued.generation, &run.wanted);
+                Ok(issued)
+            }
+            Err(error) => {
+                if is_of_this_epoch {
+                    let wanted = Arc::clone(&run.wanted);
+                    self.step_ups().refused(wanted, error.clone(), input.now.mono);
+                }
+                Err(error)
+            }
+        };
+        let for_others = completed.clone().ok().map(Ok);
+        let woken = (Arc::clone(&run.result), Some(completed));
+        self.effects.wake.push(woken);
+        for_others
+    }
+
+    /// Starts the next step-up that waits, unless the token that has come meanwhile has what it wants.
+    fn next_step_up(&mut self, input: Input<'_>) {
+        while !self.is_refreshing()
+            && let Some(run) = self.step_ups.as_mut().and_then(|it| it.pop())
+        {
+            let woken = match self.lacking(input, run.sent, &run.challenge) {
+                Ok(Some(wanted)) => {
+                    let wanted = Arc::new(wanted);
+                    let result = Arc::clone(&run.result);
+                    let begun = self.start_step_up(input, StepUpRun { wanted, ..run });
+                    begun.err().map(|reason| (result, Some(Err(reason))))
+                }
+                Ok(None) => Some((run.result, self.token.in_use().cloned().map(Ok))),
+                Err(reason) => Some((run.result, Some(Err(reason)))),
+            };
+            self.effects.wake.extend(woken);
+        }
+    }
+
+    /// Gives this to the requests that wait for a step-up. `None` lets them start over.
+    fn end_step_ups(&mut self, running: Option<&RefreshKind>, completed: Option<&Completed>) {
+        let running = running.and_then(|kind| match kind {
+            RefreshKind::StepUp(run) => Some(run.clone()),
+            _ => None,
+        });
+        let mut waiting = self.step_ups.as_mut();
+        let waiting = std::iter::from_fn(|| waiting.as_mut()?.pop());
+        let woken = running.into_iter().chain(waiting);
+        let woken = woken.map(|run| (run.result, completed.cloned()));
+        self.effects.wake.extend(woken);
+    }
+
     /// The task of the refresh `id` disappeared: its runtime shut down, or completing it panicked.
     pub(super) fn refresh_lost(&mut self, id: u64) {
-        if self.take_running(id).is_some() {
+        if let Some(lost) = self.take_running(id) {
             self.publish_again();
+            self.end_step_ups(Some(&lost.kind), None);
         }
     }
 
     /// The user wants remembered failures to be forgotten.
     pub(super) fn reset(&mut self) {
         self.throttle.reset();
+        self.forget_refusals();
         self.is_after_reset = true;
         self.effects.notify = true;
     }
@@ -369,7 +512,9 @@ impl State {
         self.revoked_up_to = self.counts.refreshes;
         self.is_after_reset = false;
         self.effects.notify = true;
+        self.challenge = None;
         self.set_token(CurrentToken::None);
+        self.end_step_ups(None, Some(&Err(error.clone())));
     }
 
     /// Another process may have begun or ended a session. Asks the source, or returns the refresh that runs: it may have read
@@ -392,6 +537,7 @@ impl State {
     /// A refresh that runs may have read the session before it, so it no longer counts.
     pub(super) fn logged_in(&mut self, input: Input<'_>, token: Option<Token>, asked: Now) {
         self.throttle.began_anew();
+        self.forget_refusals();
         self.is_after_reset = false;
         self.effects.notify = true;
         let completed = token.map(|token| {
@@ -401,10 +547,15 @@ impl State {
         });
         if completed.is_none() {
             self.warning = None;
+            self.challenge = None;
             self.set_token(CurrentToken::None);
         }
-        if let RefreshState::Running(running) = std::mem::take(&mut self.refresh) {
-            self.effects.wake = Some((running.result, completed));
+        match std::mem::take(&mut self.refresh) {
+            RefreshState::Running(running) => {
+                self.end_step_ups(Some(&running.kind), completed.as_ref());
+                self.effects.wake.push((running.result, completed));
+            }
+            RefreshState::Idle => {}
         }
     }
 
@@ -442,8 +593,10 @@ impl State {
         if let RefreshState::Running(running) = &self.refresh
             && running.lost_at <= now.mono
         {
+            let lost = running.kind.clone();
             self.refresh = RefreshState::Idle;
             self.publish_again();
+            self.end_step_ups(Some(&lost), None);
         }
         match &self.refresh {
             RefreshState::Running(running) => Some(running),
@@ -500,6 +653,74 @@ impl State {
         }
     }
 
+    /// What `challenge` asks for that the current token lacks. `None` if that has come since the token of `sent`.
+    fn lacking(
+        &mut self,
+        input: Input<'_>,
+        sent: Generation,
+        challenge: &Challenge,
+    ) -> Result<Option<Wanted>, TokenError> {
+        let settings = input.settings();
+        let (Some(issued), Some(allowed)) = (self.token.issued().cloned(), &settings.step_up) else {
+            return Ok(None);
+        };
+        let wanted = Wanted::by(challenge, allowed, &settings.own_scopes, &issued.token)?;
+        let is_newer = issued.generation != sent;
+        let step_ups = self.step_ups();
+        if !step_ups.has(&wanted, &issued, is_newer) {
+            return match step_ups.refusal(&wanted, input.now.mono) {
+                Some(reason) => Err(reason),
+                None => Ok(Some(wanted)),
+            };
+        }
+        if is_newer {
+            return Ok(None);
+        }
+        Err(wanted.not_had("the token was requested with it already"))
+    }
+
+    /// Starts a step-up, if nothing holds it back. `min_interval` does not: what an API asks for is bounded by itself.
+    fn start_step_up(&mut self, input: Input<'_>, run: StepUpRun) -> Result<(), TokenError> {
+        let now = input.now.mono;
+        match self.throttle.permits(now, input.min_interval(), true) {
+            Permission::No(error) | Permission::IfChanged(error) => return Err(error),
+            Permission::After(_) => self.step_ups().withdraw(&run.wanted, now)?,
+        }
+        let cx = self.context(input);
+        let cx = cx.wanting(Arc::clone(&run.challenge), Arc::clone(&run.wanted));
+        match self.start(input, Duration::ZERO, cx, RefreshKind::StepUp(run)) {
+            Lookup::Failed(error) => Err(error),
+            Lookup::Ready(_) | Lookup::Wait(_) => Ok(()),
+        }
+    }
+
+    /// The token with the scope that it was requested with beyond that of its source. A source that does not say so has
+    /// followed its context.
+    fn with_added_scope(&self, input: Input<'_>, token: Token, wanted: Option<&Wanted>) -> Token {
+        if input.settings().step_up.is_none() || token.added_scope().is_some() {
+            return token;
+        }
+        let before = self.token.issued();
+        let kept = before.and_then(|before| before.token.added_scope());
+        let kept = kept.iter().flat_map(|scope| scope.split(' '));
+        let wanted = wanted.into_iter().flat_map(Wanted::scopes);
+        let all: BTreeSet<_> = kept.chain(wanted).filter(|name| !name.is_empty()).collect();
+        if all.is_empty() {
+            return token;
+        }
+        token.with_added_scope(all.into_iter().collect::<Vec<_>>().join(" "))
+    }
+
+    fn step_ups(&mut self) -> &mut StepUps {
+        self.step_ups.get_or_insert_default()
+    }
+
+    fn forget_refusals(&mut self) {
+        if let Some(step_ups) = &mut self.step_ups {
+            step_ups.forget();
+        }
+    }
+
     fn start(
         &mut self,
         input: Input<'_>,
@@ -522,7 +743,9 @@ impl State {
             started_before: match &kind {
                 // It sends no token request, or only one for another session.
                 RefreshKind::AdoptOnly(_) | RefreshKind::Look => self.throttle.last_start(),
-                RefreshKind::Full | RefreshKind::IfChanged(_) => self.throttle.started(start),
+                RefreshKind::Full | RefreshKind::IfChanged(_) | RefreshKind::StepUp(_) => {
+                    self.throttle.started(start)
+                }
             },
             lost_at: clock::later(start, timeout),
         };
@@ -537,7 +760,9 @@ impl State {
 
     /// What the source is told of the current token.
     fn context(&self, input: Input<'_>) -> TokenContext {
-        let mut cx = TokenContext::with_clock(input.settings().clock.clone());
+        let mut cx = TokenContext::with_clock(input.settings().clock.clone())
+            .with_shared_challenge(self.challenge.clone())
+            .allowing(input.settings().step_up.clone());
         if self.is_after_reset {
             cx = cx.after_reset();
         }
@@ -566,6 +791,7 @@ impl State {
         self.warning = issued.token.warning().cloned();
         self.refreshed_at = Some(input.now.wall);
         self.throttle.succeeded();
+        self.challenge = None;
         let before = self.token.issued().cloned();
         self.set_token(CurrentToken::InUse(Arc::clone(issued)));
         let (same, other) = match &before {
@@ -677,7 +903,10 @@ impl RunningRefresh {
     fn lookup(&self) -> Lookup<Arc<SharedResult>> {
         match &self.kind {
             RefreshKind::IfChanged(error) => Lookup::Failed(error.clone()),
-            RefreshKind::Full | RefreshKind::AdoptOnly(_) | RefreshKind::Look => self.wait(),
+            RefreshKind::Full
+            | RefreshKind::AdoptOnly(_)
+            | RefreshKind::Look
+            | RefreshKind::StepUp(_) => self.wait(),
         }
     }
 

@@ -14,6 +14,7 @@ use super::{
     status::CacheStatus,
 };
 use crate::{
+    challenge::{Challenge, StepUp},
     error::TokenError, freshness::Freshness, origins::Origins, token::Token,
     token_source::TokenSource,
 };
@@ -237,10 +238,27 @@ impl TokenCache {
     }
 
     /// Reports that the API rejected this token, and returns the one that replaces it, or what to wait for.
-    pub(crate) fn replacement(&self, sent: SentToken) -> Lookup {
+    pub(crate) fn replacement(
+        &self,
+        sent: SentToken,
+        challenge: Option<Arc<Challenge>>,
+    ) -> Lookup {
         self.shared
-            .reject(sent.generation, sent.rejected_by(), false)
+            .reject(sent.generation, sent.rejected_by(), false, challenge)
             .with_waiter(Some(sent.generation))
+    }
+
+    /// Reports that the API asks for more than this token has, and returns one that has more, or what to wait for.
+    pub(crate) fn more(&self, sent: SentToken, challenge: &Arc<Challenge>) -> Lookup {
+        self.shared
+            .want_more(sent.generation, challenge)
+            .with_waiter(Some(sent.generation))
+    }
+
+    /// What APIs may ask for. `None`: nothing.
+    #[inline]
+    pub(crate) fn step_up(&self) -> Option<&StepUp> {
+        self.shared.settings.step_up.as_deref()
     }
 
     /// Reports that the API accepted this token. Mostly this takes no lock: a flag of the token remembers it.
@@ -259,10 +277,10 @@ impl TokenCache {
     }
 
     /// Reports that the API rejected this token.
-    pub(crate) fn reject_sent(&self, sent: SentToken) {
+    pub(crate) fn reject_sent(&self, sent: SentToken, challenge: Option<Arc<Challenge>>) {
         drop(
             self.shared
-                .reject(sent.generation, sent.rejected_by(), false),
+                .reject(sent.generation, sent.rejected_by(), false, challenge),
         );
     }
 
@@ -280,7 +298,7 @@ impl TokenCache {
         {
             drop(
                 self.shared
-                    .reject(issued.generation, RejectedBy::Several, was_accepted),
+                    .reject(issued.generation, RejectedBy::Several, was_accepted, None),
             );
         }
     }

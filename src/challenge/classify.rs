@@ -6,7 +6,7 @@ use super::parser::{Malformed, Part, challenges};
 
 /// Decides whether a response rejects the token of its request.
 ///
-/// The default is [`BearerChallenge`]. An API that reports a bad token in another way needs a classifier of its own; a
+/// The default is [`StandardRejections`]. An API that reports a bad token in another way needs a classifier of its own; a
 /// closure is enough.
 ///
 /// [`Rejected`](Verdict::Rejected) costs a refresh and a second request, so the first request must have had no effect.
@@ -22,16 +22,16 @@ use super::parser::{Malformed, Part, challenges};
 ///
 /// ```
 /// use http::{Response, StatusCode};
-/// use tower_bearer::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict};
+/// use tower_bearer::{StandardRejections, ClassifyRejection, ResponseHead, Verdict};
 ///
 /// let netatmo = |head: ResponseHead<'_>| match head.status {
 ///     StatusCode::FORBIDDEN => Verdict::Rejected,
-///     _ => BearerChallenge.classify(head),
+///     _ => StandardRejections.classify(head),
 /// };
 ///
 /// let response = Response::builder().status(403).body(())?;
 /// assert_eq!(netatmo.classify(ResponseHead::of(&response)), Verdict::Rejected);
-/// assert_eq!(BearerChallenge.classify(ResponseHead::of(&response)), Verdict::Unrelated);
+/// assert_eq!(StandardRejections.classify(ResponseHead::of(&response)), Verdict::Unrelated);
 /// # Ok::<(), http::Error>(())
 /// ```
 #[diagnostic::on_unimplemented(
@@ -70,7 +70,7 @@ impl<'a> ResponseHead<'a> {
 
 /// What a response says about the token of its request.
 ///
-/// A layer below can decide: [`BearerChallenge`] returns the verdict that it finds in a response's extensions.
+/// A layer below can decide: [`StandardRejections`] returns the verdict that it finds in a response's extensions.
 ///
 /// A service below that follows redirects should do so. If another origin has answered, which usually has not received the
 /// token, its 401 is no rejection: insert [`Unrelated`](Verdict::Unrelated). `ReqwestTransport` does that itself. For
@@ -127,20 +127,20 @@ where
 ///
 /// ```
 /// use http::Response;
-/// use tower_bearer::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict};
+/// use tower_bearer::{StandardRejections, ClassifyRejection, ResponseHead, Verdict};
 ///
 /// let response = Response::builder()
 ///     .status(401)
 ///     .header("www-authenticate", r#"Basic realm="x", Bearer error="insufficient_scope""#)
 ///     .body(())?;
 ///
-/// assert_eq!(BearerChallenge.classify(ResponseHead::of(&response)), Verdict::Forbidden);
+/// assert_eq!(StandardRejections.classify(ResponseHead::of(&response)), Verdict::Forbidden);
 /// # Ok::<(), http::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct BearerChallenge;
+pub struct StandardRejections;
 
-impl ClassifyRejection for BearerChallenge {
+impl ClassifyRejection for StandardRejections {
     #[inline]
     fn classify(&self, head: ResponseHead<'_>) -> Verdict {
         if let Some(verdict) = head.extensions.get::<Verdict>() {

@@ -36,6 +36,21 @@ impl Value<'_> {
             .eq(text.bytes())
     }
 
+    /// The value as text. `None` if it is longer than `limit`, or has a character that is not visible ASCII or a space.
+    pub(super) fn text(self, limit: usize) -> Option<Box<str>> {
+        if self.is_longer_than(limit) {
+            return None;
+        }
+        let is_shown = |b: u8| b.is_ascii_graphic() || b == b' ';
+        let chars = self.bytes().map(|b| is_shown(b).then_some(char::from(b)));
+        chars.collect::<Option<String>>().map(String::into_boxed_str)
+    }
+
+    pub(super) fn is_longer_than(self, limit: usize) -> bool {
+        let (Self::Plain(raw) | Self::Quoted(raw)) = self;
+        raw.len() > limit
+    }
+
     fn bytes(&self) -> impl Iterator<Item = u8> {
         let (raw, quoted) = match self {
             Self::Plain(raw) => (raw, false),

@@ -33,6 +33,9 @@ pub enum TokenErrorKind {
     InvalidToken,
     /// The API rejected the token, and there is no other.
     Rejected,
+    /// The API asks for more permission than the token has, and more cannot be had: a person must log in, it is not on the
+    /// list of [`StepUp`](crate::StepUp), or the authorization server does not grant it.
+    InsufficientScope,
     /// A rejected request was not sent again: its body or its method does not allow it, or the retry budget is empty.
     NotReplayed,
     /// The session could not be loaded from or saved to its store.
@@ -65,6 +68,7 @@ impl TokenErrorKind {
             Self::ReauthRequired => "reauth_required",
             Self::InvalidToken => "invalid_token",
             Self::Rejected => "rejected",
+            Self::InsufficientScope => "insufficient_scope",
             Self::NotReplayed => "not_replayed",
             Self::Store => "store",
             Self::LeaseLost => "lease_lost",
@@ -93,6 +97,7 @@ impl TokenErrorKind {
             | Self::InvalidRequest
             | Self::ReauthRequired
             | Self::InvalidToken
+            | Self::InsufficientScope
             | Self::InsecureOrigin
             | Self::Config => false,
         }
@@ -125,6 +130,7 @@ impl TokenErrorKind {
             Self::ReauthRequired => f.write_str("a person must authorize again"),
             Self::InvalidToken => f.write_str("the token is not valid"),
             Self::Rejected => f.write_str("the API rejected the token"),
+            Self::InsufficientScope => f.write_str("the API asks for more permission"),
             Self::NotReplayed => f.write_str("the rejected request was not sent again"),
             Self::Store => f.write_str("the session store failed"),
             Self::LeaseLost => f.write_str("another process changed the session"),

@@ -168,6 +168,11 @@ pub(super) fn rejected_again() -> TokenError {
     TokenError::new(TokenErrorKind::Rejected, message)
 }
 
+pub(super) fn more_needed_again() -> TokenError {
+    let message = "the request was sent again, and the API asks for more than the new token has";
+    TokenError::new(TokenErrorKind::InsufficientScope, message)
+}
+
 impl fmt::Debug for ReplaySettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReplaySettings")
@@ -228,7 +233,7 @@ impl RefreshOnReject {
         }
         let method_allowed = replays.allow_method(request.method());
         ReplaySettings::check(method_allowed, request.body().can_replay())?;
-        let waiter = match cache.replacement(rejected) {
+        let waiter = match cache.replacement(rejected, None) {
             Lookup::Ready(_) => None,
             Lookup::Wait(waiter) => Some(waiter),
             Lookup::Failed(error) => return Err(error),

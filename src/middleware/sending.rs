@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderValue, Request, Response,
+    HeaderMap, HeaderValue, Request, Response, StatusCode,
     header::{AUTHORIZATION, Entry},
 };
 use pin_project_lite::pin_project;
@@ -24,7 +24,7 @@ pub(super) use self::held::give_back_readiness;
 use super::extensions::WithoutToken;
 use crate::{
     cache::{Issued, Lookup, SentToken, TokenCache, Waiter},
-    challenge::{BearerChallenge, ClassifyRejection, ResponseHead, Verdict},
+    challenge::{Challenge, ClassifyRejection, ResponseHead, StandardRejections, Verdict},
     error::{TokenError, TokenErrorKind},
     origins::{OriginMatch, Origins},
 };
@@ -45,23 +45,32 @@ impl SendSettings {
         self.origins.as_ref().unwrap_or_else(|| cache.origins())
     }
 
-    /// Returns whether the response rejects the token. If it accepts the token, tells the cache.
+    /// Returns what the API has against the token, if anything. If it accepts the token, tells the cache.
     #[inline]
     pub(super) fn check_response<R>(
         &self,
         cache: &TokenCache,
         response: &Response<R>,
         sent: SentToken,
-    ) -> bool {
+    ) -> Option<Objection> {
         let head = ResponseHead::of(response);
         let verdict = match &self.classifier {
-            None => BearerChallenge.classify(head),
+            None => StandardRejections.classify(head),
             Some(classifier) => classifier.classify(head),
         };
-        if verdict == Verdict::Accepted && !sent.is_settled() {
-            cache.accept(sent);
+        match verdict {
+            Verdict::Accepted => {
+                if !sent.is_settled() {
+                    cache.accept(sent);
+                }
+                None
+            }
+            Verdict::Rejected => objection(cache, head, true),
+            Verdict::Forbidden | Verdict::Unrelated if cache.step_up().is_some() => {
+                objection(cache, head, false)
+            }
+            Verdict::Forbidden | Verdict::Unrelated => None,
         }
-        verdict == Verdict::Rejected
     }
 
     /// Adds the token of `cache` to a request that may have it. Returns the token that was added.
@@ -83,6 +92,29 @@ impl SendSettings {
         }
         prepare_without_usable_token(cache, request, origin)
     }
+}
+
+/// What an API has against the token of a request.
+pub(super) enum Objection {
+    /// It rejects the token.
+    Rejected(Option<Arc<Challenge>>),
+    /// It asks for more, as the cache allows it to.
+    NeedsMore(Arc<Challenge>),
+}
+
+#[cold]
+fn objection(cache: &TokenCache, head: ResponseHead<'_>, is_rejected: bool) -> Option<Objection> {
+    let challenge = Challenge::from_headers(head.headers).map(Arc::new);
+    let may_ask = matches!(head.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        // A layer below knows that the response says nothing about the token, as after a redirect to another origin.
+        && head.extensions.get::<Verdict>() != Some(&Verdict::Unrelated);
+    if may_ask
+        && let (Some(step_up), Some(challenge)) = (cache.step_up(), &challenge)
+        && step_up.concerns(challenge)
+    {
+        return Some(Objection::NeedsMore(Arc::clone(challenge)));
+    }
+    is_rejected.then_some(Objection::Rejected(challenge))
 }
 
 #[cold]

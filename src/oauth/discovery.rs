@@ -1,9 +1,11 @@
-//! Discovery: the endpoints of an authorization server, from the document that it publishes (RFC 8414).
+//! Discovery: the endpoints of an authorization server, from the document that it publishes (RFC 8414), and the authorization
+//! servers of an API, from its own (RFC 9728).
 
 mod client;
 mod issuer;
 mod metadata;
 mod read;
+mod resource;
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,7 @@ use tokio::time::Instant;
 
 use self::issuer::Issuer;
 pub(super) use self::metadata::Metadata;
+pub use self::resource::ProtectedResource;
 use super::{EndpointUrl, settings::Settings, transport::was_not_sent};
 use crate::{
     clock::Clock,

@@ -49,6 +49,7 @@ mod reqwest_transport;
 pub use client::OAuthClient;
 pub use client_auth::{AuthParts, ClientAuth, ClientAuthContext, ClientSecret};
 pub use dead_grant::DeadGrant;
+pub use discovery::ProtectedResource;
 pub(crate) use endpoint_url::EndpointUrl;
 pub(crate) use error_response::VendorErrors;
 pub(crate) use expected_exchange::{ExpectedExchange, SubjectExpires};

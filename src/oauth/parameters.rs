@@ -68,6 +68,12 @@ impl Parameters {
         self
     }
 
+    /// Sets a parameter, and removes others of its name.
+    pub(crate) fn replacing(mut self, name: &str, value: String) -> Self {
+        self.fields.retain(|(known, _)| known != name);
+        self.with(name, value)
+    }
+
     pub(crate) fn expecting(mut self, exchange: ExpectedExchange) -> Self {
         self.exchange = Some(exchange);
         self

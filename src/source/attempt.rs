@@ -8,6 +8,7 @@ use super::{
     GrantSource,
     ended::{not_sent_again, nothing_to_send},
     session_state::Credential,
+    step_up::More,
 };
 use crate::{
     clock::Clock,
@@ -118,7 +119,7 @@ impl<G: Grant> GrantSource<G> {
         lease: &BoxStoreLease,
         clock: &Clock,
     ) -> Result<Granted, TokenError> {
-        let grant = self.grant_parameters(clock);
+        let grant = self.grant_parameters(clock, More::default());
         let made = self.client.make(clock, &grant).await?;
         let mut session = StoredSession::begin(self.identity.clone(), Some(&attempt.session))
             .of_client(self.client_identity.clone());
@@ -146,10 +147,15 @@ impl<G: Grant> GrantSource<G> {
     }
 
     /// Makes the parameters of the grant.
-    pub(super) fn grant_parameters<'a>(&'a self, clock: &'a Clock) -> GrantParameters<'a, G> {
+    pub(super) fn grant_parameters<'a>(
+        &'a self,
+        clock: &'a Clock,
+        more: More,
+    ) -> GrantParameters<'a, G> {
         GrantParameters {
             source: self,
             clock,
+            more,
         }
     }
 
@@ -231,13 +237,19 @@ impl<G: Grant> GrantSource<G> {
 pub(super) struct GrantParameters<'a, G> {
     source: &'a GrantSource<G>,
     clock: &'a Clock,
+    more: More,
 }
 
 impl<G: Grant> MakeParameters for GrantParameters<'_, G> {
     async fn make(&self, time: &RequestTime) -> Result<Parameters, TokenError> {
         let audience = self.source.client.audience();
         let cx = GrantContext::with_clock(self.clock, time.clone(), &audience);
-        self.source.grant.parameters(&cx).await
+        let parameters = self.source.grant.parameters(&cx).await?;
+        let own = |name: &str| {
+            let values: Vec<&str> = self.source.client.own_values(name).collect();
+            (!values.is_empty()).then(|| values.join(" "))
+        };
+        Ok(self.more.add_to(parameters, own))
     }
 }
 

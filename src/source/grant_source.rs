@@ -158,7 +158,10 @@ impl<G: Grant> TokenSource for GrantSource<G> {
     /// token endpoint, of the store or of the grant.
     async fn token(&self, cx: TokenContext) -> Result<Token, TokenError> {
         if self.grant.uses_refresh_tokens() {
-            self.refresh(&cx).await
+            match cx.wanted() {
+                Some(wanted) => self.more_of_login(wanted, &cx).await,
+                None => self.refresh(&cx).await,
+            }
         } else {
             self.adopt_or_request(&cx).await
         }
@@ -211,6 +214,10 @@ impl<G: Grant> TokenSource for GrantSource<G> {
 
     fn origins(&self) -> Origins {
         self.origins.clone()
+    }
+
+    fn scopes(&self) -> Vec<String> {
+        self.own_scopes()
     }
 
     fn schedule(&self) -> Schedule {

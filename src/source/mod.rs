@@ -16,7 +16,7 @@
 //! `unsaved.rs` keeps a session that could not be saved, and its lease. `session_state.rs` has what this process knows of the session, and decides which credential comes next.
 //! `revoke.rs` revokes a session: lease, load, revoke at the server, save that it was revoked, release.
 //! `login.rs` puts the session of a new login in its place: lease, load, save, release.
-//! `request_each_time.rs` is the shorter way of a grant that uses no refresh tokens.
+//! `request_each_time.rs` is the shorter way of a grant that uses no refresh tokens. `step_up.rs` requests more if an API asks for it.
 //! `owner.rs` keeps the sessions of other clients out, and `ended.rs` the credentials that the server has declared dead.
 
 mod attempt;
@@ -35,6 +35,7 @@ mod request_each_time;
 mod requested;
 mod revoke;
 mod session_state;
+mod step_up;
 mod token_exchange;
 mod unsaved;
 

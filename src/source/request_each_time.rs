@@ -4,11 +4,18 @@
 //! a store wait for each other for a while, and adopt each other's tokens. If the store fails or takes too long, or a lease
 //! cannot be had, the token is requested all the same, and not shared.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::timeout;
 
-use super::{GrantSource, session_state::Failed};
+use super::{
+    GrantSource,
+    session_state::Failed,
+    step_up::{More, check_requestable, is_too_much, not_granted},
+};
 use crate::{
     clock::Clock,
     error::{Recovery, TokenError, TokenErrorKind},
@@ -33,6 +40,7 @@ enum Shared {
 impl<G: Grant> GrantSource<G> {
     /// Uses the stored token, or requests one with the grant.
     pub(super) async fn adopt_or_request(&self, cx: &TokenContext) -> Result<Token, TokenError> {
+        check_requestable(cx.wanted())?;
         let revocations = self.revocations();
         let before = match self.shared(cx).await? {
             Shared::Usable(token) => return Ok(token),
@@ -48,7 +56,7 @@ impl<G: Grant> GrantSource<G> {
             Ok(Shared::Usable(token)) => Ok(token),
             Ok(Shared::Replaceable(before)) => {
                 let before = before.as_deref();
-                let requested = self.request_with_grant(before, cx.clock()).await;
+                let requested = self.request_with_grant(before, cx).await;
                 if let Ok((_, session)) = &requested {
                     share(&mut lease, before, session).await;
                 }
@@ -101,7 +109,7 @@ impl<G: Grant> GrantSource<G> {
         before: Option<&StoredSession>,
         cx: &TokenContext,
     ) -> Result<Token, TokenError> {
-        let (token, _) = self.request_with_grant(before, cx.clock()).await?;
+        let (token, _) = self.request_with_grant(before, cx).await?;
         Ok(token)
     }
 
@@ -109,20 +117,35 @@ impl<G: Grant> GrantSource<G> {
     async fn request_with_grant(
         &self,
         before: Option<&StoredSession>,
-        clock: &Clock,
+        cx: &TokenContext,
     ) -> Result<(Token, StoredSession), TokenError> {
-        let requested = async {
-            self.client.prepare(clock).await?;
-            let grant = self.grant_parameters(clock);
-            let made = self.client.make(clock, &grant).await?;
-            let response = self.client.request_made(clock, made, &grant).await;
-            let response = response.inspect_err(|error| self.note_rejection(error))?;
-            Ok((response.token?, response.expires_at, response.lifetime))
+        let more = self.more(before, cx);
+        let mut added = more.scope();
+        let mut requested = self.request_with(more.clone(), cx.clock()).await;
+        if let Err(error) = &requested
+            && !cx.is_step_up()
+            && !more.is_nothing()
+            && is_too_much(error)
+        {
+            tracing::warn!(%error, "what APIs have asked for is no longer granted, requesting a token without it");
+            added.clear();
+            requested = self.request_with(More::default(), cx.clock()).await;
+        }
+        let (mut token, expires_at, lifetime) = match (requested, cx.wanted()) {
+            (Ok(granted), None) => granted,
+            (Ok(granted), Some(wanted)) => {
+                // Otherwise other processes would get it.
+                wanted.check_granted(cx.previous_token(), &granted.0)?;
+                granted
+            }
+            (Err(error), Some(wanted)) => return Err(not_granted(wanted, error)),
+            (Err(error), None) => {
+                return Err(self.failed(self.unless_new_parameters_help(error), before));
+            }
         };
-        let (token, expires_at, lifetime) = match requested.await {
-            Ok(granted) => granted,
-            Err(error) => return Err(self.failed(self.unless_new_parameters_help(error), before)),
-        };
+        if !more.is_nothing() {
+            token = token.with_added_scope(added);
+        }
         let session = StoredSession::begin(self.identity.clone(), before)
             .of_client(self.client_identity.clone())
             .without_dead(&self.identity)
@@ -138,6 +161,19 @@ impl<G: Grant> GrantSource<G> {
             state.failed = None;
         });
         Ok((token, session))
+    }
+
+    async fn request_with(
+        &self,
+        more: More,
+        clock: &Clock,
+    ) -> Result<(Token, Option<SystemTime>, Option<Duration>), TokenError> {
+        self.client.prepare(clock).await?;
+        let grant = self.grant_parameters(clock, more);
+        let made = self.client.make(clock, &grant).await?;
+        let response = self.client.request_made(clock, made, &grant).await;
+        let response = response.inspect_err(|error| self.note_rejection(error))?;
+        Ok((response.token?, response.expires_at, response.lifetime))
     }
 
     fn failed(&self, error: TokenError, before: Option<&StoredSession>) -> TokenError {

@@ -9,6 +9,7 @@ use super::{
     GrantSource,
     outcome::http_date,
     session_state::{Credential, Failed},
+    step_up::More,
     unsaved::{LeaseSlot, Unsaved},
 };
 use crate::{
@@ -136,7 +137,7 @@ impl<G: Grant> GrantSource<G> {
         }
         // Other parameters are made for each request, and hold no token of the server.
         if self.grant.is_fixed() && matches!(self.credential(session), Some(Credential::Grant)) {
-            let grant = self.grant_parameters(cx.clock());
+            let grant = self.grant_parameters(cx.clock(), More::default());
             let made = self.client.make(cx.clock(), &grant).await?;
             let refresh_token = made.parameters.as_refresh_token();
             tokens.refresh.extend(refresh_token.map(SecretString::from));

@@ -131,7 +131,7 @@ impl<G: Grant> GrantSource<G> {
     }
 
     /// The token of a stored session, if it can be used now: it is not older than what this process has, has not
-    /// expired, and is not the token to be replaced.
+    /// expired, is not the token to be replaced, and has what APIs have asked for.
     pub(super) fn adopt(&self, stored: Option<&StoredSession>, cx: &TokenContext) -> Option<Token> {
         let stored = stored.filter(|stored| !self.is_new_login(stored) && self.is_ours(stored))?;
         // A later login, with another grant, may be that of a user.
@@ -144,7 +144,8 @@ impl<G: Grant> GrantSource<G> {
         let is_replaced = cx
             .previous_token()
             .is_some_and(|previous| previous.same_secret(&token));
-        if deadlines.freshness(now) == Freshness::Expired || is_replaced {
+        if deadlines.freshness(now) == Freshness::Expired || is_replaced || !cx.is_covered_by(&token)
+        {
             return None;
         }
         let credential = self.credential_identity(stored);

@@ -11,6 +11,7 @@ use super::{
     pause::Pause,
     recorded::{Log, RecordedRequest},
     rejection_response::RejectionResponse,
+    requirements::{Requirement, ResourceMetadata},
     server::AuthorizationServer,
 };
 
@@ -68,6 +69,8 @@ pub(super) struct State {
     pub(super) hook: Option<Hook>,
     pub(super) reject_next: usize,
     pub(super) reject_all: bool,
+    pub(super) requirements: Vec<Requirement>,
+    pub(super) resource: ResourceMetadata,
     pub(super) log: Log,
     pub(super) received: usize,
     pub(super) accepted: usize,

@@ -32,13 +32,22 @@ impl ProtectedApi {
         if let Some(hook) = hook {
             hook(&request);
         }
+        if let Some(metadata) = self.metadata(&request).await {
+            return metadata;
+        }
         self.lock().log.push(request.clone());
         self.shared.pause.pass().await;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
         if let Err(why) = self.check_token(&request.headers) {
-            return Ok(self.reject(why));
+            let rejection = self.reject(why);
+            return Ok(self.with_metadata_url(rejection));
+        }
+        let granted = bearer(&request.headers).map(|token| self.shared.server.granted(token));
+        if let Some(response) = self.unmet(&request, &granted.unwrap_or_default()) {
+            self.lock().rejected += 1;
+            return Ok(self.with_metadata_url(response));
         }
         upload.read(usize::MAX).await?;
         Ok(self.accept(&request, upload.data.into(), upload.trailers))
@@ -46,16 +55,8 @@ impl ProtectedApi {
 
     /// Checks the token. The error is `None` if there is no token.
     fn check_token(&self, headers: &HeaderMap) -> Result<(), Option<Invalid>> {
-        let mut values = headers.get_all(header::AUTHORIZATION).iter();
-        let token = match (values.next(), values.next()) {
-            (Some(value), None) => value
-                .to_str()
-                .ok()
-                .and_then(|it| it.strip_prefix("Bearer ")),
-            _ => None,
-        };
         // Checked before the lock is taken: two locks are never held at once.
-        let checked = match token {
+        let checked = match bearer(headers) {
             Some(token) => self.shared.server.check(token).map_err(Some),
             None => Err(None),
         };
@@ -90,6 +91,15 @@ impl ProtectedApi {
         }
         drop(state);
         echo(request, ResponseBody::with_trailers(body, trailers))
+    }
+}
+
+/// The token, if there is exactly one.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok()?.strip_prefix("Bearer "),
+        _ => None,
     }
 }
 

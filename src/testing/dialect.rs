@@ -75,6 +75,8 @@ pub(super) enum Rejected {
     UnknownGrant,
     /// A resource that cannot be one (RFC 8707 §2).
     InvalidTarget,
+    /// A scope that is not granted (RFC 6749 §5.2).
+    InvalidScope,
     /// And why.
     WrongClient(&'static str),
     /// The assertion of a JWT bearer grant, and what is wrong with it.

@@ -10,7 +10,8 @@
 //!   signed assertions (`AuthorizationServer::client_key`); without it, none is accepted unless its text is
 //!   [known](AuthorizationServer::accept_assertion).
 //! - [`ProtectedApi`] accepts its tokens, and rejects others with a [`RejectionResponse`]. It can hold requests back
-//!   until the test has done something else.
+//!   until the test has done something else, [require](ProtectedApi::require_scope) scopes and claims, and publish
+//!   [metadata](ProtectedApi::resource_metadata).
 //! - [`store_conformance`] checks a [`TokenStore`](crate::TokenStore) against its contract.
 //! - [`serve`] puts any of these services, or another one, behind a real socket.
 //!
@@ -66,9 +67,11 @@ mod params;
 mod pause;
 mod recorded;
 mod rejection_response;
+mod requirements;
 mod responses;
 mod revocation;
 mod rules;
+mod scopes;
 mod serve;
 mod server;
 mod sessions;

@@ -41,6 +41,7 @@ pub(super) fn issued(settings: &Settings, issued: &Issued) -> Response<ResponseB
         "expires_in",
         settings.expires_in.format(issued.lifetime.as_secs()),
     );
+    put("scope", text(&issued.scope));
     if dialect == Dialect::Winbooks {
         put("scope", Some(Value::Null));
     }
@@ -77,6 +78,10 @@ pub(super) fn rejected(settings: &Settings, rejected: &Rejected) -> Response<Res
         Rejected::UnknownGrant => object(
             StatusCode::BAD_REQUEST,
             &json!({ "error": "unsupported_grant_type" }),
+        ),
+        Rejected::InvalidScope => object(
+            StatusCode::BAD_REQUEST,
+            &json!({ "error": "invalid_scope" }),
         ),
         Rejected::InvalidTarget => object(
             StatusCode::BAD_REQUEST,

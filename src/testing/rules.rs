@@ -54,6 +54,8 @@ pub(super) struct Issued {
     pub(super) lifetime: Duration,
     pub(super) refresh: Option<String>,
     pub(super) refresh_expires: Option<SystemTime>,
+    /// The granted scope, if the response names it.
+    pub(super) scope: Option<String>,
     /// The type of the token that a token exchange has issued.
     pub(super) exchanged_type: Option<String>,
 }

@@ -215,6 +215,7 @@ impl State {
         if let Grant::JwtBearer(assertion) = &grant {
             self.check_grant(request, assertion)?;
         }
+        let granted = self.scope_of(request, &grant)?;
         let now = self.settings.now();
         let mut rules = self.settings.rules.clone();
         if let Some(fault) = fault {
@@ -247,8 +248,13 @@ impl State {
                 &mut self.counts.password_logins,
             ),
         };
-        let issued = issued.map_err(Rejected::Invalid)?;
+        let mut issued = issued.map_err(Rejected::Invalid)?;
         *count += 1;
+        if self.settings.scopes.is_some() && !granted.scopes.is_empty() {
+            let scopes: Vec<_> = granted.scopes.iter().map(String::as_str).collect();
+            issued.scope = Some(scopes.join(" "));
+        }
+        self.sessions.set_granted(&issued.access, granted);
         Ok(issued)
     }
 

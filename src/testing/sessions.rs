@@ -4,11 +4,14 @@
 //! A session holds all tokens that came from one login. Reuse detection and logout end the session with all its tokens.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     time::{Duration, SystemTime},
 };
 
-use super::rules::{Invalid, Issued, Limit, Rules};
+use super::{
+    rules::{Invalid, Issued, Limit, Rules},
+    scopes::GrantedScope,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
@@ -30,6 +33,8 @@ pub(super) struct Sessions {
 #[derive(Debug, Default)]
 pub(super) struct Session {
     pub(super) revoked: bool,
+    /// The scopes of the login. `None`: any.
+    pub(super) scopes: Option<BTreeSet<String>>,
     refreshed: VecDeque<SystemTime>,
 }
 
@@ -38,6 +43,7 @@ pub(super) struct Access {
     pub(super) session: usize,
     pub(super) expires: Option<SystemTime>,
     pub(super) revoked: bool,
+    pub(super) granted: GrantedScope,
 }
 
 #[derive(Debug)]
@@ -199,6 +205,7 @@ impl Sessions {
             session,
             expires: end(now, rules.access_lifetime),
             revoked: false,
+            granted: GrantedScope::default(),
         };
         self.access.insert(token.clone(), access);
         self.last_access = Some(token.clone());
@@ -236,6 +243,7 @@ impl Sessions {
             access_expires,
             refresh,
             refresh_expires,
+            scope: None,
             exchanged_type: None,
         }
     }

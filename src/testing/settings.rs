@@ -3,7 +3,7 @@
 #[cfg(feature = "jwt")]
 use std::collections::HashMap;
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     time::{Duration, SystemTime},
 };
 
@@ -39,6 +39,8 @@ pub(super) struct Settings {
     pub(super) skew: i64,
     pub(super) date: bool,
     pub(super) rules: Rules,
+    /// The scopes that are granted. `None`: all.
+    pub(super) scopes: Option<BTreeSet<String>>,
     pub(super) metadata: MetadataSettings,
 }
 
@@ -84,6 +86,7 @@ impl Settings {
             skew: 0,
             date: true,
             rules: dialect.rules(),
+            scopes: None,
             metadata: MetadataSettings::default(),
         }
     }

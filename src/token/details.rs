@@ -15,6 +15,9 @@ pub(crate) struct TokenDetails {
     pub(crate) token_type: Option<Box<str>>,
     pub(crate) scope: Option<Box<str>>,
     pub(crate) id_token: Option<SecretString>,
+    /// The scope that the token was requested with beyond what its source asks for on its own, because an API has asked for it.
+    /// `None` if that is not known.
+    pub(crate) added_scope: Option<Box<str>>,
     pub(crate) extra: ExtraMembers,
 }
 
@@ -23,6 +26,7 @@ impl TokenDetails {
         self.token_type.is_none()
             && self.scope.is_none()
             && self.id_token.is_none()
+            && self.added_scope.is_none()
             && self.extra.is_empty()
     }
 }

@@ -62,6 +62,7 @@ trait ErasedSource: Send + Sync {
     fn is_durable(&self) -> bool;
     fn has_unsaved(&self) -> bool;
     fn origins(&self) -> Origins;
+    fn scopes(&self) -> Vec<String>;
     fn schedule(&self) -> Schedule;
 }
 
@@ -112,6 +113,10 @@ impl<T: TokenSource> ErasedSource for T {
 
     fn origins(&self) -> Origins {
         TokenSource::origins(self)
+    }
+
+    fn scopes(&self) -> Vec<String> {
+        TokenSource::scopes(self)
     }
 
     fn schedule(&self) -> Schedule {
@@ -169,6 +174,10 @@ impl TokenSource for BoxTokenSource {
 
     fn origins(&self) -> Origins {
         self.source.origins()
+    }
+
+    fn scopes(&self) -> Vec<String> {
+        self.source.scopes()
     }
 
     fn schedule(&self) -> Schedule {

@@ -160,6 +160,12 @@ pub trait TokenSource: Send + Sync + 'static {
         Origins::any_https()
     }
 
+    /// The scopes that this source requests on its own. An API may ask for them, too, whatever the list of
+    /// [`StepUp`](crate::StepUp) is. Default: none.
+    fn scopes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// When the tokens of this source are refreshed. Default: [`Schedule::default`].
     fn schedule(&self) -> Schedule {
         Schedule::default()

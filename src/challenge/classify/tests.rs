@@ -12,7 +12,7 @@ fn classify(status: u16, headers: &[(&'static str, &str)]) -> Verdict {
         let name = HeaderName::from_static(name);
         response.headers_mut().append(name, value);
     }
-    BearerChallenge.classify(ResponseHead::of(&response))
+    StandardRejections.classify(ResponseHead::of(&response))
 }
 
 #[test]
@@ -155,9 +155,9 @@ fn the_grpc_status_counts_only_in_a_grpc_response() {
 fn a_closure_and_a_boxed_classifier_are_classifiers() {
     let closure = |head: ResponseHead<'_>| match head.status.as_u16() {
         403 => Rejected,
-        _ => BearerChallenge.classify(head),
+        _ => StandardRejections.classify(head),
     };
-    let all: [Box<dyn ClassifyRejection>; 2] = [Box::new(closure), Box::new(BearerChallenge)];
+    let all: [Box<dyn ClassifyRejection>; 2] = [Box::new(closure), Box::new(StandardRejections)];
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::FORBIDDEN;
     let verdicts = all.map(|classifier| classifier.classify(ResponseHead::of(&response)));
@@ -174,7 +174,7 @@ proptest! {
                 response.headers_mut().append(header::WWW_AUTHENTICATE, value);
             }
         }
-        let verdict = BearerChallenge.classify(ResponseHead::of(&response));
+        let verdict = StandardRejections.classify(ResponseHead::of(&response));
         prop_assert!(matches!(verdict, Rejected | Forbidden), "{verdict:?}");
     }
 }
@@ -189,7 +189,7 @@ fn a_verdict_in_the_extensions_overrides_everything() {
                 .extension(expected)
                 .body(())
                 .unwrap();
-            let verdict = BearerChallenge.classify(ResponseHead::of(&response));
+            let verdict = StandardRejections.classify(ResponseHead::of(&response));
             assert_eq!(verdict, expected, "{status} {challenge}");
         }
     }

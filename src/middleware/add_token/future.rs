@@ -14,7 +14,13 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::service::AddTokenSettings;
-use crate::middleware::{extensions::TokenRejected, sending::Sending};
+use crate::{
+    cache::Lookup,
+    middleware::{
+        extensions::TokenRejected,
+        sending::{Objection, Sending},
+    },
+};
 
 pin_project! {
     /// Response future of [`AddToken`](crate::AddToken).
@@ -51,12 +57,21 @@ where
         let mut polled = this.sending.as_mut().poll(cx);
         if let Poll::Ready(Ok(response)) = &mut polled
             && let Some(sent) = this.sending.sent_token()
-            && send.check_response(cache, response, sent)
+            && let Some(objection) = send.check_response(cache, response, sent)
         {
-            // Reported at once, so that the next request and a policy above find the refresh running.
             let sent = sent.or_to(send.origins(cache).single());
-            cache.reject_sent(sent);
-            response.extensions_mut().insert(TokenRejected::new(sent));
+            match objection {
+                Objection::Rejected(challenge) => {
+                    // Reported at once, so that the next request and a policy above find the refresh running.
+                    cache.reject_sent(sent, challenge);
+                    response.extensions_mut().insert(TokenRejected::new(sent));
+                }
+                Objection::NeedsMore(challenge) => {
+                    if let Lookup::Failed(reason) = cache.more(sent, &challenge) {
+                        response.extensions_mut().insert(reason);
+                    }
+                }
+            }
         }
         polled
     }

@@ -66,7 +66,7 @@ impl<T> BearerAuthLayer<T> {
         self
     }
 
-    /// Which responses reject the token. Default: [`BearerChallenge`](crate::BearerChallenge).
+    /// Which responses reject the token. Default: [`StandardRejections`](crate::StandardRejections).
     pub fn classifier(mut self, classifier: impl ClassifyRejection) -> Self {
         self.settings.send.classifier = Some(Arc::new(classifier));
         self

@@ -1,8 +1,9 @@
 //! [`SendWithToken`]: the service that `Retry` calls for each attempt.
 //!
 //! ```text
-//!   send ──► response ──► is the token rejected? ──────────── no ──► Answered
-//!                             │ yes: report it; a refresh starts or runs
+//!   send ──► response ──► is the token rejected, or ───────── no ──► Answered
+//!                         is more needed than it has?
+//!                             │ yes: report it; a refresh or a step-up starts or runs
 //!                             ▼
 //!                    can the request be sent again? ───────── no ──► Answered
 //!                             │ yes
@@ -41,10 +42,11 @@ use super::{
 use crate::{
     body::{REPLAY_LIMIT, ReplayBody},
     cache::{Issued, Lookup, SentToken, TokenCache, Waiter},
+    challenge::Challenge,
     error::TokenError,
     middleware::{
-        retry::{ReplaySettings, rejected_again},
-        sending::SendSettings,
+        retry::{ReplaySettings, more_needed_again, rejected_again},
+        sending::{Objection, SendSettings},
     },
 };
 
@@ -170,10 +172,10 @@ where
                 } => {
                     let settings = &**this.settings;
                     let response = ready!(future.poll(cx)).map_err(Into::into)?;
-                    let is_rejected = |Sent { token, cache }: &Sent| {
+                    let check = |Sent { token, cache }: &Sent| {
                         settings.send.check_response(cache, &response, *token)
                     };
-                    if !sent.as_ref().is_some_and(is_rejected) {
+                    let Some(objection) = sent.as_ref().and_then(check) else {
                         if let (Some(CanReplay::Never), Some(Sent { cache, .. })) =
                             (can_replay, sent)
                         {
@@ -181,7 +183,7 @@ where
                             settings.replays.deposit();
                         }
                         return Poll::Ready(Ok(Outcome::Answered(response)));
-                    }
+                    };
                     let Sent { token, cache } = sent.take().expect("polled after completion");
                     let held = HeldResponse {
                         response,
@@ -189,7 +191,13 @@ where
                         cache,
                         can_replay: can_replay.take().expect("polled after completion"),
                     };
-                    match held.look_up_replacement(settings) {
+                    let looked_up = match objection {
+                        Objection::Rejected(challenge) => {
+                            held.look_up_replacement(challenge, settings)
+                        }
+                        Objection::NeedsMore(challenge) => held.look_up_more(&challenge, settings),
+                    };
+                    match looked_up {
                         Err(outcome) => return Poll::Ready(Ok(outcome)),
                         Ok((held, waiter)) => this.state.set(State::AwaitingToken {
                             held: Some(Box::new(held)),
@@ -212,6 +220,7 @@ impl<B, R> HeldResponse<B, R> {
     #[cold]
     fn look_up_replacement(
         self,
+        challenge: Option<Arc<Challenge>>,
         settings: &BearerSettings,
     ) -> Result<(Self, Waiter), Outcome<B, R>> {
         tracing::debug!("token rejected");
@@ -221,10 +230,41 @@ impl<B, R> HeldResponse<B, R> {
             return Err(answered_with(self.response, rejected_again()));
         }
         // The token is replaced for later requests too, whether or not this one can be sent again.
-        let lookup = cache.replacement(self.rejected);
+        let lookup = cache.replacement(self.rejected, challenge);
         if let Err(reason) = self.can_replay.check() {
             return Err(answered_with(self.response, reason));
         }
+        self.wait_or_finish(lookup, settings)
+    }
+
+    /// Reports that the API asks for more, which starts a step-up. Returns the waiter if the request is to wait for it, else the
+    /// outcome.
+    #[cold]
+    fn look_up_more(
+        self,
+        challenge: &Arc<Challenge>,
+        settings: &BearerSettings,
+    ) -> Result<(Self, Waiter), Outcome<B, R>> {
+        tracing::debug!("more permission needed");
+        let cache = &self.cache;
+        if matches!(self.can_replay, CanReplay::Never) {
+            // The token is good, as far as the API says.
+            cache.replay_accepted();
+            settings.replays.deposit();
+            return Err(answered_with(self.response, more_needed_again()));
+        }
+        let lookup = cache.more(self.rejected, challenge);
+        if let Err(reason) = self.can_replay.check() {
+            return Err(answered_with(self.response, reason));
+        }
+        self.wait_or_finish(lookup, settings)
+    }
+
+    fn wait_or_finish(
+        self,
+        lookup: Lookup,
+        settings: &BearerSettings,
+    ) -> Result<(Self, Waiter), Outcome<B, R>> {
         match lookup {
             Lookup::Ready(token) => Err(self.finish(Ok(token), settings)),
             Lookup::Wait(waiter) => Ok((self, waiter)),

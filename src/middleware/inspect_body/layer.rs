@@ -23,7 +23,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Some servers reject a token with a status that means something else, even 200, and say so in the body only. This
 /// layer calls a function with the head of the response and the beginning of its body. The function returns a
 /// [`Verdict`], or `None` if the body is about something else. The verdict is put into the response's extensions, where
-/// [`BearerChallenge`](crate::BearerChallenge) finds it. The body is passed on as a [`PeekBody`](crate::PeekBody), with
+/// [`StandardRejections`](crate::StandardRejections) finds it. The body is passed on as a [`PeekBody`](crate::PeekBody), with
 /// all its data, trailers and errors.
 ///
 /// # Which responses are inspected

@@ -9,7 +9,7 @@ use crate::cache::TokenCache;
 /// *below* [`BearerAuthLayer`](crate::BearerAuthLayer), with the same cache.
 ///
 /// A gRPC server that rejects a call at once does so in the headers (`grpc-status: 16`, "trailers-only"). Then
-/// [`BearerChallenge`](crate::BearerChallenge) recognizes the rejection, and the call is sent again with a new token. A
+/// [`StandardRejections`](crate::StandardRejections) recognizes the rejection, and the call is sent again with a new token. A
 /// stream whose token ends while it runs gets the status in its trailers. Its messages have been delivered, so it isn't
 /// sent again, but its token is not used any more. If the cache has another token by then, nothing changes.
 ///

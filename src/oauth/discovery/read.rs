@@ -1,4 +1,4 @@
-//! Reads the metadata document of an issuer.
+//! Reads the metadata document of an issuer, and checks those of others.
 
 use http::{HeaderValue, Request, StatusCode, header::ACCEPT};
 use http_body_util::Full;
@@ -46,7 +46,7 @@ async fn first_document(
             last_missing = Some(response);
             continue;
         }
-        let json = checked(response, sent, clock)?;
+        let json = checked(response, sent, clock, SERVER)?;
         return Metadata::parse(text(&json.body), issuer).map_err(|error| {
             error
                 .with_response(json.describe())
@@ -67,7 +67,7 @@ async fn first_document(
 }
 
 /// Carries nothing that the user has configured: the document is public.
-fn get(url: &EndpointUrl) -> Request<Full<bytes::Bytes>> {
+pub(super) fn get(url: &EndpointUrl) -> Request<Full<bytes::Bytes>> {
     let mut request = Request::new(Full::default());
     *request.uri_mut() = url.uri().clone();
     let json = HeaderValue::from_static("application/json");
@@ -77,46 +77,76 @@ fn get(url: &EndpointUrl) -> Request<Full<bytes::Bytes>> {
 
 /// Whether there is no document at this URL, so that there may be one at another. Not all servers say so with 404: Amazon
 /// Cognito answers 400, gateways 401 or 403, and single-page applications their page.
-fn is_missing(response: &RawResponse) -> bool {
+pub(super) fn is_missing(response: &RawResponse) -> bool {
     let status = response.status;
     (status.is_client_error() && is_about_the_request(status))
         || (status.is_success() && response.is_markup())
 }
 
+/// Whose document is read, for messages.
+pub(super) struct Owner {
+    name: &'static str,
+    /// What was configured to find it.
+    found_by: &'static str,
+    /// What to do about a document that is too long.
+    if_too_long: &'static str,
+}
+
+const SERVER: Owner = Owner {
+    name: "the server",
+    found_by: "issuer",
+    if_too_long: "; if it is genuine, raise `max_response_size`",
+};
+
+pub(super) const API: Owner = Owner {
+    name: "the API",
+    found_by: "URL",
+    if_too_long: "",
+};
+
 /// The response, if it is a whole one and says success.
-fn checked(response: RawResponse, sent: Now, clock: &Clock) -> Result<RawResponse, TokenError> {
+pub(super) fn checked(
+    response: RawResponse,
+    sent: Now,
+    clock: &Clock,
+    owner: Owner,
+) -> Result<RawResponse, TokenError> {
     if let Some(broken) = &response.broken {
         return Err(broken.clone());
     }
+    let Owner {
+        name,
+        found_by,
+        if_too_long,
+    } = owner;
     let status = response.status;
     let (kind, what) = if status.is_redirection() {
         (
             TokenErrorKind::InvalidResponse,
-            "the server's metadata URL redirects, and redirects are not followed; use the issuer that the server is \
-             reached at"
-                .into(),
+            format!(
+                "{name}'s metadata URL redirects, and redirects are not followed; use the {found_by} that {name} is reached at"
+            ),
         )
     } else if status == StatusCode::TOO_MANY_REQUESTS {
         (
             TokenErrorKind::RateLimited,
-            "the server's metadata were requested too often".into(),
+            format!("{name}'s metadata were requested too often"),
         )
     } else if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
         (
             TokenErrorKind::Server,
-            "the server could not send its metadata".into(),
+            format!("{name} could not send its metadata"),
         )
     } else if status != StatusCode::OK {
         (
             TokenErrorKind::InvalidResponse,
-            "the server did not answer with its metadata; is the issuer right?".into(),
+            format!("{name} did not answer with its metadata; is the {found_by} right?"),
         )
     } else if let Some(limit) = response.cut_at {
         (
             TokenErrorKind::InvalidResponse,
             format!(
-                "the server's metadata document is longer than the limit of {limit} bytes; if it is genuine, raise \
-                 `max_response_size`"
+                "{name}'s metadata document is longer than the limit of {limit} bytes{if_too_long}"
             ),
         )
     } else {

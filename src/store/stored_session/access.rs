@@ -22,6 +22,8 @@ pub(super) struct Access {
     scope: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     id_token: Option<Secret>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    added_scope: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "ExtraMembers::is_empty")]
     extra: ExtraMembers,
 }
@@ -36,6 +38,7 @@ impl Access {
             token_type,
             scope,
             id_token,
+            added_scope,
             extra,
         } = token.details().cloned().unwrap_or_default();
         Self {
@@ -45,6 +48,7 @@ impl Access {
             token_type,
             scope,
             id_token: id_token.map(Secret),
+            added_scope: added_scope.filter(|scope| !scope.is_empty()),
             extra,
         }
     }
@@ -59,6 +63,7 @@ impl Access {
             token_type: self.token_type.clone(),
             scope: self.scope.clone(),
             id_token: self.id_token.clone().map(|secret| secret.0),
+            added_scope: self.added_scope.clone(),
             extra: self.extra.clone(),
         });
         Some(match self.expires_at {
