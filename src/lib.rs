@@ -200,9 +200,7 @@ pub use self::store::{SqlLease, SqlStore};
 pub use self::{
     body::{PEEK_LIMIT, Peek, PeekBody, REPLAY_LIMIT, ReplayBody, ReplayError},
     cache::{CacheStatus, TokenCache, TokenCacheBuilder, TokenState},
-    challenge::{
-        Challenge, ClassifyRejection, ResponseHead, StandardRejections, StepUp, Verdict,
-    },
+    challenge::{Challenge, ClassifyRejection, ResponseHead, StandardRejections, StepUp, Verdict},
     error::{TokenError, TokenErrorKind},
     grant::{
         ClientCredentials, ExchangeTokenGrant, Grant, GrantContext, JwtBearer, LegacyPassword,

@@ -129,19 +129,17 @@ impl RefreshTask {
                 | RefreshKind::IfChanged(_)
                 | RefreshKind::Look
                 | RefreshKind::StepUp(_),
-            ) => {
-                match time::timeout_at(deadline, shared.source.token(self.cx)).await {
-                    Ok(Ok(token)) => RefreshOutcome::Token { token, asked },
-                    Ok(Err(error)) => RefreshOutcome::Failed(error),
-                    Err(_) => {
-                        let message = format!(
-                            "the token source did not finish within {limit:?} (`refresh_timeout`)"
-                        );
-                        let error = TokenError::new(TokenErrorKind::Timeout, message);
-                        RefreshOutcome::Failed(error)
-                    }
+            ) => match time::timeout_at(deadline, shared.source.token(self.cx)).await {
+                Ok(Ok(token)) => RefreshOutcome::Token { token, asked },
+                Ok(Err(error)) => RefreshOutcome::Failed(error),
+                Err(_) => {
+                    let message = format!(
+                        "the token source did not finish within {limit:?} (`refresh_timeout`)"
+                    );
+                    let error = TokenError::new(TokenErrorKind::Timeout, message);
+                    RefreshOutcome::Failed(error)
                 }
-            }
+            },
         };
         self.guard.complete(outcome);
     }

@@ -444,7 +444,8 @@ impl State {
             Err(error) => {
                 if is_of_this_epoch {
                     let wanted = Arc::clone(&run.wanted);
-                    self.step_ups().refused(wanted, error.clone(), input.now.mono);
+                    self.step_ups()
+                        .refused(wanted, error.clone(), input.now.mono);
                 }
                 Err(error)
             }
@@ -661,7 +662,8 @@ impl State {
         challenge: &Challenge,
     ) -> Result<Option<Wanted>, TokenError> {
         let settings = input.settings();
-        let (Some(issued), Some(allowed)) = (self.token.issued().cloned(), &settings.step_up) else {
+        let (Some(issued), Some(allowed)) = (self.token.issued().cloned(), &settings.step_up)
+        else {
             return Ok(None);
         };
         let wanted = Wanted::by(challenge, allowed, &settings.own_scopes, &issued.token)?;

@@ -3,11 +3,7 @@
 //!
 //! An API may ask again and again. What could not be had is remembered, and a budget bounds the rest.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -90,11 +86,16 @@ impl StepUps {
             REFUSED_FOR
         };
         let until = later(now, time.min(REFUSED_FOR));
-        self.refusals.retain(|it| it.until > now && *it.wanted != *wanted);
+        self.refusals
+            .retain(|it| it.until > now && *it.wanted != *wanted);
         if self.refusals.len() == MAX_REFUSALS {
             self.refusals.remove(0);
         }
-        self.refusals.push(Refusal { wanted, until, error });
+        self.refusals.push(Refusal {
+            wanted,
+            until,
+            error,
+        });
     }
 
     /// The step-up that waits and wants the same.
@@ -104,7 +105,9 @@ impl StepUps {
 
     pub(super) fn push(&mut self, run: StepUpRun) -> Result<(), TokenError> {
         if self.waiting.len() == MAX_WAITING {
-            return Err(run.wanted.not_had("too many others wait for more permission"));
+            return Err(run
+                .wanted
+                .not_had("too many others wait for more permission"));
         }
         self.waiting.push_back(run);
         Ok(())
@@ -121,8 +124,13 @@ impl StepUps {
         if let Some(wait) = is_left.checked_sub(REFILL * (BUDGET - 1))
             && !wait.is_zero()
         {
-            let message = format!("the API asks for {}, and too often for more", wanted.describe());
-            return Err(TokenError::new(TokenErrorKind::InsufficientScope, message).with_retry_after(wait));
+            let message = format!(
+                "the API asks for {}, and too often for more",
+                wanted.describe()
+            );
+            return Err(
+                TokenError::new(TokenErrorKind::InsufficientScope, message).with_retry_after(wait)
+            );
         }
         self.full_at = Some(later(full_at, REFILL));
         Ok(())

@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     challenge::{Challenge, StepUp},
-    error::TokenError, freshness::Freshness, origins::Origins, token::Token,
+    error::TokenError,
+    freshness::Freshness,
+    origins::Origins,
+    token::Token,
     token_source::TokenSource,
 };
 
@@ -238,11 +241,7 @@ impl TokenCache {
     }
 
     /// Reports that the API rejected this token, and returns the one that replaces it, or what to wait for.
-    pub(crate) fn replacement(
-        &self,
-        sent: SentToken,
-        challenge: Option<Arc<Challenge>>,
-    ) -> Lookup {
+    pub(crate) fn replacement(&self, sent: SentToken, challenge: Option<Arc<Challenge>>) -> Lookup {
         self.shared
             .reject(sent.generation, sent.rejected_by(), false, challenge)
             .with_waiter(Some(sent.generation))

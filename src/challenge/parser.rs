@@ -43,7 +43,9 @@ impl Value<'_> {
         }
         let is_shown = |b: u8| b.is_ascii_graphic() || b == b' ';
         let chars = self.bytes().map(|b| is_shown(b).then_some(char::from(b)));
-        chars.collect::<Option<String>>().map(String::into_boxed_str)
+        chars
+            .collect::<Option<String>>()
+            .map(String::into_boxed_str)
     }
 
     pub(super) fn is_longer_than(self, limit: usize) -> bool {

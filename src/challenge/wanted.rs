@@ -176,9 +176,12 @@ fn refused(why: &str) -> TokenError {
 
 /// The JSON in base64, of either alphabet, padded or not. `None` if it is not an object.
 fn decode_claims(text: &str) -> Option<Box<str>> {
-    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let config =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let engine = GeneralPurpose::new(&alphabet::STANDARD, config);
-    let json = engine.decode(text.replace('-', "+").replace('_', "/")).ok()?;
+    let json = engine
+        .decode(text.replace('-', "+").replace('_', "/"))
+        .ok()?;
     let claims: Map<String, Value> = serde_json::from_slice(&json).ok()?;
     Some(Value::Object(claims).to_string().into())
 }

@@ -144,7 +144,9 @@ impl<G: Grant> GrantSource<G> {
         let is_replaced = cx
             .previous_token()
             .is_some_and(|previous| previous.same_secret(&token));
-        if deadlines.freshness(now) == Freshness::Expired || is_replaced || !cx.is_covered_by(&token)
+        if deadlines.freshness(now) == Freshness::Expired
+            || is_replaced
+            || !cx.is_covered_by(&token)
         {
             return None;
         }

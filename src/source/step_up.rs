@@ -50,7 +50,9 @@ impl More {
         };
         if !self.scopes.is_empty() {
             let requested = sent("scope", &parameters);
-            let requested = requested.iter().flat_map(|scope| scope.split_ascii_whitespace());
+            let requested = requested
+                .iter()
+                .flat_map(|scope| scope.split_ascii_whitespace());
             let mut all: Vec<&str> = requested.collect();
             if all.is_empty() {
                 all.extend(self.granted.iter().map(String::as_str));
@@ -113,7 +115,10 @@ impl<G: Grant> GrantSource<G> {
         let replaced = cx.previous_token().or(stored.as_ref());
         let names = |scope: Option<&str>| -> BTreeSet<String> {
             let names = scope.unwrap_or_default().split(' ');
-            names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+            names
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect()
         };
         let mut scopes: BTreeSet<_> = cx.scopes().map(str::to_owned).collect();
         let kept = names(stored.as_ref().and_then(Token::added_scope));
@@ -149,9 +154,9 @@ impl<G: Grant> GrantSource<G> {
 /// Fails if no token request can get what is wanted.
 pub(super) fn check_requestable(wanted: Option<&Wanted>) -> Result<(), TokenError> {
     match wanted {
-        Some(wanted) if wanted.needs_user() => Err(wanted.not_had(
-            "a person must log in for that, which this grant cannot do",
-        )),
+        Some(wanted) if wanted.needs_user() => {
+            Err(wanted.not_had("a person must log in for that, which this grant cannot do"))
+        }
         _ => Ok(()),
     }
 }

@@ -217,9 +217,8 @@ impl Kind {
     fn unmet(&self, granted: &GrantedScope) -> Option<(StatusCode, String)> {
         match self {
             Self::Scope(scope) => {
-                let challenge = format!(
-                    r#"Bearer realm="api", error="insufficient_scope", scope="{scope}""#
-                );
+                let challenge =
+                    format!(r#"Bearer realm="api", error="insufficient_scope", scope="{scope}""#);
                 let is_met = names(scope).is_subset(&granted.scopes);
                 (!is_met).then_some((StatusCode::FORBIDDEN, challenge))
             }

@@ -79,7 +79,8 @@ impl State {
             Some(all) if requested.is_empty() => all.clone(),
             _ => requested,
         };
-        let is_granted = |all: Option<&BTreeSet<String>>| all.is_none_or(|all| scopes.is_subset(all));
+        let is_granted =
+            |all: Option<&BTreeSet<String>>| all.is_none_or(|all| scopes.is_subset(all));
         if !is_granted(of_login) || !is_granted(self.settings.scopes.as_ref()) {
             return Err(Rejected::InvalidScope);
         }

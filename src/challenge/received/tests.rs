@@ -20,7 +20,10 @@ fn a_challenge_has_the_parameters_of_all_standards() {
     assert_eq!(all.scheme(), "Bearer");
     assert_eq!(all.error(), Some("insufficient_scope"));
     assert_eq!(all.scope(), Some("a b"));
-    assert_eq!(all.resource_metadata(), Some("https://api.example/.well-known/x"));
+    assert_eq!(
+        all.resource_metadata(),
+        Some("https://api.example/.well-known/x")
+    );
     assert_eq!(all.claims(), Some("e30="));
     assert_eq!(all.acr_values(), Some("urn:x y"));
     assert_eq!(all.max_age(), Some(60));
@@ -40,7 +43,11 @@ fn of_several_challenges_the_most_telling_one_counts() {
         (&["Bearer error=x, error=y"], "Bearer", Some("x")),
     ] {
         let found = challenge(lines).unwrap();
-        assert_eq!((found.scheme(), found.error()), (scheme, error), "{lines:?}");
+        assert_eq!(
+            (found.scheme(), found.error()),
+            (scheme, error),
+            "{lines:?}"
+        );
     }
     for lines in [&[][..], &["Basic realm=a"], &["error=x"], &["\"", ""]] {
         assert!(challenge(lines).is_none(), "{lines:?}");
@@ -76,8 +83,14 @@ fn a_value_that_is_too_long_is_left_out_and_remembered() {
         (format!("error=x, scope=\"{}\"", long(4096)), false),
         (format!("error=x, scope=\"{}\"", long(4097)), true),
         (format!("error=x, scope=\"{}\"", many.join(" ")), true),
-        (format!("error=x, scope=\"{}\"", many[..100].join(" ")), false),
-        (format!("error=x, scope=\"{}\"", many[..101].join(" ")), true),
+        (
+            format!("error=x, scope=\"{}\"", many[..100].join(" ")),
+            false,
+        ),
+        (
+            format!("error=x, scope=\"{}\"", many[..101].join(" ")),
+            true,
+        ),
         (format!("error=x, claims={}", long(8192)), false),
         (format!("error=x, claims={}", long(8193)), true),
         (format!("error=x, acr_values={}", long(4097)), true),

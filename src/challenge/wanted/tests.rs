@@ -35,19 +35,28 @@ fn what_is_not_allowed_is_refused_and_not_repeated() {
         ("error=insufficient_scope, scope=\"read admin\"", "list"),
         ("error=insufficient_scope, scope=\"READ admin\"", "list"),
         ("error=insufficient_scope", "names no scope"),
-        (&format!("error=insufficient_scope, scope=\"{too_many}\""), "too long"),
+        (
+            &format!("error=insufficient_scope, scope=\"{too_many}\""),
+            "too long",
+        ),
         ("error=insufficient_claims, claims=\"%%%\"", "base64"),
         ("error=insufficient_claims, claims=\"bm8ganNvbg==\"", "JSON"),
         // An array, and an object that ends too early.
         ("error=insufficient_claims, claims=\"W10=\"", "JSON"),
         ("error=insufficient_claims, claims=\"eyJhIjo=\"", "JSON"),
-        (&format!("error=insufficient_claims, claims={}", "A".repeat(9_000)), "too long"),
+        (
+            &format!("error=insufficient_claims, claims={}", "A".repeat(9_000)),
+            "too long",
+        ),
     ] {
         let error = wanted(parameters).unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::InsufficientScope);
         assert!(!error.is_transient() && !error.is_final());
         let shown = format!("{error} {error:?}");
-        assert!(shown.contains(reason) && !shown.contains("admin"), "{shown}");
+        assert!(
+            shown.contains(reason) && !shown.contains("admin"),
+            "{shown}"
+        );
     }
 }
 

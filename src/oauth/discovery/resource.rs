@@ -189,7 +189,9 @@ impl ProtectedResource {
     fn parse(json: &[u8], url: &EndpointUrl) -> Result<Self, TokenError> {
         // The error of `serde_json` quotes the document, so it is no source.
         let document: Document = serde_json::from_slice(json).map_err(|_| {
-            invalid("the API's metadata document is not a JSON object with `resource` (RFC 9728 §2)")
+            invalid(
+                "the API's metadata document is not a JSON object with `resource` (RFC 9728 §2)",
+            )
         })?;
         // Parsed, so that a default port or an empty path makes no difference.
         if api_url(&document.resource).ok().as_ref() != Some(url) {
