@@ -119,7 +119,7 @@ impl<G: Grant> GrantSource<G> {
         before: Option<&StoredSession>,
         cx: &TokenContext,
     ) -> Result<(Token, StoredSession), TokenError> {
-        let more = self.more(before, cx);
+        let more = More::of(before, cx);
         let mut added = more.scope();
         let mut requested = self.request_with(more.clone(), cx.clock()).await;
         if let Err(error) = &requested

@@ -28,6 +28,27 @@ pub(super) struct More {
 }
 
 impl More {
+    /// What to request beyond what the grant requests, in place of the session `before`.
+    pub(super) fn of(before: Option<&StoredSession>, cx: &TokenContext) -> Self {
+        let stored = before.and_then(StoredSession::token);
+        let replaced = cx.previous_token().or(stored.as_ref());
+        let names = |scope: Option<&str>| -> BTreeSet<String> {
+            let names = scope.unwrap_or_default().split(' ');
+            names
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect()
+        };
+        let mut scopes: BTreeSet<_> = cx.scopes().map(str::to_owned).collect();
+        let kept = names(stored.as_ref().and_then(Token::added_scope));
+        scopes.extend(kept.into_iter().filter(|name| cx.allows(name)));
+        Self {
+            scopes,
+            granted: names(replaced.and_then(Token::scope)),
+            claims: cx.wanted().and_then(Wanted::claims).map(str::to_owned),
+        }
+    }
+
     /// The scopes, with spaces between them.
     pub(super) fn scope(&self) -> String {
         let scopes: Vec<_> = self.scopes.iter().map(String::as_str).collect();
@@ -107,27 +128,6 @@ impl<G: Grant> GrantSource<G> {
         }
         let names = scopes.into_iter().flat_map(str::split_ascii_whitespace);
         names.map(str::to_owned).collect()
-    }
-
-    /// What to request beyond that, in place of the session `before`.
-    pub(super) fn more(&self, before: Option<&StoredSession>, cx: &TokenContext) -> More {
-        let stored = before.and_then(StoredSession::token);
-        let replaced = cx.previous_token().or(stored.as_ref());
-        let names = |scope: Option<&str>| -> BTreeSet<String> {
-            let names = scope.unwrap_or_default().split(' ');
-            names
-                .filter(|name| !name.is_empty())
-                .map(str::to_owned)
-                .collect()
-        };
-        let mut scopes: BTreeSet<_> = cx.scopes().map(str::to_owned).collect();
-        let kept = names(stored.as_ref().and_then(Token::added_scope));
-        scopes.extend(kept.into_iter().filter(|name| cx.allows(name)));
-        More {
-            scopes,
-            granted: names(replaced.and_then(Token::scope)),
-            claims: cx.wanted().and_then(Wanted::claims).map(str::to_owned),
-        }
     }
 
     /// A session of refresh tokens never gets more than was granted (RFC 6749 §6), so a person must log in. Another process may

@@ -32,10 +32,10 @@ impl ProtectedApi {
         if let Some(hook) = hook {
             hook(&request);
         }
+        self.lock().log.push(request.clone());
         if let Some(metadata) = self.metadata(&request).await {
             return metadata;
         }
-        self.lock().log.push(request.clone());
         self.shared.pause.pass().await;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;

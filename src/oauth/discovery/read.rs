@@ -84,6 +84,7 @@ pub(super) fn is_missing(response: &RawResponse) -> bool {
 }
 
 /// Whose document is read, for messages.
+#[derive(Clone, Copy)]
 pub(super) struct Owner {
     name: &'static str,
     /// What was configured to find it.
