@@ -139,6 +139,7 @@
 //! | `sessions` | no | `Sessions` and `BearerAuthLayer::keyed`: a session for each user or tenant, in bounded memory |
 //! | `encrypted-store` | no | `EncryptedStore`: any store, which has sessions only encrypted |
 //! | `jwt` | no | signed assertions: `ClientAuth::private_key_jwt`, `JwtAssertion`, and `SigningKey` |
+//! | `login` | no | [`login`](crate::login): first logins of people, in a browser |
 //! | `testing` | no | an authorization server and a protected API as in-memory services, with faults to order |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -152,6 +153,9 @@ mod freshness;
 mod grant;
 mod host;
 mod http_url;
+#[cfg(feature = "login")]
+#[cfg_attr(docsrs, doc(cfg(feature = "login")))]
+pub mod login;
 mod middleware;
 mod oauth;
 mod origins;
