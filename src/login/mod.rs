@@ -34,6 +34,9 @@
 //! }
 //! ```
 //!
+//! A session may also end later. Then the layer's error, or the [`TokenError`](crate::TokenError) in the extensions of the API's
+//! response, is of kind [`ReauthRequired`](crate::TokenErrorKind::ReauthRequired). The example `login` logs the person in again.
+//!
 //! Register the program as a public client (`none`) with the redirect URI `http://127.0.0.1/callback`. RFC 8252 §7.3 lets it
 //! come back to any port. If the server compares the port, [set](BrowserLogin::port) one.
 //!
