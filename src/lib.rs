@@ -38,6 +38,7 @@
 //! |---|---|
 //! | an account at Winbooks, 2BA or Xoxoday | a preset of [`provider`] |
 //! | a program that acts for itself | [`ClientCredentialsSource`] with an [`OAuthClient`] |
+//! | a person who must log in | the module `login`, with the feature of that name |
 //! | a refresh token and a token endpoint | [`RefreshTokenSource`] with an [`OAuthClient`] |
 //! | a long-lived token to exchange | [`ExchangeTokenSource`] |
 //! | a key, or a file with an assertion | [`JwtBearerSource`] with a [`SecurityToken`] |
@@ -63,6 +64,7 @@
 //! | sources of tokens | [`TokenSource`], [`TokenContext`], [`source_fn`], [`BoxTokenSource`] |
 //! | grants | [`ClientCredentialsSource`], [`RefreshTokenSource`], [`ExchangeTokenSource`], [`JwtBearerSource`], [`TokenExchangeSource`], [`LegacyPasswordSource`], [`SecurityToken`], [`GrantSource`], [`Grant`] |
 //! | the token endpoint | [`OAuthClient`], [`ClientAuth`], [`BodyFormat`], [`Parameters`], [`DeadGrant`] |
+//! | logins of people, with the feature `login` | `AuthorizationCode`, `PendingLogin`, `BrowserLogin`, `LoginPrompt` in `login` |
 //! | stores | [`TokenStore`], [`StoreLease`], [`StoredSession`], [`Identity`], [`MemoryStore`], [`BoxTokenStore`], with features `FileStore`, `RedisStore`, `PostgresStore`, `SqliteStore` and `EncryptedStore` |
 //! | errors | [`TokenError`], [`TokenErrorKind`] |
 //!
@@ -139,6 +141,7 @@
 //! | `sessions` | no | `Sessions` and `BearerAuthLayer::keyed`: a session for each user or tenant, in bounded memory |
 //! | `encrypted-store` | no | `EncryptedStore`: any store, which has sessions only encrypted |
 //! | `jwt` | no | signed assertions: `ClientAuth::private_key_jwt`, `JwtAssertion`, and `SigningKey` |
+//! | `login` | no | the module `login`: first logins of people, in a browser |
 //! | `testing` | no | an authorization server and a protected API as in-memory services, with faults to order |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -152,6 +155,9 @@ mod freshness;
 mod grant;
 mod host;
 mod http_url;
+#[cfg(feature = "login")]
+#[cfg_attr(docsrs, doc(cfg(feature = "login")))]
+pub mod login;
 mod middleware;
 mod oauth;
 mod origins;

@@ -61,12 +61,9 @@ async fn the_document_is_read_at_the_well_known_url_or_where_the_challenge_says(
 /// A server of documents that notes what is asked for.
 type Asked = Arc<Mutex<Vec<String>>>;
 
-fn documents(
-    document: Value,
-) -> (
-    BoxCloneSyncService<Request<Full<Bytes>>, Response<String>, BoxError>,
-    Asked,
-) {
+type Documents = BoxCloneSyncService<Request<Full<Bytes>>, Response<String>, BoxError>;
+
+fn documents(document: Value) -> (Documents, Asked) {
     let asked = Asked::default();
     let noted = Arc::clone(&asked);
     let service = service_fn(move |request: Request<Full<Bytes>>| {

@@ -5,7 +5,6 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use secrecy::{ExposeSecret, SecretString};
 use tower::BoxError;
 use tower_service::Service;
 
@@ -186,13 +185,6 @@ impl OAuthClient {
     pub fn parameter(self, name: impl Into<String>, value: impl Into<String>) -> Self {
         let parameter = (name.into(), secret(value));
         self.edit(|settings| settings.parameters.push(parameter))
-    }
-
-    /// The values of the client's own parameters of this name.
-    pub(crate) fn own_values(&self, name: &str) -> impl Iterator<Item = &str> {
-        let of_name = move |(known, _): &&(String, SecretString)| known == name;
-        let own = self.settings.parameters.iter().filter(of_name);
-        own.map(|(_, value)| value.expose_secret())
     }
 
     /// Sets the name of the parameter that carries the refresh token. Default: `refresh_token` (RFC 6749 §6).

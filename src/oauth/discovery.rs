@@ -3,6 +3,8 @@
 
 mod client;
 mod issuer;
+#[cfg(feature = "login")]
+mod login;
 mod metadata;
 mod read;
 mod resource;
@@ -20,6 +22,8 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use self::issuer::Issuer;
+#[cfg(feature = "login")]
+pub(super) use self::login::LoginMetadata;
 pub(super) use self::metadata::Metadata;
 pub use self::resource::ProtectedResource;
 use super::{EndpointUrl, settings::Settings, transport::was_not_sent};

@@ -246,7 +246,7 @@ impl<G: Grant> MakeParameters for GrantParameters<'_, G> {
         let cx = GrantContext::with_clock(self.clock, time.clone(), &audience);
         let parameters = self.source.grant.parameters(&cx).await?;
         let own = |name: &str| {
-            let values: Vec<&str> = self.source.client.own_values(name).collect();
+            let values: Vec<&str> = self.source.client.own_parameters(name).collect();
             (!values.is_empty()).then(|| values.join(" "))
         };
         Ok(self.more.add_to(parameters, own))

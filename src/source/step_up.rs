@@ -124,7 +124,7 @@ impl<G: Grant> GrantSource<G> {
         let of_grant = parts.iter().filter(|(name, _)| *name == "scope");
         let mut scopes: Vec<&str> = of_grant.map(|(_, scope)| *scope).collect();
         if scopes.is_empty() {
-            scopes = self.client.own_values("scope").collect();
+            scopes = self.client.own_parameters("scope").collect();
         }
         let names = scopes.into_iter().flat_map(str::split_ascii_whitespace);
         names.map(str::to_owned).collect()

@@ -73,6 +73,9 @@ impl State {
         let requested = names(request.param("scope").unwrap_or_default());
         let of_login = match grant {
             Grant::Refresh(token) => self.sessions.login_scopes(token),
+            Grant::AuthorizationCode(request) => {
+                self.sessions.codes.get(&request.code).map(|it| &it.scopes)
+            }
             _ => None,
         };
         let scopes = match of_login {

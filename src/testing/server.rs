@@ -76,6 +76,7 @@ pub(super) struct State {
     pub(super) faults: FaultQueue,
     pub(super) metadata_faults: FaultQueue,
     pub(super) revocation_faults: FaultQueue,
+    pub(super) authorization_faults: FaultQueue,
     pub(super) log: Log,
     pub(super) counts: Counts,
 }
@@ -99,6 +100,7 @@ impl AuthorizationServer {
                 faults: FaultQueue::default(),
                 metadata_faults: FaultQueue::default(),
                 revocation_faults: FaultQueue::default(),
+                authorization_faults: FaultQueue::default(),
                 log: Log::default(),
                 counts: Counts::default(),
             })),
@@ -174,6 +176,11 @@ impl State {
                 &mut self.counts.revocation_requests,
                 &mut self.revocation_faults,
             )
+        } else if self.is_authorization(&request) {
+            (
+                &mut self.counts.authorization_requests,
+                &mut self.authorization_faults,
+            )
         } else {
             (&mut self.counts.token_requests, &mut self.faults)
         };
@@ -193,6 +200,9 @@ impl State {
         }
         if self.is_revocation(request) {
             return self.revoke(request);
+        }
+        if self.is_authorization(request) {
+            return self.authorize(request);
         }
         match self.grant(request, fault) {
             Ok(issued) => responses::issued(&self.settings, &issued),
@@ -241,6 +251,10 @@ impl State {
             Grant::TokenExchange(exchange) => (
                 self.sessions.token_exchange(&exchange, &rules, now),
                 &mut self.counts.token_exchanges,
+            ),
+            Grant::AuthorizationCode(request) => (
+                self.sessions.exchange_code(&request, &rules, now)?,
+                &mut self.counts.code_grants,
             ),
             Grant::Password(login) => (
                 self.sessions
