@@ -43,6 +43,8 @@
 //! | a long-lived token to exchange | [`ExchangeTokenSource`] |
 //! | a key, or a file with an assertion | [`JwtBearerSource`] with a [`SecurityToken`] |
 //! | the token of a user, for another API | [`TokenExchangeSource`] |
+//! | an API that asks for more permission later | [`TokenCacheBuilder::step_up`] with a [`StepUp`] |
+//! | an API that names its authorization server | [`ProtectedResource`], with a list of those that you know |
 //! | something else that yields tokens | [`source_fn`], or [`TokenSource`] for a type of your own |
 //! | several uses of one session | a [`TokenCache`], and layers [from](BearerAuthLayer::from) it |
 //! | a session for each of many users | `Sessions`, and `BearerAuthLayer::keyed`, with the feature `sessions` |
@@ -58,6 +60,7 @@
 //! |---|---|
 //! | requests | [`BearerAuthLayer`], [`AddTokenLayer`], [`WithoutToken`], [`Origins`] |
 //! | rejections | [`ClassifyRejection`], [`StandardRejections`], [`ResponseHead`], [`Verdict`], [`InspectBodyLayer`], [`RejectOnTrailersLayer`] |
+//! | more permission | [`Challenge`], [`StepUp`], [`ProtectedResource`] |
 //! | sending again | [`RefreshOnReject`], [`TokenRejected`], [`ReplayBody`], [`ReplayError`], [`PeekBody`] |
 //! | a session in memory | [`TokenCache`], [`CacheStatus`], [`TokenState`], [`Schedule`], [`Token`] |
 //! | a session for each key, with the feature `sessions` | `Sessions`, `SessionKey` |
@@ -122,7 +125,9 @@
 //!
 //! | File | What happens |
 //! |---|---|
+//! | `challenge/received.rs` | what does the API ask for? |
 //! | `middleware/bearer/send.rs` | holds the response, and reports the rejection to the cache: as above, from `cache/shared.rs` on |
+//! | `challenge/wanted.rs`, `cache/step_ups.rs` | if the API asks for more than the token has: is it allowed, and may a step-up start? |
 //! | `middleware/bearer/replay.rs`, `middleware/retry.rs` | can the request be sent again? |
 //! | `cache/waiter.rs` | waits for the new token |
 //! | `middleware/bearer/attempt.rs` | the policy puts token and body into the snapshot, and takes the response |

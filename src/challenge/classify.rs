@@ -120,7 +120,8 @@ where
 /// If one of several `Bearer` challenges has `invalid_token`, the verdict is `Rejected`.
 ///
 /// A 403 is no rejection: the server knows the caller and forbids the request (RFC 9110 §15.5.4). A new token of the
-/// same session would be forbidden too, and each such request would cost a refresh. 400, 404, 409 and 422 are about the
+/// same session would be forbidden too, and each such request would cost a refresh. A token that has more is another matter:
+/// see [`TokenCacheBuilder::step_up`](crate::TokenCacheBuilder::step_up). 400, 404, 409 and 422 are about the
 /// request, not about the token.
 ///
 /// # Examples

@@ -74,6 +74,7 @@ use crate::{token::Token, zeroize::to_json};
 ///     "token_type": "Bearer",
 ///     "scope": "invoices:read",
 ///     "id_token": "…",
+///     "added_scope": "invoices:write",
 ///     "extra": { "instance_url": "https://eu4.example.com" }
 ///   },
 ///   "refresh_token": "…",
@@ -92,6 +93,8 @@ use crate::{token::Token, zeroize::to_json};
 ///   audience, or the [name](crate::GrantSource::session_name) that was set instead. A source of another client does not
 ///   use the session. If it is `null`, as in older formats, any source adopts the session, and the next one that
 ///   refreshes it records its own client. So setting it to `null` by hand moves a session to a client with other settings.
+/// - `added_scope` is what the token was requested with beyond the scope of its source, because an API has
+///   [asked for it](crate::TokenCacheBuilder::step_up). It is no part of what `client` tells apart.
 /// - `refreshing_since` and `refresh_id` are the mark that a refresh runs, or was interrupted. The number is another one for
 ///   each refresh, so that no two processes save the same.
 /// - `ended` has credentials that no process sends again, because the server has declared them dead (`rejected`), or because

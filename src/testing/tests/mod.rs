@@ -8,6 +8,7 @@ mod dialects;
 mod faults;
 mod loopback;
 mod metadata;
+mod scopes;
 mod sessions;
 
 use std::{
