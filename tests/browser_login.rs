@@ -238,7 +238,7 @@ async fn a_wrong_state_does_not_end_the_login() {
     ] {
         let (status, _, body) = wrong.open().await;
         assert_eq!(status, 400);
-        assert!(body.contains("<h1>The login did not work</h1>"), "{body}");
+        assert!(body.contains("<h1>The login failed</h1>"), "{body}");
     }
     assert_eq!(server.token_requests(), 0);
     assert_eq!(callback.open().await.0, 200);
@@ -264,7 +264,7 @@ async fn an_error_response_ends_the_login() {
     let login = Waiting::new(browser_login(&server)).await;
     let (status, _, body) = login.answer(&server).await.open().await;
     assert_eq!(status, 400);
-    assert!(body.contains("<h1>The login did not work</h1>"), "{body}");
+    assert!(body.contains("<h1>The login failed</h1>"), "{body}");
     let error = login.ended().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::ReauthRequired);
     assert_eq!(error.oauth_code(), Some("access_denied"));

@@ -91,8 +91,8 @@ impl AuthorizationCode {
                 "You can close this page and go back to the program.",
             ),
             failure: Page::new(
-                "The login did not work",
-                "Go back to the program: it says what to do.",
+                "The login failed",
+                "Go back to the program. It says what to do.",
             ),
             time_limit: DEFAULT_TIME_LIMIT,
         }
