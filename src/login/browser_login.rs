@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     error::{Asked, TokenError, TokenErrorKind},
+    race::{First, race},
     store::StoredSession,
 };
 
@@ -273,13 +274,13 @@ impl BrowserLogin {
             None => LoginPrompt::Open { url: &url },
         });
         loop {
-            let (response, call) = tokio::select! {
-                call = listener.next() => (call.response.clone(), Some(call)),
-                pasted = next_pasted(&mut self.pasted) => (pasted, None),
-                is_open = opened(&mut opening) => {
-                    if !is_open {
-                        (self.prompt)(LoginPrompt::Open { url: &url });
-                    }
+            let others = race(next_pasted(&mut self.pasted), opened(&mut opening));
+            let (response, call) = match race(listener.next(), others).await {
+                First::Left(call) => (call.response.clone(), Some(call)),
+                First::Right(First::Left(pasted)) => (pasted, None),
+                First::Right(First::Right(true)) => continue,
+                First::Right(First::Right(false)) => {
+                    (self.prompt)(LoginPrompt::Open { url: &url });
                     continue;
                 }
             };
