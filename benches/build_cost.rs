@@ -41,9 +41,9 @@ const RUST: RustVersion = (1, 89);
 /// What `sqlx` needs.
 const RUST_FOR_SQL: RustVersion = (1, 94);
 
-const ALL: &str = r#"features = ["testing", "file-store", "redis-store", "postgres-store", "sqlite-store", "encrypted-store", "sessions", "jwt"]"#;
+const ALL: &str = r#"features = ["testing", "file-store", "redis-store", "postgres-store", "sqlite-store", "encrypted-store", "sessions", "jwt", "login"]"#;
 
-const SETS: [FeatureSet; 10] = [
+const SETS: [FeatureSet; 11] = [
     FeatureSet {
         name: "no default features",
         dependency: "default-features = false",
@@ -81,6 +81,12 @@ const SETS: [FeatureSet; 10] = [
         rust: RUST,
     },
     FeatureSet {
+        name: "login",
+        dependency: r#"features = ["login"]"#,
+        bound: 111,
+        rust: RUST,
+    },
+    FeatureSet {
         name: "redis-store",
         dependency: r#"features = ["redis-store"]"#,
         bound: 119,
@@ -101,7 +107,7 @@ const SETS: [FeatureSet; 10] = [
     FeatureSet {
         name: "all",
         dependency: ALL,
-        bound: 178,
+        bound: 179,
         rust: RUST_FOR_SQL,
     },
 ];

@@ -4,7 +4,9 @@
 //! literal address, and what is wrong with a request harms only that request. Numbers and times are limited.
 
 use std::{
+    future::{Future, pending},
     net::{IpAddr, SocketAddr},
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -27,7 +29,10 @@ use tokio::{
 };
 
 use super::page::refusal;
-use crate::error::{TokenError, TokenErrorKind};
+use crate::{
+    error::{TokenError, TokenErrorKind},
+    race::{First, race},
+};
 
 /// How many connections are open at the same time. Others wait until one of them ends.
 const MAX_CONNECTIONS: usize = 32;
@@ -113,17 +118,35 @@ impl Listener {
     /// The next request of the path. Waits for ever, and serves other requests meanwhile. Can be dropped and called again.
     pub(super) async fn next(&mut self) -> Call {
         loop {
-            tokio::select! {
-                accepted = self.socket.accept(), if self.connections.len() < MAX_CONNECTIONS => match accepted {
-                    Ok((stream, _)) => {
-                        let connection = serve(stream, Arc::clone(&self.route), self.caller.clone());
-                        self.connections.spawn(connection);
-                    }
-                    // For example, there are no file descriptors left. Try again a moment later.
-                    Err(_) => sleep(Duration::from_millis(50)).await,
-                },
-                Some(_) = self.connections.join_next() => {}
-                Some(call) = self.calls.recv() => return call,
+            let Self {
+                socket,
+                connections,
+                calls,
+                ..
+            } = self;
+            let is_full = connections.len() >= MAX_CONNECTIONS;
+            let accepted = async {
+                if is_full {
+                    pending().await
+                } else {
+                    socket.accept().await
+                }
+            };
+            let ended = async {
+                if connections.join_next().await.is_none() {
+                    pending::<()>().await;
+                }
+            };
+            match race(calls.recv(), race(ended, accepted)).await {
+                First::Left(Some(call)) => return call,
+                First::Right(First::Right(Ok((stream, _)))) => {
+                    let route = Arc::clone(&self.route);
+                    let connection = serve(stream, route, self.caller.clone());
+                    self.connections.spawn(connection);
+                }
+                // For example, there are no file descriptors left. Try again a moment later.
+                First::Right(First::Right(Err(_))) => sleep(Duration::from_millis(50)).await,
+                First::Left(None) | First::Right(First::Left(())) => {}
             }
         }
     }
@@ -134,11 +157,11 @@ impl Listener {
         work: impl Future<Output = T>,
         page: impl Fn() -> Response<Full<Bytes>>,
     ) -> T {
-        tokio::pin!(work);
+        let mut work = pin!(work);
         loop {
-            tokio::select! {
-                result = &mut work => return result,
-                call = self.next() => drop(call.answer(page())),
+            match race(work.as_mut(), self.next()).await {
+                First::Left(result) => return result,
+                First::Right(call) => drop(call.answer(page())),
             }
         }
     }

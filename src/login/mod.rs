@@ -53,9 +53,12 @@
 //! `offline` (Google), or the permission of the client to use refresh tokens.
 
 mod authorization_code;
+mod begin;
 mod browser_login;
 mod callback;
+mod finish;
 mod listener;
+mod log_in;
 mod open;
 mod page;
 mod pending;

@@ -24,11 +24,11 @@ const STYLE: &str = "\
 *{box-sizing:border-box}\
 body{margin:0;min-height:100vh;display:grid;place-items:center;padding:1.5rem;background:var(--back);color:var(--ink);\
 font:1.0625rem/1.55 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}\
-main{width:100%;max-width:30rem;padding:2.25rem 2rem;background:var(--card);border-radius:.75rem;\
-border-top:.3125rem solid var(--sign);box-shadow:0 .0625rem .1875rem rgb(0 0 0/.14)}\
+main{width:100%;max-width:30rem;padding:2.375rem 2rem 2.125rem;border-radius:.75rem;\
+background:linear-gradient(var(--sign) .3125rem,var(--card) 0);box-shadow:0 .0625rem .1875rem rgb(0 0 0/.14)}\
 .good{--sign:var(--good)}.bad{--sign:var(--bad)}\
-h1{margin:0 0 .5rem;font-size:1.5rem;line-height:1.25;overflow-wrap:anywhere}\
-p{margin:0;color:var(--soft);white-space:pre-line;overflow-wrap:anywhere}\
+h1{margin:0 0 .5rem;font-size:1.5rem;line-height:1.25;overflow-wrap:anywhere;text-wrap:balance}\
+p{margin:0;color:var(--soft);white-space:pre-line;overflow-wrap:anywhere;text-wrap:pretty}\
 .sign{display:block;width:2.75rem;height:2.75rem;margin:0 0 1.25rem;fill:none;stroke:var(--sign);stroke-width:2;\
 stroke-linecap:round;stroke-linejoin:round}";
 
@@ -58,7 +58,7 @@ impl Page {
         format!(
             "<!doctype html>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
              <title>{title}</title>\n<style>{STYLE}</style>\n<main class=\"{class}\">\n\
-             <svg class=\"sign\" viewBox=\"0 0 24 24\" aria-hidden=\"true\"><circle cx=\"12\" cy=\"12\" r=\"10\"/>\
+             <svg class=\"sign\" viewBox=\"1 1 22 22\" aria-hidden=\"true\"><circle cx=\"12\" cy=\"12\" r=\"10\"/>\
              <path d=\"{sign}\"/></svg>\n<h1>{title}</h1>\n<p>{text}</p>\n</main>\n"
         )
     }

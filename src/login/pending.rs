@@ -18,6 +18,29 @@ use crate::{store::Identity, zeroize::secret};
 /// minutes later, and need not be readable by another version.
 ///
 /// `Debug` shows no secret.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "testing")] {
+/// use tower_bearer::login::PendingLogin;
+/// # use tower_bearer::{ClientAuth, OAuthClient, login::AuthorizationCode, testing::{AuthorizationServer, Dialect}};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), tower::BoxError> {
+/// # let server = AuthorizationServer::new(Dialect::Rfc6749).issuer("https://login.example.com");
+/// # let client = OAuthClient::discover_with_transport("https://login.example.com", server)?
+/// #     .client_auth(ClientAuth::none("my-app"));
+/// # let login = AuthorizationCode::new(client);
+///
+/// let (url, pending) = login.begin("https://app.example.com/callback").await?;
+///
+/// // In the session of the browser, until it comes back.
+/// let kept: String = serde_json::to_string(&pending)?;
+/// let pending: PendingLogin = serde_json::from_str(&kept)?;
+/// # drop((url, pending));
+/// # Ok(()) }
+/// # main().unwrap();
+/// # }
+/// ```
 #[derive(Serialize, Deserialize)]
 #[must_use = "a login cannot be finished without it"]
 pub struct PendingLogin {

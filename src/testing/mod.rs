@@ -62,6 +62,7 @@ mod clock;
 mod conformance;
 mod control;
 mod dialect;
+mod endpoint;
 mod faults;
 mod grants;
 mod metadata;
