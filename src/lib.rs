@@ -2,9 +2,60 @@
 //! them before they expire, and when the API rejects one, obtains another and sends the request again. The caller sees an
 //! ordinary [`tower::Service`].
 //!
-//! # How to use it
+//! # The first request
 //!
-//! Say where tokens come from, and put [`BearerAuthLayer`] around the service that sends your requests:
+//! Say where tokens come from and where they may go, and put [`BearerAuthLayer`] around the service that sends your requests:
+//!
+#![cfg_attr(feature = "reqwest", doc = "```no_run")]
+#![cfg_attr(not(feature = "reqwest"), doc = "```ignore")]
+//! use bytes::Bytes;
+//! use http::Request;
+//! use http_body_util::Full;
+//! use tower::{BoxError, ServiceBuilder, ServiceExt};
+//! use tower_bearer::{
+//!     BearerAuthLayer, ClientAuth, ClientCredentialsSource, OAuthClient, Origins, ReqwestTransport,
+//! };
+//!
+//! # #[tokio::main] async fn main() -> Result<(), BoxError> {
+//! let oauth = OAuthClient::new("https://login.example.com/token")?
+//!     .client_auth(ClientAuth::client_secret_basic("my-service", "my-secret"));
+//! let source = ClientCredentialsSource::new(oauth)
+//!     .scope("invoices:read")
+//!     .origins(Origins::only(["https://api.example.com"])?);
+//!
+//! let client = ServiceBuilder::new()
+//!     .layer(BearerAuthLayer::new(source))
+//!     .service(ReqwestTransport::new()?); // or hyper's client, or any other
+//!
+//! let request = Request::get("https://api.example.com/invoices").body(Full::<Bytes>::default())?;
+//! let response = client.oneshot(request).await?;
+//! # drop(response);
+//! # Ok(()) }
+//! ```
+//!
+//! # Tasks
+//!
+//! | To | Read |
+//! |---|---|
+//! | act as a program, without a user | [`ClientCredentialsSource`], [`ClientAuth`] |
+//! | go on with the session of a user | [`RefreshTokenSource`]; if refresh tokens rotate, with a [`TokenStore`] |
+//! | use Winbooks, 2BA or Xoxoday | [`provider`] |
+//! | use another grant: an exchange token, an assertion, the token of a user for another API | [`ExchangeTokenSource`], [`JwtBearerSource`], [`TokenExchangeSource`], or a [`Grant`] of your own |
+//! | get tokens from something else, such as a sidecar | [`source_fn`], or [`TokenSource`] for a type of your own |
+//! | share a session between several clients | [`TokenCache`], and layers [from](BearerAuthLayer::from) it |
+//! | survive restarts, share a session between processes and hosts | [`TokenStore`] and its implementations |
+//! | have a session for each of many users | `Sessions` and `BearerAuthLayer::keyed`, with the feature `sessions` |
+//! | log in, log out | [`TokenCache::login`], [`TokenCache::revoke`] |
+//! | know the state of a session, and why a request failed | [`TokenCache::status`], [`TokenError`] |
+//! | decide when tokens are refreshed | [`Schedule`] |
+//! | decide where tokens may go | [`Origins`] |
+//! | recognize rejections that are no 401 | [`ClassifyRejection`], [`InspectBodyLayer`], [`RejectOnTrailersLayer`] |
+//! | decide which requests are sent again | [`BearerAuthLayer::replay_limit`], [`BearerAuthLayer::replay_only_idempotent`], [`RefreshOnReject`] |
+//! | test all of that | the servers of the module `testing`, with the feature of that name |
+//!
+//! The README has recipes for hyper, reqwest, tonic and axum, and what to do if a stack does not compile.
+//!
+//! # What happens when a token is rejected
 //!
 //! ```
 //! use std::time::Duration;
@@ -13,13 +64,13 @@
 //! use tower_bearer::{BearerAuthLayer, ReplayBody, Token, source_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), tower::BoxError> {
-//! // Anything that yields tokens. There are sources for refresh and exchange tokens, and presets for vendors.
+//! // Anything that yields tokens.
 //! let source = source_fn(|cx| async move {
 //!     let secret = if cx.rejected_token().is_some() { "second" } else { "first" };
 //!     Ok(Token::new(secret)?.expires_in(Duration::from_secs(900)))
 //! });
 //!
-//! // An API that has revoked the first token. In your program this is a hyper, reqwest or tonic client.
+//! // An API that has revoked the first token.
 //! let api = service_fn(|request: Request<ReplayBody<String>>| async move {
 //!     let revoked = request.headers()["authorization"] == "Bearer first";
 //!     let status = if revoked { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
@@ -34,37 +85,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! | You have | Use |
-//! |---|---|
-//! | an account at Winbooks, 2BA or Xoxoday | a preset of [`provider`] |
-//! | a program that acts for itself | [`ClientCredentialsSource`] with an [`OAuthClient`] |
-//! | a refresh token and a token endpoint | [`RefreshTokenSource`] with an [`OAuthClient`] |
-//! | a long-lived token to exchange | [`ExchangeTokenSource`] |
-//! | a key, or a file with an assertion | [`JwtBearerSource`] with a [`SecurityToken`] |
-//! | the token of a user, for another API | [`TokenExchangeSource`] |
-//! | something else that yields tokens | [`source_fn`], or [`TokenSource`] for a type of your own |
-//! | several uses of one session | a [`TokenCache`], and layers [from](BearerAuthLayer::from) it |
-//! | a session for each of many users | `Sessions`, and `BearerAuthLayer::keyed`, with the feature `sessions` |
-//! | a refresh token that rotates | a [`TokenStore`], so that a restart does not lose it |
-//! | tests to write | the servers of the module `testing`, with the feature of that name |
-//!
 //! Three parts of the layer are also useful alone: [`AddTokenLayer`] adds the token and never sends a request again,
 //! [`RefreshOnReject`] is a [`tower::retry::Policy`], and [`ReplayBody`] makes any body replayable up to a limit.
-//!
-//! # All items
-//!
-//! | For | Items |
-//! |---|---|
-//! | requests | [`BearerAuthLayer`], [`AddTokenLayer`], [`WithoutToken`], [`Origins`] |
-//! | rejections | [`ClassifyRejection`], [`BearerChallenge`], [`ResponseHead`], [`Verdict`], [`InspectBodyLayer`], [`RejectOnTrailersLayer`] |
-//! | sending again | [`RefreshOnReject`], [`TokenRejected`], [`ReplayBody`], [`ReplayError`], [`PeekBody`] |
-//! | a session in memory | [`TokenCache`], [`CacheStatus`], [`TokenState`], [`Schedule`], [`Token`] |
-//! | a session for each key, with the feature `sessions` | `Sessions`, `SessionKey` |
-//! | sources of tokens | [`TokenSource`], [`TokenContext`], [`source_fn`], [`BoxTokenSource`] |
-//! | grants | [`ClientCredentialsSource`], [`RefreshTokenSource`], [`ExchangeTokenSource`], [`JwtBearerSource`], [`TokenExchangeSource`], [`LegacyPasswordSource`], [`SecurityToken`], [`GrantSource`], [`Grant`] |
-//! | the token endpoint | [`OAuthClient`], [`ClientAuth`], [`BodyFormat`], [`Parameters`], [`DeadGrant`] |
-//! | stores | [`TokenStore`], [`StoreLease`], [`StoredSession`], [`Identity`], [`MemoryStore`], [`BoxTokenStore`], with features `FileStore`, `RedisStore`, `PostgresStore`, `SqliteStore` and `EncryptedStore` |
-//! | errors | [`TokenError`], [`TokenErrorKind`] |
 //!
 //! # What it promises
 //!
@@ -85,47 +107,20 @@
 //! and when. The documentation of [`TokenStore`] lists all cases in which a session can be lost, and what you can do about
 //! them.
 //!
-//! # The way of a request
+//! # All items
 //!
-//! For readers of the source: the files that a request passes. Each is named where the request first reaches it. Derived
-//! code is left out.
-//!
-//! A fresh token:
-//!
-//! | File | What happens |
+//! | For | Items |
 //! |---|---|
-//! | `middleware/bearer/service.rs` | `BearerAuth::call`: has the caller set an `Authorization`, or opted out? |
-//! | `origins.rs` | may the token go to this origin? |
-//! | `body/replay/body.rs` | the body becomes replayable; one that is not empty also in `body/replay/shared.rs` |
-//! | `middleware/bearer/attempt.rs` | `Retry` asks the policy for a snapshot of the head |
-//! | `middleware/bearer/send.rs` | `SendWithToken::call` |
-//! | `middleware/sending.rs` | adds the token and calls the inner service |
-//! | `cache/token_cache.rs` | reads the published token without a lock |
-//! | `cache/issued.rs` | its deadlines, and the header value of this thread |
-//! | `freshness.rs`, `clock.rs` | fresh, due or expired? |
-//! | `challenge/classify.rs` | does the response reject the token? |
-//!
-//! An expired token, from `cache/token_cache.rs` on:
-//!
-//! | File | What happens |
-//! |---|---|
-//! | `cache/shared.rs`, `cache/effects.rs` | takes the lock, makes one transition, and does afterwards what it leaves to be done |
-//! | `cache/state.rs` | starts a refresh, or joins the running one |
-//! | `cache/throttle.rs` | may it start? |
-//! | `cache/lookup.rs`, `cache/waiter.rs` | the request waits |
-//! | `cache/refresh_task.rs`, `token_source/boxed.rs` | meanwhile, a task calls the source |
-//! | `middleware/sending.rs` | adds the new token and calls the inner service |
-//!
-//! A rejected token, from `challenge/classify.rs` on, which uses `challenge/parser.rs`:
-//!
-//! | File | What happens |
-//! |---|---|
-//! | `middleware/bearer/send.rs` | holds the response, and reports the rejection to the cache: as above, from `cache/shared.rs` on |
-//! | `middleware/bearer/replay.rs`, `middleware/retry.rs` | can the request be sent again? |
-//! | `cache/waiter.rs` | waits for the new token |
-//! | `middleware/bearer/attempt.rs` | the policy puts token and body into the snapshot, and takes the response |
-//! | `middleware/drain.rs` | reads the rest of the response |
-//! | `middleware/bearer/send.rs` | `Retry` sends the snapshot, once more, as in the first table |
+//! | requests | [`BearerAuthLayer`], [`AddTokenLayer`], [`WithoutToken`], [`Origins`] |
+//! | rejections | [`ClassifyRejection`], [`BearerChallenge`], [`ResponseHead`], [`Verdict`], [`InspectBodyLayer`], [`RejectOnTrailersLayer`] |
+//! | sending again | [`RefreshOnReject`], [`TokenRejected`], [`ReplayBody`], [`ReplayError`], [`PeekBody`] |
+//! | a session in memory | [`TokenCache`], [`CacheStatus`], [`TokenState`], [`Schedule`], [`Token`] |
+//! | a session for each key, with the feature `sessions` | `Sessions`, `SessionKey` |
+//! | sources of tokens | [`TokenSource`], [`TokenContext`], [`source_fn`], [`BoxTokenSource`] |
+//! | grants | [`ClientCredentialsSource`], [`RefreshTokenSource`], [`ExchangeTokenSource`], [`JwtBearerSource`], [`TokenExchangeSource`], [`LegacyPasswordSource`], [`SecurityToken`], [`GrantSource`], [`Grant`] |
+//! | the token endpoint | [`OAuthClient`], [`ClientAuth`], [`BodyFormat`], [`Parameters`], [`DeadGrant`] |
+//! | stores | [`TokenStore`], [`StoreLease`], [`StoredSession`], [`Identity`], [`MemoryStore`], [`BoxTokenStore`], with features `FileStore`, `RedisStore`, `PostgresStore`, `SqliteStore` and `EncryptedStore` |
+//! | errors | [`TokenError`], [`TokenErrorKind`] |
 //!
 //! # Features
 //!

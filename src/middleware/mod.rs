@@ -10,6 +10,48 @@
 //! | `inspect_body/`, `reject_on_trailers/` | layers that find rejections in bodies and trailers |
 //!
 //! Which of them may use which is written down in `tests/rooms.rs`.
+//!
+//! # The way of a request
+//!
+//! The files of `src` that a request passes. Each is named where the request first reaches it. Derived
+//! code is left out.
+//!
+//! A fresh token:
+//!
+//! | File | What happens |
+//! |---|---|
+//! | `middleware/bearer/service.rs` | `BearerAuth::call`: has the caller set an `Authorization`, or opted out? |
+//! | `origins.rs` | may the token go to this origin? |
+//! | `body/replay/body.rs` | the body becomes replayable; one that is not empty also in `body/replay/shared.rs` |
+//! | `middleware/bearer/attempt.rs` | `Retry` asks the policy for a snapshot of the head |
+//! | `middleware/bearer/send.rs` | `SendWithToken::call` |
+//! | `middleware/sending.rs` | adds the token and calls the inner service |
+//! | `cache/token_cache.rs` | reads the published token without a lock |
+//! | `cache/issued.rs` | its deadlines, and the header value of this thread |
+//! | `freshness.rs`, `clock.rs` | fresh, due or expired? |
+//! | `challenge/classify.rs` | does the response reject the token? |
+//!
+//! An expired token, from `cache/token_cache.rs` on:
+//!
+//! | File | What happens |
+//! |---|---|
+//! | `cache/shared.rs`, `cache/effects.rs` | takes the lock, makes one transition, and does afterwards what it leaves to be done |
+//! | `cache/state.rs` | starts a refresh, or joins the running one |
+//! | `cache/throttle.rs` | may it start? |
+//! | `cache/lookup.rs`, `cache/waiter.rs` | the request waits |
+//! | `cache/refresh_task.rs`, `token_source/boxed.rs` | meanwhile, a task calls the source |
+//! | `middleware/sending.rs` | adds the new token and calls the inner service |
+//!
+//! A rejected token, from `challenge/classify.rs` on, which uses `challenge/parser.rs`:
+//!
+//! | File | What happens |
+//! |---|---|
+//! | `middleware/bearer/send.rs` | holds the response, and reports the rejection to the cache: as above, from `cache/shared.rs` on |
+//! | `middleware/bearer/replay.rs`, `middleware/retry.rs` | can the request be sent again? |
+//! | `cache/waiter.rs` | waits for the new token |
+//! | `middleware/bearer/attempt.rs` | the policy puts token and body into the snapshot, and takes the response |
+//! | `middleware/drain.rs` | reads the rest of the response |
+//! | `middleware/bearer/send.rs` | `Retry` sends the snapshot, once more, as in the first table |
 
 mod add_token;
 mod bearer;
