@@ -13,7 +13,8 @@
 //! use http_body_util::Full;
 //! use tower::{BoxError, ServiceBuilder, ServiceExt};
 //! use tower_bearer::{
-//!     BearerAuthLayer, ClientAuth, ClientCredentialsSource, OAuthClient, Origins, ReqwestTransport,
+//!     BearerAuthLayer, ClientAuth, ClientCredentialsSource, OAuthClient, Origins,
+//!     ReqwestTransport,
 //! };
 //!
 //! # #[tokio::main] async fn main() -> Result<(), BoxError> {
@@ -27,7 +28,8 @@
 //!     .layer(BearerAuthLayer::new(source))
 //!     .service(ReqwestTransport::new()?); // or hyper's client, or any other
 //!
-//! let request = Request::get("https://api.example.com/invoices").body(Full::<Bytes>::default())?;
+//! let request = Request::get("https://api.example.com/invoices");
+//! let request = request.body(Full::<Bytes>::default())?;
 //! let response = client.oneshot(request).await?;
 //! # drop(response);
 //! # Ok(()) }
@@ -79,7 +81,8 @@
 //!
 //! let mut client = ServiceBuilder::new().layer(BearerAuthLayer::new(source)).service(api);
 //!
-//! let request = Request::post("https://api.example.com/orders").body(String::from("one of each"))?;
+//! let request = Request::post("https://api.example.com/orders");
+//! let request = request.body(String::from("one of each"))?;
 //! let response = client.ready().await?.call(request).await?;
 //! assert_eq!(response.status(), StatusCode::OK); // rejected, refreshed, sent again
 //! # Ok(()) }
