@@ -56,6 +56,7 @@
 //! | test all of that | the servers of the module `testing`, with the feature of that name |
 //!
 //! The README has recipes for hyper, reqwest, tonic and axum, and what to do if a stack does not compile.
+//! [`guide::comparison`] compares this crate with others, some of which do what this one does not.
 //!
 //! # What happens when a token is rejected
 //!
@@ -148,6 +149,8 @@ mod clock;
 mod error;
 mod freshness;
 mod grant;
+#[cfg(doc)]
+pub mod guide;
 mod host;
 mod http_url;
 mod middleware;

@@ -1,0 +1,5 @@
+//! Guides that belong to no single item.
+
+pub mod comparison {
+    #![doc = include_str!("comparison.md")]
+}
