@@ -56,7 +56,8 @@
 //! | test all of that | the servers of the module `testing`, with the feature of that name |
 //!
 //! The README has recipes for hyper, reqwest, tonic and axum, and what to do if a stack does not compile.
-//! [`guide::comparison`] compares this crate with others, some of which do what this one does not.
+//! [`guide::comparison`] compares this crate with others, some of which do what this one does not. [`guide::secrets`] says
+//! which copies of secrets there are.
 //!
 //! # What happens when a token is rejected
 //!

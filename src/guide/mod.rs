@@ -3,3 +3,7 @@
 pub mod comparison {
     #![doc = include_str!("comparison.md")]
 }
+
+pub mod secrets {
+    #![doc = include_str!("secrets.md")]
+}
