@@ -59,7 +59,6 @@ pub(crate) async fn supervise(world: World, process: usize) {
             state.dead_at = None;
             state.final_changes = None;
             state.reset_at = None;
-            state.asks_after_reset = false;
             let host = Host {
                 world: world.clone(),
                 process,
