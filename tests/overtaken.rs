@@ -715,6 +715,43 @@ async fn a_session_is_not_begun_anew_while_another_process_refreshes_it() {
     assert_eq!(endpoint.sent().len(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_dead_refresh_token_is_not_sent_again_by_a_refresh_that_begins_again() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = ExchangeTokenSource::new(client(&endpoint), "et").store(store.clone());
+    let token = first(&source).await.unwrap();
+    endpoint.sent();
+    endpoint.respond_next([DEAD]);
+    // The store loses the mark, as in a failover.
+    let (mut loads, mut unmarked) = (0, None);
+    store.before(move |call, stored| {
+        loads += usize::from(call == Call::Load);
+        match (call, loads) {
+            (Call::Load, 2) => unmarked.clone_from(&stored.session),
+            (Call::Load, 3) => stored.session.clone_from(&unmarked),
+            _ => {}
+        }
+        Ok(())
+    });
+    next(&source, &token).await.unwrap();
+    assert_eq!(refresh_tokens(&endpoint), ["rt-1", "none"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn neither_a_dead_grant_nor_its_refresh_token_is_sent_again_although_that_was_not_saved() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = ExchangeTokenSource::new(client(&endpoint), "et").store(store.clone());
+    let token = first(&source).await.unwrap();
+    endpoint.sent();
+    endpoint.respond_next([DEAD, DEAD]);
+    store.before(only_marks);
+    for _ in 0..3 {
+        let error = next(&source, &token).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::ReauthRequired, "{error}");
+    }
+    assert_eq!(refresh_tokens(&endpoint), ["rt-1", "none"]);
+}
+
 fn revocable(endpoint: &TokenEndpoint, store: &Store) -> RefreshTokenSource {
     let client = client(endpoint).revocation_url("https://login.example/revoke");
     RefreshTokenSource::new(client.unwrap(), "rt-0").store(store.clone())

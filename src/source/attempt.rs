@@ -92,7 +92,7 @@ impl<G: Grant> GrantSource<G> {
             Some(Credential::RefreshToken(refresh_token)) => {
                 let sent = Identity::of_refresh_token(refresh_token.expose_secret());
                 if self.skips(attempt, &sent) {
-                    return Err(not_sent_again());
+                    return Err(skipped(attempt, sent));
                 }
                 let parameters = Parameters::refresh_token(refresh_token.expose_secret());
                 let outcome = self
@@ -105,7 +105,9 @@ impl<G: Grant> GrantSource<G> {
                     sent,
                 })
             }
-            Some(Credential::Grant) if self.skips(attempt, &self.identity) => Err(not_sent_again()),
+            Some(Credential::Grant) if self.skips(attempt, &self.identity) => {
+                Err(skipped(attempt, self.identity.clone()))
+            }
             Some(Credential::Grant) => self.send_grant(attempt, lease, clock).await,
             None => Err(nothing_to_send(&attempt.session)),
         }
@@ -239,6 +241,12 @@ impl<G: Grant> MakeParameters for GrantParameters<'_, G> {
         let cx = GrantContext::with_clock(self.clock, time.clone(), &audience);
         self.source.grant.parameters(&cx).await
     }
+}
+
+/// The error for a credential that is not sent, because it is dead. It may be that the store does not know it yet.
+fn skipped(attempt: &mut Attempt, credential: Identity) -> TokenError {
+    attempt.dead.push(credential);
+    not_sent_again()
 }
 
 /// Whether the server may have processed the request, and only the response is missing.

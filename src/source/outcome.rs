@@ -5,7 +5,6 @@ use std::time::SystemTime;
 use super::{
     GrantSource,
     attempt::{Attempt, Granted},
-    session_state::Failed,
     unsaved::{LeaseSlot, Unsaved},
 };
 use crate::{
@@ -94,15 +93,8 @@ impl<G: Grant> GrantSource<G> {
                 tracing::warn!(%error, "the outcome of a refresh was not saved");
             }
         }
-        if error.recovery() != Recovery::Soon {
-            let failed = Failed {
-                generation: attempt.session.generation(),
-                credential: self
-                    .credential_identity(&attempt.session)
-                    .unwrap_or_else(|| self.identity.clone()),
-                is_final: error.is_final(),
-            };
-            self.with_state(|state| state.failed = Some(failed));
+        if error.recovery() != Recovery::Soon || !attempt.dead.is_empty() {
+            self.note_failed(&attempt.session, &attempt.dead, error.is_final());
         }
         if error.kind() == TokenErrorKind::ReauthRequired {
             self.explain(error, &attempt, clock.wall())

@@ -130,6 +130,8 @@ impl<G: Grant> GrantSource<G> {
             // Another process may be doing the same, because this one has lost its lease.
             let is_unchanged = self.is_unchanged(&mut attempt).await;
             if matches!(is_unchanged, Ok(false)) || self.is_lost(lease).await {
+                // It cannot be saved here that the refresh token is dead.
+                self.note_failed(&attempt.session, &attempt.dead, false);
                 return Err(overtaken());
             }
             tracing::info!("the refresh token is invalid, beginning the session anew");

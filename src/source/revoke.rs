@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{
     GrantSource,
     outcome::http_date,
-    session_state::{Credential, Failed},
+    session_state::Credential,
     unsaved::{LeaseSlot, Unsaved},
 };
 use crate::{
@@ -222,13 +222,7 @@ impl<G: Grant> GrantSource<G> {
 
     /// Remembers the revoked session, to tell it from the one of a later login.
     fn note_revoked(&self, session: &StoredSession) {
-        self.with_state(|state| {
-            state.failed = Some(Failed {
-                generation: session.generation(),
-                credential: self.identity.clone(),
-                is_final: true,
-            });
-        });
+        self.note_failed(session, &[], true);
     }
 
     /// Fails if `session` was revoked. After a reset the grant begins it anew.

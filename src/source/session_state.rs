@@ -37,9 +37,18 @@ pub(super) struct SessionState {
 pub(super) struct Failed {
     /// The generation of the session.
     pub(super) generation: u64,
+    /// What a refresh of it sends.
     pub(super) credential: Identity,
-    /// The server has declared the grant dead.
-    pub(super) is_final: bool,
+    /// The credentials that the server has declared dead since the session has had this generation. It may be that the store
+    /// could not save that.
+    pub(super) dead: Vec<Identity>,
+}
+
+impl Failed {
+    /// Whether the session cannot go on with its credential.
+    fn is_final(&self) -> bool {
+        self.dead.contains(&self.credential)
+    }
 }
 
 impl SessionState {
@@ -59,7 +68,7 @@ impl SessionState {
             return !stored.is_before(newest) || credential.is_some_and(is_other);
         }
         let is_dead = |failed: &Failed| {
-            failed.is_final
+            failed.is_final()
                 && failed.generation == newest.generation()
                 && credential.is_some_and(|credential| *credential != failed.credential)
         };
@@ -77,6 +86,29 @@ pub(super) enum Credential<'a> {
 impl<G: Grant> GrantSource<G> {
     pub(super) fn with_state<T>(&self, f: impl FnOnce(&mut SessionState) -> T) -> T {
         f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Remembers that a refresh of `session` has failed, and that the server has declared these credentials `dead`. `is_final`
+    /// says that the session cannot go on.
+    pub(super) fn note_failed(&self, session: &StoredSession, dead: &[Identity], is_final: bool) {
+        let credential = self.credential_identity(session);
+        let credential = credential.unwrap_or_else(|| self.identity.clone());
+        let generation = session.generation();
+        self.with_state(|state| {
+            let known = state.failed.take();
+            let known = known.filter(|failed| failed.generation == generation);
+            let mut all = known.map_or_else(Vec::new, |failed| failed.dead);
+            for dead in dead.iter().chain(is_final.then_some(&credential)) {
+                if !all.contains(dead) {
+                    all.push(dead.clone());
+                }
+            }
+            state.failed = Some(Failed {
+                generation,
+                credential,
+                dead: all,
+            });
+        });
     }
 
     pub(super) fn revocations(&self) -> u64 {
