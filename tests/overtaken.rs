@@ -202,9 +202,8 @@ impl StoreLease for Store {
         })
     }
 
-    async fn is_held(&self) -> bool {
+    async fn is_held(&self) -> Result<bool, TokenError> {
         self.call(Call::IsHeld, |stored| Ok(stored.is_held))
-            .unwrap_or(false)
     }
 
     async fn release(self) {
@@ -353,6 +352,35 @@ async fn a_process_that_finds_its_own_mark_keeps_its_lease_although_an_answer_is
     });
     next(&source, &token).await.unwrap();
     assert_eq!(lease_changes(&store), [Call::Lease]);
+    sleep(10 * SECOND).await;
+    assert_eq!(store.session()["refresh_token"], "rt-2");
+    assert_eq!(lease_changes(&store), [Call::Release]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_with_an_unsaved_session_keeps_its_lease_while_the_store_does_not_say_that_it_is_lost()
+ {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    lease_changes(&store);
+    // The store loses the mark, as in a failover. So the save finds another version.
+    let (mut unmarked, mut is_lost) = (None, false);
+    store.before(move |call, stored| {
+        match call {
+            Call::Mark => unmarked.clone_from(&stored.session),
+            Call::Save if !std::mem::replace(&mut is_lost, true) => {
+                stored.session.clone_from(&unmarked);
+            }
+            Call::Save | Call::IsHeld => return Err(full_disk()),
+            _ => {}
+        }
+        Ok(())
+    });
+    next(&source, &token).await.unwrap();
+    sleep(10 * SECOND).await;
+    assert_eq!(lease_changes(&store), [Call::Lease]);
+    store.repair();
     sleep(10 * SECOND).await;
     assert_eq!(store.session()["refresh_token"], "rt-2");
     assert_eq!(lease_changes(&store), [Call::Release]);
@@ -713,6 +741,54 @@ async fn a_session_is_not_begun_anew_while_another_process_refreshes_it() {
     let token = next(&source, &token).await.unwrap();
     assert_eq!(token.expose_secret(), "of-the-other");
     assert_eq!(endpoint.sent().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_is_not_final_if_the_store_does_not_say_whether_another_process_has_refreshed()
+{
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    endpoint.respond_next([DEAD]);
+    let mut loads = 0;
+    store.before(move |call, stored| {
+        loads += usize::from(call == Call::Load);
+        if (call, loads) == (Call::Load, 3) {
+            stored.refresh("of-the-other");
+            return Err(full_disk());
+        }
+        Ok(())
+    });
+    let error = next(&source, &token).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store, "{error}");
+    let token = next(&source, &token).await.unwrap();
+    assert_eq!(token.expose_secret(), "of-the-other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_not_begun_anew_if_the_store_does_not_say_whether_another_process_refreshes_it()
+ {
+    for unanswered in [Call::Load, Call::IsHeld] {
+        let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+        let source = ExchangeTokenSource::new(client(&endpoint), "et").store(store.clone());
+        let token = first(&source).await.unwrap();
+        endpoint.sent();
+        endpoint.respond_next([DEAD]);
+        let mut loads = 0;
+        store.before(move |call, _| {
+            loads += usize::from(call == Call::Load);
+            if loads >= 4 && call == unanswered {
+                return Err(full_disk());
+            }
+            Ok(())
+        });
+        let error = next(&source, &token).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Store, "{error}");
+        assert_eq!(refresh_tokens(&endpoint), ["rt-1"]);
+        store.repair();
+        next(&source, &token).await.unwrap();
+        assert_eq!(refresh_tokens(&endpoint), ["none"]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

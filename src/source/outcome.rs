@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::{
     GrantSource,
     attempt::{Attempt, Granted},
-    unsaved::{LeaseSlot, Unsaved},
+    unsaved::{LeaseSlot, Unsaved, is_lost},
 };
 use crate::{
     clock::Clock,
@@ -51,13 +51,13 @@ impl<G: Grant> GrantSource<G> {
             }
             Err(error) => {
                 tracing::error!(%error, "the refreshed session was not saved, it goes on from memory");
-                let is_lost = error.kind() == TokenErrorKind::LeaseLost;
+                let is_fenced = error.kind() == TokenErrorKind::LeaseLost;
                 self.supersede(attempt.stored.as_ref(), &session);
                 let warning = Warning::new(error);
                 slot.unsaved = Some(Unsaved {
                     session,
                     replaces: attempt.replaces,
-                    is_lease_lost: is_lost && self.is_lost(lease).await,
+                    is_lease_lost: is_fenced && is_lost(lease).await,
                     warning: warning.clone(),
                 });
                 token.map(|token| token.with_warning(warning))

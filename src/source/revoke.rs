@@ -9,7 +9,7 @@ use super::{
     GrantSource,
     outcome::http_date,
     session_state::Credential,
-    unsaved::{LeaseSlot, Unsaved},
+    unsaved::{LeaseSlot, Unsaved, is_lost},
 };
 use crate::{
     error::{Recovery, TokenError, TokenErrorKind},
@@ -183,7 +183,7 @@ impl<G: Grant> GrantSource<G> {
                 Ok(())
             }
             Err(error) => {
-                let is_lost = error.kind() == TokenErrorKind::LeaseLost;
+                let is_fenced = error.kind() == TokenErrorKind::LeaseLost;
                 let error = error
                     .with_more(
                         "the session was revoked at the server, and is saved as such in the background",
@@ -192,7 +192,7 @@ impl<G: Grant> GrantSource<G> {
                 slot.unsaved = Some(Unsaved {
                     session,
                     replaces,
-                    is_lease_lost: is_lost && self.is_lost(lease).await,
+                    is_lease_lost: is_fenced && is_lost(lease).await,
                     warning: Warning::new(error.clone()),
                 });
                 Err(error)

@@ -47,8 +47,6 @@ pub(crate) struct HostState {
     pub(crate) saves: u64,
     /// How many it had begun when a token request was last given up before it was sent.
     pub(crate) unsent: Option<u64>,
-    /// How often in a row the store has not answered whether it has the lease.
-    pub(crate) unanswered: u32,
     /// The lease that it has taken last.
     pub(crate) lease: Option<OwnLease>,
     /// When the server declared dead what it had sent.

@@ -366,12 +366,11 @@ impl State {
     /// A process lets others have the lease. As long as its session is not saved, they would send the spent refresh token.
     pub(crate) fn check_gives_up_lease(&mut self, host: &Host, owner: Owner) {
         let state = &self.hosts[host.process];
-        // It has learned that it has the lease, and may not think that it has lost it: it has not asked twice without an answer.
+        // It has learned that it has the lease.
         let is_known = state
             .lease
             .is_some_and(|lease| lease.number == owner.number);
-        let is_sure = is_known && state.unanswered < 2;
-        if self.is_over || host.is_dead(self) || !is_sure || !self.store.is_held(owner, self.now) {
+        if self.is_over || host.is_dead(self) || !is_known || !self.store.is_held(owner, self.now) {
             return;
         }
         if self.has_unsaved(host) {

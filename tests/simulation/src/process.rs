@@ -51,7 +51,6 @@ pub(crate) async fn supervise(world: World, process: usize) {
             state.died = Arc::default();
             state.clock_was_wrong_by = (state.clock_is_wrong_by, state.clock_is_wrong_by);
             state.unsent = None;
-            state.unanswered = 0;
             state.lease = None;
             state.suspended_until = 0;
             state.is_stopping = false;

@@ -231,13 +231,11 @@ impl StoreLease for SimulatedLease {
         }
     }
 
-    async fn is_held(&self) -> bool {
+    async fn is_held(&self) -> Result<bool, TokenError> {
         let owner = self.owner;
         let held = self.store.command(move |state| state.is_owner(owner));
         let held = held.await;
         let mut state = self.store.host.world.lock();
-        let unanswered = &mut state.hosts[owner.process].unanswered;
-        *unanswered = if held.is_err() { *unanswered + 1 } else { 0 };
         // The next refresh asks for a lease that was kept.
         if let Some(asked) = asked()
             && let Some(lease) = &mut state.hosts[owner.process].lease
@@ -246,7 +244,7 @@ impl StoreLease for SimulatedLease {
             lease.asked_by = asked.number;
             lease.is_after_reset = asked.is_after_reset;
         }
-        held.unwrap_or(false)
+        held
     }
 
     async fn release(mut self) {
