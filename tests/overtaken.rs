@@ -473,10 +473,13 @@ async fn sent_with_an_earlier_session_in_the_store(answer: (u16, &'static str)) 
     endpoint.respond_next([answer, answer]);
     next(&source, &token).await.unwrap_err();
     let sent = refresh_tokens(&endpoint);
+    drop(next(&source, &token).await);
+    let again = refresh_tokens(&endpoint);
     if answer == UNEXPLAINED {
         // Nor does the failure make the earlier session the newest.
-        drop(next(&source, &token).await);
-        assert_eq!(refresh_tokens(&endpoint), ["rt-2"]);
+        assert_eq!(again, ["rt-2"]);
+    } else {
+        assert!(again.is_empty(), "{again:?}");
     }
     sent
 }
@@ -487,6 +490,27 @@ async fn an_earlier_refresh_token_in_the_store_is_sent_only_if_the_later_one_is_
     assert_eq!(sent, ["rt-2"]);
     let sent = sent_with_an_earlier_session_in_the_store(DEAD).await;
     assert_eq!(sent, ["rt-2", "rt-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_session_in_memory_is_not_sent_again_if_the_stored_one_has_nothing_to_send() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let old = RefreshTokenSource::new(client(&endpoint), "rt-old").store(store.clone());
+    endpoint.respond_next([DEAD]);
+    first(&old).await.unwrap_err();
+    store.before(|call, _| match call {
+        Call::Save | Call::Mark => Err(full_disk()),
+        _ => Ok(()),
+    });
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    endpoint.sent();
+    endpoint.respond_next([DEAD]);
+    for _ in 0..3 {
+        let error = next(&source, &token).await.unwrap_err();
+        assert!(error.is_final(), "{error}");
+    }
+    assert_eq!(refresh_tokens(&endpoint), ["rt-1"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,9 +14,7 @@ impl<G: Grant> GrantSource<G> {
     fn is_declared_dead(&self, session: &StoredSession, credential: &Identity) -> bool {
         let is_stored = session.client() == Some(&self.client_identity)
             && session.ended().is_some_and(|it| it.contains(credential));
-        let is_known = |failed: &Failed| {
-            failed.generation == session.generation() && failed.dead.contains(credential)
-        };
+        let is_known = |failed: &Failed| failed.knows_dead(session.generation(), credential);
         is_stored || self.with_state(|state| state.failed.as_ref().is_some_and(is_known))
     }
 

@@ -120,6 +120,8 @@ impl<G: Grant> GrantSource<G> {
                 return Ok(token);
             }
             self.check_not_revoked(&newest, cx)?;
+            // What is saved from here on is about the newest session.
+            self.note_failed(&attempt.session, &attempt.dead, false);
             let replaces = newest.version();
             if replaces != attempt.replaces && newest.refreshing_since().is_some() {
                 return Err(overtaken());

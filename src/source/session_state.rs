@@ -39,15 +39,25 @@ pub(super) struct Failed {
     pub(super) generation: u64,
     /// What a refresh of it sends.
     pub(super) credential: Identity,
-    /// The credentials that the server has declared dead since the session has had this generation. It may be that the store
+    /// The credentials that the server has declared dead, each with the generation of its session. It may be that the store
     /// could not save that.
-    pub(super) dead: Vec<Identity>,
+    dead: Vec<(u64, Identity)>,
 }
+
+/// How many dead credentials a process remembers.
+const MAX_DEAD: usize = 8;
 
 impl Failed {
     /// Whether the session cannot go on with its credential.
     fn is_final(&self) -> bool {
-        self.dead.contains(&self.credential)
+        self.knows_dead(self.generation, &self.credential)
+    }
+
+    /// Whether the server has declared this credential of a session of this generation dead.
+    pub(super) fn knows_dead(&self, generation: u64, credential: &Identity) -> bool {
+        self.dead
+            .iter()
+            .any(|(of, dead)| *of == generation && dead == credential)
     }
 }
 
@@ -96,18 +106,19 @@ impl<G: Grant> GrantSource<G> {
         let generation = session.generation();
         self.with_state(|state| {
             let known = state.failed.take();
-            let known = known.filter(|failed| failed.generation == generation);
-            let mut all = known.map_or_else(Vec::new, |failed| failed.dead);
+            let mut failed = Failed {
+                generation,
+                credential: credential.clone(),
+                dead: known.map_or_else(Vec::new, |failed| failed.dead),
+            };
             for dead in dead.iter().chain(is_final.then_some(&credential)) {
-                if !all.contains(dead) {
-                    all.push(dead.clone());
+                if !failed.knows_dead(generation, dead) {
+                    failed.dead.push((generation, dead.clone()));
                 }
             }
-            state.failed = Some(Failed {
-                generation,
-                credential,
-                dead: all,
-            });
+            let excess = failed.dead.len().saturating_sub(MAX_DEAD);
+            failed.dead.drain(..excess);
+            state.failed = Some(failed);
         });
     }
 

@@ -50,6 +50,7 @@ pub(crate) struct Past {
 pub(crate) struct Failed {
     pub(crate) generation: u8,
     pub(crate) credential: Credential,
+    /// Without generations: no dead credential lives again.
     pub(crate) dead: Credentials,
 }
 
@@ -205,9 +206,7 @@ impl Process {
 
     /// `is_declared_dead` in `src/source/ended.rs`.
     pub(crate) fn is_declared_dead(&self, session: &Session, credential: Credential) -> bool {
-        let is_known = |failed: Failed| {
-            failed.generation == session.generation && failed.dead.contains(credential)
-        };
+        let is_known = |failed: Failed| failed.dead.contains(credential);
         session.says_is_dead(credential) || self.failed.is_some_and(is_known)
     }
 
@@ -263,8 +262,7 @@ impl Process {
     pub(crate) fn note_failed(&mut self, session: &Session, dead: Credentials, is_final: bool) {
         let credential = self.credential(session).unwrap_or(self.config);
         let generation = session.generation;
-        let known = self.failed.filter(|it| it.generation == generation);
-        let mut dead = known.map_or(dead, |known| known.dead.union(dead));
+        let mut dead = self.failed.map_or(dead, |known| known.dead.union(dead));
         if is_final {
             dead = dead.with(credential);
         }

@@ -317,6 +317,7 @@ impl Run<'_> {
             if !self.me().may_use(&stored) {
                 return self.go(Step::Releasing(End::Failed { is_final: true }));
             }
+            self.me().note_failed(&attempt.session, attempt.dead, false);
             if stored.version != attempt.replaces && stored.mark.is_some() {
                 return self.go(Step::Releasing(End::Again));
             }
