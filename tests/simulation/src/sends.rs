@@ -39,7 +39,7 @@ pub(crate) struct Sent {
     pub(crate) is_granted: bool,
     /// By how much the clock of the process was wrong.
     pub(crate) clock_is_wrong_by: i64,
-    /// How long the machine had been suspended before it was sent, and before the answer came.
+    /// How long the machine had been suspended before the process began to send it, and before the answer came.
     pub(crate) suspended_before: Ms,
     pub(crate) suspended_until_answer: Ms,
 }
@@ -60,8 +60,9 @@ pub(crate) enum Fate {
 type Reason = Result<&'static str, &'static str>;
 
 impl State {
-    /// A process sends a credential. Returns the number of the request.
-    pub(crate) fn sends(&mut self, host: &Host, credential: &str) -> usize {
+    /// A process sends a credential. `suspended_before` is how long the machine had been suspended when it began to. Returns the
+    /// number of the request.
+    pub(crate) fn sends(&mut self, host: &Host, credential: &str, suspended_before: Ms) -> usize {
         let number = self.oracle.sent.len();
         note!(self, "p{} send {number}: {credential}", host.process);
         self.count("token request");
@@ -73,7 +74,6 @@ impl State {
         let state = &self.hosts[host.process];
         let (look, look_changes, saves) = (state.last_look, state.look_changes, state.saves);
         let (lease, clock_is_wrong_by) = (state.lease, state.clock_is_wrong_by);
-        let suspended_for = self.suspended_for;
         let order = self.order_after(credential);
         self.oracle.sent.push(Sent {
             process: host.process,
@@ -92,8 +92,8 @@ impl State {
             overtaken_at: None,
             is_granted: false,
             clock_is_wrong_by,
-            suspended_before: suspended_for,
-            suspended_until_answer: suspended_for,
+            suspended_before,
+            suspended_until_answer: self.suspended_for,
         });
         number
     }
