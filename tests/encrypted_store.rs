@@ -543,7 +543,7 @@ impl StoreLease for LosesAnswersLease {
         Ok(())
     }
 
-    async fn is_held(&self) -> bool {
+    async fn is_held(&self) -> Result<bool, TokenError> {
         self.inner.is_held().await
     }
 }

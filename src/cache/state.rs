@@ -42,6 +42,9 @@
 //! | `logged_in` | use its token, or none until the next refresh; forget failures | the same, and this refresh no longer counts |
 //! | `reset` | forget failures | forget failures; this refresh no longer counts if it fails |
 //!
+//! A refresh that is needed does not wait for a look for a token of another process. If that look finds one meanwhile, it
+//! replaces the rejected token until the refresh ends.
+//!
 //! A refresh that takes too long is given up: the state forgets it, and the next one may start. If it ends after all, only
 //! its own waiters get the result.
 
@@ -102,6 +105,17 @@ pub(super) struct RunningRefresh {
     /// When the refresh before it started.
     started_before: Option<Instant>,
     lost_at: Instant,
+    meanwhile: Meanwhile,
+}
+
+/// What else a refresh depends on while it runs.
+#[derive(Clone, Copy)]
+enum Meanwhile {
+    Nothing,
+    /// The look for a token of another process that it has superseded, which goes on.
+    Looking(u64),
+    /// That look has found this token, which is in use. If the refresh fails, its callers get it, too.
+    Found(Generation),
 }
 
 /// Everything behind the lock.
@@ -295,7 +309,11 @@ impl State {
         };
         let Some(refresh) = self.take_running(id) else {
             return match outcome {
-                RefreshOutcome::Token { token, asked } => Ok(self.issue(input, token, asked)),
+                RefreshOutcome::Token { token, asked } => {
+                    let issued = self.issue(input, token, asked);
+                    self.found_meanwhile(input, id, &issued);
+                    Ok(issued)
+                }
                 RefreshOutcome::Failed(error)
                 | RefreshOutcome::Unchanged(error)
                 | RefreshOutcome::Revoked(error) => Err(error),
@@ -329,12 +347,12 @@ impl State {
                     let old = Arc::clone(old);
                     self.keep_sending(input, &old);
                 }
-                Err(error)
+                self.found_during(&refresh, input.now).ok_or(error)
             }
             RefreshOutcome::Unchanged(error) => {
                 self.throttle.not_started(refresh.started_before);
                 self.throttle.unchanged(input.now.mono);
-                Err(error)
+                self.found_during(&refresh, input.now).ok_or(error)
             }
             RefreshOutcome::Revoked(error) => {
                 // After a reset the session may be begun anew.
@@ -458,6 +476,30 @@ impl State {
             .filter(|running| !matches!(running.kind, RefreshKind::AdoptOnly(_)))
     }
 
+    /// The refresh `id`, which no longer runs, has brought a token. If it was the look that the running refresh has superseded,
+    /// its token takes the place of a rejected one.
+    fn found_meanwhile(&mut self, input: Input<'_>, id: u64, issued: &Arc<Issued>) {
+        let before = self.token.issued();
+        let is_better = before
+            .is_some_and(|before| before.is_rejected() && before.generation != issued.generation);
+        if let RefreshState::Running(running) = &mut self.refresh
+            && let Meanwhile::Looking(looking) = running.meanwhile
+            && looking == id
+            && is_better
+        {
+            running.meanwhile = Meanwhile::Found(issued.generation);
+            self.put_in_use(input, issued);
+        }
+    }
+
+    /// The token that was found while `refresh` ran, if it can still be used.
+    fn found_during(&self, refresh: &RunningRefresh, now: Now) -> Option<Arc<Issued>> {
+        let issued = self.token.usable(now)?;
+        let is_found =
+            matches!(refresh.meanwhile, Meanwhile::Found(found) if found == issued.generation);
+        (is_found && !issued.is_rejected()).then(|| Arc::clone(issued))
+    }
+
     fn take_running(&mut self, id: u64) -> Option<RunningRefresh> {
         match std::mem::take(&mut self.refresh) {
             RefreshState::Running(running) if running.id == id => Some(running),
@@ -525,6 +567,10 @@ impl State {
                 RefreshKind::Full | RefreshKind::IfChanged(_) => self.throttle.started(start),
             },
             lost_at: clock::later(start, timeout),
+            meanwhile: match &self.refresh {
+                RefreshState::Running(look) => Meanwhile::Looking(look.id),
+                RefreshState::Idle => Meanwhile::Nothing,
+            },
         };
         let result = Arc::clone(&running.result);
         self.effects.spawn = Some(RefreshTask::new(

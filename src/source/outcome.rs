@@ -5,8 +5,7 @@ use std::time::SystemTime;
 use super::{
     GrantSource,
     attempt::{Attempt, Granted},
-    session_state::Failed,
-    unsaved::{LeaseSlot, Unsaved},
+    unsaved::{LeaseSlot, Unsaved, is_lost},
 };
 use crate::{
     clock::Clock,
@@ -52,13 +51,13 @@ impl<G: Grant> GrantSource<G> {
             }
             Err(error) => {
                 tracing::error!(%error, "the refreshed session was not saved, it goes on from memory");
-                let is_lost = error.kind() == TokenErrorKind::LeaseLost;
+                let is_fenced = error.kind() == TokenErrorKind::LeaseLost;
                 self.supersede(attempt.stored.as_ref(), &session);
                 let warning = Warning::new(error);
                 slot.unsaved = Some(Unsaved {
                     session,
                     replaces: attempt.replaces,
-                    is_lease_lost: is_lost && self.is_lost(lease).await,
+                    is_lease_lost: is_fenced && is_lost(lease).await,
                     warning: warning.clone(),
                 });
                 token.map(|token| token.with_warning(warning))
@@ -94,15 +93,8 @@ impl<G: Grant> GrantSource<G> {
                 tracing::warn!(%error, "the outcome of a refresh was not saved");
             }
         }
-        if error.recovery() != Recovery::Soon {
-            let failed = Failed {
-                generation: attempt.session.generation(),
-                credential: self
-                    .credential_identity(&attempt.session)
-                    .unwrap_or_else(|| self.identity.clone()),
-                is_final: error.is_final(),
-            };
-            self.with_state(|state| state.failed = Some(failed));
+        if error.recovery() != Recovery::Soon || !attempt.dead.is_empty() {
+            self.note_failed(&attempt.session, &attempt.dead, error.is_final());
         }
         if error.kind() == TokenErrorKind::ReauthRequired {
             self.explain(error, &attempt, clock.wall())

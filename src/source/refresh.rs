@@ -8,12 +8,12 @@ use tokio::time::Instant;
 use super::{
     GrantSource,
     attempt::{Attempt, Granted},
-    unsaved::LeaseSlot,
+    unsaved::{LeaseSlot, is_held},
 };
 use crate::{
     error::{TokenError, TokenErrorKind},
     grant::Grant,
-    store::{BoxStoreLease, StoreLease, StoredSession, TokenStore},
+    store::{BoxStoreLease, StoredSession, TokenStore},
     token::Token,
     token_source::TokenContext,
 };
@@ -93,7 +93,13 @@ impl<G: Grant> GrantSource<G> {
 
         // Before a rejected credential ends the session, or the grant begins another, look for a newer one in the store.
         let newest = if may_be_dead(&result) {
-            self.store.load().await.ok().flatten()
+            match self.store.load().await {
+                Ok(newest) => newest,
+                Err(error) => {
+                    result = still_unknown(result, error);
+                    None
+                }
+            }
         } else {
             None
         };
@@ -114,6 +120,8 @@ impl<G: Grant> GrantSource<G> {
                 return Ok(token);
             }
             self.check_not_revoked(&newest, cx)?;
+            // What is saved from here on is about the newest session.
+            self.note_failed(&attempt.session, &attempt.dead, false);
             let replaces = newest.version();
             if replaces != attempt.replaces && newest.refreshing_since().is_some() {
                 return Err(overtaken());
@@ -128,12 +136,18 @@ impl<G: Grant> GrantSource<G> {
             && !self.skips(&attempt, &self.identity)
         {
             // Another process may be doing the same, because this one has lost its lease.
-            let is_unchanged = self.is_unchanged(&mut attempt).await;
-            if matches!(is_unchanged, Ok(false)) || self.is_lost(lease).await {
-                return Err(overtaken());
+            match self.may_send_more(&mut attempt, lease).await {
+                Ok(true) => {
+                    tracing::info!("the refresh token is invalid, beginning the session anew");
+                    result = self.send_grant(&mut attempt, lease, cx.clock()).await;
+                }
+                Ok(false) => {
+                    // It cannot be saved here that the refresh token is dead.
+                    self.note_failed(&attempt.session, &attempt.dead, false);
+                    return Err(overtaken());
+                }
+                Err(error) => result = still_unknown(result, error),
             }
-            tracing::info!("the refresh token is invalid, beginning the session anew");
-            result = self.send_grant(&mut attempt, lease, cx.clock()).await;
         }
         match result {
             Ok(granted) => self.save(lease, slot, &attempt, granted).await,
@@ -177,7 +191,7 @@ impl<G: Grant> GrantSource<G> {
                 Ok(Attempt::new(session, marked, unknown_since, cx))
             }
             Err(error) if error.kind() == TokenErrorKind::LeaseLost => Err(error),
-            Err(error) if lease.is_held().await => {
+            Err(error) if is_held(lease).await? => {
                 let mut attempt = Attempt::new(session, replaces, unknown_since, cx);
                 // No save proves it, so the store is asked: the lease may have ended in between, and been taken again.
                 if !self.is_unchanged(&mut attempt).await? {
@@ -200,7 +214,7 @@ fn overtaken() -> TokenError {
 /// Fails if the lease, which was `asked` for then, has ended. Saving a mark proves only that no other process has saved: another one may
 /// have the lease by now, and send the same refresh token.
 async fn check_held(lease: &BoxStoreLease, asked: Instant) -> Result<(), TokenError> {
-    if asked.elapsed() < SHORTEST_LEASE || lease.is_held().await {
+    if asked.elapsed() < SHORTEST_LEASE || is_held(lease).await? {
         return Ok(());
     }
     let message = "the lease has ended while the session was marked";
@@ -213,6 +227,19 @@ fn may_be_dead(result: &Result<Granted, TokenError>) -> bool {
         error.status() == Some(StatusCode::BAD_REQUEST) && error.oauth_code().is_none()
     };
     is_reauth_required(result) || result.as_ref().is_err_and(is_unexplained)
+}
+
+/// The result of an attempt if the store could not be asked, with this `error`, whether another process goes on with the session.
+/// Then a rejection does not end it.
+fn still_unknown(
+    result: Result<Granted, TokenError>,
+    error: TokenError,
+) -> Result<Granted, TokenError> {
+    if is_reauth_required(&result) {
+        Err(error)
+    } else {
+        result
+    }
 }
 
 fn is_lease_lost(result: &Result<Token, TokenError>) -> bool {

@@ -8,7 +8,7 @@ use std::{future::Future, time::Duration};
 
 use tokio::time::timeout;
 
-use super::{GrantSource, session_state::Failed};
+use super::GrantSource;
 use crate::{
     clock::Clock,
     error::{Recovery, TokenError, TokenErrorKind},
@@ -142,13 +142,8 @@ impl<G: Grant> GrantSource<G> {
 
     fn failed(&self, error: TokenError, before: Option<&StoredSession>) -> TokenError {
         if error.recovery() != Recovery::Soon {
-            let credential = before.and_then(|before| self.credential_identity(before));
-            let failed = Failed {
-                generation: before.map_or(0, StoredSession::generation),
-                credential: credential.unwrap_or_else(|| self.identity.clone()),
-                is_final: error.is_final(),
-            };
-            self.with_state(|state| state.failed = Some(failed));
+            let begun = StoredSession::begin(self.identity.clone(), None);
+            self.note_failed(before.unwrap_or(&begun), &[], error.is_final());
         }
         match &self.reauth_hint {
             Some(hint) if error.kind() == TokenErrorKind::ReauthRequired => {

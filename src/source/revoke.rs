@@ -8,8 +8,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{
     GrantSource,
     outcome::http_date,
-    session_state::{Credential, Failed},
-    unsaved::{LeaseSlot, Unsaved},
+    session_state::Credential,
+    unsaved::{LeaseSlot, Unsaved, is_lost},
 };
 use crate::{
     error::{Recovery, TokenError, TokenErrorKind},
@@ -183,7 +183,7 @@ impl<G: Grant> GrantSource<G> {
                 Ok(())
             }
             Err(error) => {
-                let is_lost = error.kind() == TokenErrorKind::LeaseLost;
+                let is_fenced = error.kind() == TokenErrorKind::LeaseLost;
                 let error = error
                     .with_more(
                         "the session was revoked at the server, and is saved as such in the background",
@@ -192,7 +192,7 @@ impl<G: Grant> GrantSource<G> {
                 slot.unsaved = Some(Unsaved {
                     session,
                     replaces,
-                    is_lease_lost: is_lost && self.is_lost(lease).await,
+                    is_lease_lost: is_fenced && is_lost(lease).await,
                     warning: Warning::new(error.clone()),
                 });
                 Err(error)
@@ -222,13 +222,7 @@ impl<G: Grant> GrantSource<G> {
 
     /// Remembers the revoked session, to tell it from the one of a later login.
     fn note_revoked(&self, session: &StoredSession) {
-        self.with_state(|state| {
-            state.failed = Some(Failed {
-                generation: session.generation(),
-                credential: self.identity.clone(),
-                is_final: true,
-            });
-        });
+        self.note_failed(session, &[], true);
     }
 
     /// Fails if `session` was revoked. After a reset the grant begins it anew.

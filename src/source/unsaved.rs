@@ -107,7 +107,7 @@ impl LeaseSlot {
             Err(error) if error.kind() == TokenErrorKind::LeaseLost => {
                 // The store has a mark of ours whose save seemed to fail, or another process has had the lease. While it
                 // has the lease, nothing may be saved.
-                if has_ended(lease, store).await? {
+                if !is_held(lease).await? {
                     self.lease = None;
                     self.lease = Some(store.lease().await?);
                 }
@@ -188,7 +188,7 @@ impl<G: Grant> GrantSource<G> {
     ) -> Result<BoxStoreLease, TokenError> {
         // A kept lease may have ended, for example while the store could not be reached.
         if let Some(lease) = &slot.lease
-            && has_ended(lease, &self.store).await?
+            && !is_held(lease).await?
         {
             slot.lease = None;
         }
@@ -206,10 +206,10 @@ impl<G: Grant> GrantSource<G> {
         was_overtaken: bool,
     ) {
         // It is about this lease, and not about the one that is taken next.
-        let is_lost = |unsaved: &mut Unsaved| std::mem::take(&mut unsaved.is_lease_lost);
-        let may_have_lease = slot.unsaved.as_mut().is_some_and(|it| !is_lost(it));
+        let was_lost = |unsaved: &mut Unsaved| std::mem::take(&mut unsaved.is_lease_lost);
+        let may_have_lease = slot.unsaved.as_mut().is_some_and(|it| !was_lost(it));
         // A process that has lost the lease may save after all. Then the lease is still ours.
-        if may_have_lease && (!was_overtaken || !self.is_lost(&lease).await) {
+        if may_have_lease && (!was_overtaken || !is_lost(&lease).await) {
             slot.lease = Some(lease);
         } else {
             lease.release().await;
@@ -217,11 +217,6 @@ impl<G: Grant> GrantSource<G> {
         if slot.unsaved.is_some() {
             self.save_in_background(slot);
         }
-    }
-
-    /// Whether the lease has certainly ended.
-    pub(super) async fn is_lost(&self, lease: &BoxStoreLease) -> bool {
-        has_ended(lease, &self.store).await.unwrap_or(false)
     }
 
     /// Saves `session` a few times, until it succeeds or the lease is lost.
@@ -259,14 +254,18 @@ impl<G: Grant> GrantSource<G> {
     }
 }
 
-/// Whether the lease has ended. One that is not known to be held may be ours, if the store was not reached. To release it while a
-/// session is not saved would let others send the spent refresh token. So the store is asked for the session, and then once more.
-async fn has_ended(lease: &BoxStoreLease, store: &BoxTokenStore) -> Result<bool, TokenError> {
-    if lease.is_held().await {
-        return Ok(false);
+/// Whether the lease is held. One lost answer does not matter: the store is asked once more.
+pub(super) async fn is_held(lease: &BoxStoreLease) -> Result<bool, TokenError> {
+    match lease.is_held().await {
+        Ok(is_held) => Ok(is_held),
+        Err(_) => lease.is_held().await,
     }
-    store.load().await?;
-    Ok(!lease.is_held().await)
+}
+
+/// Whether the lease has certainly ended. To release one that may be ours while a session is not saved would let others send the
+/// spent refresh token.
+pub(super) async fn is_lost(lease: &BoxStoreLease) -> bool {
+    matches!(is_held(lease).await, Ok(false))
 }
 
 /// Tries to save until the slot has no session to save. Once more when the last source is dropped, which closes `alive`.

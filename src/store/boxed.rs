@@ -79,7 +79,7 @@ impl StoreLease for BoxStoreLease {
         self.0.save(replaces, session).await
     }
 
-    async fn is_held(&self) -> bool {
+    async fn is_held(&self) -> Result<bool, TokenError> {
         self.0.is_held().await
     }
 
@@ -115,7 +115,7 @@ trait ErasedLease: Send + Sync {
         replaces: u64,
         session: &'a StoredSession,
     ) -> BoxFuture<'a, Result<(), TokenError>>;
-    fn is_held(&self) -> BoxFuture<'_, bool>;
+    fn is_held(&self) -> BoxFuture<'_, Result<bool, TokenError>>;
     fn release(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 
@@ -149,7 +149,7 @@ impl<T: StoreLease> ErasedLease for T {
         Box::pin(StoreLease::save(self, replaces, session))
     }
 
-    fn is_held(&self) -> BoxFuture<'_, bool> {
+    fn is_held(&self) -> BoxFuture<'_, Result<bool, TokenError>> {
         Box::pin(StoreLease::is_held(self))
     }
 

@@ -123,7 +123,7 @@ impl<L: StoreLease> StoreLease for EncryptedLease<L> {
         self.inner.save(replaces, &sealed).await
     }
 
-    async fn is_held(&self) -> bool {
+    async fn is_held(&self) -> Result<bool, TokenError> {
         self.inner.is_held().await
     }
 

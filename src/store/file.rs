@@ -211,10 +211,9 @@ impl StoreLease for FileLease {
         .await
     }
 
-    async fn is_held(&self) -> bool {
+    async fn is_held(&self) -> Result<bool, TokenError> {
         let held = Arc::clone(&self.held);
-        let is_held = blocking(move || Ok(held.files.is_current(&held.lock))).await;
-        is_held.unwrap_or(false)
+        blocking(move || Ok(held.files.is_current(&held.lock))).await
     }
 }
 

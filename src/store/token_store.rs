@@ -124,6 +124,7 @@ use crate::error::{TokenError, TokenErrorKind};
 /// | `load` | | | the store was not reached, or what it has is not a session |
 /// | `lease` | other processes held the lease until the time limit | | the store was not reached |
 /// | `save` | | another version is stored | the session was not saved, or it is unknown whether it was: try again |
+/// | `is_held` | | | the store was not reached |
 ///
 /// All of these errors are transient and none of them ends a session: the cache tries again later, with backoff. Sessions
 /// are secrets, so no part of them may be in errors or logs.
@@ -213,11 +214,16 @@ pub trait StoreLease: Send + Sync + 'static {
         session: &StoredSession,
     ) -> impl Future<Output = Result<(), TokenError>> + Send;
 
-    /// Whether the lease is certainly still held: as far as the store can tell now, no other process has had it since.
+    /// Whether the lease is still held: as far as the store can tell now, no other process has had it since. `false` if the
+    /// lease has ended, also if it was taken again.
     ///
-    /// `false` if the lease may have ended, or if the store cannot be asked. A source that cannot save, because the disk
-    /// is full, goes on from memory only while this is `true`.
-    fn is_held(&self) -> impl Future<Output = bool> + Send;
+    /// A source that cannot save, because the disk is full, goes on from memory only while this is `true`. It does not give
+    /// up the lease of an unsaved session before this is `false`.
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](TokenErrorKind::Store) if the store cannot be reached, so that the lease may be held or not.
+    fn is_held(&self) -> impl Future<Output = Result<bool, TokenError>> + Send;
 
     /// Releases the lease, so that others need not wait until it ends.
     ///

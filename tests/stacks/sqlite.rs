@@ -157,7 +157,7 @@ async fn a_database_that_another_connection_has_locked_is_an_error_until_it_is_f
     );
     // Reading waits for no writer.
     assert_eq!(version(&store).await, 1);
-    assert!(lease.is_held().await);
+    assert!(lease.is_held().await.unwrap());
 
     // A save that waits is done as soon as the other transaction ends.
     let second = sample_session(2, "second");
@@ -198,7 +198,7 @@ async fn a_pool_of_the_application_serves_several_sessions() {
     let store = SqliteStore::with_pool(pool.clone(), "test").unwrap();
     let other = store.session("other").unwrap();
     let (lease, other_lease) = (store.lease().await.unwrap(), other.lease().await.unwrap());
-    assert!(lease.is_held().await && other_lease.is_held().await);
+    assert!(lease.is_held().await.unwrap() && other_lease.is_held().await.unwrap());
     assert_eq!(pool.size(), 1);
     drop((lease, other_lease));
     save_first(&store).await;

@@ -148,8 +148,8 @@ impl StoreLease for RedisLease {
         self.key.store.save(replaces, session).await
     }
 
-    async fn is_held(&self) -> bool {
-        self.key.is_owner().await.unwrap_or(false)
+    async fn is_held(&self) -> Result<bool, TokenError> {
+        self.key.is_owner().await
     }
 
     async fn release(mut self) {

@@ -142,8 +142,8 @@ impl StoreLease for SqlLease {
             .await
     }
 
-    async fn is_held(&self) -> bool {
-        self.owner.is_held().await.unwrap_or(false)
+    async fn is_held(&self) -> Result<bool, TokenError> {
+        self.owner.is_held().await
     }
 
     async fn release(mut self) {

@@ -154,8 +154,8 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
             .must_wait(&ours, "while the same handle held one")
             .await;
         clause.check(
-            lease.is_held().await,
-            "is_held is false although the lease is held and the store is reached",
+            lease.is_held().await.is_ok_and(|is_held| is_held),
+            "is_held is not true although the lease is held and the store is reached",
         );
         lease.release().await;
         let lease = clause.lease(&theirs).await;

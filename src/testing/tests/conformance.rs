@@ -132,8 +132,8 @@ impl StoreLease for Lease {
         self.save_now(replaces, session)
     }
 
-    async fn is_held(&self) -> bool {
-        true
+    async fn is_held(&self) -> Result<bool, TokenError> {
+        Ok(true)
     }
 
     async fn release(mut self) {

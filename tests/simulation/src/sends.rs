@@ -7,6 +7,7 @@ use crate::{
     oracle::Oracle,
     plan::{GrantKind, Ms, SECOND},
     server::{Denied, Tokens},
+    store::Order,
     world::{State, note},
 };
 
@@ -30,11 +31,15 @@ pub(crate) struct Sent {
     pub(crate) saved_at: Option<Ms>,
     /// The store has lost that save.
     pub(crate) is_lost: bool,
+    /// The order of the session that its tokens belong to.
+    pub(crate) order: Order,
+    /// When another process saved a session that those tokens do not replace.
+    pub(crate) overtaken_at: Option<Ms>,
     /// The server has issued tokens.
     pub(crate) is_granted: bool,
     /// By how much the clock of the process was wrong.
     pub(crate) clock_is_wrong_by: i64,
-    /// How long the machine had been suspended before it was sent, and before the answer came.
+    /// How long the machine had been suspended before the process began to send it, and before the answer came.
     pub(crate) suspended_before: Ms,
     pub(crate) suspended_until_answer: Ms,
 }
@@ -55,8 +60,9 @@ pub(crate) enum Fate {
 type Reason = Result<&'static str, &'static str>;
 
 impl State {
-    /// A process sends a credential. Returns the number of the request.
-    pub(crate) fn sends(&mut self, host: &Host, credential: &str) -> usize {
+    /// A process sends a credential. `suspended_before` is how long the machine had been suspended when it began to. Returns the
+    /// number of the request.
+    pub(crate) fn sends(&mut self, host: &Host, credential: &str, suspended_before: Ms) -> usize {
         let number = self.oracle.sent.len();
         note!(self, "p{} send {number}: {credential}", host.process);
         self.count("token request");
@@ -68,7 +74,7 @@ impl State {
         let state = &self.hosts[host.process];
         let (look, look_changes, saves) = (state.last_look, state.look_changes, state.saves);
         let (lease, clock_is_wrong_by) = (state.lease, state.clock_is_wrong_by);
-        let suspended_for = self.suspended_for;
+        let order = self.order_after(credential);
         self.oracle.sent.push(Sent {
             process: host.process,
             life: host.life,
@@ -82,12 +88,33 @@ impl State {
             saves,
             saved_at: None,
             is_lost: false,
+            order,
+            overtaken_at: None,
             is_granted: false,
             clock_is_wrong_by,
-            suspended_before: suspended_for,
-            suspended_until_answer: suspended_for,
+            suspended_before,
+            suspended_until_answer: self.suspended_for,
         });
         number
+    }
+
+    /// The order of the session that a token request with `credential` goes on with, or begins.
+    fn order_after(&self, credential: &str) -> Order {
+        let mut sent = self.oracle.sent.iter().rev();
+        let granted = sent.find(|sent| {
+            matches!(&sent.fate, Fate::Granted(tokens) if tokens.refresh.as_deref() == Some(credential))
+        });
+        if let Some(granted) = granted {
+            return granted.order.refreshed();
+        }
+        let stored = self.store.view().map(|view| view.order.clone());
+        let stored = stored.unwrap_or_default();
+        let identity = identity(credential);
+        if stored.identity == identity {
+            stored.refreshed()
+        } else {
+            stored.begun(identity)
+        }
     }
 
     fn check_sent_again(&mut self, host: &Host, credential: &str) {
@@ -190,14 +217,13 @@ impl State {
         })
     }
 
-    /// Whether this process has lost its lease since it last looked into the store.
+    /// Whether the lease of this process has lapsed since it last looked into the store, even if it has been extended again.
     fn is_held_up(&self, host: &Host) -> bool {
-        let look = self.hosts[host.process].last_look;
-        !self.store.holds(host.process, host.life, self.now)
-            && self
-                .store
-                .lapses_of(host.process, host.life)
-                .any(|lapse| lapse.at >= look)
+        let state = &self.hosts[host.process];
+        let number = state.lease.map(|lease| lease.number);
+        self.store
+            .lapses_of(host.process, host.life)
+            .any(|lapse| Some(lapse.owner.number) == number && lapse.at >= state.last_look)
     }
 
     /// The server has answered a token request. The response may still be lost.

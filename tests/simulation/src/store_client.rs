@@ -13,6 +13,7 @@ use tower_bearer::{StoreLease, StoredSession, TokenError, TokenErrorKind, TokenS
 use crate::{
     host::{Host, OwnLease, Point},
     network::{Party, call},
+    observed::asked,
     plan::{Ms, SECOND, StoreKind},
     store::{Owner, Saved, Unavailable},
     world::{State, note},
@@ -155,12 +156,11 @@ impl SimulatedLease {
         {
             let mut state = lease.store.host.world.lock();
             if !lease.store.host.is_dead(&state) {
-                let host = &mut state.hosts[owner.process];
-                host.lease = Some(OwnLease {
+                state.hosts[owner.process].lease = Some(OwnLease {
                     number: owner.number,
                     asked_at,
-                    asked_by: host.asks,
-                    is_after_reset: host.asks_after_reset,
+                    asked_by: asked().map_or(0, |asked| asked.number),
+                    is_after_reset: asked().is_some_and(|asked| asked.is_after_reset),
                 });
             }
         }
@@ -231,20 +231,20 @@ impl StoreLease for SimulatedLease {
         }
     }
 
-    async fn is_held(&self) -> bool {
+    async fn is_held(&self) -> Result<bool, TokenError> {
         let owner = self.owner;
         let held = self.store.command(move |state| state.is_owner(owner));
         let held = held.await;
         let mut state = self.store.host.world.lock();
-        let unanswered = &mut state.hosts[owner.process].unanswered;
-        *unanswered = if held.is_err() { *unanswered + 1 } else { 0 };
-        let is_kept = state.has_unsaved(&self.store.host);
-        let host = &mut state.hosts[owner.process];
-        if let Some(lease) = host.lease.as_mut().filter(|_| is_kept) {
-            lease.asked_by = host.asks;
-            lease.is_after_reset |= host.asks_after_reset;
+        // The next refresh asks for a lease that was kept.
+        if let Some(asked) = asked()
+            && let Some(lease) = &mut state.hosts[owner.process].lease
+            && lease.number == owner.number
+        {
+            lease.asked_by = asked.number;
+            lease.is_after_reset = asked.is_after_reset;
         }
-        held.unwrap_or(false)
+        held
     }
 
     async fn release(mut self) {

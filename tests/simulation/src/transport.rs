@@ -234,6 +234,7 @@ impl Transport {
         };
         let parameters: Vec<(String, String)> =
             form_urlencoded::parse(&body).into_owned().collect();
+        let suspended_before = host.world.lock().suspended_for;
         let unsent = Unsent(Some(host.clone()));
         host.point(Point::BeforeTokenRequest).await;
         unsent.done();
@@ -252,7 +253,7 @@ impl Transport {
             .iter()
             .find(|(name, _)| name == "refresh_token" || name == "code");
         let credential = credential.map_or("", |(_, value)| value);
-        let send = host.world.lock().sends(&host, credential);
+        let send = host.world.lock().sends(&host, credential, suspended_before);
         let pending = Pending {
             host: host.clone(),
             send,
