@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use super::{
     GrantSource,
     attempt::{Attempt, Granted},
+    lease::IsLast,
     session_state::Failed,
     unsaved::{LeaseSlot, Unsaved},
 };
@@ -45,7 +46,7 @@ impl<G: Grant> GrantSource<G> {
             state.failed = None;
             state.superseded = None;
         });
-        match Self::save_repeatedly(lease, attempt.replaces, &session).await {
+        match Self::save_repeatedly(lease, attempt.replaces, &session, IsLast::Yes).await {
             Ok(()) => {
                 slot.saved();
                 token
@@ -70,6 +71,7 @@ impl<G: Grant> GrantSource<G> {
     pub(super) async fn record_failure(
         &self,
         lease: &mut BoxStoreLease,
+        slot: &LeaseSlot,
         attempt: Attempt,
         error: TokenError,
         clock: &Clock,
@@ -90,7 +92,14 @@ impl<G: Grant> GrantSource<G> {
             if has_ended {
                 outcome = outcome.with_dead(&attempt.dead, clock.wall());
             }
-            if let Err(error) = Self::save_repeatedly(lease, attempt.replaces, &outcome).await {
+            // A session that is not saved yet needs the lease.
+            let is_last = if slot.unsaved.is_some() {
+                IsLast::No
+            } else {
+                IsLast::Yes
+            };
+            let saved = Self::save_repeatedly(lease, attempt.replaces, &outcome, is_last).await;
+            if let Err(error) = saved {
                 tracing::warn!(%error, "the outcome of a refresh was not saved");
             }
         }

@@ -27,9 +27,13 @@ use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 pub use self::lease::SqlLease;
-use self::{database::Database, row::SessionRow, statements::Table};
+use self::{
+    database::{Database, Stored},
+    row::SessionRow,
+    statements::Table,
+};
 use super::{
-    StoredSession, TokenStore,
+    StoreLease, StoredSession, TokenStore,
     lease_wait::{self, LEASE_TIMEOUT, LeaseQueue},
 };
 use crate::error::TokenError;
@@ -199,15 +203,21 @@ impl<DB> SqlStore<DB> {
         self.edit(|row| row.command_timeout = command_timeout)
     }
 
-    async fn wait_for_lease(&self) -> Result<SqlLease, TokenError> {
+    async fn wait_for_lease(&self) -> Result<(SqlLease, Stored), TokenError> {
         let permit = self.queue.acquire().await;
         let mut interval = self.row.database.poll_interval();
         loop {
-            if let Some(lease) = SqlLease::try_acquire(Arc::clone(&self.row)).await? {
-                return Ok(lease.with_permit(permit));
+            if let Some((lease, stored)) = SqlLease::try_acquire(Arc::clone(&self.row)).await? {
+                return Ok((lease.with_permit(permit), stored));
             }
             interval.wait().await;
         }
+    }
+
+    /// Takes the lease, and returns it with its row.
+    async fn lease_row(&self) -> Result<(SqlLease, Stored), TokenError> {
+        let location = format!("of {}", self.row.location());
+        lease_wait::with_timeout(self.lease_timeout, &location, self.wait_for_lease()).await
     }
 }
 
@@ -219,8 +229,19 @@ impl<DB: 'static> TokenStore for SqlStore<DB> {
     }
 
     async fn lease(&self) -> Result<SqlLease, TokenError> {
-        let location = format!("of {}", self.row.location());
-        lease_wait::with_timeout(self.lease_timeout, &location, self.wait_for_lease()).await
+        let (lease, _) = self.lease_row().await?;
+        Ok(lease)
+    }
+
+    async fn lease_and_load(&self) -> Result<(SqlLease, Option<StoredSession>), TokenError> {
+        let (lease, row) = self.lease_row().await?;
+        match self.row.session_in(row) {
+            Ok(stored) => Ok((lease, stored)),
+            Err(error) => {
+                lease.release().await;
+                Err(error)
+            }
+        }
     }
 
     fn changes(&self) -> Option<watch::Receiver<()>> {
