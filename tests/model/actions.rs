@@ -74,6 +74,12 @@ impl System {
                 actions.push(save(id, Saved::Unknown));
             }
         };
+        let save_and_release = |actions: &mut Vec<Action>, last: fn(usize, Saved) -> Action| {
+            save(actions, last);
+            if left.failed_saves > 0 {
+                actions.push(last(id, Saved::Released));
+            }
+        };
         match &process.step {
             Step::Idle => {
                 let stored = state.store.session.as_ref();
@@ -120,9 +126,9 @@ impl System {
                     actions.push(Action::Page(id, false));
                 }
             }
-            Step::Saving { .. } => save(actions, Action::Save),
-            Step::SavingLogin { .. } => save(actions, Action::SaveLogin),
-            Step::Recording { .. } => save(actions, Action::Record),
+            Step::Saving { .. } => save_and_release(actions, Action::Save),
+            Step::SavingLogin { .. } => save_and_release(actions, Action::SaveLogin),
+            Step::Recording { .. } => save_and_release(actions, Action::Record),
             Step::Releasing(_) => actions.push(Action::Release(id)),
             Step::Revoking { .. } => {
                 actions.push(Action::RevokeTokens(id, true));
@@ -130,7 +136,7 @@ impl System {
                     actions.push(Action::RevokeTokens(id, false));
                 }
             }
-            Step::SavingRevoked { .. } => save(actions, Action::SaveRevoked),
+            Step::SavingRevoked { .. } => save_and_release(actions, Action::SaveRevoked),
         }
         let is_new = *process == Process::new(process.config);
         if left.crashes > 0 && !is_new {
