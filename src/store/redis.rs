@@ -29,12 +29,24 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// is the key `tower-bearer:{vendor}:lease`. The braces are a hash tag, so that both are on one node of a cluster. The store
 /// talks to the one server whose address it has.
 ///
+/// A refresh takes four commands:
+///
+/// | Call | Command | Writes |
+/// |---|---|---|
+/// | [`load`](TokenStore::load) | `GET` | |
+/// | [`lease_and_load`](TokenStore::lease_and_load) | a script: `SET … NX PX`, `GET` | yes |
+/// | [`save`](StoreLease::save), before the token request | a script: `GET`, `SET` | yes |
+/// | [`save_and_release`](StoreLease::save_and_release), after it | a script: `GET`, `SET`, `GET`, `DEL` | yes |
+///
+/// A process that uses the token of another one takes the first only. More come if a process waits for a lease or extends it,
+/// and if a save finds something else than its lease has read.
+///
 /// - **Connection.** Clones of a store, and the stores that [`session`](RedisStore::session) returns, share one connection. It
 ///   is made when it is first used, and made again when it is broken.
 /// - **Lease.** It is a `SET … NX PX` with a random owner. A task extends it while it is held. Dropping the lease releases it,
 ///   and it ends by itself [some time](RedisStore::lease_duration) after its process has died.
 /// - **Save.** A script compares what is stored, and replaces it only if it is the version that is to be replaced, whether or
-///   not the lease is still held. So a process that was suspended for longer than its lease gets an error if another one has
+///   not the lease is still held. The last save under a lease releases it. So a process that was suspended for longer than its lease gets an error if another one has
 ///   saved. If no other one has, its tokens are not lost.
 /// - **Outage.** A call fails with an error of kind [`Store`](TokenErrorKind::Store), at the latest after the
 ///   [time limit](RedisStore::command_timeout) of a command. The next call connects again.
