@@ -72,12 +72,9 @@ impl System {
             if left.failed_saves > 0 {
                 actions.push(save(id, Saved::No));
                 actions.push(save(id, Saved::Unknown));
-            }
-        };
-        let save_and_release = |actions: &mut Vec<Action>, last: fn(usize, Saved) -> Action| {
-            save(actions, last);
-            if left.failed_saves > 0 {
-                actions.push(last(id, Saved::Released));
+                if !matches!(process.step, Step::Marking { .. }) {
+                    actions.push(save(id, Saved::Released));
+                }
             }
         };
         match &process.step {
@@ -126,9 +123,9 @@ impl System {
                     actions.push(Action::Page(id, false));
                 }
             }
-            Step::Saving { .. } => save_and_release(actions, Action::Save),
-            Step::SavingLogin { .. } => save_and_release(actions, Action::SaveLogin),
-            Step::Recording { .. } => save_and_release(actions, Action::Record),
+            Step::Saving { .. } => save(actions, Action::Save),
+            Step::SavingLogin { .. } => save(actions, Action::SaveLogin),
+            Step::Recording { .. } => save(actions, Action::Record),
             Step::Releasing(_) => actions.push(Action::Release(id)),
             Step::Revoking { .. } => {
                 actions.push(Action::RevokeTokens(id, true));
@@ -136,7 +133,7 @@ impl System {
                     actions.push(Action::RevokeTokens(id, false));
                 }
             }
-            Step::SavingRevoked { .. } => save_and_release(actions, Action::SaveRevoked),
+            Step::SavingRevoked { .. } => save(actions, Action::SaveRevoked),
         }
         let is_new = *process == Process::new(process.config);
         if left.crashes > 0 && !is_new {
