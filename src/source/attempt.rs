@@ -7,8 +7,8 @@ use secrecy::ExposeSecret;
 use super::{
     GrantSource,
     ended::{not_sent_again, nothing_to_send},
+    lease::is_held,
     session_state::Credential,
-    unsaved::is_held,
 };
 use crate::{
     clock::Clock,

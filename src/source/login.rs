@@ -8,6 +8,7 @@ use secrecy::ExposeSecret;
 
 use super::{
     GrantSource,
+    lease::{AtLease, IsLast},
     owner::{has_ended, of_another_client},
     unsaved::{LeaseSlot, Unsaved},
 };
@@ -15,7 +16,7 @@ use crate::{
     error::{TokenError, TokenErrorKind},
     freshness::{Deadlines, Freshness},
     grant::Grant,
-    store::{BoxStoreLease, Identity, StoredSession, TokenStore},
+    store::{BoxStoreLease, Identity, StoredSession},
     token::{Token, Warning},
     token_source::TokenContext,
 };
@@ -77,9 +78,9 @@ impl<G: Grant> GrantSource<G> {
     ) -> Result<Option<Token>, TokenError> {
         // A refresh of this process holds the slot, and one of another process the lease. What they save comes before.
         let mut slot = self.lease_slot().lock_owned().await;
-        let mut lease = self.take_lease(&mut slot).await?;
+        let (mut lease, at_lease) = self.take_lease(&mut slot).await?;
         let result = self
-            .take_under_lease(&mut lease, &mut slot, login, tried, cx)
+            .take_under_lease(&mut lease, at_lease, &mut slot, login, tried, cx)
             .await;
         let was_overtaken = result
             .as_ref()
@@ -91,12 +92,13 @@ impl<G: Grant> GrantSource<G> {
     async fn take_under_lease(
         &self,
         lease: &mut BoxStoreLease,
+        at_lease: AtLease,
         slot: &mut LeaseSlot,
         login: &StoredSession,
         tried: &mut Option<Identity>,
         cx: &TokenContext,
     ) -> Result<Option<Token>, TokenError> {
-        let stored = self.store.load().await?;
+        let stored = self.load_under_lease(at_lease).await?;
         if let Some(stored) = &stored {
             self.check_may_be_replaced(stored)?;
         }
@@ -119,7 +121,7 @@ impl<G: Grant> GrantSource<G> {
             .at(replaces.saturating_add(1))
             .of_client(self.client_identity.clone());
         *tried = Some(session.identity().clone());
-        let saved = Self::save_repeatedly(lease, replaces, &session).await;
+        let saved = Self::save_repeatedly(lease, replaces, &session, IsLast::Yes).await;
         if let Err(error) = &saved
             && error.kind() == TokenErrorKind::LeaseLost
         {

@@ -25,6 +25,7 @@ mod ended;
 mod exchange_token;
 mod grant_source;
 mod jwt_bearer;
+mod lease;
 mod legacy_password;
 mod login;
 mod outcome;

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 use super::{
     GrantSource,
     attempt::{Attempt, Granted},
-    unsaved::{LeaseSlot, Unsaved, is_lost},
+    lease::{IsLast, is_lost},
+    unsaved::{LeaseSlot, Unsaved},
 };
 use crate::{
     clock::Clock,
@@ -44,7 +45,7 @@ impl<G: Grant> GrantSource<G> {
             state.failed = None;
             state.superseded = None;
         });
-        match Self::save_repeatedly(lease, attempt.replaces, &session).await {
+        match Self::save_repeatedly(lease, attempt.replaces, &session, IsLast::Yes).await {
             Ok(()) => {
                 slot.saved();
                 token
@@ -69,6 +70,7 @@ impl<G: Grant> GrantSource<G> {
     pub(super) async fn record_failure(
         &self,
         lease: &mut BoxStoreLease,
+        slot: &LeaseSlot,
         attempt: Attempt,
         error: TokenError,
         clock: &Clock,
@@ -89,7 +91,14 @@ impl<G: Grant> GrantSource<G> {
             if has_ended {
                 outcome = outcome.with_dead(&attempt.dead, clock.wall());
             }
-            if let Err(error) = Self::save_repeatedly(lease, attempt.replaces, &outcome).await {
+            // A session that is not saved yet needs the lease.
+            let is_last = if slot.unsaved.is_some() {
+                IsLast::No
+            } else {
+                IsLast::Yes
+            };
+            let saved = Self::save_repeatedly(lease, attempt.replaces, &outcome, is_last).await;
+            if let Err(error) = saved {
                 tracing::warn!(%error, "the outcome of a refresh was not saved");
             }
         }

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::{
     GrantSource,
     attempt::{Attempt, Granted},
-    unsaved::{LeaseSlot, is_held},
+    lease::{AtLease, IsLast, is_held},
+    unsaved::LeaseSlot,
 };
 use crate::{
     error::{TokenError, TokenErrorKind},
@@ -53,13 +54,13 @@ impl<G: Grant> GrantSource<G> {
         let mut slot = self.lease_slot().lock_owned().await;
         // The lease begins before the response that says so.
         let asked = Instant::now();
-        let mut lease = self.take_lease(&mut slot).await?;
+        let (mut lease, at_lease) = self.take_lease(&mut slot).await?;
         // A task of its own: from here on a refresh token may be spent, and its successor must be saved even if the
         // caller stops waiting.
         let (source, cx) = (self.clone(), self.after_revocations(revocations, cx));
         let task = tokio::spawn(async move {
             let result = source
-                .refresh_under_lease(&mut lease, asked, &mut slot, &cx)
+                .refresh_under_lease(&mut lease, at_lease, asked, &mut slot, &cx)
                 .await;
             let was_overtaken = is_lease_lost(&result);
             source.put_back(lease, &mut slot, was_overtaken).await;
@@ -74,12 +75,14 @@ impl<G: Grant> GrantSource<G> {
     async fn refresh_under_lease(
         &self,
         lease: &mut BoxStoreLease,
+        at_lease: AtLease,
         asked: Instant,
         slot: &mut LeaseSlot,
         cx: &TokenContext,
     ) -> Result<Token, TokenError> {
         // The last holder of the lease may have refreshed the session.
-        let stored = self.load().await?;
+        let stored = self.load_under_lease(at_lease).await?;
+        self.check_owner(stored.as_ref())?;
         if let Some(token) = self.adopt(stored.as_ref(), cx) {
             return Ok(token);
         }
@@ -103,9 +106,7 @@ impl<G: Grant> GrantSource<G> {
         } else {
             None
         };
-        if let Some(newest) = &newest {
-            self.check_owner(newest)?;
-        }
+        self.check_owner(newest.as_ref())?;
         // An earlier refresh token may end a session that lives. So it is sent only if ours is dead for certain.
         let may_replace = |newest: &StoredSession| {
             is_reauth_required(&result) || !newest.is_before(&attempt.session)
@@ -151,7 +152,9 @@ impl<G: Grant> GrantSource<G> {
         }
         match result {
             Ok(granted) => self.save(lease, slot, &attempt, granted).await,
-            Err(error) => Err(self.record_failure(lease, attempt, error, cx.clock()).await),
+            Err(error) => Err(self
+                .record_failure(lease, slot, attempt, error, cx.clock())
+                .await),
         }
     }
 
@@ -185,7 +188,7 @@ impl<G: Grant> GrantSource<G> {
             return Err(TokenError::new(TokenErrorKind::Store, message));
         }
         let marked = session.version();
-        match Self::save_repeatedly(lease, replaces, &session).await {
+        match Self::save_repeatedly(lease, replaces, &session, IsLast::No).await {
             Ok(()) => {
                 slot.saved();
                 Ok(Attempt::new(session, marked, unknown_since, cx))

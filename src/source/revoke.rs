@@ -7,9 +7,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     GrantSource,
+    lease::{AtLease, IsLast, is_lost},
     outcome::http_date,
     session_state::Credential,
-    unsaved::{LeaseSlot, Unsaved, is_lost},
+    unsaved::{LeaseSlot, Unsaved},
 };
 use crate::{
     error::{Recovery, TokenError, TokenErrorKind},
@@ -59,8 +60,10 @@ impl<G: Grant> GrantSource<G> {
     async fn lease_and_revoke(&self, cx: &TokenContext) -> Result<(), TokenError> {
         // A refresh of this process holds the slot, and one of another process the lease. So the newest tokens are revoked.
         let mut slot = self.lease_slot().lock_owned().await;
-        let mut lease = self.take_lease(&mut slot).await?;
-        let result = self.revoke_under_lease(&mut lease, &mut slot, cx).await;
+        let (mut lease, at_lease) = self.take_lease(&mut slot).await?;
+        let result = self
+            .revoke_under_lease(&mut lease, at_lease, &mut slot, cx)
+            .await;
         let was_overtaken = result
             .as_ref()
             .is_err_and(|error| error.kind() == TokenErrorKind::LeaseLost);
@@ -71,10 +74,12 @@ impl<G: Grant> GrantSource<G> {
     async fn revoke_under_lease(
         &self,
         lease: &mut BoxStoreLease,
+        at_lease: AtLease,
         slot: &mut LeaseSlot,
         cx: &TokenContext,
     ) -> Result<(), TokenError> {
-        let stored = self.load().await?;
+        let stored = self.load_under_lease(at_lease).await?;
+        self.check_owner(stored.as_ref())?;
         if stored.as_ref().is_some_and(|it| self.is_of_later_login(it)) {
             let message = "the store has the session of a later login, so nothing is revoked; give each login a store of its own";
             return Err(TokenError::new(TokenErrorKind::Config, message));
@@ -177,7 +182,7 @@ impl<G: Grant> GrantSource<G> {
         session: StoredSession,
         replaces: u64,
     ) -> Result<(), TokenError> {
-        match Self::save_repeatedly(lease, replaces, &session).await {
+        match Self::save_repeatedly(lease, replaces, &session, IsLast::Yes).await {
             Ok(()) => {
                 slot.saved();
                 Ok(())

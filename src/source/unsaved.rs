@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     GrantSource,
+    lease::{MAX_SAVES, SAVE_INTERVAL, is_held, is_lost},
     owner::{is_of_another_client, of_another_client},
 };
 use crate::{
@@ -22,10 +23,6 @@ use crate::{
     store::{BoxStoreLease, BoxTokenStore, StoreLease, StoredSession, TokenStore},
     token::Warning,
 };
-
-/// How often a save is tried at once. Losing a rotated refresh token would lose the session.
-const MAX_SAVES: u32 = 3;
-const SAVE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The interval of saves in the background begins with `SAVE_INTERVAL` and doubles up to this.
 const MAX_SAVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -103,7 +100,10 @@ impl LeaseSlot {
             self.lease = None;
             return Err(error);
         }
-        match lease.save(unsaved.replaces, &unsaved.session).await {
+        match lease
+            .save_and_release(unsaved.replaces, &unsaved.session)
+            .await
+        {
             Err(error) if error.kind() == TokenErrorKind::LeaseLost => {
                 // The store has a mark of ours whose save seemed to fail, or another process has had the lease. While it
                 // has the lease, nothing may be saved.
@@ -116,7 +116,9 @@ impl LeaseSlot {
                 if unsaved.replace(stored.as_ref())
                     && let Some(lease) = &mut self.lease
                 {
-                    lease.save(unsaved.replaces, &unsaved.session).await?;
+                    lease
+                        .save_and_release(unsaved.replaces, &unsaved.session)
+                        .await?;
                 }
             }
             saved => saved?,
@@ -181,23 +183,6 @@ impl<G: Grant> GrantSource<G> {
         self.with_state(|state| Arc::clone(&state.slot))
     }
 
-    /// Takes the lease that is kept while a session is not saved, or another one.
-    pub(super) async fn take_lease(
-        &self,
-        slot: &mut LeaseSlot,
-    ) -> Result<BoxStoreLease, TokenError> {
-        // A kept lease may have ended, for example while the store could not be reached.
-        if let Some(lease) = &slot.lease
-            && !is_held(lease).await?
-        {
-            slot.lease = None;
-        }
-        match slot.lease.take() {
-            Some(lease) => Ok(lease),
-            None => self.store.lease().await,
-        }
-    }
-
     /// Keeps the lease if a session is not saved, or else releases it. `was_overtaken` says that another process has saved.
     pub(super) async fn put_back(
         &self,
@@ -219,25 +204,6 @@ impl<G: Grant> GrantSource<G> {
         }
     }
 
-    /// Saves `session` a few times, until it succeeds or the lease is lost.
-    pub(super) async fn save_repeatedly(
-        lease: &mut BoxStoreLease,
-        replaces: u64,
-        session: &StoredSession,
-    ) -> Result<(), TokenError> {
-        let mut saved = lease.save(replaces, session).await;
-        for _ in 1..MAX_SAVES {
-            match &saved {
-                Err(error) if error.kind() != TokenErrorKind::LeaseLost => {
-                    sleep(SAVE_INTERVAL).await;
-                    saved = lease.save(replaces, session).await;
-                }
-                _ => break,
-            }
-        }
-        saved
-    }
-
     /// Starts the task that saves in the background, unless it is running.
     pub(super) fn save_in_background(&self, slot: &mut LeaseSlot) {
         let is_running = |saver: &AbortHandle| !saver.is_finished();
@@ -252,20 +218,6 @@ impl<G: Grant> GrantSource<G> {
         ));
         slot.saver = Some(task.abort_handle());
     }
-}
-
-/// Whether the lease is held. One lost answer does not matter: the store is asked once more.
-pub(super) async fn is_held(lease: &BoxStoreLease) -> Result<bool, TokenError> {
-    match lease.is_held().await {
-        Ok(is_held) => Ok(is_held),
-        Err(_) => lease.is_held().await,
-    }
-}
-
-/// Whether the lease has certainly ended. To release one that may be ours while a session is not saved would let others send the
-/// spent refresh token.
-pub(super) async fn is_lost(lease: &BoxStoreLease) -> bool {
-    matches!(is_held(lease).await, Ok(false))
 }
 
 /// Tries to save until the slot has no session to save. Once more when the last source is dropped, which closes `alive`.

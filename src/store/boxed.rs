@@ -58,6 +58,11 @@ impl TokenStore for BoxTokenStore {
         self.0.lease().await.map(BoxStoreLease)
     }
 
+    async fn lease_and_load(&self) -> Result<(BoxStoreLease, Option<StoredSession>), TokenError> {
+        let (lease, stored) = self.0.lease_and_load().await?;
+        Ok((BoxStoreLease(lease), stored))
+    }
+
     fn is_durable(&self) -> bool {
         self.0.is_durable()
     }
@@ -77,6 +82,14 @@ pub struct BoxStoreLease(Box<dyn ErasedLease>);
 impl StoreLease for BoxStoreLease {
     async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
         self.0.save(replaces, session).await
+    }
+
+    async fn save_and_release(
+        &mut self,
+        replaces: u64,
+        session: &StoredSession,
+    ) -> Result<(), TokenError> {
+        self.0.save_and_release(replaces, session).await
     }
 
     async fn is_held(&self) -> Result<bool, TokenError> {
@@ -104,13 +117,22 @@ impl fmt::Debug for BoxStoreLease {
 trait ErasedStore: Send + Sync {
     fn load(&self) -> BoxFuture<'_, Result<Option<StoredSession>, TokenError>>;
     fn lease(&self) -> BoxFuture<'_, Result<Box<dyn ErasedLease>, TokenError>>;
+    fn lease_and_load(&self) -> BoxFuture<'_, Result<Leased, TokenError>>;
     fn is_durable(&self) -> bool;
     fn changes(&self) -> Option<watch::Receiver<()>>;
 }
 
+/// A lease, and what is stored under it.
+type Leased = (Box<dyn ErasedLease>, Option<StoredSession>);
+
 /// [`StoreLease`] with boxed futures.
 trait ErasedLease: Send + Sync {
     fn save<'a>(
+        &'a mut self,
+        replaces: u64,
+        session: &'a StoredSession,
+    ) -> BoxFuture<'a, Result<(), TokenError>>;
+    fn save_and_release<'a>(
         &'a mut self,
         replaces: u64,
         session: &'a StoredSession,
@@ -131,6 +153,14 @@ impl<T: TokenStore> ErasedStore for T {
         })
     }
 
+    fn lease_and_load(&self) -> BoxFuture<'_, Result<Leased, TokenError>> {
+        Box::pin(async {
+            let (lease, stored) = TokenStore::lease_and_load(self).await?;
+            let lease: Box<dyn ErasedLease> = Box::new(lease);
+            Ok((lease, stored))
+        })
+    }
+
     fn is_durable(&self) -> bool {
         TokenStore::is_durable(self)
     }
@@ -147,6 +177,14 @@ impl<T: StoreLease> ErasedLease for T {
         session: &'a StoredSession,
     ) -> BoxFuture<'a, Result<(), TokenError>> {
         Box::pin(StoreLease::save(self, replaces, session))
+    }
+
+    fn save_and_release<'a>(
+        &'a mut self,
+        replaces: u64,
+        session: &'a StoredSession,
+    ) -> BoxFuture<'a, Result<(), TokenError>> {
+        Box::pin(StoreLease::save_and_release(self, replaces, session))
     }
 
     fn is_held(&self) -> BoxFuture<'_, Result<bool, TokenError>> {

@@ -68,6 +68,10 @@ shared_tests! {
     envelopes_conform_and_the_database_has_no_token
     a_missing_table_is_named_and_made_by_many_at_once
     what_is_not_a_session_is_an_error_and_never_overwritten
+    a_lease_whose_session_cannot_be_read_is_released
+    a_last_save_releases_its_own_lease_only
+    a_lease_that_a_save_has_released_is_neither_extended_nor_released_again
+    a_last_save_that_is_repeated_leaves_no_lease
     a_table_of_another_kind_is_an_error
     a_deleted_row_rejects_saves_and_accepts_a_new_session
     a_holder_whose_lease_ended_does_not_overwrite_a_newer_session

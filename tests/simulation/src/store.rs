@@ -316,6 +316,17 @@ impl State {
         Ok(is_taken)
     }
 
+    /// Takes the lease, and reads the session. `None` if another owner has it.
+    pub(crate) fn lease_and_load(
+        &mut self,
+        owner: Owner,
+    ) -> Result<Option<(Option<String>, Look)>, Unavailable> {
+        if !self.take_lease(owner, false)? {
+            return Ok(None);
+        }
+        self.load().map(Some)
+    }
+
     pub(crate) fn is_owner(&mut self, owner: Owner) -> Result<bool, Unavailable> {
         self.check_store(false)?;
         Ok(self.store.is_held(owner, self.now))
@@ -380,6 +391,21 @@ impl State {
         self.store.replaced.push((self.now, before.clone()));
         self.has_saved(owner, before.as_ref());
         Ok(Saved::Done(self.look()))
+    }
+
+    /// The lease is released if the session is stored.
+    pub(crate) fn save_and_release(
+        &mut self,
+        owner: Owner,
+        replaces: u64,
+        version: u64,
+        text: &str,
+    ) -> Result<Saved, Unavailable> {
+        let saved = self.save(owner, replaces, version, text)?;
+        if let Saved::Done(_) = saved {
+            self.release(owner);
+        }
+        Ok(saved)
     }
 
     /// The store loses its last writes. The lease is one of them.
