@@ -189,7 +189,7 @@ impl StoreLease for Lease {
     async fn is_held(&self) -> Result<bool, TokenError> {
         let mut server = self.store.lock();
         server.messages.push("is held");
-        server.lease == Some(self.number)
+        Ok(server.lease == Some(self.number))
     }
 
     async fn release(mut self) {
