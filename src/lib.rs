@@ -100,12 +100,12 @@
 //! | `middleware/bearer/attempt.rs` | `Retry` asks the policy for a snapshot of the head |
 //! | `middleware/bearer/send.rs` | `SendWithToken::call` |
 //! | `middleware/sending.rs` | adds the token and calls the inner service |
-//! | `cache/token_cache.rs` | reads the published token without a lock |
+//! | `cache/requests.rs` | reads the published token without a lock |
 //! | `cache/issued.rs` | its deadlines, and the header value of this thread |
 //! | `freshness.rs`, `clock.rs` | fresh, due or expired? |
 //! | `challenge/classify.rs` | does the response reject the token? |
 //!
-//! An expired token, from `cache/token_cache.rs` on:
+//! An expired token, from `cache/requests.rs` on:
 //!
 //! | File | What happens |
 //! |---|---|
@@ -131,7 +131,8 @@
 //!
 //! | Feature | Default | What for |
 //! |---|---|---|
-//! | `reqwest` | yes | the default transport of token requests, over rustls: `OAuthClient::new` and the presets' `build` |
+//! | `reqwest` | yes | the default transport of token requests, over rustls: `OAuthClient::new` and the presets' `build`; and [`send_with`](RequestBuilderExt::send_with) for requests of reqwest |
+//! | `reqwest-middleware` | no | [`BearerAuthLayer`] as a middleware of the crate `reqwest-middleware` |
 //! | `file-store` | no | `FileStore`: a session that the processes of one machine share, and that survives them |
 //! | `redis-store` | no | `RedisStore`: a session that processes on many hosts share |
 //! | `postgres-store` | no | `PostgresStore`: a session that processes on many hosts share. Needs Rust 1.94 |
@@ -173,9 +174,6 @@ mod zeroize;
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub use self::oauth::{JwtAlgorithm, JwtAssertion, JwtSigner, SigningKey};
-#[cfg(feature = "reqwest")]
-#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
-pub use self::oauth::{ReqwestFuture, ReqwestTransport};
 #[cfg(feature = "postgres-store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres-store")))]
 pub use self::store::PostgresStore;
@@ -234,4 +232,10 @@ pub use self::{
 pub use self::{
     middleware::{KeyedBearerAuthFuture, KeyedSessions, SessionKey},
     sessions::{Sessions, SessionsBuilder},
+};
+#[cfg(feature = "reqwest")]
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+pub use self::{
+    middleware::{RequestBuilderExt, SendError},
+    oauth::{ReqwestFuture, ReqwestTransport},
 };

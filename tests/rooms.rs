@@ -16,6 +16,7 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["testing"],
     &["provider"],
+    &["middleware::reqwest"],
     &["middleware::bearer"],
     &[
         "middleware::add_token",

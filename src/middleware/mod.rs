@@ -8,6 +8,7 @@
 //! | `retry.rs`, `drain.rs` | [`RefreshOnReject`], the policy for `tower::retry::Retry` |
 //! | `extensions.rs` | what users and layers say in the extensions of requests and responses |
 //! | `inspect_body/`, `reject_on_trailers/` | layers that find rejections in bodies and trailers |
+//! | `reqwest/` | [`BearerAuthLayer`] without Tower: over reqwest, and as a middleware of `reqwest-middleware` |
 //!
 //! Which of them may use which is written down in `tests/rooms.rs`.
 
@@ -17,9 +18,13 @@ mod drain;
 mod extensions;
 mod inspect_body;
 mod reject_on_trailers;
+#[cfg(feature = "reqwest")]
+mod reqwest;
 mod retry;
 mod sending;
 
+#[cfg(feature = "reqwest")]
+pub use self::reqwest::{RequestBuilderExt, SendError};
 pub use self::{
     add_token::{AddToken, AddTokenFuture, AddTokenLayer},
     bearer::{BearerAuth, BearerAuthFuture, BearerAuthLayer},
