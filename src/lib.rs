@@ -51,11 +51,20 @@
 //! Three parts of the layer are also useful alone: [`AddTokenLayer`] adds the token and never sends a request again,
 //! [`RefreshOnReject`] is a [`tower::retry::Policy`], and [`ReplayBody`] makes any body replayable up to a limit.
 //!
+//! # Without Tower
+//!
+//! | You have | Use |
+//! |---|---|
+//! | requests of reqwest | `send_with(&auth)` of `RequestBuilderExt` in the place of `send()`. `auth` is a [`BearerAuthLayer`]. Feature `reqwest` |
+//! | middlewares of the crate `reqwest-middleware` | a [`BearerAuthLayer`], which is one of them. Feature `reqwest-middleware` |
+//! | a place where only a header or metadata can be set | [`TokenCache::try_token`], which lists its limits |
+//!
 //! # All items
 //!
 //! | For | Items |
 //! |---|---|
 //! | requests | [`BearerAuthLayer`], [`AddTokenLayer`], [`WithoutToken`], [`Origins`] |
+//! | requests of reqwest | with the feature `reqwest`: `RequestBuilderExt`, `SendError`, `ReqwestTransport` |
 //! | rejections | [`ClassifyRejection`], [`BearerChallenge`], [`ResponseHead`], [`Verdict`], [`InspectBodyLayer`], [`RejectOnTrailersLayer`] |
 //! | sending again | [`RefreshOnReject`], [`TokenRejected`], [`ReplayBody`], [`ReplayError`], [`PeekBody`] |
 //! | a session in memory | [`TokenCache`], [`CacheStatus`], [`TokenState`], [`Schedule`], [`Token`] |
@@ -131,8 +140,8 @@
 //!
 //! | Feature | Default | What for |
 //! |---|---|---|
-//! | `reqwest` | yes | the default transport of token requests, over rustls: `OAuthClient::new` and the presets' `build`; and [`send_with`](RequestBuilderExt::send_with) for requests of reqwest |
-//! | `reqwest-middleware` | no | [`BearerAuthLayer`] as a middleware of the crate `reqwest-middleware` |
+//! | `reqwest` | yes | the default transport of token requests, over rustls: `OAuthClient::new` and the presets' `build`; and `RequestBuilderExt::send_with` for requests of reqwest |
+//! | `reqwest-middleware` | no | `BearerAuthLayer` as a middleware of the crate `reqwest-middleware` |
 //! | `file-store` | no | `FileStore`: a session that the processes of one machine share, and that survives them |
 //! | `redis-store` | no | `RedisStore`: a session that processes on many hosts share |
 //! | `postgres-store` | no | `PostgresStore`: a session that processes on many hosts share. Needs Rust 1.94 |

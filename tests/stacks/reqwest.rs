@@ -523,6 +523,15 @@ async fn a_redirect_that_keeps_the_body_is_followed_as_without_the_layer() {
 }
 
 #[tokio::test]
+async fn through_the_transport_a_redirect_that_keeps_the_body_is_returned() {
+    let api = TestServer::new(|_| respond(307, &[("location", "/elsewhere")], "")).await;
+    let auth = BearerAuthLayer::new(Numbered::default());
+    let request = post(&api, "an order");
+    let response = Entrance::Tower.send(&auth, request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
+}
+
+#[tokio::test]
 async fn a_token_endpoint_that_is_down_is_a_token_error() {
     for entrance in ENTRANCES {
         let api = TestServer::new(|_| ok("served")).await;

@@ -14,20 +14,17 @@ use reqwest_middleware::{Error, Middleware, Next};
 use tower::BoxError;
 use tower_service::Service;
 
-use super::send::{Attempts, send};
+use super::send::{Attempts, Failed, send};
 #[cfg(feature = "sessions")]
 use crate::middleware::bearer::KeyedSessions;
-use crate::{
-    error::TokenError,
-    middleware::bearer::{BearerAuth, BearerAuthLayer},
-};
+use crate::middleware::bearer::{BearerAuth, BearerAuthLayer};
 
 /// With the feature `reqwest-middleware`, the layer is a middleware of the crate of that name.
 ///
 /// Middlewares that are added after it see each attempt by itself, with its token. Those added before see one request and its
 /// final response. Say [`WithoutToken`](crate::WithoutToken) with `with_extension`.
 ///
-/// A [`TokenError`] is in `reqwest_middleware::Error::Middleware`; `downcast_ref` finds it. If a rejected request cannot be sent
+/// A [`TokenError`](crate::TokenError) is in `reqwest_middleware::Error::Middleware`; `downcast_ref` finds it. If a rejected request cannot be sent
 /// again, the reason is in the extensions of the response.
 ///
 /// A middleware that sends requests to another origin than they name must be added before this one: the layer compares the
@@ -123,13 +120,9 @@ where
     };
     let result = send(auth, chain.clone(), request).await;
     *extensions = std::mem::take(&mut *chain.lock());
-    result.map_err(|error| match error.downcast::<Error>() {
-        Ok(error) => *error,
-        Err(error) => match error.downcast::<TokenError>() {
-            Ok(error) => Error::middleware(*error),
-            // There are no others.
-            Err(error) => Error::middleware(TokenError::other(error)),
-        },
+    result.map_err(|error| match error {
+        Failed::NoToken(error) => Error::middleware(error),
+        Failed::Sending(error) => error,
     })
 }
 

@@ -2,8 +2,6 @@
 
 use std::{error::Error, fmt};
 
-use tower::BoxError;
-
 use crate::error::TokenError;
 
 /// Why [`send_with`](crate::RequestBuilderExt::send_with) has no response.
@@ -28,20 +26,6 @@ pub enum SendError {
     Token(TokenError),
     /// reqwest could not build or send the request, or received no response.
     Reqwest(reqwest::Error),
-}
-
-impl SendError {
-    pub(super) fn of(error: BoxError) -> Self {
-        let error = match error.downcast::<reqwest::Error>() {
-            Ok(error) => return Self::Reqwest(*error),
-            Err(error) => error,
-        };
-        match error.downcast::<TokenError>() {
-            Ok(error) => Self::Token(*error),
-            // There are no others.
-            Err(error) => Self::Token(TokenError::other(error)),
-        }
-    }
 }
 
 impl From<TokenError> for SendError {

@@ -4,7 +4,10 @@ use std::future::Future;
 
 use http::Request;
 
-use super::{SendError, send::send};
+use super::{
+    SendError,
+    send::{Failed, send},
+};
 use crate::middleware::bearer::BearerAuthLayer;
 
 /// Sends requests of reqwest with the token of a session: `send_with` in the place of reqwest's `send`.
@@ -89,7 +92,11 @@ impl RequestBuilderExt for reqwest::RequestBuilder {
         async move {
             let (client, request) = self.build_split();
             let request = Request::try_from(request?)?;
-            send(auth, client, request).await.map_err(SendError::of)
+            match send(auth, client, request).await {
+                Ok(response) => Ok(response),
+                Err(Failed::NoToken(error)) => Err(SendError::Token(error)),
+                Err(Failed::Sending(error)) => Err(SendError::Reqwest(error)),
+            }
         }
     }
 }
@@ -98,3 +105,23 @@ impl RequestBuilderExt for reqwest::RequestBuilder {
 pub trait Sealed {}
 
 impl Sealed for reqwest::RequestBuilder {}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_first_example_has_at_most_12_lines() {
+        let docs = include_str!("request_builder.rs");
+        let example = docs.split("```").nth(1).unwrap();
+        let lines = example
+            .lines()
+            .map(|line| line.trim_start_matches("///").trim());
+        let shown: Vec<_> = lines
+            .filter(|line| !line.is_empty() && !line.starts_with("# "))
+            .collect();
+        assert!(
+            shown.iter().any(|line| line.contains("send_with")),
+            "{shown:#?}"
+        );
+        assert!(shown.len() <= 12, "{shown:#?}");
+    }
+}

@@ -1,6 +1,7 @@
 //! The layer over a service of reqwest's own requests and responses, made for one request.
 
 use std::{
+    error::Error,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -13,29 +14,45 @@ use tower_service::Service;
 
 use crate::{
     body::ReplayBody,
+    error::TokenError,
     middleware::bearer::{BearerAuth, BearerAuthLayer},
     oauth::ReqwestAttempt,
 };
 
+/// Why there is no response.
+pub(super) enum Failed<E> {
+    NoToken(TokenError),
+    /// The error of the service that sends the attempts.
+    Sending(E),
+}
+
 /// Sends a request as `auth` says. `service` sends each attempt.
-///
-/// Fails with a [`TokenError`](crate::TokenError), or with an error of `service`.
-pub(super) async fn send<S, T>(
+pub(super) async fn send<S, T, E>(
     auth: BearerAuthLayer<T>,
     service: S,
     request: Request<reqwest::Body>,
-) -> Result<reqwest::Response, BoxError>
+) -> Result<reqwest::Response, Failed<E>>
 where
-    S: Clone,
+    S: Service<reqwest::Request, Error = E> + Clone,
     T: Clone,
+    E: Error + 'static,
     BearerAuth<Attempts<S>, T>:
         Service<Request<reqwest::Body>, Response = Response<reqwest::Body>, Error = BoxError>,
 {
     let (head, body) = request.into_parts();
     let (body, in_memory) = in_memory(body);
     let service = auth.layer(Attempts { service, in_memory });
-    let response = service.oneshot(Request::from_parts(head, body)).await?;
-    Ok(response.into())
+    match service.oneshot(Request::from_parts(head, body)).await {
+        Ok(response) => Ok(response.into()),
+        Err(error) => Err(match error.downcast::<E>() {
+            Ok(error) => Failed::Sending(*error),
+            Err(error) => Failed::NoToken(match error.downcast::<TokenError>() {
+                Ok(error) => *error,
+                // There are no others.
+                Err(error) => TokenError::other(error),
+            }),
+        }),
+    }
 }
 
 /// The attempts to send one request.
