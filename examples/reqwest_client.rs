@@ -2,8 +2,8 @@
 //!
 //! `cargo run --example reqwest_client`
 //!
-//! [`session`] and the calls of `send_with` are what a program of yours would contain. The rest is servers on this machine,
-//! and checks.
+//! [`session`] and the calls of `send_with` are what a program of yours would contain. The rest is servers on this
+//! machine, and checks.
 
 mod support;
 
@@ -58,7 +58,8 @@ async fn send_orders() -> Result<(), BoxError> {
     let url = format!("{}/orders", served_api.url());
 
     let auth = session(&token_url, server.issue_refresh_token())?;
-    // No proxy, because the API is on this machine. A program of yours uses `reqwest::Client::new`, or any other client.
+    // No proxy, because the API is on this machine. A program of yours uses `reqwest::Client::new`, or any other
+    // client.
     let http = reqwest::Client::builder().no_proxy().build()?;
 
     let order = http.post(&url).body("a bicycle");

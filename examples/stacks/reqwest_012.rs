@@ -2,8 +2,8 @@
 //!
 //! `cargo run -p stack-examples --example reqwest_012`
 //!
-//! The adapter in `support/reqwest_012.rs`, [`client`] and [`send`] are what a program of yours would contain. The rest is
-//! servers on this machine, and checks.
+//! The adapter in `support/reqwest_012.rs`, [`client`] and [`send`] are what a program of yours would contain. The rest
+//! is servers on this machine, and checks.
 
 #[path = "support/reqwest_012.rs"]
 mod reqwest_012;

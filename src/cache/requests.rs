@@ -8,8 +8,8 @@ use super::{issued::Issued, lookup::Lookup, rejection::SentToken, token_cache::T
 use crate::freshness::Freshness;
 
 impl TokenCache {
-    /// Takes from the current token what a request needs, if the token is usable. This takes no lock: it is one atomic load
-    /// and one reading of the clocks. If the token is due, a refresh starts that the request does not wait for.
+    /// Takes from the current token what a request needs, if the token is usable. This takes no lock: it is one atomic
+    /// load and one reading of the clocks. If the token is due, a refresh starts that the request does not wait for.
     #[inline]
     pub(crate) fn read<T>(&self, take: impl FnOnce(&Arc<Issued>) -> Option<T>) -> Option<T> {
         let published = self.shared.published.load();
@@ -71,8 +71,8 @@ impl TokenCache {
         );
     }
 
-    /// Reports that the API rejected the token of this header value, which may be an older one. `was_accepted` says that it
-    /// had accepted the token at first.
+    /// Reports that the API rejected the token of this header value, which may be an older one. `was_accepted` says
+    /// that it had accepted the token at first.
     pub(crate) fn reject_header(&self, sent: &HeaderValue, was_accepted: bool) {
         self.reject_if(|current| current.header() == sent, was_accepted);
     }

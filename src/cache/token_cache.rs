@@ -97,8 +97,8 @@ impl TokenCache {
     /// Returns the current token if it is usable, without waiting: for code that is not async. If the token is due, or
     /// there is none, a refresh starts.
     ///
-    /// For places where only a header or metadata can be set, such as an interceptor of tonic or a callback of an exporter.
-    /// Prefer a layer where you can. This knows nothing of requests and responses:
+    /// For places where only a header or metadata can be set, such as an interceptor of tonic or a callback of an
+    /// exporter. Prefer a layer where you can. This knows nothing of requests and responses:
     ///
     /// - It does not check where the token goes. Check [`origins`](TokenCache::origins) before you connect.
     /// - A rejected request is not sent again. A rejected token stays in use until it is due, unless you
@@ -110,8 +110,8 @@ impl TokenCache {
     ///
     /// # Errors
     ///
-    /// [`Timeout`](crate::TokenErrorKind::Timeout) while the refresh runs, the error of the last refresh if it has failed, and
-    /// [`Config`](crate::TokenErrorKind::Config) if there is no runtime to start a refresh in.
+    /// [`Timeout`](crate::TokenErrorKind::Timeout) while the refresh runs, the error of the last refresh if it has
+    /// failed, and [`Config`](crate::TokenErrorKind::Config) if there is no runtime to start a refresh in.
     ///
     /// # Examples
     ///

@@ -33,16 +33,18 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// [`new`](Self::new) builds a client that follows no redirects. With a client of your own, `OAuthClient` rejects a response
 /// that came after a redirect, but the secrets have then been sent on: build it with `redirect::Policy::none()`.
 ///
-/// reqwest takes all bodies for streams, which it does not send again: it does not follow a redirect that keeps the body (307,
-/// 308) unless the body is empty. [`send_with`](crate::RequestBuilderExt::send_with) does.
+/// reqwest takes all bodies for streams, which it does not send again: it does not follow a redirect that keeps the
+/// body (307, 308) unless the body is empty. [`send_with`](crate::RequestBuilderExt::send_with) does.
 ///
-/// If a client of your own follows a redirect to another origin, the response has [`Verdict::Unrelated`] in its extensions:
-/// reqwest has removed the token, so what that origin says is not about the token. A redirect to another origin and back
-/// cannot be seen here: then a 401 counts as a rejection, although the token was removed.
+/// If a client of your own follows a redirect to another origin, the response has
+/// [`Verdict::Unrelated`](crate::Verdict::Unrelated) in its extensions: reqwest has removed the token, so what that
+/// origin says is not about the token. A redirect to another origin and back cannot be seen here: then a 401 counts as
+/// a rejection, although the token was removed.
 ///
 /// # Examples
 ///
-/// For an API, with reqwest's own request and response types:
+/// In a Tower stack, with reqwest's own request and response types. Without other layers,
+/// [`RequestBuilderExt`](crate::RequestBuilderExt) is shorter.
 ///
 /// ```no_run
 /// use tower::{BoxError, ServiceBuilder, ServiceExt};

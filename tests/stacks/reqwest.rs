@@ -1,5 +1,7 @@
 //! The layer over reqwest: each behaviour through each way in, over real connections.
 
+#[path = "support/certificates.rs"]
+mod certificates;
 #[path = "../../examples/stacks/support/reqwest_012.rs"]
 mod reqwest_012;
 #[path = "../support/wire.rs"]
@@ -14,13 +16,25 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use ::reqwest::{Body, Client, RequestBuilder, Response, redirect::Policy};
+use ::reqwest::{Body, Certificate, Client, RequestBuilder, Response, redirect::Policy};
 use bytes::Bytes;
 use http::{Extensions, Request, StatusCode};
 use http_body::Frame;
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
 use support::{Frames, Numbered, TestServer, bytes, invalid_token, ok, respond};
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::Notify,
+    task::JoinSet,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
+};
 use tower::{BoxError, Layer, ServiceExt, retry::budget::Budget};
 use tower_bearer::{
     BearerAuthLayer, ClientAuth, OAuthClient, Origins, RefreshTokenSource, RequestBuilderExt,
@@ -485,6 +499,64 @@ async fn a_redirect_to_another_origin_does_not_carry_the_token_and_its_401_rejec
     }
 }
 
+/// One port for both: redirects from https to http, and returns the head of the request that comes over http.
+async fn redirect_to_plain_http(listener: TcpListener, acceptor: TlsAcceptor) -> String {
+    let port = listener.local_addr().unwrap().port();
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut first = [0];
+        stream.peek(&mut first).await.unwrap();
+        if first.starts_with(b"G") {
+            let head = head(&mut stream).await;
+            let ok = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(ok.as_bytes()).await.unwrap();
+            return head;
+        }
+        let mut stream = acceptor.accept(stream).await.unwrap();
+        let head = head(&mut stream).await;
+        assert!(head.contains("authorization: Bearer token-1"), "{head}");
+        let found = format!(
+            "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:{port}/\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(found.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+    }
+}
+
+/// Reads the head of a request.
+async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        assert_ne!(stream.read_buf(&mut head).await.unwrap(), 0);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[tokio::test]
+async fn a_redirect_from_https_to_http_at_the_same_port_does_not_carry_the_token() {
+    let [authority, certificate, key] = certificates::certificates();
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    for entrance in [Entrance::Tower, Entrance::SendWith, Entrance::Middleware] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}/", listener.local_addr().unwrap());
+        let received = tokio::spawn(redirect_to_plain_http(listener, acceptor.clone()));
+        let authority = Certificate::from_pem(authority.as_bytes()).unwrap();
+        let client = Client::builder().no_proxy().tls_certs_only([authority]);
+        let auth = BearerAuthLayer::new(Numbered::default());
+        let sent = entrance.send(&auth, client.build().unwrap().get(url)).await;
+        assert_eq!(sent.unwrap().status(), StatusCode::OK, "{entrance:?}");
+        let head = received.await.unwrap();
+        assert!(!head.contains("authorization"), "{entrance:?}: {head}");
+    }
+}
+
 #[tokio::test]
 async fn redirects_are_left_to_the_client() {
     for entrance in [Entrance::Tower, Entrance::SendWith, Entrance::Middleware] {
@@ -535,7 +607,7 @@ async fn through_the_transport_a_redirect_that_keeps_the_body_is_returned() {
 async fn a_token_endpoint_that_is_down_is_a_token_error() {
     for entrance in ENTRANCES {
         let api = TestServer::new(|_| ok("served")).await;
-        let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/token", closed.local_addr().unwrap());
         drop(closed);
         let oauth = OAuthClient::new(url).unwrap();
@@ -549,7 +621,7 @@ async fn a_token_endpoint_that_is_down_is_a_token_error() {
 #[tokio::test]
 async fn a_transport_failure_is_an_error_of_reqwest_and_is_not_replayed() {
     for entrance in ENTRANCES {
-        let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", closed.local_addr().unwrap());
         drop(closed);
         let source = Numbered::default();

@@ -15,8 +15,8 @@ use crate::{
 ///
 /// Clones of the layer and all services that it makes share one session.
 ///
-/// It works without Tower too: requests of reqwest are sent with it (`RequestBuilderExt`, feature `reqwest`), and it is a
-/// middleware of the crate `reqwest-middleware` (feature `reqwest-middleware`).
+/// It works without Tower too: requests of reqwest are sent with it (`RequestBuilderExt`, feature `reqwest`), and it is
+/// a middleware of the crate `reqwest-middleware` (feature `reqwest-middleware`).
 ///
 /// # Examples
 ///

@@ -21,14 +21,15 @@ use crate::middleware::bearer::{BearerAuth, BearerAuthLayer};
 
 /// With the feature `reqwest-middleware`, the layer is a middleware of the crate of that name.
 ///
-/// Middlewares that are added after it see each attempt by itself, with its token. Those added before see one request and its
-/// final response. Say [`WithoutToken`](crate::WithoutToken) with `with_extension`.
+/// Middlewares that are added after it see each attempt by itself, with its token. Those added before see one request
+/// and its final response. Say [`WithoutToken`](crate::WithoutToken) with `with_extension`.
 ///
-/// A [`TokenError`](crate::TokenError) is in `reqwest_middleware::Error::Middleware`; `downcast_ref` finds it. If a rejected request cannot be sent
-/// again, the reason is in the extensions of the response.
+/// A [`TokenError`](crate::TokenError) is in `reqwest_middleware::Error::Middleware`, whose `downcast_ref` finds it. If
+/// a rejected request cannot be sent again, the reason is in the extensions of the response. What of reqwest stays as
+/// it is, is listed at [`RequestBuilderExt`](crate::RequestBuilderExt).
 ///
-/// A middleware that sends requests to another origin than they name must be added before this one: the layer compares the
-/// origin that a request names with that of its response, and what another origin says rejects nothing.
+/// Add a middleware that changes the origin of requests before this one: tokens go by the origin that a request names
+/// here, and a response of another origin rejects none.
 ///
 /// # Examples
 ///
@@ -130,8 +131,8 @@ where
 #[derive(Clone)]
 struct Chain<'n> {
     next: Next<'n>,
-    /// Those of the caller, with what an earlier attempt has left in them. Copies: if the caller drops the future, its own must
-    /// still have the opt-out and the key.
+    /// Those of the caller, with what an earlier attempt has left in them. Copies: if the caller drops the future, its
+    /// own must still have the opt-out and the key.
     extensions: Arc<Mutex<Extensions>>,
 }
 

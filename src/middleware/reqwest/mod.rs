@@ -1,5 +1,5 @@
-//! [`BearerAuthLayer`](crate::BearerAuthLayer) for programs that do not use Tower: its whole behaviour over reqwest's own
-//! requests and responses.
+//! [`BearerAuthLayer`](crate::BearerAuthLayer) for programs that do not use Tower: its whole behaviour over reqwest's
+//! own requests and responses.
 //!
 //! | File | Contents |
 //! |---|---|

@@ -12,9 +12,9 @@ use crate::middleware::bearer::BearerAuthLayer;
 
 /// Sends requests of reqwest with the token of a session: `send_with` in the place of reqwest's `send`.
 ///
-/// Nothing of Tower is needed, although a [`BearerAuthLayer`] is a layer of it. Make one for each session, and keep it: it
-/// obtains the first token when it is needed, refreshes it before it expires, and sends a request again if the API rejects
-/// its token.
+/// Nothing of Tower is needed, although a [`BearerAuthLayer`] is a layer of it. Make one for each session, and keep it:
+/// it obtains the first token when it is needed, refreshes it before it expires, and sends a request again if the API
+/// rejects its token.
 ///
 /// # Examples
 ///
@@ -59,9 +59,9 @@ use crate::middleware::bearer::BearerAuthLayer;
 ///
 /// - The client of the request sends it: its connections, proxies, default headers and limits apply. A default
 ///   `Authorization` of the client is not seen, and is not sent if the request gets a token.
-/// - Redirects are followed if the client follows them. reqwest removes the token on the way to another origin, and what that
-///   origin answers rejects nothing. After a redirect to another origin and back, a 401 counts as a rejection, although the
-///   token was removed.
+/// - Redirects are followed if the client follows them. reqwest removes the token on the way to another origin, and
+///   what that origin answers rejects nothing. After a redirect to another origin and back, a 401 counts as a
+///   rejection, although the token was removed.
 /// - A [timeout](reqwest::RequestBuilder::timeout) limits each attempt by itself. The wait for a token is limited by
 ///   [`max_wait`](crate::TokenCacheBuilder::max_wait).
 /// - A body that is a stream is kept while it is sent, like any other, up to the
@@ -69,9 +69,8 @@ use crate::middleware::bearer::BearerAuthLayer;
 pub trait RequestBuilderExt: Sealed {
     /// Sends the request with a token of `auth`.
     ///
-    /// A request that has its own `Authorization`, such as that of
-    /// [`basic_auth`](reqwest::RequestBuilder::basic_auth), is sent as it is. So is one to an origin that tokens may not
-    /// [go to](BearerAuthLayer::origins).
+    /// A request that has its own `Authorization`, such as that of [`basic_auth`](reqwest::RequestBuilder::basic_auth),
+    /// is sent as it is. So is one to an origin that tokens may not [go to](BearerAuthLayer::origins).
     ///
     /// # Errors
     ///

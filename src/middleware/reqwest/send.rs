@@ -77,8 +77,8 @@ where
 
     fn call(&mut self, request: Request<ReplayBody<reqwest::Body>>) -> Self::Future {
         let request = request.map(|body| match &self.in_memory {
-            // reqwest follows a redirect with a body, and sends again what a connection refused, only if it is not a stream.
-            // The middlewares of others retry on the same condition.
+            // reqwest follows a redirect with a body, and sends again what a connection refused, only if it is not a
+            // stream. The middlewares of others retry on the same condition.
             Some(bytes) => bytes.clone().into(),
             None => reqwest::Body::wrap(body),
         });
