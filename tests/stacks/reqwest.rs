@@ -674,6 +674,17 @@ async fn an_error_and_its_causes_are_of_send_with_what_it_says() {
     assert!(cause.unwrap().is_builder());
 }
 
+#[test]
+fn the_future_of_send_with_can_be_spawned_and_borrows_nothing() {
+    fn can_be_spawned<T: Send + 'static>(_: &T) {}
+
+    let future = {
+        let auth = BearerAuthLayer::new(Numbered::default());
+        client().get("https://api.example.com").send_with(&auth)
+    };
+    can_be_spawned(&future);
+}
+
 /// A source that answers when it is told to.
 #[derive(Clone, Default)]
 struct Held {
