@@ -41,9 +41,9 @@ const RUST: RustVersion = (1, 89);
 /// What `sqlx` needs.
 const RUST_FOR_SQL: RustVersion = (1, 94);
 
-const ALL: &str = r#"features = ["testing", "file-store", "redis-store", "postgres-store", "sqlite-store", "encrypted-store", "sessions", "jwt"]"#;
+const ALL: &str = r#"features = ["testing", "file-store", "redis-store", "postgres-store", "sqlite-store", "encrypted-store", "sessions", "jwt", "reqwest-middleware"]"#;
 
-const SETS: [FeatureSet; 10] = [
+const SETS: [FeatureSet; 11] = [
     FeatureSet {
         name: "no default features",
         dependency: "default-features = false",
@@ -81,6 +81,12 @@ const SETS: [FeatureSet; 10] = [
         rust: RUST,
     },
     FeatureSet {
+        name: "reqwest-middleware",
+        dependency: r#"features = ["reqwest-middleware"]"#,
+        bound: 114,
+        rust: RUST,
+    },
+    FeatureSet {
         name: "redis-store",
         dependency: r#"features = ["redis-store"]"#,
         bound: 119,
@@ -101,7 +107,7 @@ const SETS: [FeatureSet; 10] = [
     FeatureSet {
         name: "all",
         dependency: ALL,
-        bound: 178,
+        bound: 181,
         rust: RUST_FOR_SQL,
     },
 ];

@@ -44,6 +44,8 @@
 //! | use Winbooks, 2BA or Xoxoday | [`provider`] |
 //! | use another grant: an exchange token, an assertion, the token of a user for another API | [`ExchangeTokenSource`], [`JwtBearerSource`], [`TokenExchangeSource`], or a [`Grant`] of your own |
 //! | get tokens from something else, such as a sidecar | [`source_fn`], or [`TokenSource`] for a type of your own |
+//! | send requests with reqwest alone | `send_with` of `RequestBuilderExt`; with the crate `reqwest-middleware`, the feature of that name |
+//! | set a header or metadata where nothing can wait | [`TokenCache::try_token`] |
 //! | share a session between several clients | [`TokenCache`], and layers [from](BearerAuthLayer::from) it |
 //! | survive restarts, share a session between processes and hosts | [`TokenStore`] and its implementations |
 //! | have a session for each of many users | `Sessions` and `BearerAuthLayer::keyed`, with the feature `sessions` |
@@ -117,6 +119,7 @@
 //! | For | Items |
 //! |---|---|
 //! | requests | [`BearerAuthLayer`], [`AddTokenLayer`], [`WithoutToken`], [`Origins`] |
+//! | requests of reqwest, with the feature `reqwest` | `RequestBuilderExt`, `SendError`, `ReqwestTransport` |
 //! | rejections | [`ClassifyRejection`], [`BearerChallenge`], [`ResponseHead`], [`Verdict`], [`InspectBodyLayer`], [`RejectOnTrailersLayer`] |
 //! | sending again | [`RefreshOnReject`], [`TokenRejected`], [`ReplayBody`], [`ReplayError`], [`PeekBody`] |
 //! | a session in memory | [`TokenCache`], [`CacheStatus`], [`TokenState`], [`Schedule`], [`Token`] |
@@ -131,7 +134,8 @@
 //!
 //! | Feature | Default | What for |
 //! |---|---|---|
-//! | `reqwest` | yes | the default transport of token requests, over rustls: `OAuthClient::new` and the presets' `build` |
+//! | `reqwest` | yes | the default transport of token requests, over rustls: `OAuthClient::new` and the presets' `build`; and `RequestBuilderExt::send_with` for requests of reqwest |
+//! | `reqwest-middleware` | no | `BearerAuthLayer` as a middleware of the crate `reqwest-middleware` |
 //! | `file-store` | no | `FileStore`: a session that the processes of one machine share, and that survives them |
 //! | `redis-store` | no | `RedisStore`: a session that processes on many hosts share |
 //! | `postgres-store` | no | `PostgresStore`: a session that processes on many hosts share. Needs Rust 1.94 |
@@ -175,9 +179,6 @@ mod zeroize;
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub use self::oauth::{JwtAlgorithm, JwtAssertion, JwtSigner, SigningKey};
-#[cfg(feature = "reqwest")]
-#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
-pub use self::oauth::{ReqwestFuture, ReqwestTransport};
 #[cfg(feature = "postgres-store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres-store")))]
 pub use self::store::PostgresStore;
@@ -236,4 +237,10 @@ pub use self::{
 pub use self::{
     middleware::{KeyedBearerAuthFuture, KeyedSessions, SessionKey},
     sessions::{Sessions, SessionsBuilder},
+};
+#[cfg(feature = "reqwest")]
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+pub use self::{
+    middleware::{RequestBuilderExt, SendError},
+    oauth::{ReqwestFuture, ReqwestTransport},
 };

@@ -17,6 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["guide"],
     &["testing"],
     &["provider"],
+    &["middleware::reqwest"],
     &["middleware::bearer"],
     &[
         "middleware::add_token",

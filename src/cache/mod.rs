@@ -2,7 +2,8 @@
 //!
 //! | File | Contents |
 //! |---|---|
-//! | `token_cache.rs` | the public handle, and the read without a lock |
+//! | `token_cache.rs` | the public handle |
+//! | `requests.rs` | what the layers do for each request: the read without a lock, rejections |
 //! | `builder.rs`, `status.rs` | the other public types |
 //! | `shared.rs` | what all handles share: the published token, and the lock around the state |
 //! | `revoke.rs`, `login.rs` | the end of a session, and the next one |
@@ -25,6 +26,7 @@ mod login;
 mod lookup;
 mod refresh_task;
 mod rejection;
+mod requests;
 mod revoke;
 mod shared;
 mod state;

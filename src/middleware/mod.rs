@@ -8,6 +8,7 @@
 //! | `retry.rs`, `drain.rs` | [`RefreshOnReject`], the policy for `tower::retry::Retry` |
 //! | `extensions.rs` | what users and layers say in the extensions of requests and responses |
 //! | `inspect_body/`, `reject_on_trailers/` | layers that find rejections in bodies and trailers |
+//! | `reqwest/` | [`BearerAuthLayer`] without Tower: over reqwest, and as a middleware of `reqwest-middleware` |
 //!
 //! Which of them may use which is written down in `tests/rooms.rs`.
 //!
@@ -26,12 +27,12 @@
 //! | `middleware/bearer/attempt.rs` | `Retry` asks the policy for a snapshot of the head |
 //! | `middleware/bearer/send.rs` | `SendWithToken::call` |
 //! | `middleware/sending.rs` | adds the token and calls the inner service |
-//! | `cache/token_cache.rs` | reads the published token without a lock |
+//! | `cache/requests.rs` | reads the published token without a lock |
 //! | `cache/issued.rs` | its deadlines, and the header value of this thread |
 //! | `freshness.rs`, `clock.rs` | fresh, due or expired? |
 //! | `challenge/classify.rs` | does the response reject the token? |
 //!
-//! An expired token, from `cache/token_cache.rs` on:
+//! An expired token, from `cache/requests.rs` on:
 //!
 //! | File | What happens |
 //! |---|---|
@@ -59,9 +60,13 @@ mod drain;
 mod extensions;
 mod inspect_body;
 mod reject_on_trailers;
+#[cfg(feature = "reqwest")]
+mod reqwest;
 mod retry;
 mod sending;
 
+#[cfg(feature = "reqwest")]
+pub use self::reqwest::{RequestBuilderExt, SendError};
 pub use self::{
     add_token::{AddToken, AddTokenFuture, AddTokenLayer},
     bearer::{BearerAuth, BearerAuthFuture, BearerAuthLayer},

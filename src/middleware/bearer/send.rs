@@ -52,7 +52,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct BearerSettings {
     pub(super) send: SendSettings,
-    pub(super) replays: Arc<ReplaySettings>,
+    pub(super) replays: ReplaySettings,
     pub(super) replay_limit: usize,
 }
 
@@ -60,7 +60,7 @@ impl Default for BearerSettings {
     fn default() -> Self {
         Self {
             send: SendSettings::default(),
-            replays: Arc::default(),
+            replays: ReplaySettings::default(),
             replay_limit: REPLAY_LIMIT,
         }
     }

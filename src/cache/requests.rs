@@ -1,0 +1,89 @@
+//! What the layers do with a [`TokenCache`] for each request.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use super::{issued::Issued, lookup::Lookup, rejection::SentToken, token_cache::TokenCache};
+use crate::freshness::Freshness;
+
+impl TokenCache {
+    /// Takes from the current token what a request needs, if the token is usable. This takes no lock: it is one atomic
+    /// load and one reading of the clocks. If the token is due, a refresh starts that the request does not wait for.
+    #[inline]
+    pub(crate) fn read<T>(&self, take: impl FnOnce(&Arc<Issued>) -> Option<T>) -> Option<T> {
+        let published = self.shared.published.load();
+        let issued = published.as_ref()?;
+        let freshness = issued.freshness(&self.shared.settings.clock);
+        if freshness == Freshness::Expired {
+            return None;
+        }
+        let taken = take(issued)?;
+        if freshness == Freshness::Due {
+            self.shared.refresh_due();
+        }
+        Some(taken)
+    }
+
+    /// Takes the same from the current token if it helps, else from `awaited`, which a caller has waited for.
+    pub(crate) fn read_or<T>(&self, awaited: &Issued, mut take: impl FnMut(&Issued) -> T) -> T {
+        match self.read(|issued| (!issued.is_rejected()).then(|| take(issued))) {
+            Some(taken) => taken,
+            None => take(awaited),
+        }
+    }
+
+    /// Returns the current token, or what to wait for.
+    pub(crate) fn lookup(&self) -> Lookup {
+        match self.read(|issued| Some(Arc::clone(issued))) {
+            Some(issued) => Lookup::Ready(issued),
+            None => self.shared.want(None).with_waiter(None),
+        }
+    }
+
+    /// Reports that the API rejected this token, and returns the one that replaces it, or what to wait for.
+    pub(crate) fn replacement(&self, sent: SentToken) -> Lookup {
+        self.shared
+            .reject(sent.generation, sent.rejected_by(), false)
+            .with_waiter(Some(sent.generation))
+    }
+
+    /// Reports that the API accepted this token. Mostly this takes no lock: a flag of the token remembers it.
+    pub(crate) fn accept(&self, sent: SentToken) {
+        if let Some(issued) = &*self.shared.published.load()
+            && issued.generation == sent.generation
+        {
+            issued.accept();
+            if issued
+                .rejection
+                .is_some_and(|rejection| rejection.is_disproved_by(sent))
+            {
+                self.shared.accepted_after_rejection(sent);
+            }
+        }
+    }
+
+    /// Reports that the API rejected this token.
+    pub(crate) fn reject_sent(&self, sent: SentToken) {
+        drop(
+            self.shared
+                .reject(sent.generation, sent.rejected_by(), false),
+        );
+    }
+
+    /// Reports that the API rejected the token of this header value, which may be an older one. `was_accepted` says
+    /// that it had accepted the token at first.
+    pub(crate) fn reject_header(&self, sent: &HeaderValue, was_accepted: bool) {
+        self.reject_if(|current| current.header() == sent, was_accepted);
+    }
+
+    /// Reports that the API rejected the token that a request was sent again with.
+    pub(crate) fn replay_rejected(&self, sent: SentToken) {
+        self.shared.replay_rejected(sent);
+    }
+
+    /// Reports that the API did not reject the token that a request was sent again with.
+    pub(crate) fn replay_accepted(&self) {
+        self.shared.replay_accepted();
+    }
+}
