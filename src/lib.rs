@@ -148,6 +148,7 @@ mod cache;
 mod challenge;
 mod clock;
 mod error;
+pub mod events;
 mod freshness;
 mod grant;
 mod host;

@@ -28,6 +28,7 @@ const FLOORS: &[&[&str]] = &[
     &["login"],
     &["sessions"],
     &["cache"],
+    &["events"],
     &["source"],
     &["grant"],
     &["oauth"],

@@ -181,6 +181,16 @@ impl TokenCache {
         self.shared.subscribe()
     }
 
+    /// Returns the [name](TokenCacheBuilder::name) of the session.
+    pub fn name(&self) -> &str {
+        &self.shared.events.names().name
+    }
+
+    /// Returns the [group](TokenCacheBuilder::group) of the session.
+    pub fn group(&self) -> &str {
+        &self.shared.events.names().group
+    }
+
     /// Returns the origins that layers over this cache send its tokens to, unless a layer has
     /// [others](crate::BearerAuthLayer::origins).
     pub fn origins(&self) -> &Origins {
@@ -291,8 +301,26 @@ impl TokenCache {
     }
 
     /// Reports that the API did not reject the token that a request was sent again with.
-    pub(crate) fn replay_accepted(&self) {
-        self.shared.replay_accepted();
+    pub(crate) fn replay_accepted(&self, sent: Option<SentToken>) {
+        self.shared.replay_accepted(sent);
+    }
+
+    /// Reports that no response came to a request that was sent again.
+    pub(crate) fn replay_failed(&self, sent: Option<SentToken>) {
+        self.shared.replay_failed(sent);
+    }
+
+    /// Reports that a rejected request is not sent again.
+    pub(crate) fn not_replayed(&self, sent: SentToken, reason: &TokenError) {
+        self.shared.not_replayed(sent, reason);
+    }
+
+    /// Reports that a request has got a token. Only observers of requests are told.
+    #[inline]
+    pub(crate) fn request_sent(&self, sent: SentToken) {
+        if self.shared.events.wants_requests() {
+            self.shared.request_sent(sent);
+        }
     }
 }
 
