@@ -196,7 +196,7 @@ impl World {
                 if is_down {
                     return Err(BoxError::from("the connection broke"));
                 }
-                service.oneshot(request).await.map_err(BoxError::from)
+                service.oneshot(request).await
             }
         });
         Self {
