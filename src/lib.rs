@@ -43,6 +43,7 @@
 //! | a key, or a file with an assertion | [`JwtBearerSource`] with a [`SecurityToken`] |
 //! | the token of a user, for another API | [`TokenExchangeSource`] |
 //! | something else that yields tokens | [`source_fn`], or [`TokenSource`] for a type of your own |
+//! | a service to operate | health, metrics, log lines and alerts: [`events`] |
 //! | several uses of one session | a [`TokenCache`], and layers [from](BearerAuthLayer::from) it |
 //! | a session for each of many users | `Sessions`, and `BearerAuthLayer::keyed`, with the feature `sessions` |
 //! | a refresh token that rotates | a [`TokenStore`], so that a restart does not lose it |
@@ -60,6 +61,7 @@
 //! | sending again | [`RefreshOnReject`], [`TokenRejected`], [`ReplayBody`], [`ReplayError`], [`PeekBody`] |
 //! | a session in memory | [`TokenCache`], [`CacheStatus`], [`TokenState`], [`Schedule`], [`Token`] |
 //! | a session for each key, with the feature `sessions` | `Sessions`, `SessionKey` |
+//! | what happens to a session | [`events::Observer`], [`events::Event`] |
 //! | sources of tokens | [`TokenSource`], [`TokenContext`], [`source_fn`], [`BoxTokenSource`] |
 //! | grants | [`ClientCredentialsSource`], [`RefreshTokenSource`], [`ExchangeTokenSource`], [`JwtBearerSource`], [`TokenExchangeSource`], [`LegacyPasswordSource`], [`SecurityToken`], [`GrantSource`], [`Grant`] |
 //! | the token endpoint | [`OAuthClient`], [`ClientAuth`], [`BodyFormat`], [`Parameters`], [`DeadGrant`] |
@@ -139,6 +141,7 @@
 //! | `sessions` | no | `Sessions` and `BearerAuthLayer::keyed`: a session for each user or tenant, in bounded memory |
 //! | `encrypted-store` | no | `EncryptedStore`: any store, which has sessions only encrypted |
 //! | `jwt` | no | signed assertions: `ClientAuth::private_key_jwt`, `JwtAssertion`, and `SigningKey` |
+//! | `metrics` | no | `TokenCacheBuilder::metrics`: counters, gauges and histograms, for Prometheus and others |
 //! | `testing` | no | an authorization server and a protected API as in-memory services, with faults to order |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

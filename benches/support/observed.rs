@@ -1,19 +1,16 @@
 //! The layer with observers, and without.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc, Once,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, Once,
+    atomic::{AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
 use http_body_util::Empty;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
-use tower::{BoxError, ServiceBuilder};
+use tower::ServiceBuilder;
 use tower_bearer::{
-    BearerAuthLayer, TokenCache,
+    BearerAuthLayer, TokenCache, TokenCacheBuilder,
     events::{Event, Observer},
 };
 
@@ -82,7 +79,7 @@ pub(crate) async fn contenders() -> Vec<Box<dyn Runner>> {
             "an observer of requests",
             session_with(|it| it.observer(counts(true))).await,
         ),
-        ("metrics", session_with(|it| it.metrics()).await),
+        ("metrics", session_with(TokenCacheBuilder::metrics).await),
     ];
     let model = &Model::new(HEADERS, Empty::<Bytes>::new());
     let bare = Bare { reads: false };

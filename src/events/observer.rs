@@ -10,8 +10,8 @@ use super::Event;
 /// of a cache only shows the last state: an observer misses nothing.
 ///
 /// It is called without a lock of the cache, by the thread in which the event happened, or by one that delivers an earlier
-/// event at that moment. So it may use the cache. It must not block: callers wait for a token meanwhile. If it panics, the
-/// event is lost for this observer, and nothing else is.
+/// event at that moment. So it may use the cache, but should not own it: neither would be dropped. It must not block: callers
+/// wait for a token meanwhile. If it panics, the event is lost for this observer, and nothing else is.
 ///
 /// # Examples
 ///

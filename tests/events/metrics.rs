@@ -237,3 +237,25 @@ async fn no_label_tells_a_user() {
     assert!(series.keys().any(|key| key.contains(failed)), "{series:#?}");
     assert!(!series.keys().any(|key| key.contains(NAME)), "{series:#?}");
 }
+
+#[cfg(feature = "sessions")]
+#[tokio::test(start_paused = true)]
+async fn the_sessions_of_all_users_share_their_series() {
+    record();
+    let sessions = tower_bearer::Sessions::new(|user: &'static str| async move {
+        let source = source_fn(move |_| async move { Token::new(format!("token-of-{user}")) });
+        let builder = TokenCache::builder(source);
+        Ok(builder.group("keyed users").name(user).metrics().build())
+    });
+    for user in ["anna", "bert", "anna"] {
+        let cache = sessions.get(&user).await.unwrap();
+        assert_eq!((cache.name(), cache.group()), (user, "keyed users"));
+        cache.token().await.unwrap();
+    }
+    let series = locked(&SERIES);
+    let key = "tower_bearer_refreshes_total{group=\"keyed users\",grant=\"source_fn\",reason=\"no_token\",\
+               outcome=\"refreshed\",error=\"none\"}";
+    assert_eq!(series[key], [2.0]);
+    let tells = |key: &String| key.contains("anna") || key.contains("bert");
+    assert!(!series.keys().any(tells), "{series:#?}");
+}

@@ -156,7 +156,7 @@ impl Prometheus {
             _folder: folder,
         };
         let ready = async {
-            while !server.get("/-/ready").await.is_some_and(|it| it.0 == 200) {
+            while server.get("/-/ready").await.is_none_or(|it| it.0 != 200) {
                 sleep(Duration::from_millis(50)).await;
             }
         };
