@@ -28,9 +28,9 @@ struct FeatureSet {
     bound: usize,
 }
 
-const ALL: &str = r#"features = ["testing", "file-store", "redis-store", "postgres-store", "sqlite-store", "encrypted-store", "sessions", "jwt"]"#;
+const ALL: &str = r#"features = ["testing", "file-store", "redis-store", "postgres-store", "sqlite-store", "encrypted-store", "sessions", "jwt", "metrics"]"#;
 
-const SETS: [FeatureSet; 10] = [
+const SETS: [FeatureSet; 11] = [
     FeatureSet {
         name: "no default features",
         dependency: "default-features = false",
@@ -62,6 +62,11 @@ const SETS: [FeatureSet; 10] = [
         bound: 110,
     },
     FeatureSet {
+        name: "metrics",
+        dependency: r#"features = ["metrics"]"#,
+        bound: 111,
+    },
+    FeatureSet {
         name: "redis-store",
         dependency: r#"features = ["redis-store"]"#,
         bound: 119,
@@ -79,7 +84,7 @@ const SETS: [FeatureSet; 10] = [
     FeatureSet {
         name: "all",
         dependency: ALL,
-        bound: 178,
+        bound: 180,
     },
 ];
 

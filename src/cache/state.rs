@@ -1,7 +1,8 @@
 //! The state of a session in this process, and every change of it.
 //!
-//! It has three parts: the current token, the refresh that may run, and the throttle (`throttle.rs`). That the API has
-//! accepted a token is not among them: it is a flag of the token, set without the mutex.
+//! It has three parts: the current token (`current_token.rs`), the refresh that may run (`running_refresh.rs`), and the
+//! throttle (`throttle.rs`). That the API has accepted a token is not among them: it is a flag of the token, set without the
+//! mutex. The events that transitions leave are made in `events.rs`.
 //!
 //! All of it sits behind one mutex, which is never held while anything waits, is polled or is woken. The token that requests
 //! use is also in an `ArcSwap`. It is written under the mutex and read without it.
