@@ -41,9 +41,9 @@ const RUST: RustVersion = (1, 89);
 /// What `sqlx` needs.
 const RUST_FOR_SQL: RustVersion = (1, 94);
 
-const ALL: &str = r#"features = ["testing", "file-store", "redis-store", "postgres-store", "sqlite-store", "encrypted-store", "sessions", "jwt", "reqwest-middleware"]"#;
+const ALL: &str = r#"features = ["testing", "file-store", "redis-store", "postgres-store", "sqlite-store", "encrypted-store", "sessions", "jwt", "reqwest-middleware", "metrics"]"#;
 
-const SETS: [FeatureSet; 11] = [
+const SETS: [FeatureSet; 12] = [
     FeatureSet {
         name: "no default features",
         dependency: "default-features = false",
@@ -87,6 +87,12 @@ const SETS: [FeatureSet; 11] = [
         rust: RUST,
     },
     FeatureSet {
+        name: "metrics",
+        dependency: r#"features = ["metrics"]"#,
+        bound: 111,
+        rust: RUST,
+    },
+    FeatureSet {
         name: "redis-store",
         dependency: r#"features = ["redis-store"]"#,
         bound: 119,
@@ -107,7 +113,7 @@ const SETS: [FeatureSet; 11] = [
     FeatureSet {
         name: "all",
         dependency: ALL,
-        bound: 181,
+        bound: 183,
         rust: RUST_FOR_SQL,
     },
 ];

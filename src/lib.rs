@@ -50,7 +50,8 @@
 //! | survive restarts, share a session between processes and hosts | [`TokenStore`] and its implementations |
 //! | have a session for each of many users | `Sessions` and `BearerAuthLayer::keyed`, with the feature `sessions` |
 //! | log in, log out | [`TokenCache::login`], [`TokenCache::revoke`] |
-//! | know the state of a session, and why a request failed | [`TokenCache::status`], [`TokenError`] |
+//! | operate a service: health, metrics, log lines and alerts | [`events`], [`TokenCache::status`] |
+//! | know why a request failed | [`TokenError`] |
 //! | decide when tokens are refreshed | [`Schedule`] |
 //! | decide where tokens may go | [`Origins`] |
 //! | recognize rejections that are no 401 | [`ClassifyRejection`], [`InspectBodyLayer`], [`RejectOnTrailersLayer`] |
@@ -124,6 +125,7 @@
 //! | sending again | [`RefreshOnReject`], [`TokenRejected`], [`ReplayBody`], [`ReplayError`], [`PeekBody`] |
 //! | a session in memory | [`TokenCache`], [`CacheStatus`], [`TokenState`], [`Schedule`], [`Token`] |
 //! | a session for each key, with the feature `sessions` | `Sessions`, `SessionKey` |
+//! | what happens to a session | [`events::Observer`], [`events::Event`] |
 //! | sources of tokens | [`TokenSource`], [`TokenContext`], [`source_fn`], [`BoxTokenSource`] |
 //! | grants | [`ClientCredentialsSource`], [`RefreshTokenSource`], [`ExchangeTokenSource`], [`JwtBearerSource`], [`TokenExchangeSource`], [`LegacyPasswordSource`], [`SecurityToken`], [`GrantSource`], [`Grant`] |
 //! | the token endpoint | [`OAuthClient`], [`ClientAuth`], [`BodyFormat`], [`Parameters`], [`DeadGrant`] |
@@ -143,6 +145,7 @@
 //! | `sessions` | no | `Sessions` and `BearerAuthLayer::keyed`: a session for each user or tenant, in bounded memory |
 //! | `encrypted-store` | no | `EncryptedStore`: any store, which has sessions only encrypted |
 //! | `jwt` | no | signed assertions: `ClientAuth::private_key_jwt`, `JwtAssertion`, and `SigningKey` |
+//! | `metrics` | no | `TokenCacheBuilder::metrics`: counters, gauges and histograms, for Prometheus and others |
 //! | `testing` | no | an authorization server and a protected API as in-memory services, with faults to order |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -152,6 +155,7 @@ mod cache;
 mod challenge;
 mod clock;
 mod error;
+pub mod events;
 mod freshness;
 mod grant;
 #[cfg(doc)]

@@ -30,6 +30,7 @@ const FLOORS: &[&[&str]] = &[
     &["login"],
     &["sessions"],
     &["cache"],
+    &["events"],
     &["source"],
     &["grant"],
     &["oauth"],

@@ -9,6 +9,8 @@
 //! | `revoke.rs`, `login.rs` | the end of a session, and the next one |
 //! | `lookup.rs` | the answer to "is there a token?" |
 //! | `state.rs` | the state behind the lock, and every change of it |
+//! | `current_token.rs`, `running_refresh.rs` | two parts of the state: its token, and its refresh |
+//! | `events.rs` | the events that changes of the state leave |
 //! | `effects.rs` | what a change of the state gets as input, and what it leaves to be done after it |
 //! | `throttle.rs` | when the next refresh may start |
 //! | `refresh_task.rs` | one call of the source, in a task of its own |
@@ -19,7 +21,9 @@
 
 mod background;
 mod builder;
+mod current_token;
 mod effects;
+mod events;
 mod issued;
 mod listener;
 mod login;
@@ -28,6 +32,7 @@ mod refresh_task;
 mod rejection;
 mod requests;
 mod revoke;
+mod running_refresh;
 mod shared;
 mod state;
 mod status;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::{issued::Issued, lookup::Lookup, rejection::SentToken, token_cache::TokenCache};
-use crate::freshness::Freshness;
+use crate::{error::TokenError, freshness::Freshness};
 
 impl TokenCache {
     /// Takes from the current token what a request needs, if the token is usable. This takes no lock: it is one atomic
@@ -83,7 +83,25 @@ impl TokenCache {
     }
 
     /// Reports that the API did not reject the token that a request was sent again with.
-    pub(crate) fn replay_accepted(&self) {
-        self.shared.replay_accepted();
+    pub(crate) fn replay_accepted(&self, sent: Option<SentToken>) {
+        self.shared.replay_accepted(sent);
+    }
+
+    /// Reports that no response came to a request that was sent again.
+    pub(crate) fn replay_failed(&self, sent: Option<SentToken>) {
+        self.shared.replay_failed(sent);
+    }
+
+    /// Reports that a rejected request is not sent again.
+    pub(crate) fn not_replayed(&self, sent: SentToken, reason: &TokenError) {
+        self.shared.not_replayed(sent, reason);
+    }
+
+    /// Reports that a request has got a token. Only observers of requests are told.
+    #[inline]
+    pub(crate) fn request_sent(&self, sent: SentToken) {
+        if self.shared.events.wants_requests() {
+            self.shared.request_sent(sent);
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The state of a session in this process, and every change of it.
 //!
-//! It has three parts: the current token, the refresh that may run, and the throttle (`throttle.rs`). That the API has
-//! accepted a token is not among them: it is a flag of the token, set without the mutex.
+//! It has three parts: the current token (`current_token.rs`), the refresh that may run (`running_refresh.rs`), and the
+//! throttle (`throttle.rs`). That the API has accepted a token is not among them: it is a flag of the token, set without the
+//! mutex. The events that transitions leave are made in `events.rs`.
 //!
 //! All of it sits behind one mutex, which is never held while anything waits, is polled or is woken. The token that requests
 //! use is also in an `ArcSwap`. It is written under the mutex and read without it.
@@ -33,6 +34,9 @@
 //! | `token_rejected`, the current one | start a refresh and wait; if the throttle does not allow it, look for a token of another process, and keep sending this one | wait |
 //! | `token_rejected`, an older one | as `token_wanted` | as `token_wanted` |
 //! | `replay_rejected` | keep sending the token, and refresh it later | nothing |
+//! | `replay_accepted` | new tokens help: the pauses after rejections end | the same |
+//! | `replay_failed`, `not_replayed` | only tell observers | the same |
+//! | `saved_late` | only tell observers | the same |
 //! | `accepted_after_rejection` | the token is good after all: refresh it when it is due | nothing |
 //! | `refresh_completed`, a token came | | use it |
 //! | `refresh_completed`, it failed | | tell the throttle, keep sending the old token |
@@ -54,20 +58,21 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::time::Instant;
-
 use super::{
+    current_token::CurrentToken,
     effects::{Effects, Input},
     issued::{Generation, Issued},
-    lookup::{Lookup, runtime},
-    refresh_task::{RefreshKind, RefreshOutcome, RefreshTask},
+    lookup::{Lookup, interrupted, runtime},
+    refresh_task::{RefreshKind, RefreshOutcome, RefreshRun, RefreshTask},
     rejection::{RejectedBy, Rejection, SentToken},
+    running_refresh::{Meanwhile, RefreshState, RunningRefresh},
     throttle::{Permission, RefreshThrottle},
     waiter::SharedResult,
 };
 use crate::{
     clock::{self, Now},
     error::{TokenError, TokenErrorKind},
+    events::{EventKind, Record, ReplayOutcome},
     freshness::{Deadline, Deadlines, Freshness},
     token::{Token, Warning},
     token_source::TokenContext,
@@ -75,48 +80,6 @@ use crate::{
 
 /// A refresh that has not ended this long after `refresh_timeout` is given up: no thread polls its runtime.
 const LOST_AFTER: Duration = Duration::from_secs(10);
-
-/// The token of the session.
-#[derive(Default)]
-pub(super) enum CurrentToken {
-    #[default]
-    None,
-    /// Published: requests use it until it expires.
-    InUse(Arc<Issued>),
-    /// The API rejected it, and a refresh runs that callers wait for. It is not published meanwhile.
-    BeingReplaced(Arc<Issued>),
-}
-
-/// The refresh of the session.
-#[derive(Default)]
-pub(super) enum RefreshState {
-    #[default]
-    Idle,
-    Running(RunningRefresh),
-}
-
-/// A refresh that runs, as the state knows it.
-pub(super) struct RunningRefresh {
-    id: u64,
-    result: Arc<SharedResult>,
-    kind: RefreshKind,
-    /// How many resets came before it.
-    epoch: u32,
-    /// When the refresh before it started.
-    started_before: Option<Instant>,
-    lost_at: Instant,
-    meanwhile: Meanwhile,
-}
-
-/// What else a refresh depends on while it runs.
-#[derive(Clone, Copy)]
-enum Meanwhile {
-    Nothing,
-    /// The look for a token of another process that it has superseded, which goes on.
-    Looking(u64),
-    /// That look has found this token, which is in use. If the refresh fails, its callers get it, too.
-    Found(Generation),
-}
 
 /// Everything behind the lock.
 pub(super) struct State {
@@ -260,10 +223,10 @@ impl State {
 
     /// The API rejected the token that a request was sent again with.
     pub(super) fn replay_rejected(&mut self, input: Input<'_>, sent: SentToken) {
-        let CurrentToken::InUse(issued) = &self.token else {
-            return;
-        };
-        if issued.generation == sent.generation {
+        self.replay_ended(input, Some(sent), ReplayOutcome::Rejected, None);
+        if let CurrentToken::InUse(issued) = &self.token
+            && issued.generation == sent.generation
+        {
             let issued = Arc::clone(issued);
             let issued = self.count_rejection(input, &issued, sent.rejected_by(), false);
             self.keep_sending(input, &issued);
@@ -271,8 +234,19 @@ impl State {
     }
 
     /// The API did not reject the token that a request was sent again with.
-    pub(super) fn replay_accepted(&mut self) {
+    pub(super) fn replay_accepted(&mut self, input: Input<'_>, sent: Option<SentToken>) {
         self.throttle.rejections.token_helped();
+        self.replay_ended(input, sent, ReplayOutcome::Accepted, None);
+    }
+
+    /// No response came to a request that was sent again.
+    pub(super) fn replay_failed(&mut self, input: Input<'_>, sent: Option<SentToken>) {
+        self.replay_ended(input, sent, ReplayOutcome::Failed, None);
+    }
+
+    /// A rejected request is not sent again.
+    pub(super) fn not_replayed(&mut self, input: Input<'_>, sent: SentToken, reason: &TokenError) {
+        self.replay_ended(input, Some(sent), ReplayOutcome::NotSent, Some(reason));
     }
 
     /// The API accepted the token in a request that was sent after a rejection. So the rejection came too early, as from a
@@ -297,27 +271,18 @@ impl State {
     pub(super) fn refresh_completed(
         &mut self,
         input: Input<'_>,
-        id: u64,
+        run: &RefreshRun,
         outcome: RefreshOutcome,
     ) -> Result<Arc<Issued>, TokenError> {
-        let outcome = match outcome {
+        let (outcome, is_revoked) = match outcome {
             // Its token was revoked as well.
-            RefreshOutcome::Token { .. } if id <= self.revoked_up_to => {
-                RefreshOutcome::Failed(session_revoked())
+            RefreshOutcome::Token { .. } if run.id <= self.revoked_up_to => {
+                (RefreshOutcome::Failed(session_revoked()), true)
             }
-            outcome => outcome,
+            outcome => (outcome, false),
         };
-        let Some(refresh) = self.take_running(id) else {
-            return match outcome {
-                RefreshOutcome::Token { token, asked } => {
-                    let issued = self.issue(input, token, asked);
-                    self.found_meanwhile(input, id, &issued);
-                    Ok(issued)
-                }
-                RefreshOutcome::Failed(error)
-                | RefreshOutcome::Unchanged(error)
-                | RefreshOutcome::Revoked(error) => Err(error),
-            };
+        let Some(refresh) = self.take_running(run.id) else {
+            return self.superseded(input, run, outcome);
         };
         let is_of_this_epoch = refresh.epoch == self.throttle.epoch();
         match outcome {
@@ -327,7 +292,13 @@ impl State {
                 } else if is_of_this_epoch {
                     self.is_after_reset = false;
                 }
+                let kind = if token.is_adopted() {
+                    EventKind::Adopted
+                } else {
+                    EventKind::Refreshed
+                };
                 let issued = self.issue(input, token, asked);
+                self.refresh_ended(input, run, kind, Ok(&issued));
                 self.put_in_use(input, &issued);
                 Ok(issued)
             }
@@ -347,6 +318,12 @@ impl State {
                     let old = Arc::clone(old);
                     self.keep_sending(input, &old);
                 }
+                let kind = match error.is_final() {
+                    _ if is_revoked => EventKind::Superseded,
+                    true => EventKind::ReauthRequired,
+                    false => EventKind::Failed,
+                };
+                self.refresh_ended(input, run, kind, Err(&error));
                 self.found_during(&refresh, input.now).ok_or(error)
             }
             RefreshOutcome::Unchanged(error) => {
@@ -364,10 +341,43 @@ impl State {
         }
     }
 
-    /// The task of the refresh `id` disappeared: its runtime shut down, or completing it panicked.
-    pub(super) fn refresh_lost(&mut self, id: u64) {
-        if self.take_running(id).is_some() {
+    /// A refresh ended that the state no longer waits for. Its own waiters get its result.
+    fn superseded(
+        &mut self,
+        input: Input<'_>,
+        run: &RefreshRun,
+        outcome: RefreshOutcome,
+    ) -> Result<Arc<Issued>, TokenError> {
+        match outcome {
+            RefreshOutcome::Token { token, asked } => {
+                let issued = self.issue(input, token, asked);
+                let kind = if self.is_found_meanwhile(run.id, &issued) {
+                    EventKind::Adopted
+                } else {
+                    EventKind::Superseded
+                };
+                self.refresh_ended(input, run, kind, Ok(&issued));
+                if kind == EventKind::Adopted {
+                    self.put_in_use(input, &issued);
+                }
+                Ok(issued)
+            }
+            RefreshOutcome::Failed(error) => {
+                self.refresh_ended(input, run, EventKind::Superseded, Err(&error));
+                Err(error)
+            }
+            RefreshOutcome::Unchanged(error) | RefreshOutcome::Revoked(error) => Err(error),
+        }
+    }
+
+    /// The task of a refresh disappeared: its runtime shut down, completing it panicked, or it has found nothing.
+    pub(super) fn refresh_lost(&mut self, input: Input<'_>, run: &RefreshRun) {
+        if self.take_running(run.id).is_some() {
             self.publish_again();
+            if !run.found_nothing {
+                let error = interrupted("the runtime that ran the refresh shut down");
+                self.refresh_ended(input, run, EventKind::Failed, Err(&error));
+            }
         }
     }
 
@@ -388,6 +398,7 @@ impl State {
         self.is_after_reset = false;
         self.effects.notify = true;
         self.set_token(CurrentToken::None);
+        self.record(Record::new(EventKind::Revoked, input.now.wall));
     }
 
     /// Another process may have begun or ended a session. Asks the source, or returns the refresh that runs: it may have read
@@ -414,10 +425,12 @@ impl State {
         self.effects.notify = true;
         let completed = token.map(|token| {
             let issued = self.issue(input, token, asked);
+            self.login_taken(input, Some(&issued));
             self.put_in_use(input, &issued);
             Ok(issued)
         });
         if completed.is_none() {
+            self.login_taken(input, None);
             self.warning = None;
             self.set_token(CurrentToken::None);
         }
@@ -476,9 +489,9 @@ impl State {
             .filter(|running| !matches!(running.kind, RefreshKind::AdoptOnly(_)))
     }
 
-    /// The refresh `id`, which no longer runs, has brought a token. If it was the look that the running refresh has superseded,
-    /// its token takes the place of a rejected one.
-    fn found_meanwhile(&mut self, input: Input<'_>, id: u64, issued: &Arc<Issued>) {
+    /// Whether a token that the refresh `id` has brought, which no longer runs, takes the place of a rejected one: it does if that
+    /// was the look that the running refresh has superseded.
+    fn is_found_meanwhile(&mut self, id: u64, issued: &Issued) -> bool {
         let before = self.token.issued();
         let is_better = before
             .is_some_and(|before| before.is_rejected() && before.generation != issued.generation);
@@ -488,8 +501,9 @@ impl State {
             && is_better
         {
             running.meanwhile = Meanwhile::Found(issued.generation);
-            self.put_in_use(input, issued);
+            return true;
         }
+        false
     }
 
     /// The token that was found while `refresh` ran, if it can still be used.
@@ -572,10 +586,14 @@ impl State {
                 RefreshState::Idle => Meanwhile::Nothing,
             },
         };
+        let run = RefreshRun {
+            id: running.id,
+            reason: self.reason(input.now, &kind, &cx),
+            asked: None,
+            found_nothing: false,
+        };
         let result = Arc::clone(&running.result);
-        self.effects.spawn = Some(RefreshTask::new(
-            runtime, result, running.id, delay, cx, kind,
-        ));
+        self.effects.spawn = Some(RefreshTask::new(runtime, result, run, delay, cx, kind));
         let lookup = running.lookup();
         self.refresh = RefreshState::Running(running);
         lookup
@@ -609,7 +627,7 @@ impl State {
     fn put_in_use(&mut self, input: Input<'_>, issued: &Arc<Issued>) {
         self.counts.issued += 1;
         self.effects.notify = true;
-        self.warning = issued.token.warning().cloned();
+        self.set_warning(input, issued.token.warning().cloned());
         self.refreshed_at = Some(input.now.wall);
         self.throttle.succeeded();
         let before = self.token.issued().cloned();
@@ -649,6 +667,7 @@ impl State {
             self.throttle
                 .rejections
                 .rejected(input.now.mono, was_accepted || issued.is_accepted());
+            self.token_was_rejected(input, issued);
         }
         let number = self.last_rejection.checked_add(1);
         self.last_rejection = number.unwrap_or(NonZeroU32::MIN);
@@ -685,50 +704,6 @@ impl State {
     fn set_token(&mut self, token: CurrentToken) {
         self.token = token;
         self.effects.publish = true;
-    }
-}
-
-impl CurrentToken {
-    /// The token that is published.
-    pub(super) fn in_use(&self) -> Option<&Arc<Issued>> {
-        match self {
-            Self::InUse(issued) => Some(issued),
-            Self::None | Self::BeingReplaced(_) => None,
-        }
-    }
-
-    /// The token, whether or not it is published.
-    pub(super) fn issued(&self) -> Option<&Arc<Issued>> {
-        match self {
-            Self::InUse(issued) | Self::BeingReplaced(issued) => Some(issued),
-            Self::None => None,
-        }
-    }
-
-    pub(super) fn is_rejected(&self) -> bool {
-        match self {
-            Self::None => false,
-            Self::InUse(issued) => issued.is_rejected(),
-            Self::BeingReplaced(_) => true,
-        }
-    }
-
-    fn usable(&self, now: Now) -> Option<&Arc<Issued>> {
-        self.in_use()
-            .filter(|issued| issued.deadlines.freshness(now) != Freshness::Expired)
-    }
-}
-
-impl RunningRefresh {
-    fn lookup(&self) -> Lookup<Arc<SharedResult>> {
-        match &self.kind {
-            RefreshKind::IfChanged(error) => Lookup::Failed(error.clone()),
-            RefreshKind::Full | RefreshKind::AdoptOnly(_) | RefreshKind::Look => self.wait(),
-        }
-    }
-
-    fn wait(&self) -> Lookup<Arc<SharedResult>> {
-        Lookup::Wait(Arc::clone(&self.result))
     }
 }
 

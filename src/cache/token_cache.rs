@@ -236,6 +236,16 @@ impl TokenCache {
         self.shared.subscribe()
     }
 
+    /// Returns the [name](TokenCacheBuilder::name) of the session.
+    pub fn name(&self) -> &str {
+        &self.shared.events.names().name
+    }
+
+    /// Returns the [group](TokenCacheBuilder::group) of the session.
+    pub fn group(&self) -> &str {
+        &self.shared.events.names().group
+    }
+
     /// Returns the origins that layers over this cache send its tokens to, unless a layer has
     /// [others](crate::BearerAuthLayer::origins).
     pub fn origins(&self) -> &Origins {

@@ -37,6 +37,7 @@
 //! | File | What happens |
 //! |---|---|
 //! | `cache/shared.rs`, `cache/effects.rs` | takes the lock, makes one transition, and does afterwards what it leaves to be done |
+//! | `cache/events.rs`, `events/delivery.rs` | among that: logs what has happened, and tells observers |
 //! | `cache/state.rs` | starts a refresh, or joins the running one |
 //! | `cache/throttle.rs` | may it start? |
 //! | `cache/lookup.rs`, `cache/waiter.rs` | the request waits |

@@ -5,6 +5,7 @@
 //! from then on the session is taken in any case. If it cannot be saved, it goes on from memory, as after a refresh.
 
 use secrecy::ExposeSecret;
+use tracing::Instrument;
 
 use super::{
     GrantSource,
@@ -34,20 +35,23 @@ impl<G: Grant> GrantSource<G> {
     ) -> Result<Option<Token>, TokenError> {
         self.check_login(&login, cx)?;
         let (source, cx) = (self.clone(), cx.clone());
-        let task = tokio::spawn(async move {
-            let (mut round, mut tried) = (1, None);
-            loop {
-                match source.lease_and_take(&login, &mut tried, &cx).await {
-                    Err(error)
-                        if error.kind() == TokenErrorKind::LeaseLost && round < MAX_ROUNDS =>
-                    {
-                        tracing::debug!(%error, "lease lost, starting over");
-                        round += 1;
+        let task = tokio::spawn(
+            async move {
+                let (mut round, mut tried) = (1, None);
+                loop {
+                    match source.lease_and_take(&login, &mut tried, &cx).await {
+                        Err(error)
+                            if error.kind() == TokenErrorKind::LeaseLost && round < MAX_ROUNDS =>
+                        {
+                            tracing::debug!(%error, "lease lost, starting over");
+                            round += 1;
+                        }
+                        result => return result,
                     }
-                    result => return result,
                 }
             }
-        });
+            .in_current_span(),
+        );
         task.await.unwrap_or_else(|error| {
             let message = "the task that was taking the login ended early";
             Err(TokenError::new(TokenErrorKind::Interrupted, message).with_source(error))
@@ -128,14 +132,16 @@ impl<G: Grant> GrantSource<G> {
             return saved.map(|()| None);
         }
         self.go_on_with(&session);
-        tracing::info!("a new login has taken the place of the session");
         let token = self.usable_token(&session, cx);
         let Err(error) = saved else {
             slot.saved();
             self.supersede(None, &session);
             return Ok(token);
         };
-        tracing::error!(%error, "the session of the login was not saved, it goes on from memory");
+        if token.is_none() {
+            // No token takes the error along.
+            tracing::error!(%error, "the session of the login was not saved, it goes on from memory");
+        }
         self.supersede(stored.as_ref(), &session);
         let warning = Warning::new(error);
         slot.unsaved = Some(Unsaved {

@@ -51,7 +51,10 @@ impl<G: Grant> GrantSource<G> {
                 token
             }
             Err(error) => {
-                tracing::error!(%error, "the refreshed session was not saved, it goes on from memory");
+                if token.is_err() {
+                    // No token takes the error along.
+                    tracing::error!(%error, "the refreshed session was not saved, it goes on from memory");
+                }
                 let is_fenced = error.kind() == TokenErrorKind::LeaseLost;
                 self.supersede(attempt.stored.as_ref(), &session);
                 let warning = Warning::new(error);

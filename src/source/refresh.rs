@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{
     GrantSource,
@@ -58,14 +59,17 @@ impl<G: Grant> GrantSource<G> {
         // A task of its own: from here on a refresh token may be spent, and its successor must be saved even if the
         // caller stops waiting.
         let (source, cx) = (self.clone(), self.after_revocations(revocations, cx));
-        let task = tokio::spawn(async move {
-            let result = source
-                .refresh_under_lease(&mut lease, at_lease, asked, &mut slot, &cx)
-                .await;
-            let was_overtaken = is_lease_lost(&result);
-            source.put_back(lease, &mut slot, was_overtaken).await;
-            result
-        });
+        let task = tokio::spawn(
+            async move {
+                let result = source
+                    .refresh_under_lease(&mut lease, at_lease, asked, &mut slot, &cx)
+                    .await;
+                let was_overtaken = is_lease_lost(&result);
+                source.put_back(lease, &mut slot, was_overtaken).await;
+                result
+            }
+            .in_current_span(),
+        );
         task.await.unwrap_or_else(|error| {
             let message = "the task that was refreshing the session ended early";
             Err(TokenError::new(TokenErrorKind::Interrupted, message).with_source(error))

@@ -4,6 +4,7 @@
 //! with one of them begins the session anew.
 
 use secrecy::{ExposeSecret, SecretString};
+use tracing::Instrument;
 
 use super::{
     GrantSource,
@@ -37,20 +38,23 @@ impl<G: Grant> GrantSource<G> {
         self.client.prepare(cx.clock()).await?;
         self.client.check_can_revoke(cx.clock()).await?;
         let (source, cx) = (self.clone(), cx.clone());
-        let task = tokio::spawn(async move {
-            let mut round = 1;
-            loop {
-                match source.lease_and_revoke(&cx).await {
-                    Err(error)
-                        if error.kind() == TokenErrorKind::LeaseLost && round < MAX_ROUNDS =>
-                    {
-                        tracing::debug!(%error, "lease lost, starting over");
-                        round += 1;
+        let task = tokio::spawn(
+            async move {
+                let mut round = 1;
+                loop {
+                    match source.lease_and_revoke(&cx).await {
+                        Err(error)
+                            if error.kind() == TokenErrorKind::LeaseLost && round < MAX_ROUNDS =>
+                        {
+                            tracing::debug!(%error, "lease lost, starting over");
+                            round += 1;
+                        }
+                        result => return result,
                     }
-                    result => return result,
                 }
             }
-        });
+            .in_current_span(),
+        );
         task.await.unwrap_or_else(|error| {
             let message = "the task that was revoking the session ended early";
             Err(TokenError::new(TokenErrorKind::Interrupted, message).with_source(error))
@@ -117,7 +121,6 @@ impl<G: Grant> GrantSource<G> {
         self.with_state(|state| state.revocations += 1);
         self.supersede(stored.as_ref(), &session);
         self.note_revoked(&session);
-        tracing::info!("the session was revoked");
         self.save_revoked(lease, slot, session, replaces).await
     }
 

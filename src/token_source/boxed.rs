@@ -63,6 +63,8 @@ trait ErasedSource: Send + Sync {
     fn has_unsaved(&self) -> bool;
     fn origins(&self) -> Origins;
     fn schedule(&self) -> Schedule;
+    fn grant(&self) -> &'static str;
+    fn name(&self) -> &str;
 }
 
 impl<T: TokenSource> ErasedSource for T {
@@ -116,6 +118,14 @@ impl<T: TokenSource> ErasedSource for T {
 
     fn schedule(&self) -> Schedule {
         TokenSource::schedule(self)
+    }
+
+    fn grant(&self) -> &'static str {
+        TokenSource::grant(self)
+    }
+
+    fn name(&self) -> &str {
+        TokenSource::name(self)
     }
 }
 
@@ -173,6 +183,14 @@ impl TokenSource for BoxTokenSource {
 
     fn schedule(&self) -> Schedule {
         self.source.schedule()
+    }
+
+    fn grant(&self) -> &'static str {
+        self.source.grant()
+    }
+
+    fn name(&self) -> &str {
+        self.source.name()
     }
 
     fn boxed(self) -> BoxTokenSource {

@@ -169,15 +169,25 @@ where
                     can_replay,
                 } => {
                     let settings = &**this.settings;
-                    let response = ready!(future.poll(cx)).map_err(Into::into)?;
+                    let response = match ready!(future.poll(cx)) {
+                        Ok(response) => response,
+                        Err(error) => {
+                            if let (Some(CanReplay::Never), Some(Sent { token, cache })) =
+                                (can_replay, sent)
+                            {
+                                cache.replay_failed(Some(*token));
+                            }
+                            return Poll::Ready(Err(error.into()));
+                        }
+                    };
                     let is_rejected = |Sent { token, cache }: &Sent| {
                         settings.send.check_response(cache, &response, *token)
                     };
                     if !sent.as_ref().is_some_and(is_rejected) {
-                        if let (Some(CanReplay::Never), Some(Sent { cache, .. })) =
+                        if let (Some(CanReplay::Never), Some(Sent { token, cache })) =
                             (can_replay, sent)
                         {
-                            cache.replay_accepted();
+                            cache.replay_accepted(Some(*token));
                             settings.replays.deposit();
                         }
                         return Poll::Ready(Ok(Outcome::Answered(response)));
@@ -214,7 +224,6 @@ impl<B, R> HeldResponse<B, R> {
         self,
         settings: &BearerSettings,
     ) -> Result<(Self, Waiter), Outcome<B, R>> {
-        tracing::debug!("token rejected");
         let cache = &self.cache;
         if matches!(self.can_replay, CanReplay::Never) {
             cache.replay_rejected(self.rejected);
@@ -223,13 +232,19 @@ impl<B, R> HeldResponse<B, R> {
         // The token is replaced for later requests too, whether or not this one can be sent again.
         let lookup = cache.replacement(self.rejected);
         if let Err(reason) = self.can_replay.check() {
-            return Err(answered_with(self.response, reason));
+            return Err(self.not_replayed(reason));
         }
         match lookup {
             Lookup::Ready(token) => Err(self.finish(Ok(token), settings)),
             Lookup::Wait(waiter) => Ok((self, waiter)),
-            Lookup::Failed(reason) => Err(answered_with(self.response, reason)),
+            Lookup::Failed(reason) => Err(self.not_replayed(reason)),
         }
+    }
+
+    /// Answers the request with the reason why it is not sent again.
+    fn not_replayed(self, reason: TokenError) -> Outcome<B, R> {
+        self.cache.not_replayed(self.rejected, &reason);
+        answered_with(self.response, reason)
     }
 
     /// Sends the request again if a newer token is there, or answers it with the reason.
@@ -248,12 +263,16 @@ impl<B, R> HeldResponse<B, R> {
         let replay = token.and_then(|issued| {
             issued.check_differs_from(rejected.generation)?;
             let body = can_replay.claim(&settings.replays)?;
+            let cache = cache.clone();
             let token = NewToken { issued, cache };
             Ok(Box::new(Replay { token, body }))
         });
         match replay {
             Ok(replay) => Outcome::SendAgain(Some(Box::new(SendAgain { response, replay }))),
-            Err(reason) => answered_with(response, reason),
+            Err(reason) => {
+                cache.not_replayed(rejected, &reason);
+                answered_with(response, reason)
+            }
         }
     }
 }
