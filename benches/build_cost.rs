@@ -41,9 +41,9 @@ const RUST: RustVersion = (1, 89);
 /// What `sqlx` needs.
 const RUST_FOR_SQL: RustVersion = (1, 94);
 
-const ALL: &str = r#"features = ["testing", "file-store", "redis-store", "postgres-store", "sqlite-store", "encrypted-store", "sessions", "jwt", "reqwest-middleware", "metrics"]"#;
+const ALL: &str = r#"features = ["testing", "file-store", "redis-store", "postgres-store", "sqlite-store", "encrypted-store", "sessions", "jwt", "reqwest-middleware", "metrics", "login"]"#;
 
-const SETS: [FeatureSet; 12] = [
+const SETS: [FeatureSet; 13] = [
     FeatureSet {
         name: "no default features",
         dependency: "default-features = false",
@@ -93,6 +93,12 @@ const SETS: [FeatureSet; 12] = [
         rust: RUST,
     },
     FeatureSet {
+        name: "login",
+        dependency: r#"features = ["login"]"#,
+        bound: 111,
+        rust: RUST,
+    },
+    FeatureSet {
         name: "redis-store",
         dependency: r#"features = ["redis-store"]"#,
         bound: 119,
@@ -113,7 +119,7 @@ const SETS: [FeatureSet; 12] = [
     FeatureSet {
         name: "all",
         dependency: ALL,
-        bound: 183,
+        bound: 187,
         rust: RUST_FOR_SQL,
     },
 ];

@@ -304,6 +304,8 @@ mod tests {
             (Asked::Token, "token"),
             (Asked::Metadata, "metadata"),
             (Asked::Revocation, "revocation"),
+            #[cfg(feature = "login")]
+            (Asked::Authorization, "authorization"),
         ] {
             for kind in kinds {
                 let error = TokenError::new(kind, "…").asking(asked).to_string();

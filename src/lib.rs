@@ -49,7 +49,8 @@
 //! | share a session between several clients | [`TokenCache`], and layers [from](BearerAuthLayer::from) it |
 //! | survive restarts, share a session between processes and hosts | [`TokenStore`] and its implementations |
 //! | have a session for each of many users | `Sessions` and `BearerAuthLayer::keyed`, with the feature `sessions` |
-//! | log in, log out | [`TokenCache::login`], [`TokenCache::revoke`] |
+//! | let a person log in in a browser | the module `login`, with the feature of that name |
+//! | go on with a new login, log out | [`TokenCache::login`], [`TokenCache::revoke`] |
 //! | operate a service: health, metrics, log lines and alerts | [`events`], [`TokenCache::status`] |
 //! | know why a request failed | [`TokenError`] |
 //! | decide when tokens are refreshed | [`Schedule`] |
@@ -129,6 +130,7 @@
 //! | sources of tokens | [`TokenSource`], [`TokenContext`], [`source_fn`], [`BoxTokenSource`] |
 //! | grants | [`ClientCredentialsSource`], [`RefreshTokenSource`], [`ExchangeTokenSource`], [`JwtBearerSource`], [`TokenExchangeSource`], [`LegacyPasswordSource`], [`SecurityToken`], [`GrantSource`], [`Grant`] |
 //! | the token endpoint | [`OAuthClient`], [`ClientAuth`], [`BodyFormat`], [`Parameters`], [`DeadGrant`] |
+//! | logins of people, with the feature `login` | `AuthorizationCode`, `PendingLogin`, `BrowserLogin`, `LoginPrompt` in `login` |
 //! | stores | [`TokenStore`], [`StoreLease`], [`StoredSession`], [`Identity`], [`MemoryStore`], [`BoxTokenStore`], with features `FileStore`, `RedisStore`, `PostgresStore`, `SqliteStore` and `EncryptedStore` |
 //! | errors | [`TokenError`], [`TokenErrorKind`] |
 //!
@@ -145,6 +147,7 @@
 //! | `sessions` | no | `Sessions` and `BearerAuthLayer::keyed`: a session for each user or tenant, in bounded memory |
 //! | `encrypted-store` | no | `EncryptedStore`: any store, which has sessions only encrypted |
 //! | `jwt` | no | signed assertions: `ClientAuth::private_key_jwt`, `JwtAssertion`, and `SigningKey` |
+//! | `login` | no | the module `login`: first logins of people, in a browser |
 //! | `metrics` | no | `TokenCacheBuilder::metrics`: counters, gauges and histograms, for Prometheus and others |
 //! | `testing` | no | an authorization server and a protected API as in-memory services, with faults to order |
 
@@ -162,6 +165,9 @@ mod grant;
 pub mod guide;
 mod host;
 mod http_url;
+#[cfg(feature = "login")]
+#[cfg_attr(docsrs, doc(cfg(feature = "login")))]
+pub mod login;
 mod middleware;
 mod oauth;
 mod origins;

@@ -26,7 +26,7 @@ impl TokenCache {
     /// Other processes go on with the new session when they read the store next. If the store
     /// [notifies](crate::TokenStore::changes) them, as Postgres and Redis do, that is within seconds.
     ///
-    /// Make the session with [`StoredSession::new`]. Its identity is the one of the login: `Identity::new("refresh",
+    /// The module `login` has logins that make the session. Or make it with [`StoredSession::new`]. Its identity is the one of the login: `Identity::new("refresh",
     /// refresh_token)` fits the sources that may be configured with this refresh token later. If it is an identity that the
     /// store knows already, or that of the source, the session gets another one. So a process that is started again with the
     /// old credential goes on with the new session.

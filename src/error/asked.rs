@@ -7,6 +7,8 @@ pub(crate) enum Asked {
     Token,
     Metadata,
     Revocation,
+    #[cfg(feature = "login")]
+    Authorization,
 }
 
 impl Asked {
@@ -15,6 +17,8 @@ impl Asked {
             Self::Token => "the token endpoint",
             Self::Metadata => "the metadata endpoint",
             Self::Revocation => "the revocation endpoint",
+            #[cfg(feature = "login")]
+            Self::Authorization => "the authorization endpoint",
         }
     }
 
@@ -24,6 +28,8 @@ impl Asked {
             Self::Token => "token",
             Self::Metadata => "metadata",
             Self::Revocation => "revocation",
+            #[cfg(feature = "login")]
+            Self::Authorization => "authorization",
         }
     }
 
@@ -33,6 +39,8 @@ impl Asked {
             Self::Token => "a token",
             Self::Metadata => "its metadata",
             Self::Revocation => "a revocation",
+            #[cfg(feature = "login")]
+            Self::Authorization => "an authorization",
         }
     }
 }

@@ -35,6 +35,18 @@ impl Requested {
         self.others.push((name.into(), secret(value)));
     }
 
+    #[cfg(feature = "login")]
+    pub(crate) fn scope(&self) -> Option<&str> {
+        self.scope.as_deref()
+    }
+
+    /// The names and values of all but the scope.
+    #[cfg(feature = "login")]
+    pub(crate) fn others(&self) -> impl Iterator<Item = (&str, &str)> {
+        let others = self.others.iter();
+        others.map(|(name, value)| (&**name, value.expose_secret()))
+    }
+
     pub(super) fn add_to(&self, mut parameters: Parameters) -> Parameters {
         for (name, value) in self.parts() {
             parameters = parameters.with(name, value);

@@ -6,6 +6,19 @@ use super::OAuthClient;
 use crate::store::Identity;
 
 impl OAuthClient {
+    /// The client id, if the client authentication or a parameter has one.
+    pub(crate) fn client_id(&self) -> Option<&str> {
+        let of_authentication = self.settings.client_auth.id();
+        of_authentication.or_else(|| self.own_parameters("client_id").next())
+    }
+
+    /// The values of the client's own parameters of this name.
+    pub(crate) fn own_parameters(&self, name: &str) -> impl Iterator<Item = &str> {
+        let of_name = move |(known, _): &&(String, _)| known == name;
+        let found = self.settings.parameters.iter().filter(of_name);
+        found.map(|(_, value)| value.expose_secret())
+    }
+
     /// Identifies the endpoints or the issuer, the client id, the scope, the resources and the audiences. Two clients of different
     /// identities must not use each other's refresh tokens.
     ///
@@ -23,28 +36,16 @@ impl OAuthClient {
 
         let mut all = vec![(token_url.0, &*token_url.1)];
         all.extend(refresh_url.as_deref().map(|url| ("refresh_url", url)));
-        let of_client = |wanted: &'static str| {
-            let of_name = move |(name, _): &&(String, _)| name == wanted;
-            settings
-                .parameters
-                .iter()
-                .filter(of_name)
-                .map(|(_, value)| value.expose_secret())
-        };
         let of_grant = |wanted: &str| -> Vec<&str> {
             let of_name = parts.iter().filter(|(name, _)| *name == wanted);
             of_name.map(|(_, value)| *value).collect()
         };
-        let id = settings.client_auth.id();
-        all.extend(
-            id.or_else(|| of_client("client_id").next())
-                .map(|id| ("client_id", id)),
-        );
+        all.extend(self.client_id().map(|id| ("client_id", id)));
         // The order of values means nothing (RFC 6749 §3.3, RFC 8707 §2).
         for name in COMMON {
             let mut values = of_grant(name);
             if values.is_empty() {
-                values = of_client(name).collect();
+                values = self.own_parameters(name).collect();
             }
             if name == "scope" {
                 values = values

@@ -2,6 +2,8 @@
 
 mod client;
 mod issuer;
+#[cfg(feature = "login")]
+mod login;
 mod metadata;
 mod read;
 
@@ -18,6 +20,8 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use self::issuer::Issuer;
+#[cfg(feature = "login")]
+pub(super) use self::login::LoginMetadata;
 pub(super) use self::metadata::Metadata;
 use super::{EndpointUrl, settings::Settings, transport::was_not_sent};
 use crate::{

@@ -29,7 +29,7 @@ impl EndpointUrl {
     }
 
     /// Parses the URL of `what`, which errors name.
-    pub(super) fn parse_as(what: &str, text: &str) -> Result<Self, TokenError> {
+    pub(crate) fn parse_as(what: &str, text: &str) -> Result<Self, TokenError> {
         let url = HttpUrl::parse(text).map_err(|reason| reject(what, reason))?;
         Self::new(what, &url, url.path)
     }
@@ -107,7 +107,7 @@ impl EndpointUrl {
         }
     }
 
-    pub(super) fn uri(&self) -> &Uri {
+    pub(crate) fn uri(&self) -> &Uri {
         &self.uri
     }
 

@@ -21,6 +21,12 @@ pub(super) struct Endpoints {
     pub(super) refresh: Option<EndpointUrl>,
     /// The revocation endpoint (RFC 7009), if it is configured.
     pub(super) revocation: Option<EndpointUrl>,
+    /// The authorization endpoint (RFC 6749 §3.1), if it is configured.
+    #[cfg(feature = "login")]
+    pub(super) authorization: Option<EndpointUrl>,
+    /// The device authorization endpoint (RFC 8628), if it is configured.
+    #[cfg(feature = "login")]
+    pub(super) device_authorization: Option<EndpointUrl>,
 }
 
 /// The token endpoint, or how to find it.
@@ -66,6 +72,10 @@ impl Endpoints {
             token,
             refresh: None,
             revocation: None,
+            #[cfg(feature = "login")]
+            authorization: None,
+            #[cfg(feature = "login")]
+            device_authorization: None,
         }
     }
 
@@ -82,7 +92,7 @@ impl Endpoints {
     }
 
     /// One transport serves all endpoints. The default one is built for https, or for this machine without a proxy.
-    fn check_scheme(&self, what: &str, url: &EndpointUrl) -> Result<(), TokenError> {
+    pub(super) fn check_scheme(&self, what: &str, url: &EndpointUrl) -> Result<(), TokenError> {
         if url.is_https() == self.token.is_https() {
             return Ok(());
         }
@@ -148,7 +158,7 @@ impl Settings {
         self.endpoints.discovery()?.known()
     }
 
-    fn uses_mtls(&self) -> bool {
+    pub(super) fn uses_mtls(&self) -> bool {
         self.client_auth.uses_mtls()
     }
 }

@@ -15,6 +15,8 @@
 //! Token requests carry secrets. So a URL must be https, or http to this machine. Redirects are never followed. An error
 //! tells the status, type and size of a response, and never its text.
 
+#[cfg(feature = "login")]
+mod authorization;
 mod client;
 mod client_auth;
 mod client_identity;

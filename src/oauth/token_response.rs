@@ -23,6 +23,7 @@ use super::{
 use crate::{
     clock::Now,
     error::{Recovery, TokenError, TokenErrorKind},
+    store::NewTokens,
     token::{Expiry, ExtraMembers, Token, TokenDetails},
 };
 
@@ -68,6 +69,18 @@ pub(crate) struct TokenResponse {
     pub(crate) expires_at: Option<SystemTime>,
     /// When the refresh token expires, by our wall clock.
     pub(crate) refresh_expires_at: Option<SystemTime>,
+}
+
+impl From<TokenResponse> for NewTokens {
+    fn from(response: TokenResponse) -> Self {
+        Self {
+            token: response.token.ok(),
+            expires_at: response.expires_at,
+            lifetime: response.lifetime,
+            refresh_token: response.refresh_token,
+            refresh_expires_at: response.refresh_expires_at,
+        }
+    }
 }
 
 impl RawResponse {

@@ -62,7 +62,7 @@ impl<G: Grant> GrantSource<G> {
     fn check_login(&self, login: &StoredSession, cx: &TokenContext) -> Result<(), TokenError> {
         let message = if !self.grant.uses_refresh_tokens() {
             "the grant of this source requests each token, so it has no use for the session of a login"
-        } else if !self.is_ours(login) {
+        } else if !self.is_ours(login) && !self.is_of_our_settings(login) {
             "the session of the login belongs to another client; log in with this one"
         } else if !login.has_tokens() {
             "the session of the login has neither a refresh token nor an access token"
@@ -72,6 +72,11 @@ impl<G: Grant> GrantSource<G> {
             return Ok(());
         };
         Err(TokenError::new(TokenErrorKind::Config, message))
+    }
+
+    /// Whether `login` was made with the settings of our client. It knows nothing of the name that the session may have instead.
+    fn is_of_our_settings(&self, login: &StoredSession) -> bool {
+        login.client() == Some(&self.client.identity(&self.grant.session_parts()))
     }
 
     async fn lease_and_take(

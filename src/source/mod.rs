@@ -16,6 +16,7 @@
 //! `unsaved.rs` keeps a session that could not be saved, and its lease. `session_state.rs` has what this process knows of the session, and decides which credential comes next.
 //! `revoke.rs` revokes a session: lease, load, revoke at the server, save that it was revoked, release.
 //! `login.rs` puts the session of a new login in its place: lease, load, save, release.
+//! `first_session.rs` makes that session, of the token response to a login.
 //! `request_each_time.rs` is the shorter way of a grant that uses no refresh tokens.
 //! `owner.rs` keeps the sessions of other clients out, and `ended.rs` the credentials that the server has declared dead.
 
@@ -23,6 +24,8 @@ mod attempt;
 mod client_credentials;
 mod ended;
 mod exchange_token;
+#[cfg(feature = "login")]
+mod first_session;
 mod grant_source;
 mod jwt_bearer;
 mod lease;
@@ -39,6 +42,8 @@ mod session_state;
 mod token_exchange;
 mod unsaved;
 
+#[cfg(feature = "login")]
+pub(crate) use self::first_session::first_session;
 pub use self::{
     client_credentials::ClientCredentialsSource, exchange_token::ExchangeTokenSource,
     grant_source::GrantSource, jwt_bearer::JwtBearerSource, legacy_password::LegacyPasswordSource,

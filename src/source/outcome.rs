@@ -12,7 +12,7 @@ use crate::{
     clock::Clock,
     error::{Recovery, TokenError, TokenErrorKind},
     grant::Grant,
-    store::{BoxStoreLease, NewTokens},
+    store::BoxStoreLease,
     token::{Token, Warning},
 };
 
@@ -33,13 +33,7 @@ impl<G: Grant> GrantSource<G> {
         } = granted;
         let token = response.token.clone();
         let session = session.at(attempt.replaces).without_dead(&sent);
-        let session = session.merged(NewTokens {
-            token: response.token.ok(),
-            expires_at: response.expires_at,
-            lifetime: response.lifetime,
-            refresh_token: response.refresh_token,
-            refresh_expires_at: response.refresh_expires_at,
-        });
+        let session = session.merged(response.into());
         self.with_state(|state| {
             state.newest = Some(session.clone());
             state.failed = None;

@@ -19,6 +19,9 @@ pub(super) struct Counts {
     pub(super) metadata_requests: usize,
     pub(super) revocation_requests: usize,
     pub(super) revocations: usize,
+    pub(super) authorization_requests: usize,
+    pub(super) authorizations: usize,
+    pub(super) code_grants: usize,
 }
 
 /// Controls and counters.
@@ -130,6 +133,20 @@ impl AuthorizationServer {
         self.lock().revocation_faults.always = fault.into();
     }
 
+    /// Adds a fault for one request to the authorization endpoint, after those that were added before. The other faults do not
+    /// apply to these requests.
+    ///
+    /// Its response is a redirect: [`Fault::member`] changes a parameter of the URL that it leads to, such as `state`, `iss` or
+    /// `error`.
+    pub fn authorization_fault(&self, fault: Fault) {
+        self.lock().authorization_faults.next.push_back(fault);
+    }
+
+    /// Sets the fault of every request to the authorization endpoint that has none of its own. `None` ends it.
+    pub fn authorization_fault_always(&self, fault: impl Into<Option<Fault>>) {
+        self.lock().authorization_faults.always = fault.into();
+    }
+
     /// The recorded requests, oldest first. Rejected requests and those with a fault are included.
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.lock().log.to_vec()
@@ -193,6 +210,21 @@ impl AuthorizationServer {
     /// How many revocation requests succeeded, also of unknown tokens.
     pub fn revocations(&self) -> usize {
         self.lock().counts.revocations
+    }
+
+    /// How many requests to the authorization endpoint arrived, with any result.
+    pub fn authorization_requests(&self) -> usize {
+        self.lock().counts.authorization_requests
+    }
+
+    /// How many authorization codes were issued, even if a fault has changed or lost the response.
+    pub fn authorizations(&self) -> usize {
+        self.lock().counts.authorizations
+    }
+
+    /// How many authorization codes were exchanged for tokens, even if the reply was lost.
+    pub fn code_grants(&self) -> usize {
+        self.lock().counts.code_grants
     }
 
     /// How many sessions still have a valid token.

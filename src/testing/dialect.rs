@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method, Uri, header};
 
 use super::{
+    authorization::{AUTHORIZATION_CODE, CodeRequest},
     grants::{Exchange, JWT_BEARER, Login, TOKEN_EXCHANGE},
     params::Params,
     recorded::{FORM, JSON, RecordedRequest, json_params, media_type},
@@ -21,7 +22,7 @@ use super::{
 /// | Path | `/token` | `/OAuth20/Token` | `/OAuth/Token`, `/connect/token` | `/chef/v1/oauth/token/user`, `…/company` |
 /// | Client | Basic or body, or a signed assertion | Basic of the e-mail alone, no colon | body | body |
 /// | Body | form | form | form | JSON |
-/// | Grants | refresh token, exchange token, client credentials, JWT bearer, token exchange, password | exchange token, refresh token; both in `code` | refresh token, password | refresh token |
+/// | Grants | refresh token, exchange token, client credentials, JWT bearer, token exchange, password, authorization code | exchange token, refresh token; both in `code` | refresh token, password | refresh token |
 /// | `expires_in` | number | string | number | string |
 /// | Access token | 900 s | 900 s | 900 s | 15 days; a refresh ends the older ones |
 /// | Refresh token | rotates, reuse ends the session | stays | rotates | rotates, 30 days |
@@ -62,6 +63,7 @@ pub(super) enum Grant {
     JwtBearer(String),
     TokenExchange(Exchange),
     Password(Login),
+    AuthorizationCode(CodeRequest),
 }
 
 /// Why a request gets no token.
@@ -188,6 +190,9 @@ fn grant(settings: &Settings, params: &Params) -> Result<Grant, Rejected> {
     if any && params.get("grant_type") == Some(TOKEN_EXCHANGE) {
         return Exchange::read(params).map(Grant::TokenExchange);
     }
+    if any && params.get("grant_type") == Some(AUTHORIZATION_CODE) {
+        return CodeRequest::read(params).map(Grant::AuthorizationCode);
+    }
     if params.get("grant_type") == Some("password") && settings.user.is_some() {
         return Login::read(dialect, params).map(Grant::Password);
     }
@@ -216,7 +221,7 @@ fn grant(settings: &Settings, params: &Params) -> Result<Grant, Rejected> {
     Ok(grant(token.to_owned()))
 }
 
-fn is_resource(uri: &str) -> bool {
+pub(super) fn is_resource(uri: &str) -> bool {
     let parsed = uri.parse::<Uri>();
     parsed.is_ok_and(|uri| uri.scheme().is_some()) && !uri.contains('#')
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tower::BoxError;
 
 use super::{
+    authorization,
     body::{ResponseBody, ResponseResult},
     rules::Rules,
 };
@@ -80,7 +81,7 @@ pub enum Fault {
     /// The last access token is issued again, with the rest of its lifetime.
     SameToken,
     /// The usual response, a JSON object, in which this member has this value. `null` removes it. [`Fault::member`]
-    /// creates it.
+    /// creates it. Of a redirect, it is a parameter of the URL.
     Member(String, Value),
     /// 503 with `Retry-After` in whole seconds, rounded up.
     Unavailable {
@@ -202,6 +203,7 @@ impl Fault {
             Self::Delay(time) => tokio::time::sleep(*time).await,
             Self::DropReplyAfterCommit => return Err(broken()),
             Self::Member(name, value) => {
+                let response = authorization::with_parameter(response, name, value);
                 return Ok(response.map(|body| body.with_member(name, value)));
             }
             _ => {}

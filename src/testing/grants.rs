@@ -63,7 +63,7 @@ impl Login {
     }
 }
 
-fn reject_other_grants(params: &Params, others: &[&str]) -> Result<(), Rejected> {
+pub(super) fn reject_other_grants(params: &Params, others: &[&str]) -> Result<(), Rejected> {
     if params.any(|name| others.contains(&name)) {
         return Err(Rejected::Malformed(
             "a parameter that this grant does not have",

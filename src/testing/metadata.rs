@@ -6,8 +6,8 @@ use http::{Method, Response, StatusCode, Uri};
 use serde_json::{Map, Value, json};
 
 use super::{
-    body::ResponseBody, faults, recorded::RecordedRequest, responses, revocation,
-    server::AuthorizationServer, settings::Settings,
+    authorization, body::ResponseBody, dialect::Dialect, faults, recorded::RecordedRequest,
+    responses, revocation, server::AuthorizationServer, settings::Settings,
 };
 
 /// Where a metadata document is published.
@@ -41,7 +41,7 @@ pub enum MetadataForm {
 
 #[derive(Clone, Debug)]
 pub(super) struct MetadataSettings {
-    issuer: Option<String>,
+    pub(super) issuer: Option<String>,
     forms: Vec<MetadataForm>,
     /// Members that replace those of the document.
     members: Map<String, Value>,
@@ -169,6 +169,11 @@ fn document(settings: &Settings) -> Value {
     });
     if !algorithms.is_empty() {
         document["token_endpoint_auth_signing_alg_values_supported"] = json!(algorithms);
+    }
+    if settings.dialect == Dialect::Rfc6749 {
+        document["authorization_endpoint"] = json!(endpoint(settings, authorization::PATH));
+        document["code_challenge_methods_supported"] = json!(["S256"]);
+        document["authorization_response_iss_parameter_supported"] = json!(true);
     }
     for (name, value) in &settings.metadata.members {
         match value {

@@ -18,9 +18,7 @@ use super::{
     control::Counts,
     dialect::{Dialect, Grant, Rejected},
     faults::{Fault, FaultQueue},
-    metadata,
     recorded::{Log, RecordedRequest},
-    responses,
     rules::{Invalid, Issued, Rules},
     sessions::Sessions,
     settings::Settings,
@@ -76,6 +74,7 @@ pub(super) struct State {
     pub(super) faults: FaultQueue,
     pub(super) metadata_faults: FaultQueue,
     pub(super) revocation_faults: FaultQueue,
+    pub(super) authorization_faults: FaultQueue,
     pub(super) log: Log,
     pub(super) counts: Counts,
 }
@@ -99,6 +98,7 @@ impl AuthorizationServer {
                 faults: FaultQueue::default(),
                 metadata_faults: FaultQueue::default(),
                 revocation_faults: FaultQueue::default(),
+                authorization_faults: FaultQueue::default(),
                 log: Log::default(),
                 counts: Counts::default(),
             })),
@@ -163,50 +163,7 @@ impl State {
         work(&mut self.sessions, &self.settings.rules, now)
     }
 
-    fn record(&mut self, request: RecordedRequest) -> Option<Fault> {
-        let (count, faults) = if metadata::is_well_known(&self.settings, &request) {
-            (
-                &mut self.counts.metadata_requests,
-                &mut self.metadata_faults,
-            )
-        } else if self.is_revocation(&request) {
-            (
-                &mut self.counts.revocation_requests,
-                &mut self.revocation_faults,
-            )
-        } else {
-            (&mut self.counts.token_requests, &mut self.faults)
-        };
-        *count += 1;
-        let fault = faults.take();
-        self.log.push(request);
-        fault
-    }
-
-    fn respond(
-        &mut self,
-        request: &RecordedRequest,
-        fault: Option<&Fault>,
-    ) -> Response<ResponseBody> {
-        if metadata::is_well_known(&self.settings, request) {
-            return metadata::respond(&self.settings, request);
-        }
-        if self.is_revocation(request) {
-            return self.revoke(request);
-        }
-        match self.grant(request, fault) {
-            Ok(issued) => responses::issued(&self.settings, &issued),
-            Err(rejected) => {
-                self.counts.rejected += 1;
-                if rejected == Rejected::Invalid(Invalid::Reused) {
-                    self.counts.reuse_detected += 1;
-                }
-                responses::rejected(&self.settings, &rejected)
-            }
-        }
-    }
-
-    fn grant(
+    pub(super) fn grant(
         &mut self,
         request: &RecordedRequest,
         fault: Option<&Fault>,
@@ -240,6 +197,10 @@ impl State {
             Grant::TokenExchange(exchange) => (
                 self.sessions.token_exchange(&exchange, &rules, now),
                 &mut self.counts.token_exchanges,
+            ),
+            Grant::AuthorizationCode(request) => (
+                self.sessions.exchange_code(&request, &rules, now)?,
+                &mut self.counts.code_grants,
             ),
             Grant::Password(login) => (
                 self.sessions

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::rules::{Invalid, Issued, Limit, Rules};
+use super::{
+    authorization::Code,
+    rules::{Invalid, Issued, Limit, Rules},
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
@@ -18,6 +21,8 @@ pub(super) struct Sessions {
     pub(super) refresh: HashMap<String, Refresh>,
     /// The exchange tokens, and whether each was used.
     pub(super) exchange: HashMap<String, bool>,
+    /// The authorization codes.
+    pub(super) codes: HashMap<String, Code>,
     /// The assertions of JWT bearer grants that are accepted.
     pub(super) assertions: HashSet<String>,
     /// The tokens of others that are accepted in token exchanges, with their types.
@@ -48,7 +53,7 @@ pub(super) struct Refresh {
 }
 
 /// Returns `None`, which means never, if the clock cannot represent the end.
-fn end(now: SystemTime, lifetime: Duration) -> Option<SystemTime> {
+pub(super) fn end(now: SystemTime, lifetime: Duration) -> Option<SystemTime> {
     now.checked_add(lifetime)
 }
 
@@ -242,7 +247,7 @@ impl Sessions {
 
     /// A new token value, the same in every run. Tokens that are sent in bodies contain characters that must be
     /// encoded.
-    fn new_token(&mut self, prefix: &str) -> String {
+    pub(super) fn new_token(&mut self, prefix: &str) -> String {
         self.issued += 1;
         let n = self.issued;
         let filler = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);

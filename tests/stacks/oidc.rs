@@ -8,10 +8,12 @@
 mod axum_gateway;
 #[path = "../../examples/stacks/support/grpc.rs"]
 mod grpc;
+#[path = "support/oidc_provider.rs"]
+mod oidc_provider;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::{convert::Infallible, process::Stdio, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::body::Body as AxumBody;
 use bytes::Bytes;
@@ -19,12 +21,8 @@ use grpc::EchoClient;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
-    net::TcpListener,
-    process::{Child, ChildStdout, Command},
-    task::JoinSet,
-};
+use oidc_provider::OidcProvider;
+use tokio::{net::TcpListener, task::JoinSet};
 use tonic::{
     Code, Status,
     body::Body as TonicBody,
@@ -44,35 +42,20 @@ const AT_ONCE: usize = 10;
 // ---------------------------------------------------------------------------------------------------------------------
 // The servers.
 
-/// A process of the authorization server, which ends when this is dropped.
+/// The authorization server, and the requests that it gets from others than its client.
 struct Provider {
     url: String,
     http: reqwest::Client,
-    _process: Child,
-    /// Keeps the pipe open that the process logs to.
-    _output: Lines<BufReader<ChildStdout>>,
+    _process: OidcProvider,
 }
 
 impl Provider {
     async fn start() -> Self {
-        let home = std::env::var_os("OIDC_PROVIDER_HOME");
-        let home = home.expect("`OIDC_PROVIDER_HOME`: a folder with oidc-provider in it");
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/support/oidc-provider.mjs");
-        let mut process = Command::new("node")
-            .arg(script)
-            .env("OIDC_PROVIDER_HOME", home)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("Node.js");
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let url = lines.next_line().await.unwrap();
+        let process = OidcProvider::start().await;
         Self {
-            url: url.expect("the server's URL"),
+            url: process.url.clone(),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             _process: process,
-            _output: lines,
         }
     }
 

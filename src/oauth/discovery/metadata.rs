@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+#[cfg(feature = "login")]
+use super::LoginMetadata;
 use super::{super::EndpointUrl, issuer::Issuer};
 use crate::error::{TokenError, TokenErrorKind};
 
@@ -25,6 +27,8 @@ pub(in crate::oauth) struct Metadata {
     mtls_revocation: Option<EndpointUrl>,
     /// The registered methods among those of the token endpoint, if the document names any.
     methods: Vec<&'static str>,
+    #[cfg(feature = "login")]
+    login: LoginMetadata,
 }
 
 #[derive(Deserialize)]
@@ -79,6 +83,8 @@ impl Metadata {
             mtls_token: optional("token_endpoint", &aliases.token_endpoint)?,
             mtls_revocation: optional("revocation_endpoint", &aliases.revocation_endpoint)?,
             methods: METHODS.into_iter().filter(is_supported).collect(),
+            #[cfg(feature = "login")]
+            login: LoginMetadata::parse(json, issuer),
         })
     }
 
@@ -90,6 +96,11 @@ impl Metadata {
     pub(in crate::oauth) fn revocation_endpoint(&self, with_mtls: bool) -> Option<&EndpointUrl> {
         let alias = self.mtls_revocation.as_ref().filter(|_| with_mtls);
         alias.or(self.revocation.as_ref())
+    }
+
+    #[cfg(feature = "login")]
+    pub(in crate::oauth) fn login(&self) -> &LoginMetadata {
+        &self.login
     }
 
     pub(super) fn has_endpoint(&self, url: &EndpointUrl) -> bool {
@@ -106,7 +117,7 @@ impl Metadata {
 }
 
 /// An endpoint of the document. It is of the same scheme as the issuer, because one transport reaches both.
-fn endpoint(name: &str, url: &str, issuer: &Issuer) -> Result<EndpointUrl, TokenError> {
+pub(super) fn endpoint(name: &str, url: &str, issuer: &Issuer) -> Result<EndpointUrl, TokenError> {
     let parsed = EndpointUrl::parse_as(name, url).map_err(|error| {
         let insecure = error.kind() == TokenErrorKind::InsecureOrigin;
         let kind = if insecure {

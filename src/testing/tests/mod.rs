@@ -3,6 +3,7 @@
 mod api;
 #[cfg(feature = "jwt")]
 mod assertions;
+mod authorization;
 mod conformance;
 mod dialects;
 mod faults;

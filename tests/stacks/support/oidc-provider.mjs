@@ -1,9 +1,9 @@
-// The authorization server of tests/stacks/oidc.rs: oidc-provider from the node_modules in OIDC_PROVIDER_HOME,
+// The authorization server of tests/stacks/oidc.rs and browser.rs: oidc-provider from the node_modules in OIDC_PROVIDER_HOME,
 // on a free port of this machine. It prints its URL, and exits when its standard input ends.
 //
 // POST /login/refresh_token begins a session, as a login in a browser would, and returns its first refresh token.
 // POST /login/code returns an authorization code instead. POST /revoke_access_token/… ends one access token only; the
-// standard revocation endpoint would end the whole session.
+// standard revocation endpoint would end the whole session. A person logs in on its own pages, with any name and password.
 
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
@@ -27,6 +27,14 @@ const provider = new Provider(url, {
       grant_types: ['authorization_code', 'refresh_token'],
       redirect_uris: ['https://client.example/back'],
     },
+    // A program on the machine of a person.
+    {
+      client_id: 'native-app',
+      application_type: 'native',
+      token_endpoint_auth_method: 'none',
+      grant_types: ['authorization_code', 'refresh_token'],
+      redirect_uris: ['http://127.0.0.1/callback'],
+    },
     // The API, which introspects the tokens.
     {
       client_id: 'api',
@@ -39,7 +47,7 @@ const provider = new Provider(url, {
   // The client sends no redirect_uri with the code: RFC 6749 §4.1.3 needs it only after an authorization request with one.
   allowOmittingSingleRegisteredRedirectUri: true,
   features: {
-    devInteractions: { enabled: false },
+    devInteractions: { enabled: true },
     introspection: { enabled: true },
     revocation: { enabled: true },
   },

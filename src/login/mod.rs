@@ -1,0 +1,72 @@
+//! First logins: how the session of a person begins.
+//!
+//! A [`RefreshTokenSource`](crate::RefreshTokenSource) goes on with a session. Its first refresh token comes from a login, which
+//! gives a [`StoredSession`](crate::StoredSession). Which kind of login fits depends on where the person is:
+//!
+//! | The person | Use |
+//! |---|---|
+//! | is at the machine of the program | [`AuthorizationCode::in_browser`]: opens a browser, and listens on a port for its answer |
+//! | uses the program over SSH | the same, with [`pasted`](BrowserLogin::pasted): copies the last address from a browser elsewhere |
+//! | uses a web application | [`AuthorizationCode::begin`] and [`finish`](AuthorizationCode::finish), in two routes |
+//! | uses an app with a URL scheme of its own | the same |
+//!
+//! A program that acts for itself, and for no person, needs no login: see
+//! [`ClientCredentialsSource`](crate::ClientCredentialsSource).
+//!
+//! # A program on the person's machine
+//!
+//! The session stays in a store. The program asks for a login only if there is no session, or if it has ended:
+//!
+//! ```no_run
+//! use tower_bearer::{
+//!     ClientAuth, OAuthClient, RefreshTokenSource, TokenCache, TokenError, TokenStore, login::AuthorizationCode,
+//! };
+//!
+//! # #[cfg(feature = "reqwest")]
+//! async fn session(store: impl TokenStore) -> Result<TokenCache, TokenError> {
+//!     let client = OAuthClient::discover("https://login.example.com")?.client_auth(ClientAuth::none("my-app"));
+//!     let cache = TokenCache::new(RefreshTokenSource::stored(client.clone()).store(store));
+//!     if cache.token().await.is_err_and(|error| error.is_final()) {
+//!         let login = AuthorizationCode::new(client).scope("openid invoices:read");
+//!         cache.login(login.in_browser().log_in().await?).await?;
+//!     }
+//!     Ok(cache)
+//! }
+//! ```
+//!
+//! A session may also end later. Then the layer's error, or the [`TokenError`](crate::TokenError) in the extensions of the API's
+//! response, is of kind [`ReauthRequired`](crate::TokenErrorKind::ReauthRequired). The example `login` logs the person in again.
+//!
+//! Register the program as a public client (`none`) with the redirect URI `http://127.0.0.1/callback`. RFC 8252 §7.3 lets it
+//! come back to any port. If the server compares the port, [set](BrowserLogin::port) one.
+//!
+//! # A web application
+//!
+//! [`AuthorizationCode`] has an example with two routes. Such a program is usually a confidential client, and has a session for
+//! each person: see `Sessions`, with the feature of that name.
+//!
+//! # Refresh tokens
+//!
+//! Servers give a refresh token under conditions of their own. `offline_access` is asked for where the metadata name it.
+//! If a login still gives none, the session lasts as long as its access token, and a warning in the log says so. What is often
+//! missing: the [`parameter`](AuthorizationCode::parameter) `prompt` with `consent` (`OpenID` Connect), `access_type` with
+//! `offline` (Google), or the permission of the client to use refresh tokens.
+
+mod authorization_code;
+mod begin;
+mod browser_login;
+mod callback;
+mod finish;
+mod listener;
+mod log_in;
+mod open;
+mod page;
+mod pending;
+mod prompt;
+mod random;
+mod scope;
+
+pub use self::{
+    authorization_code::AuthorizationCode, browser_login::BrowserLogin, pending::PendingLogin,
+    prompt::LoginPrompt,
+};
