@@ -119,7 +119,7 @@ const SETS: [FeatureSet; 13] = [
     FeatureSet {
         name: "all",
         dependency: ALL,
-        bound: 187,
+        bound: 184,
         rust: RUST_FOR_SQL,
     },
 ];
