@@ -19,7 +19,7 @@ use endpoint::{DEAD, DOWN, TokenEndpoint, first, json, next};
 use tokio::{sync::Barrier, time::sleep};
 use tower_bearer::{
     ExchangeTokenSource, Identity, OAuthClient, RefreshTokenSource, StoreLease, StoredSession,
-    Token, TokenContext, TokenError, TokenErrorKind, TokenSource, TokenStore,
+    Token, TokenCache, TokenContext, TokenError, TokenErrorKind, TokenSource, TokenStore,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -113,6 +113,16 @@ impl Stored {
             session["refreshing_since"] = 1_700_000_000_000_u64.into();
             session["refresh_id"] = 7.into();
         });
+    }
+
+    /// Another process has recorded that this refresh token is dead or revoked.
+    fn end(&mut self, reason: &str, refresh_token: &str) {
+        let ended = serde_json::json!({
+            "since": 1_700_000_000_000_u64,
+            "credentials": [Identity::new("refresh", refresh_token)],
+            "reason": reason,
+        });
+        self.change(|session| session["ended"] = ended);
     }
 
     /// Another process has refreshed the session.
@@ -386,10 +396,11 @@ async fn a_process_with_an_unsaved_session_keeps_its_lease_while_the_store_does_
     assert_eq!(lease_changes(&store), [Call::Release]);
 }
 
-/// A source whose session cannot be saved, while another process with the lease records in the store that its login is dead.
+/// A source whose session cannot be saved, while another process with the lease records in the store that `login` is dead.
 async fn unsaved_when_a_login_is_recorded_as_dead(
     endpoint: &TokenEndpoint,
     store: &Store,
+    login: &str,
 ) -> (RefreshTokenSource, Token) {
     let source = process(endpoint, store);
     let token = first(&source).await.unwrap();
@@ -398,12 +409,7 @@ async fn unsaved_when_a_login_is_recorded_as_dead(
         _ => Ok(()),
     });
     let token = next(&source, &token).await.unwrap();
-    let dead = serde_json::json!({
-        "since": 1_700_000_000_000_u64,
-        "credentials": [Identity::new("refresh", "login")],
-        "reason": "rejected",
-    });
-    lock(store).stored.change(|session| session["ended"] = dead);
+    lock(store).stored.end("rejected", login);
     store.repair();
     endpoint.sent();
     (source, token)
@@ -421,7 +427,7 @@ async fn assert_login_stays_dead(endpoint: &TokenEndpoint, store: &Store) {
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_saved_in_the_background_keeps_the_logins_recorded_as_dead() {
     let (endpoint, store) = (TokenEndpoint::default(), Store::default());
-    let (_source, _) = unsaved_when_a_login_is_recorded_as_dead(&endpoint, &store).await;
+    let (_source, _) = unsaved_when_a_login_is_recorded_as_dead(&endpoint, &store, "login").await;
     sleep(10 * SECOND).await;
     assert_eq!(store.session()["refresh_token"], "rt-2");
     assert_login_stays_dead(&endpoint, &store).await;
@@ -430,10 +436,86 @@ async fn a_session_that_is_saved_in_the_background_keeps_the_logins_recorded_as_
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_refreshed_from_memory_keeps_the_logins_recorded_as_dead() {
     let (endpoint, store) = (TokenEndpoint::default(), Store::default());
-    let (source, token) = unsaved_when_a_login_is_recorded_as_dead(&endpoint, &store).await;
+    let (source, token) =
+        unsaved_when_a_login_is_recorded_as_dead(&endpoint, &store, "login").await;
     next(&source, &token).await.unwrap();
     assert_eq!(store.session()["refresh_token"], "rt-3");
     assert_login_stays_dead(&endpoint, &store).await;
+}
+
+/// Of a server that does not rotate refresh tokens, so that the session keeps its login.
+const NOT_ROTATED: (u16, &str) = (200, r#"{"access_token":"at","expires_in":900}"#);
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_is_still_the_refresh_token_and_was_recorded_as_dead_is_not_sent_from_memory()
+{
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    endpoint.respond_next([NOT_ROTATED, NOT_ROTATED]);
+    let (source, token) = unsaved_when_a_login_is_recorded_as_dead(&endpoint, &store, "rt-0").await;
+    let error = next(&source, &token).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::ReauthRequired, "{error}");
+    assert_eq!(endpoint.sent(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_is_still_the_refresh_token_stays_dead_after_a_save_in_the_background() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    endpoint.respond_next([NOT_ROTATED, NOT_ROTATED]);
+    let (_source, token) =
+        unsaved_when_a_login_is_recorded_as_dead(&endpoint, &store, "rt-0").await;
+    sleep(10 * SECOND).await;
+    assert_eq!(store.session()["generation"], 2);
+    next(&process(&endpoint, &store), &token).await.unwrap_err();
+    assert_eq!(endpoint.sent(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_credential_that_the_server_accepts_after_a_reset_is_not_dead_although_that_was_not_saved()
+ {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let other = (200, r#"{"access_token":"other","expires_in":900}"#);
+    endpoint.respond_next([NOT_ROTATED, DEAD, other, NOT_ROTATED]);
+    let cache = TokenCache::new(process(&endpoint, &store));
+    cache.token().await.unwrap();
+    cache.refresh().await.unwrap_err();
+    assert_eq!(store.session()["ended"]["reason"], "rejected");
+    store.before(only_marks);
+    cache.reset();
+    cache.refresh().await.unwrap();
+    cache.refresh().await.unwrap();
+    assert_eq!(refresh_tokens(&endpoint), ["rt-0"; 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_died_after_a_revocation_is_not_sent_when_an_unsaved_session_passes_the_revocation()
+ {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    first(&process(&endpoint, &store)).await.unwrap();
+    store.before(|call, _| match call {
+        Call::Save | Call::Mark => Err(full_disk()),
+        _ => Ok(()),
+    });
+    let source = RefreshTokenSource::new(client(&endpoint), "rt-new").store(store.clone());
+    let token = first(&source).await.unwrap();
+    // Another process, which has the lease, has revoked the session before.
+    lock(&store).stored.change(|session| {
+        session["generation"] = 2.into();
+        session["access"] = serde_json::Value::Null;
+        session["refresh_token"] = serde_json::Value::Null;
+    });
+    lock(&store).stored.end("revoked", "rt-1");
+    store.repair();
+    endpoint.respond_next([DEAD]);
+    let login = RefreshTokenSource::new(client(&endpoint), "login").store(store.clone());
+    first(&login).await.unwrap_err();
+    sleep(10 * SECOND).await;
+    assert_eq!(store.session()["refresh_token"], "rt-2");
+    endpoint.sent();
+    // It goes on with the session of the later login.
+    let started = RefreshTokenSource::new(client(&endpoint), "login").store(store.clone());
+    let adopted = first(&started).await.unwrap();
+    assert_eq!(adopted.expose_secret(), token.expose_secret());
+    assert_eq!(endpoint.sent(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]

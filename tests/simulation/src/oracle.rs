@@ -1,6 +1,9 @@
 //! What must hold. The oracle knows what the server and the store have done, and what each process was told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use tower_bearer::{TokenError, TokenErrorKind, TokenState};
 
@@ -20,6 +23,8 @@ pub(crate) struct Oracle {
     revoked: Option<(Ms, BTreeSet<usize>)>,
     /// The logins of all sessions that were saved, and since when the store knows them.
     stored_logins: BTreeMap<usize, Ms>,
+    /// What was saved in these times was lost in a failover.
+    pub(crate) lost: Vec<RangeInclusive<Ms>>,
     pub(crate) served: u64,
     pub(crate) failed: u64,
 }
@@ -34,6 +39,11 @@ pub(crate) enum Outcome {
 }
 
 impl Oracle {
+    /// When the stored session was revoked, or 0 if it is not.
+    pub(crate) fn revoked_at(&self) -> Ms {
+        self.revoked.as_ref().map_or(0, |(at, _)| *at)
+    }
+
     /// The store has a session of this login.
     fn knows_login(&mut self, login: Option<usize>, now: Ms) {
         if let Some(login) = login {
@@ -58,7 +68,7 @@ impl State {
                 .login_of(credential)
                 .is_some_and(|login| logins.contains(&login))
             && self.hosts[host.process].last_look >= *at
-            && !is_after_reset
+            && !self.is_of_reset(host, credential)
         {
             let process = host.process;
             self.violation(&format!(
@@ -195,6 +205,7 @@ impl State {
     /// The store has lost what was saved since `from`.
     pub(crate) fn has_failed_over(&mut self, from: Ms) {
         let now = self.now;
+        self.oracle.lost.push(from..=now);
         self.store.changes += 1;
         self.store.changed_at = now;
         self.trouble(75 * SECOND);
@@ -258,7 +269,10 @@ impl State {
                 note!(self, "p{process} got the API's rejection");
                 self.count("caller got the API's rejection");
                 let excused_until = self.trouble_until.max(self.rejections_until);
-                if self.now > excused_until && self.stored_is_accepted() {
+                // A refresh that takes longer than a short time limit brings the caller nothing.
+                let limit = self.plan.refresh_timeout;
+                let has_timed_out = limit < MINUTE && self.now >= began_at + limit;
+                if self.now > excused_until && !has_timed_out && self.stored_is_accepted() {
                     self.violation(&format!("p{process} got a rejection without reason"));
                 }
             }

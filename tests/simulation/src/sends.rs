@@ -17,6 +17,8 @@ pub(crate) struct Sent {
     pub(crate) life: u32,
     pub(crate) credential: String,
     pub(crate) at: Ms,
+    /// When the process began to send it. It may have been suspended since.
+    began_at: Ms,
     pub(crate) fate: Fate,
     pub(crate) answered_at: Ms,
     /// When the store last answered this process before.
@@ -31,6 +33,8 @@ pub(crate) struct Sent {
     pub(crate) saved_at: Option<Ms>,
     /// The store has lost that save.
     pub(crate) is_lost: bool,
+    /// It is sent after a reset, or goes on with a session that such a request has begun.
+    pub(crate) is_of_reset: bool,
     /// The order of the session that its tokens belong to.
     pub(crate) order: Order,
     /// When another process saved a session that those tokens do not replace.
@@ -42,6 +46,14 @@ pub(crate) struct Sent {
     /// How long the machine had been suspended before the process began to send it, and before the answer came.
     pub(crate) suspended_before: Ms,
     pub(crate) suspended_until_answer: Ms,
+}
+
+/// When a process began to send a token request.
+#[derive(Clone, Copy)]
+pub(crate) struct Began {
+    pub(crate) at: Ms,
+    /// How long the machine had been suspended then.
+    pub(crate) suspended_before: Ms,
 }
 
 /// What came back.
@@ -60,9 +72,8 @@ pub(crate) enum Fate {
 type Reason = Result<&'static str, &'static str>;
 
 impl State {
-    /// A process sends a credential. `suspended_before` is how long the machine had been suspended when it began to. Returns the
-    /// number of the request.
-    pub(crate) fn sends(&mut self, host: &Host, credential: &str, suspended_before: Ms) -> usize {
+    /// A process sends a credential. Returns the number of the request.
+    pub(crate) fn sends(&mut self, host: &Host, credential: &str, began: Began) -> usize {
         let number = self.oracle.sent.len();
         note!(self, "p{} send {number}: {credential}", host.process);
         self.count("token request");
@@ -75,11 +86,13 @@ impl State {
         let (look, look_changes, saves) = (state.last_look, state.look_changes, state.saves);
         let (lease, clock_is_wrong_by) = (state.lease, state.clock_is_wrong_by);
         let order = self.order_after(credential);
+        let is_of_reset = self.is_of_reset(host, credential);
         self.oracle.sent.push(Sent {
             process: host.process,
             life: host.life,
             credential: credential.to_owned(),
             at: now,
+            began_at: began.at,
             fate: Fate::Waiting,
             answered_at: 0,
             look,
@@ -88,11 +101,12 @@ impl State {
             saves,
             saved_at: None,
             is_lost: false,
+            is_of_reset,
             order,
             overtaken_at: None,
             is_granted: false,
             clock_is_wrong_by,
-            suspended_before,
+            suspended_before: began.suspended_before,
             suspended_until_answer: self.suspended_for,
         });
         number
@@ -187,6 +201,13 @@ impl State {
                 Ok("sent again: it was not replaced")
             }
             Fate::Granted(_) => match sent.saved_at {
+                // The mark of this process has the version of the one that the store has lost. So it was no fence.
+                Some(at)
+                    if self.oracle.has_lost(sent.look)
+                        && at > self.hosts[host.process].last_look =>
+                {
+                    self.has_lapsed(sent)
+                }
                 Some(_) => failed_over(Err("its successor is saved")),
                 None if has_died => Ok("sent again: a process died before it saved the successor"),
                 None => failed_over(self.has_lapsed(sent)),
@@ -202,7 +223,7 @@ impl State {
             return Ok("sent again: the lease of the first process has lapsed");
         }
         // A process does not ask whether it has a lease that it asked for less than a second ago.
-        let is_new = |lease: OwnLease| sent.at < lease.asked_at + SECOND;
+        let is_new = |lease: OwnLease| sent.began_at < lease.asked_at + SECOND;
         let is_lost = |lease: OwnLease| {
             let mut lost = lapses.clone().filter(|lapse| lapse.is_lost_by_store);
             is_new(lease) && lost.any(|lapse| lapse.at >= lease.asked_at)
@@ -288,6 +309,22 @@ impl State {
         lease.is_some_and(|lease| lease.is_after_reset)
     }
 
+    /// Whether this process sends `credential` after a reset, or has it from a request that was, since the last revocation.
+    pub(crate) fn is_of_reset(&self, host: &Host, credential: &str) -> bool {
+        let revoked_at = self.oracle.revoked_at();
+        self.is_after_reset(host)
+            || self.oracle.sent.iter().any(|sent| {
+                let is_from = match &sent.fate {
+                    Fate::Granted(tokens) => match &tokens.refresh {
+                        Some(refresh) => refresh == credential,
+                        None => sent.credential == credential,
+                    },
+                    _ => false,
+                };
+                is_from && sent.is_of_reset && sent.at >= revoked_at
+            })
+    }
+
     /// Checks some time later that a request to which no response came was sent again at once.
     fn expect_resend(&self, host: &Host, send: usize) {
         let (world, host, since) = (host.world.clone(), host.clone(), self.now);
@@ -320,6 +357,11 @@ impl State {
 }
 
 impl Oracle {
+    /// Whether the store has lost what was saved at this time.
+    fn has_lost(&self, at: Ms) -> bool {
+        self.lost.iter().any(|lost| lost.contains(&at))
+    }
+
     /// The refresh tokens that a living process may hold and the store does not have.
     pub(crate) fn unsaved(&self) -> impl Iterator<Item = (&Sent, &str)> {
         self.sent.iter().filter_map(|sent| match &sent.fate {
