@@ -41,9 +41,9 @@ const RUST: RustVersion = (1, 89);
 /// What `sqlx` needs.
 const RUST_FOR_SQL: RustVersion = (1, 94);
 
-const ALL: &str = r#"features = ["testing", "file-store", "redis-store", "postgres-store", "sqlite-store", "encrypted-store", "sessions", "jwt", "login"]"#;
+const ALL: &str = r#"features = ["testing", "file-store", "redis-store", "postgres-store", "sqlite-store", "encrypted-store", "sessions", "jwt", "reqwest-middleware", "metrics", "login"]"#;
 
-const SETS: [FeatureSet; 11] = [
+const SETS: [FeatureSet; 13] = [
     FeatureSet {
         name: "no default features",
         dependency: "default-features = false",
@@ -81,6 +81,18 @@ const SETS: [FeatureSet; 11] = [
         rust: RUST,
     },
     FeatureSet {
+        name: "reqwest-middleware",
+        dependency: r#"features = ["reqwest-middleware"]"#,
+        bound: 114,
+        rust: RUST,
+    },
+    FeatureSet {
+        name: "metrics",
+        dependency: r#"features = ["metrics"]"#,
+        bound: 111,
+        rust: RUST,
+    },
+    FeatureSet {
         name: "login",
         dependency: r#"features = ["login"]"#,
         bound: 111,
@@ -107,7 +119,7 @@ const SETS: [FeatureSet; 11] = [
     FeatureSet {
         name: "all",
         dependency: ALL,
-        bound: 179,
+        bound: 184,
         rust: RUST_FOR_SQL,
     },
 ];

@@ -3,7 +3,7 @@
 //! `cargo bench -p benches --bench instructions`, with valgrind installed. [`callgrind`] describes how they are counted.
 //!
 //! With `-- --waiters` it counts what a caller costs that waits for the first token, and with `-- --keyed` a hit of a
-//! session with a key. With `-- --profile` too, it prints the functions in which the full layer spends them.
+//! session with a key. With `-- --observed` it counts what observers and metrics cost. With `-- --profile` too, it prints the functions in which the full layer spends them.
 
 mod support;
 
@@ -13,7 +13,7 @@ use support::{
     callgrind::{self, COUNTED, Counting},
     cold,
     contenders::{self, ADD, ADD_TOKEN, BARE, FULL, Load, RETRY_ADD},
-    keyed,
+    keyed, observed,
     table::heading,
 };
 
@@ -22,6 +22,8 @@ const HEADERS: [usize; 3] = [2, 6, 20];
 const WAITERS: &str = "--waiters";
 /// The argument for sessions with a key.
 const KEYED: &str = "--keyed";
+/// The argument for observers and metrics.
+const OBSERVED: &str = "--observed";
 const COUNTING: Counting = Counting {
     repeats: 3,
     requests: 10_000,
@@ -34,6 +36,9 @@ fn main() {
         }
         if env::args().any(|it| it == KEYED) {
             return keyed_under_callgrind(args.nth(1));
+        }
+        if env::args().any(|it| it == OBSERVED) {
+            return observed_under_callgrind();
         }
         // The one contender to run, the number of headers, and the position of the load; all of them without it.
         let mut next = || args.next().and_then(|it| it.parse::<usize>().ok());
@@ -62,6 +67,8 @@ fn main() {
         } else {
             compare_keyed()
         }
+    } else if is_given(OBSERVED) {
+        compare_observed()
     } else if is_profile {
         profile(&[&FULL.to_string()], COUNTED)
     } else {
@@ -165,6 +172,32 @@ fn compare_keyed() -> io::Result<()> {
             "keyed, without the hash: {beyond:.0} added, {:.2} × one session",
             beyond / added(keyed::ONE),
         );
+    }
+    Ok(())
+}
+
+fn observed_under_callgrind() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime starts");
+    let runners = runtime.block_on(observed::contenders());
+    let _inside = runtime.enter();
+    for mut runner in runners {
+        callgrind::count(runner.as_mut());
+    }
+}
+
+fn compare_observed() -> io::Result<()> {
+    let costs = callgrind::costs(&[OBSERVED])?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let runners = runtime.block_on(observed::contenders());
+    heading("6 headers, no body, BearerAuthLayer with");
+    println!("{:26}{:>13}{:>9}", "", "instructions", "added");
+    for (runner, cost) in runners.iter().zip(&costs) {
+        println!("{:26}{cost:13.0}{:9.0}", runner.name(), cost - costs[0]);
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
-//! reqwest under the layer, with reqwest's own requests and responses at both ends.
+//! reqwest with a session: `send_with(&auth)` in the place of `send()`. Nothing of Tower is needed.
 //!
 //! `cargo run --example reqwest_client`
 //!
-//! [`client`] and [`send`] are what a program of yours would contain. The rest is servers on this machine, and checks.
+//! [`session`] and the calls of `send_with` are what a program of yours would contain. The rest is servers on this
+//! machine, and checks.
 
 mod support;
 
@@ -17,42 +18,22 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use support::{Options, check};
-use tower::{BoxError, ServiceBuilder, ServiceExt};
+use tower::BoxError;
 use tower_bearer::{
-    BearerAuth, BearerAuthLayer, ClientAuth, OAuthClient, RefreshTokenSource, ReqwestTransport,
-    TokenError,
+    BearerAuthLayer, ClientAuth, OAuthClient, RefreshTokenSource, RequestBuilderExt, TokenError,
     testing::{self, AuthorizationServer, Dialect},
 };
 
-type Client = BearerAuth<ReqwestTransport>;
-
-/// One reqwest client for token requests and for the API. It must not follow redirects: a redirect of a token request
-/// would send the client's secrets to another server.
-fn client(
-    reqwest: reqwest::Client,
-    token_url: &str,
-    refresh_token: String,
-) -> Result<Client, TokenError> {
-    let transport = ReqwestTransport::from_client(reqwest);
-    let oauth = OAuthClient::with_transport(token_url, transport.clone())?.client_auth(
-        ClientAuth::client_secret_basic(
-            AuthorizationServer::CLIENT_ID,
-            AuthorizationServer::CLIENT_SECRET,
-        ),
-    );
-    let source = RefreshTokenSource::new(oauth, refresh_token);
-    Ok(ServiceBuilder::new()
-        .layer(BearerAuthLayer::new(source))
-        .service(transport))
-}
-
-/// Takes reqwest's request and returns reqwest's response.
-async fn send(
-    client: &Client,
-    request: reqwest::RequestBuilder,
-) -> Result<reqwest::Response, BoxError> {
-    let request = http::Request::<reqwest::Body>::try_from(request.build()?)?;
-    Ok(client.clone().oneshot(request).await?.into())
+/// The session that requests are sent with. A program has one, and clones it.
+fn session(token_url: &str, refresh_token: String) -> Result<BearerAuthLayer, TokenError> {
+    let oauth = OAuthClient::new(token_url)?.client_auth(ClientAuth::client_secret_basic(
+        AuthorizationServer::CLIENT_ID,
+        AuthorizationServer::CLIENT_SECRET,
+    ));
+    Ok(BearerAuthLayer::new(RefreshTokenSource::new(
+        oauth,
+        refresh_token,
+    )))
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -76,13 +57,13 @@ async fn send_orders() -> Result<(), BoxError> {
     let token_url = format!("{}{}", token_endpoint.url(), server.token_path());
     let url = format!("{}/orders", served_api.url());
 
-    let reqwest = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .build()?;
-    let client = client(reqwest.clone(), &token_url, server.issue_refresh_token())?;
+    let auth = session(&token_url, server.issue_refresh_token())?;
+    // No proxy, because the API is on this machine. A program of yours uses `reqwest::Client::new`, or any other
+    // client.
+    let http = reqwest::Client::builder().no_proxy().build()?;
 
-    let response = send(&client, reqwest.post(&url).body("a bicycle")).await?;
+    let order = http.post(&url).body("a bicycle");
+    let response = order.send_with(&auth).await?;
     println!("POST /orders: {}", response.status());
     check(
         "the API received the order",
@@ -92,8 +73,8 @@ async fn send_orders() -> Result<(), BoxError> {
     server.revoke_access_tokens();
     // A body in pieces, like a file that is read while it is sent.
     let pieces = Pieces(["a bicycle, ", "with ", "a bell"].into());
-    let order = reqwest.post(&url).body(reqwest::Body::wrap(pieces));
-    let mut response = send(&client, order).await?.error_for_status()?;
+    let order = http.post(&url).body(reqwest::Body::wrap(pieces));
+    let mut response = order.send_with(&auth).await?.error_for_status()?;
     println!(
         "POST /orders with a revoked token, in pieces: {}",
         response.status()
@@ -109,7 +90,7 @@ async fn send_orders() -> Result<(), BoxError> {
 
     // The session has ended: the caller gets the API's own response, with the reason in its extensions.
     server.revoke_sessions();
-    let response = send(&client, reqwest.get(&url)).await?;
+    let response = http.get(&url).send_with(&auth).await?;
     println!("GET /orders after the session ended: {}", response.status());
     let error = response.extensions().get::<TokenError>();
     println!("  {}", error.ok_or("the response does not say why")?);

@@ -2,9 +2,70 @@
 //! them before they expire, and when the API rejects one, obtains another and sends the request again. The caller sees an
 //! ordinary [`tower::Service`].
 //!
-//! # How to use it
+//! # The first request
 //!
-//! Say where tokens come from, and put [`BearerAuthLayer`] around the service that sends your requests:
+//! Say where tokens come from and where they may go, and put [`BearerAuthLayer`] around the service that sends your requests:
+//!
+#![cfg_attr(feature = "reqwest", doc = "```no_run")]
+#![cfg_attr(not(feature = "reqwest"), doc = "```ignore")]
+//! use bytes::Bytes;
+//! use http::Request;
+//! use http_body_util::Full;
+//! use tower::{BoxError, ServiceBuilder, ServiceExt};
+//! use tower_bearer::{
+//!     BearerAuthLayer, ClientAuth, ClientCredentialsSource, OAuthClient, Origins,
+//!     ReqwestTransport,
+//! };
+//!
+//! # #[tokio::main] async fn main() -> Result<(), BoxError> {
+//! let oauth = OAuthClient::new("https://login.example.com/token")?
+//!     .client_auth(ClientAuth::client_secret_basic("my-service", "my-secret"));
+//! let source = ClientCredentialsSource::new(oauth)
+//!     .scope("invoices:read")
+//!     .origins(Origins::only(["https://api.example.com"])?);
+//!
+//! let client = ServiceBuilder::new()
+//!     .layer(BearerAuthLayer::new(source))
+//!     .service(ReqwestTransport::new()?); // or hyper's client, or any other
+//!
+//! let request = Request::get("https://api.example.com/invoices");
+//! let request = request.body(Full::<Bytes>::default())?;
+//! let response = client.oneshot(request).await?;
+//! # drop(response);
+//! # Ok(()) }
+//! ```
+//!
+//! # Tasks
+//!
+//! | To | Read |
+//! |---|---|
+//! | act as a program, without a user | [`ClientCredentialsSource`], [`ClientAuth`] |
+//! | go on with the session of a user | [`RefreshTokenSource`]; if refresh tokens rotate, with a [`TokenStore`] |
+//! | use Winbooks, 2BA or Xoxoday | [`provider`] |
+//! | use another grant: an exchange token, an assertion, the token of a user for another API | [`ExchangeTokenSource`], [`JwtBearerSource`], [`TokenExchangeSource`], or a [`Grant`] of your own |
+//! | get tokens from something else, such as a sidecar | [`source_fn`], or [`TokenSource`] for a type of your own |
+//! | send requests with reqwest alone | `send_with` of `RequestBuilderExt`; with the crate `reqwest-middleware`, the feature of that name |
+//! | set a header or metadata where nothing can wait | [`TokenCache::try_token`] |
+//! | share a session between several clients | [`TokenCache`], and layers [from](BearerAuthLayer::from) it |
+//! | survive restarts, share a session between processes and hosts | [`TokenStore`] and its implementations |
+//! | have a session for each of many users | `Sessions` and `BearerAuthLayer::keyed`, with the feature `sessions` |
+//! | let a person log in in a browser | the module `login`, with the feature of that name |
+//! | obtain more permission when an API asks for it | [`TokenCacheBuilder::step_up`] with a [`StepUp`] |
+//! | read which authorization servers an API names | [`ProtectedResource`], with a list of those that you know |
+//! | go on with a new login, log out | [`TokenCache::login`], [`TokenCache::revoke`] |
+//! | operate a service: health, metrics, log lines and alerts | [`events`], [`TokenCache::status`] |
+//! | know why a request failed | [`TokenError`] |
+//! | decide when tokens are refreshed | [`Schedule`] |
+//! | decide where tokens may go | [`Origins`] |
+//! | recognize rejections that are no 401 | [`ClassifyRejection`], [`InspectBodyLayer`], [`RejectOnTrailersLayer`] |
+//! | decide which requests are sent again | [`BearerAuthLayer::replay_limit`], [`BearerAuthLayer::replay_only_idempotent`], [`RefreshOnReject`] |
+//! | test all of that | the servers of the module `testing`, with the feature of that name |
+//!
+//! The README has recipes for hyper, reqwest, tonic and axum, and what to do if a stack does not compile.
+//! [`guide::comparison`] compares this crate with others, some of which do what this one does not. [`guide::secrets`] says
+//! which copies of secrets there are.
+//!
+//! # What happens when a token is rejected
 //!
 //! ```
 //! use std::time::Duration;
@@ -13,13 +74,13 @@
 //! use tower_bearer::{BearerAuthLayer, ReplayBody, Token, source_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), tower::BoxError> {
-//! // Anything that yields tokens. There are sources for refresh and exchange tokens, and presets for vendors.
+//! // Anything that yields tokens.
 //! let source = source_fn(|cx| async move {
 //!     let secret = if cx.rejected_token().is_some() { "second" } else { "first" };
 //!     Ok(Token::new(secret)?.expires_in(Duration::from_secs(900)))
 //! });
 //!
-//! // An API that has revoked the first token. In your program this is a hyper, reqwest or tonic client.
+//! // An API that has revoked the first token.
 //! let api = service_fn(|request: Request<ReplayBody<String>>| async move {
 //!     let revoked = request.headers()["authorization"] == "Bearer first";
 //!     let status = if revoked { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
@@ -28,48 +89,15 @@
 //!
 //! let mut client = ServiceBuilder::new().layer(BearerAuthLayer::new(source)).service(api);
 //!
-//! let request = Request::post("https://api.example.com/orders").body(String::from("one of each"))?;
+//! let request = Request::post("https://api.example.com/orders");
+//! let request = request.body(String::from("one of each"))?;
 //! let response = client.ready().await?.call(request).await?;
 //! assert_eq!(response.status(), StatusCode::OK); // rejected, refreshed, sent again
 //! # Ok(()) }
 //! ```
 //!
-//! | You have | Use |
-//! |---|---|
-//! | an account at Winbooks, 2BA or Xoxoday | a preset of [`provider`] |
-//! | a program that acts for itself | [`ClientCredentialsSource`] with an [`OAuthClient`] |
-//! | a person who must log in | the module `login`, with the feature of that name |
-//! | a refresh token and a token endpoint | [`RefreshTokenSource`] with an [`OAuthClient`] |
-//! | a long-lived token to exchange | [`ExchangeTokenSource`] |
-//! | a key, or a file with an assertion | [`JwtBearerSource`] with a [`SecurityToken`] |
-//! | the token of a user, for another API | [`TokenExchangeSource`] |
-//! | an API that asks for more permission later | [`TokenCacheBuilder::step_up`] with a [`StepUp`] |
-//! | an API that names its authorization server | [`ProtectedResource`], with a list of those that you know |
-//! | something else that yields tokens | [`source_fn`], or [`TokenSource`] for a type of your own |
-//! | several uses of one session | a [`TokenCache`], and layers [from](BearerAuthLayer::from) it |
-//! | a session for each of many users | `Sessions`, and `BearerAuthLayer::keyed`, with the feature `sessions` |
-//! | a refresh token that rotates | a [`TokenStore`], so that a restart does not lose it |
-//! | tests to write | the servers of the module `testing`, with the feature of that name |
-//!
 //! Three parts of the layer are also useful alone: [`AddTokenLayer`] adds the token and never sends a request again,
 //! [`RefreshOnReject`] is a [`tower::retry::Policy`], and [`ReplayBody`] makes any body replayable up to a limit.
-//!
-//! # All items
-//!
-//! | For | Items |
-//! |---|---|
-//! | requests | [`BearerAuthLayer`], [`AddTokenLayer`], [`WithoutToken`], [`Origins`] |
-//! | rejections | [`ClassifyRejection`], [`StandardRejections`], [`ResponseHead`], [`Verdict`], [`InspectBodyLayer`], [`RejectOnTrailersLayer`] |
-//! | more permission | [`Challenge`], [`StepUp`], [`ProtectedResource`] |
-//! | sending again | [`RefreshOnReject`], [`TokenRejected`], [`ReplayBody`], [`ReplayError`], [`PeekBody`] |
-//! | a session in memory | [`TokenCache`], [`CacheStatus`], [`TokenState`], [`Schedule`], [`Token`] |
-//! | a session for each key, with the feature `sessions` | `Sessions`, `SessionKey` |
-//! | sources of tokens | [`TokenSource`], [`TokenContext`], [`source_fn`], [`BoxTokenSource`] |
-//! | grants | [`ClientCredentialsSource`], [`RefreshTokenSource`], [`ExchangeTokenSource`], [`JwtBearerSource`], [`TokenExchangeSource`], [`LegacyPasswordSource`], [`SecurityToken`], [`GrantSource`], [`Grant`] |
-//! | the token endpoint | [`OAuthClient`], [`ClientAuth`], [`BodyFormat`], [`Parameters`], [`DeadGrant`] |
-//! | logins of people, with the feature `login` | `AuthorizationCode`, `PendingLogin`, `BrowserLogin`, `LoginPrompt` in `login` |
-//! | stores | [`TokenStore`], [`StoreLease`], [`StoredSession`], [`Identity`], [`MemoryStore`], [`BoxTokenStore`], with features `FileStore`, `RedisStore`, `PostgresStore`, `SqliteStore` and `EncryptedStore` |
-//! | errors | [`TokenError`], [`TokenErrorKind`] |
 //!
 //! # What it promises
 //!
@@ -90,55 +118,31 @@
 //! and when. The documentation of [`TokenStore`] lists all cases in which a session can be lost, and what you can do about
 //! them.
 //!
-//! # The way of a request
+//! # All items
 //!
-//! For readers of the source: the files that a request passes. Each is named where the request first reaches it. Derived
-//! code is left out.
-//!
-//! A fresh token:
-//!
-//! | File | What happens |
+//! | For | Items |
 //! |---|---|
-//! | `middleware/bearer/service.rs` | `BearerAuth::call`: has the caller set an `Authorization`, or opted out? |
-//! | `origins.rs` | may the token go to this origin? |
-//! | `body/replay/body.rs` | the body becomes replayable; one that is not empty also in `body/replay/shared.rs` |
-//! | `middleware/bearer/attempt.rs` | `Retry` asks the policy for a snapshot of the head |
-//! | `middleware/bearer/send.rs` | `SendWithToken::call` |
-//! | `middleware/sending.rs` | adds the token and calls the inner service |
-//! | `cache/token_cache.rs` | reads the published token without a lock |
-//! | `cache/issued.rs` | its deadlines, and the header value of this thread |
-//! | `freshness.rs`, `clock.rs` | fresh, due or expired? |
-//! | `challenge/classify.rs` | does the response reject the token? |
-//!
-//! An expired token, from `cache/token_cache.rs` on:
-//!
-//! | File | What happens |
-//! |---|---|
-//! | `cache/shared.rs`, `cache/effects.rs` | takes the lock, makes one transition, and does afterwards what it leaves to be done |
-//! | `cache/state.rs` | starts a refresh, or joins the running one |
-//! | `cache/throttle.rs` | may it start? |
-//! | `cache/lookup.rs`, `cache/waiter.rs` | the request waits |
-//! | `cache/refresh_task.rs`, `token_source/boxed.rs` | meanwhile, a task calls the source |
-//! | `middleware/sending.rs` | adds the new token and calls the inner service |
-//!
-//! A rejected token, from `challenge/classify.rs` on, which uses `challenge/parser.rs`:
-//!
-//! | File | What happens |
-//! |---|---|
-//! | `challenge/received.rs` | what does the API ask for? |
-//! | `middleware/bearer/send.rs` | holds the response, and reports the rejection to the cache: as above, from `cache/shared.rs` on |
-//! | `challenge/wanted.rs`, `cache/step_ups.rs` | if the API asks for more than the token has: is it allowed, and may a step-up start? |
-//! | `middleware/bearer/replay.rs`, `middleware/retry.rs` | can the request be sent again? |
-//! | `cache/waiter.rs` | waits for the new token |
-//! | `middleware/bearer/attempt.rs` | the policy puts token and body into the snapshot, and takes the response |
-//! | `middleware/drain.rs` | reads the rest of the response |
-//! | `middleware/bearer/send.rs` | `Retry` sends the snapshot, once more, as in the first table |
+//! | requests | [`BearerAuthLayer`], [`AddTokenLayer`], [`WithoutToken`], [`Origins`] |
+//! | requests of reqwest, with the feature `reqwest` | `RequestBuilderExt`, `SendError`, `ReqwestTransport` |
+//! | rejections | [`ClassifyRejection`], [`StandardRejections`], [`ResponseHead`], [`Verdict`], [`InspectBodyLayer`], [`RejectOnTrailersLayer`] |
+//! | more permission | [`Challenge`], [`StepUp`], [`ProtectedResource`] |
+//! | sending again | [`RefreshOnReject`], [`TokenRejected`], [`ReplayBody`], [`ReplayError`], [`PeekBody`] |
+//! | a session in memory | [`TokenCache`], [`CacheStatus`], [`TokenState`], [`Schedule`], [`Token`] |
+//! | a session for each key, with the feature `sessions` | `Sessions`, `SessionKey` |
+//! | what happens to a session | [`events::Observer`], [`events::Event`] |
+//! | sources of tokens | [`TokenSource`], [`TokenContext`], [`source_fn`], [`BoxTokenSource`] |
+//! | grants | [`ClientCredentialsSource`], [`RefreshTokenSource`], [`ExchangeTokenSource`], [`JwtBearerSource`], [`TokenExchangeSource`], [`LegacyPasswordSource`], [`SecurityToken`], [`GrantSource`], [`Grant`] |
+//! | the token endpoint | [`OAuthClient`], [`ClientAuth`], [`BodyFormat`], [`Parameters`], [`DeadGrant`] |
+//! | logins of people, with the feature `login` | `AuthorizationCode`, `PendingLogin`, `BrowserLogin`, `LoginPrompt` in `login` |
+//! | stores | [`TokenStore`], [`StoreLease`], [`StoredSession`], [`Identity`], [`MemoryStore`], [`BoxTokenStore`], with features `FileStore`, `RedisStore`, `PostgresStore`, `SqliteStore` and `EncryptedStore` |
+//! | errors | [`TokenError`], [`TokenErrorKind`] |
 //!
 //! # Features
 //!
 //! | Feature | Default | What for |
 //! |---|---|---|
-//! | `reqwest` | yes | the default transport of token requests, over rustls: `OAuthClient::new` and the presets' `build` |
+//! | `reqwest` | yes | the default transport of token requests, over rustls: `OAuthClient::new` and the presets' `build`; and `RequestBuilderExt::send_with` for requests of reqwest |
+//! | `reqwest-middleware` | no | `BearerAuthLayer` as a middleware of the crate `reqwest-middleware` |
 //! | `file-store` | no | `FileStore`: a session that the processes of one machine share, and that survives them |
 //! | `redis-store` | no | `RedisStore`: a session that processes on many hosts share |
 //! | `postgres-store` | no | `PostgresStore`: a session that processes on many hosts share. Needs Rust 1.94 |
@@ -147,6 +151,7 @@
 //! | `encrypted-store` | no | `EncryptedStore`: any store, which has sessions only encrypted |
 //! | `jwt` | no | signed assertions: `ClientAuth::private_key_jwt`, `JwtAssertion`, and `SigningKey` |
 //! | `login` | no | the module `login`: first logins of people, in a browser |
+//! | `metrics` | no | `TokenCacheBuilder::metrics`: counters, gauges and histograms, for Prometheus and others |
 //! | `testing` | no | an authorization server and a protected API as in-memory services, with faults to order |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -156,8 +161,11 @@ mod cache;
 mod challenge;
 mod clock;
 mod error;
+pub mod events;
 mod freshness;
 mod grant;
+#[cfg(doc)]
+pub mod guide;
 mod host;
 mod http_url;
 #[cfg(feature = "login")]
@@ -184,9 +192,6 @@ mod zeroize;
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub use self::oauth::{JwtAlgorithm, JwtAssertion, JwtSigner, SigningKey};
-#[cfg(feature = "reqwest")]
-#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
-pub use self::oauth::{ReqwestFuture, ReqwestTransport};
 #[cfg(feature = "postgres-store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres-store")))]
 pub use self::store::PostgresStore;
@@ -245,4 +250,10 @@ pub use self::{
 pub use self::{
     middleware::{KeyedBearerAuthFuture, KeyedSessions, SessionKey},
     sessions::{Sessions, SessionsBuilder},
+};
+#[cfg(feature = "reqwest")]
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+pub use self::{
+    middleware::{RequestBuilderExt, SendError},
+    oauth::{ReqwestFuture, ReqwestTransport},
 };

@@ -7,12 +7,23 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::Body;
 use http_body_util::{Empty, Full};
 use std::{
-    convert::Infallible, future::Future, hint::black_box, pin::Pin, task::Context, time::Duration,
+    convert::Infallible,
+    future::Future,
+    hint::black_box,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Context,
+    time::Duration,
 };
 use tower::{Layer, Service, service_fn};
 use tower_bearer::{
     AddTokenLayer, BearerAuthLayer, REPLAY_LIMIT, RejectOnTrailersLayer, ReplayBody, Token,
-    TokenCache, source_fn,
+    TokenCache,
+    events::{Event, EventKind, Observer},
+    source_fn,
 };
 
 fn drain<B>(mut body: B)
@@ -78,21 +89,41 @@ impl<B> Service<Request<B>> for Api {
 
 #[tokio::test]
 async fn a_request_with_a_fresh_token_allocates_only_for_the_replay() {
-    let cache = TokenCache::new(source_fn(|_| async {
-        Ok(Token::new("abc")?.expires_in(Duration::from_secs(3_600)))
-    }));
-    cache.token().await.unwrap();
-    let add_token = AddTokenLayer::from(cache.clone());
-    let bearer = BearerAuthLayer::from(cache);
-    let (empty, full) = (
-        Empty::<Bytes>::new(),
-        Full::new(Bytes::from_static(b"hello")),
-    );
-    for values in [0, 10, 1_000, 100_000] {
-        assert_eq!(allocations_per_request(&add_token, &empty, values), 0);
-        assert_eq!(allocations_per_request(&add_token, &full, values), 0);
-        assert_eq!(allocations_per_request(&bearer, &empty, values), 1);
-        assert_eq!(allocations_per_request(&bearer, &full, values), 2);
+    let source =
+        || source_fn(|_| async { Ok(Token::new("abc")?.expires_in(Duration::from_secs(3_600))) });
+    let counts = Arc::new(Counts::default());
+    let observed = TokenCache::builder(source()).observer(Arc::clone(&counts));
+    for cache in [TokenCache::new(source()), observed.build()] {
+        cache.token().await.unwrap();
+        let add_token = AddTokenLayer::from(cache.clone());
+        let bearer = BearerAuthLayer::from(cache);
+        let (empty, full) = (
+            Empty::<Bytes>::new(),
+            Full::new(Bytes::from_static(b"hello")),
+        );
+        for values in [0, 10, 1_000, 100_000] {
+            assert_eq!(allocations_per_request(&add_token, &empty, values), 0);
+            assert_eq!(allocations_per_request(&add_token, &full, values), 0);
+            assert_eq!(allocations_per_request(&bearer, &empty, values), 1);
+            assert_eq!(allocations_per_request(&bearer, &full, values), 2);
+        }
+    }
+    assert_eq!(counts.0.load(Ordering::SeqCst), 16);
+}
+
+/// Counts requests.
+#[derive(Default)]
+struct Counts(AtomicUsize);
+
+impl Observer for Counts {
+    fn on_event(&self, event: &Event<'_>) {
+        if event.kind == EventKind::RequestSent {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn wants_requests(&self) -> bool {
+        true
     }
 }
 

@@ -479,6 +479,105 @@ mod runtimes {
     }
 }
 
+mod without_waiting {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_token_the_call_fails_at_once_and_a_refresh_starts() {
+        let source = Numbered::living(900).takes(SECOND);
+        let cache = source.cache().build();
+        for _ in 0..3 {
+            let error = cache.try_token().unwrap_err();
+            assert_eq!(error.kind(), TokenErrorKind::Timeout);
+            assert!(error.is_transient());
+        }
+        sleep(2 * SECOND).await;
+        assert_eq!(secret(&cache.try_token().unwrap()), "token-1");
+        assert_eq!(source.calls(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_due_token_is_returned_and_a_refresh_starts() {
+        let source = Numbered::living(900).takes(SECOND);
+        let cache = source.cache().build();
+        cache.token().await.unwrap();
+        advance(Duration::from_secs(870)).await;
+        assert_eq!(secret(&cache.try_token().unwrap()), "token-1");
+        sleep(2 * SECOND).await;
+        assert_eq!(secret(&cache.try_token().unwrap()), "token-2");
+        assert_eq!(source.calls(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_expired_token_is_not_returned_and_a_refresh_starts() {
+        let source = Numbered::living(900).takes(SECOND);
+        let cache = source.cache().build();
+        cache.token().await.unwrap();
+        advance(Duration::from_secs(901)).await;
+        assert_eq!(
+            cache.try_token().unwrap_err().kind(),
+            TokenErrorKind::Timeout
+        );
+        sleep(2 * SECOND).await;
+        assert_eq!(secret(&cache.try_token().unwrap()), "token-2");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_error_of_the_last_refresh_is_returned() {
+        let source = Numbered::living(900);
+        source.fail(final_error());
+        let cache = source.cache().build();
+        cache.token().await.unwrap_err();
+        let error = cache.try_token().unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::ReauthRequired);
+        assert_eq!(source.calls(), 1);
+    }
+
+    /// Calls `try_token` in a thread that has no runtime.
+    fn in_another_thread(cache: &TokenCache) -> Result<Token, TokenError> {
+        let cache = cache.clone();
+        std::thread::spawn(move || cache.try_token())
+            .join()
+            .unwrap()
+    }
+
+    // The clock of Tokio is paused in the runtime only, so these tests step the wall clock.
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thread_without_a_runtime_gets_the_token_but_starts_no_refresh() {
+        let (source, clock) = (Numbered::living(900), clock());
+        let cache = source.cache_on_system_time().clock(clock.clone()).build();
+        let error = in_another_thread(&cache).unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Config);
+
+        cache.token().await.unwrap();
+        clock.step(870);
+        assert_eq!(secret(&in_another_thread(&cache).unwrap()), "token-1");
+        run_ready_tasks().await;
+        assert_eq!(source.calls(), 1, "due, but there is no runtime");
+
+        clock.step(31);
+        let error = in_another_thread(&cache).unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Config);
+        assert_eq!(source.calls(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_background_refresh_a_thread_without_a_runtime_always_has_a_token() {
+        let (source, clock) = (Numbered::living(900), clock());
+        source.0.background_refresh.store(true, Ordering::SeqCst);
+        let cache = source.cache_on_system_time().clock(clock.clone()).build();
+        cache.token().await.unwrap();
+        for _ in 0..10 {
+            clock.step(600);
+            // The task looks at the wall clock every minute.
+            sleep(61 * SECOND).await;
+            in_another_thread(&cache).unwrap();
+        }
+        assert!((5..=10).contains(&source.calls()), "{}", source.calls());
+    }
+}
+
 mod generations {
     use super::*;
 

@@ -245,8 +245,8 @@ impl StoreLease for BrokenLease {
         }
     }
 
-    fn is_held(&self) -> impl Future<Output = bool> + Send {
-        ready(true)
+    fn is_held(&self) -> impl Future<Output = Result<bool, TokenError>> + Send {
+        ready(Ok(true))
     }
 }
 

@@ -42,6 +42,9 @@ async fn rejection(path: &Path) -> String {
     let store = FileStore::new(path).unwrap();
     let error = store.load().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Store, "{error}");
+    let leased = store.lease_and_load().await.err().unwrap();
+    assert_eq!(leased.to_string(), error.to_string());
+    // That has left no lease behind.
     let mut lease = store.lease().await.unwrap();
     for replaces in [0, 1] {
         let saved = lease.save(replaces, &sample_session(2, "over")).await;

@@ -139,8 +139,8 @@ impl StoreLease for LapsingLease {
         Ok(())
     }
 
-    async fn is_held(&self) -> bool {
-        self.held.lock().unwrap().is_some()
+    async fn is_held(&self) -> Result<bool, TokenError> {
+        Ok(self.held.lock().unwrap().is_some())
     }
 }
 

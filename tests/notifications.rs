@@ -89,7 +89,7 @@ impl StoreLease for NotifyingLease {
         Ok(())
     }
 
-    async fn is_held(&self) -> bool {
+    async fn is_held(&self) -> Result<bool, TokenError> {
         self.0.is_held().await
     }
 }

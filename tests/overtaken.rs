@@ -19,7 +19,7 @@ use endpoint::{DEAD, DOWN, TokenEndpoint, first, json, next};
 use tokio::{sync::Barrier, time::sleep};
 use tower_bearer::{
     ExchangeTokenSource, Identity, OAuthClient, RefreshTokenSource, StoreLease, StoredSession,
-    Token, TokenContext, TokenError, TokenErrorKind, TokenSource, TokenStore,
+    Token, TokenCache, TokenContext, TokenError, TokenErrorKind, TokenSource, TokenStore,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -115,6 +115,16 @@ impl Stored {
         });
     }
 
+    /// Another process has recorded that this refresh token is dead or revoked.
+    fn end(&mut self, reason: &str, refresh_token: &str) {
+        let ended = serde_json::json!({
+            "since": 1_700_000_000_000_u64,
+            "credentials": [Identity::new("refresh", refresh_token)],
+            "reason": reason,
+        });
+        self.change(|session| session["ended"] = ended);
+    }
+
     /// Another process has refreshed the session.
     fn refresh(&mut self, token: &str) {
         let access = serde_json::json!({"token": token, "lifetime_secs": 900});
@@ -202,9 +212,8 @@ impl StoreLease for Store {
         })
     }
 
-    async fn is_held(&self) -> bool {
+    async fn is_held(&self) -> Result<bool, TokenError> {
         self.call(Call::IsHeld, |stored| Ok(stored.is_held))
-            .unwrap_or(false)
     }
 
     async fn release(self) {
@@ -358,10 +367,40 @@ async fn a_process_that_finds_its_own_mark_keeps_its_lease_although_an_answer_is
     assert_eq!(lease_changes(&store), [Call::Release]);
 }
 
-/// A source whose session cannot be saved, while another process with the lease records in the store that its login is dead.
+#[tokio::test(start_paused = true)]
+async fn a_process_with_an_unsaved_session_keeps_its_lease_while_the_store_does_not_say_that_it_is_lost()
+ {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    lease_changes(&store);
+    // The store loses the mark, as in a failover. So the save finds another version.
+    let (mut unmarked, mut is_lost) = (None, false);
+    store.before(move |call, stored| {
+        match call {
+            Call::Mark => unmarked.clone_from(&stored.session),
+            Call::Save if !std::mem::replace(&mut is_lost, true) => {
+                stored.session.clone_from(&unmarked);
+            }
+            Call::Save | Call::IsHeld => return Err(full_disk()),
+            _ => {}
+        }
+        Ok(())
+    });
+    next(&source, &token).await.unwrap();
+    sleep(10 * SECOND).await;
+    assert_eq!(lease_changes(&store), [Call::Lease]);
+    store.repair();
+    sleep(10 * SECOND).await;
+    assert_eq!(store.session()["refresh_token"], "rt-2");
+    assert_eq!(lease_changes(&store), [Call::Release]);
+}
+
+/// A source whose session cannot be saved, while another process with the lease records in the store that `login` is dead.
 async fn unsaved_when_a_login_is_recorded_as_dead(
     endpoint: &TokenEndpoint,
     store: &Store,
+    login: &str,
 ) -> (RefreshTokenSource, Token) {
     let source = process(endpoint, store);
     let token = first(&source).await.unwrap();
@@ -370,12 +409,7 @@ async fn unsaved_when_a_login_is_recorded_as_dead(
         _ => Ok(()),
     });
     let token = next(&source, &token).await.unwrap();
-    let dead = serde_json::json!({
-        "since": 1_700_000_000_000_u64,
-        "credentials": [Identity::new("refresh", "login")],
-        "reason": "rejected",
-    });
-    lock(store).stored.change(|session| session["ended"] = dead);
+    lock(store).stored.end("rejected", login);
     store.repair();
     endpoint.sent();
     (source, token)
@@ -393,7 +427,7 @@ async fn assert_login_stays_dead(endpoint: &TokenEndpoint, store: &Store) {
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_saved_in_the_background_keeps_the_logins_recorded_as_dead() {
     let (endpoint, store) = (TokenEndpoint::default(), Store::default());
-    let (_source, _) = unsaved_when_a_login_is_recorded_as_dead(&endpoint, &store).await;
+    let (_source, _) = unsaved_when_a_login_is_recorded_as_dead(&endpoint, &store, "login").await;
     sleep(10 * SECOND).await;
     assert_eq!(store.session()["refresh_token"], "rt-2");
     assert_login_stays_dead(&endpoint, &store).await;
@@ -402,10 +436,86 @@ async fn a_session_that_is_saved_in_the_background_keeps_the_logins_recorded_as_
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_refreshed_from_memory_keeps_the_logins_recorded_as_dead() {
     let (endpoint, store) = (TokenEndpoint::default(), Store::default());
-    let (source, token) = unsaved_when_a_login_is_recorded_as_dead(&endpoint, &store).await;
+    let (source, token) =
+        unsaved_when_a_login_is_recorded_as_dead(&endpoint, &store, "login").await;
     next(&source, &token).await.unwrap();
     assert_eq!(store.session()["refresh_token"], "rt-3");
     assert_login_stays_dead(&endpoint, &store).await;
+}
+
+/// Of a server that does not rotate refresh tokens, so that the session keeps its login.
+const NOT_ROTATED: (u16, &str) = (200, r#"{"access_token":"at","expires_in":900}"#);
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_is_still_the_refresh_token_and_was_recorded_as_dead_is_not_sent_from_memory()
+{
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    endpoint.respond_next([NOT_ROTATED, NOT_ROTATED]);
+    let (source, token) = unsaved_when_a_login_is_recorded_as_dead(&endpoint, &store, "rt-0").await;
+    let error = next(&source, &token).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::ReauthRequired, "{error}");
+    assert_eq!(endpoint.sent(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_is_still_the_refresh_token_stays_dead_after_a_save_in_the_background() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    endpoint.respond_next([NOT_ROTATED, NOT_ROTATED]);
+    let (_source, token) =
+        unsaved_when_a_login_is_recorded_as_dead(&endpoint, &store, "rt-0").await;
+    sleep(10 * SECOND).await;
+    assert_eq!(store.session()["generation"], 2);
+    next(&process(&endpoint, &store), &token).await.unwrap_err();
+    assert_eq!(endpoint.sent(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_credential_that_the_server_accepts_after_a_reset_is_not_dead_although_that_was_not_saved()
+ {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let other = (200, r#"{"access_token":"other","expires_in":900}"#);
+    endpoint.respond_next([NOT_ROTATED, DEAD, other, NOT_ROTATED]);
+    let cache = TokenCache::new(process(&endpoint, &store));
+    cache.token().await.unwrap();
+    cache.refresh().await.unwrap_err();
+    assert_eq!(store.session()["ended"]["reason"], "rejected");
+    store.before(only_marks);
+    cache.reset();
+    cache.refresh().await.unwrap();
+    cache.refresh().await.unwrap();
+    assert_eq!(refresh_tokens(&endpoint), ["rt-0"; 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_died_after_a_revocation_is_not_sent_when_an_unsaved_session_passes_the_revocation()
+ {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    first(&process(&endpoint, &store)).await.unwrap();
+    store.before(|call, _| match call {
+        Call::Save | Call::Mark => Err(full_disk()),
+        _ => Ok(()),
+    });
+    let source = RefreshTokenSource::new(client(&endpoint), "rt-new").store(store.clone());
+    let token = first(&source).await.unwrap();
+    // Another process, which has the lease, has revoked the session before.
+    lock(&store).stored.change(|session| {
+        session["generation"] = 2.into();
+        session["access"] = serde_json::Value::Null;
+        session["refresh_token"] = serde_json::Value::Null;
+    });
+    lock(&store).stored.end("revoked", "rt-1");
+    store.repair();
+    endpoint.respond_next([DEAD]);
+    let login = RefreshTokenSource::new(client(&endpoint), "login").store(store.clone());
+    first(&login).await.unwrap_err();
+    sleep(10 * SECOND).await;
+    assert_eq!(store.session()["refresh_token"], "rt-2");
+    endpoint.sent();
+    // It goes on with the session of the later login.
+    let started = RefreshTokenSource::new(client(&endpoint), "login").store(store.clone());
+    let adopted = first(&started).await.unwrap();
+    assert_eq!(adopted.expose_secret(), token.expose_secret());
+    assert_eq!(endpoint.sent(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -445,10 +555,13 @@ async fn sent_with_an_earlier_session_in_the_store(answer: (u16, &'static str)) 
     endpoint.respond_next([answer, answer]);
     next(&source, &token).await.unwrap_err();
     let sent = refresh_tokens(&endpoint);
+    drop(next(&source, &token).await);
+    let again = refresh_tokens(&endpoint);
     if answer == UNEXPLAINED {
         // Nor does the failure make the earlier session the newest.
-        drop(next(&source, &token).await);
-        assert_eq!(refresh_tokens(&endpoint), ["rt-2"]);
+        assert_eq!(again, ["rt-2"]);
+    } else {
+        assert!(again.is_empty(), "{again:?}");
     }
     sent
 }
@@ -459,6 +572,27 @@ async fn an_earlier_refresh_token_in_the_store_is_sent_only_if_the_later_one_is_
     assert_eq!(sent, ["rt-2"]);
     let sent = sent_with_an_earlier_session_in_the_store(DEAD).await;
     assert_eq!(sent, ["rt-2", "rt-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_session_in_memory_is_not_sent_again_if_the_stored_one_has_nothing_to_send() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let old = RefreshTokenSource::new(client(&endpoint), "rt-old").store(store.clone());
+    endpoint.respond_next([DEAD]);
+    first(&old).await.unwrap_err();
+    store.before(|call, _| match call {
+        Call::Save | Call::Mark => Err(full_disk()),
+        _ => Ok(()),
+    });
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    endpoint.sent();
+    endpoint.respond_next([DEAD]);
+    for _ in 0..3 {
+        let error = next(&source, &token).await.unwrap_err();
+        assert!(error.is_final(), "{error}");
+    }
+    assert_eq!(refresh_tokens(&endpoint), ["rt-1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -713,6 +847,91 @@ async fn a_session_is_not_begun_anew_while_another_process_refreshes_it() {
     let token = next(&source, &token).await.unwrap();
     assert_eq!(token.expose_secret(), "of-the-other");
     assert_eq!(endpoint.sent().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_is_not_final_if_the_store_does_not_say_whether_another_process_has_refreshed()
+{
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    let token = first(&source).await.unwrap();
+    endpoint.respond_next([DEAD]);
+    let mut loads = 0;
+    store.before(move |call, stored| {
+        loads += usize::from(call == Call::Load);
+        if (call, loads) == (Call::Load, 3) {
+            stored.refresh("of-the-other");
+            return Err(full_disk());
+        }
+        Ok(())
+    });
+    let error = next(&source, &token).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store, "{error}");
+    let token = next(&source, &token).await.unwrap();
+    assert_eq!(token.expose_secret(), "of-the-other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_not_begun_anew_if_the_store_does_not_say_whether_another_process_refreshes_it()
+ {
+    for unanswered in [Call::Load, Call::IsHeld] {
+        let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+        let source = ExchangeTokenSource::new(client(&endpoint), "et").store(store.clone());
+        let token = first(&source).await.unwrap();
+        endpoint.sent();
+        endpoint.respond_next([DEAD]);
+        let mut loads = 0;
+        store.before(move |call, _| {
+            loads += usize::from(call == Call::Load);
+            if loads >= 4 && call == unanswered {
+                return Err(full_disk());
+            }
+            Ok(())
+        });
+        let error = next(&source, &token).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Store, "{error}");
+        assert_eq!(refresh_tokens(&endpoint), ["rt-1"]);
+        store.repair();
+        next(&source, &token).await.unwrap();
+        assert_eq!(refresh_tokens(&endpoint), ["none"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_refresh_token_is_not_sent_again_by_a_refresh_that_begins_again() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = ExchangeTokenSource::new(client(&endpoint), "et").store(store.clone());
+    let token = first(&source).await.unwrap();
+    endpoint.sent();
+    endpoint.respond_next([DEAD]);
+    // The store loses the mark, as in a failover.
+    let (mut loads, mut unmarked) = (0, None);
+    store.before(move |call, stored| {
+        loads += usize::from(call == Call::Load);
+        match (call, loads) {
+            (Call::Load, 2) => unmarked.clone_from(&stored.session),
+            (Call::Load, 3) => stored.session.clone_from(&unmarked),
+            _ => {}
+        }
+        Ok(())
+    });
+    next(&source, &token).await.unwrap();
+    assert_eq!(refresh_tokens(&endpoint), ["rt-1", "none"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn neither_a_dead_grant_nor_its_refresh_token_is_sent_again_although_that_was_not_saved() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = ExchangeTokenSource::new(client(&endpoint), "et").store(store.clone());
+    let token = first(&source).await.unwrap();
+    endpoint.sent();
+    endpoint.respond_next([DEAD, DEAD]);
+    store.before(only_marks);
+    for _ in 0..3 {
+        let error = next(&source, &token).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::ReauthRequired, "{error}");
+    }
+    assert_eq!(refresh_tokens(&endpoint), ["rt-1", "none"]);
 }
 
 fn revocable(endpoint: &TokenEndpoint, store: &Store) -> RefreshTokenSource {

@@ -101,8 +101,8 @@ impl StoreLease for FaultyLease {
         }
         self.lease.save(replaces, session).await
     }
-    async fn is_held(&self) -> bool {
-        true
+    async fn is_held(&self) -> Result<bool, TokenError> {
+        Ok(true)
     }
 }
 

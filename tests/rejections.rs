@@ -16,7 +16,7 @@ use http::{HeaderMap, Request, Response, StatusCode, header::AUTHORIZATION};
 use http_body_util::Full;
 use support::get;
 use tokio::{
-    sync::oneshot,
+    sync::{Notify, oneshot},
     time::{Instant, sleep},
 };
 use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
@@ -176,6 +176,60 @@ async fn a_request_that_is_rejected_while_the_source_is_asked_for_a_change_waits
     assert_eq!(source.0.load(Ordering::SeqCst), 2);
     assert_eq!(status(&client, API).await, StatusCode::OK);
     assert_eq!(source.0.load(Ordering::SeqCst), 3);
+}
+
+/// A source whose first refresh brings token 1, and the next ones fail. Token 2 is in its store. What takes long waits for a
+/// permit.
+#[derive(Clone, Default)]
+struct Failing {
+    refreshes: Arc<AtomicU64>,
+    /// For each refresh but the first two.
+    may_fail: Arc<Notify>,
+    /// For each look into the store.
+    may_look: Arc<Notify>,
+}
+
+impl TokenSource for Failing {
+    async fn token(&self, _: TokenContext) -> Result<Token, TokenError> {
+        match self.refreshes.fetch_add(1, Ordering::SeqCst) {
+            0 => return Token::new("1"),
+            1 => {}
+            _ => self.may_fail.notified().await,
+        }
+        Err(TokenError::new(TokenErrorKind::Server, "down"))
+    }
+
+    async fn stored_token(&self, _: TokenContext) -> Option<Token> {
+        self.may_look.notified().await;
+        Token::new("2").ok()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_another_process_that_is_found_during_a_refresh_is_used() {
+    let source = Failing::default();
+    let cache = TokenCache::new(source.clone());
+    let client = client(&cache, |_, token, _| token == 1);
+    // After this, refreshes are held back.
+    assert_eq!(status(&client, API).await, StatusCode::UNAUTHORIZED);
+    let send = || {
+        let client = client.clone();
+        tokio::spawn(async move { status(&client, API).await })
+    };
+    let looking = send();
+    sleep(2 * SECOND).await;
+    // They are not any more, so this request does not wait for the look.
+    let refreshing = send();
+    sleep(2 * SECOND).await;
+    assert_eq!(source.refreshes.load(Ordering::SeqCst), 3);
+
+    source.may_look.notify_one();
+    assert_eq!(looking.await.unwrap(), StatusCode::OK);
+    assert_eq!(status(&client, API).await, StatusCode::OK);
+    assert_eq!(cache.peek().unwrap().expose_secret(), "2");
+    source.may_fail.notify_one();
+    assert_eq!(refreshing.await.unwrap(), StatusCode::OK);
+    assert_eq!(cache.status().state, TokenState::Fresh);
 }
 
 /// A cache whose token 2 has been rejected twice in a row, so that its refresh is held back.

@@ -690,7 +690,7 @@ mod failures {
             self.0.save(replaces, session).await
         }
 
-        async fn is_held(&self) -> bool {
+        async fn is_held(&self) -> Result<bool, TokenError> {
             self.0.is_held().await
         }
     }
@@ -846,8 +846,8 @@ mod at_the_same_time {
             Ok(())
         }
 
-        async fn is_held(&self) -> bool {
-            false
+        async fn is_held(&self) -> Result<bool, TokenError> {
+            Ok(false)
         }
     }
 
@@ -1207,8 +1207,8 @@ mod simulation {
             Ok(())
         }
 
-        async fn is_held(&self) -> bool {
-            !self.store.fails()
+        async fn is_held(&self) -> Result<bool, TokenError> {
+            Ok(!self.store.fails())
         }
     }
 

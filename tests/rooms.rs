@@ -14,8 +14,10 @@ use std::{
 /// A room that is split over several floors is named by its parts; its `mod.rs` only exports them. `lib.rs` is above all
 /// floors, and every other file directly in `src` is on the ground floor.
 const FLOORS: &[&[&str]] = &[
+    &["guide"],
     &["testing"],
     &["provider"],
+    &["middleware::reqwest"],
     &["middleware::bearer"],
     &[
         "middleware::add_token",
@@ -28,6 +30,7 @@ const FLOORS: &[&[&str]] = &[
     &["login"],
     &["sessions"],
     &["cache"],
+    &["events"],
     &["source"],
     &["grant"],
     &["oauth"],

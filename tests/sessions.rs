@@ -185,8 +185,8 @@ impl StoreLease for FaultyLease {
         self.lease.save(replaces, session).await
     }
 
-    async fn is_held(&self) -> bool {
-        !self.faulty.inner.lock().unwrap().leases_end
+    async fn is_held(&self) -> Result<bool, TokenError> {
+        Ok(!self.faulty.inner.lock().unwrap().leases_end)
     }
 
     async fn release(self) {

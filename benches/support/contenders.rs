@@ -10,7 +10,9 @@ use http::Request;
 use http_body::Body;
 use http_body_util::{Empty, Full};
 use tower::{BoxError, ServiceBuilder, retry::Policy};
-use tower_bearer::{AddTokenLayer, BearerAuthLayer, Token, TokenCache, source_fn};
+use tower_bearer::{
+    AddTokenLayer, BearerAuthLayer, Token, TokenCache, TokenCacheBuilder, source_fn,
+};
 use tower_http::auth::AddAuthorizationLayer;
 
 use super::work::{Bare, Chunks, Model, Runner, TOKEN, contender};
@@ -63,9 +65,16 @@ impl Load {
 
 /// A session whose token outlives the bench. Must run in a Tokio runtime.
 pub(crate) async fn session() -> TokenCache {
-    let cache = TokenCache::new(source_fn(|_| async {
-        Ok(Token::new(TOKEN)?.expires_in(Duration::from_secs(3_600)))
-    }));
+    session_with(|builder| builder).await
+}
+
+/// The same with settings.
+pub(crate) async fn session_with(
+    set: impl FnOnce(TokenCacheBuilder) -> TokenCacheBuilder,
+) -> TokenCache {
+    let source =
+        source_fn(|_| async { Ok(Token::new(TOKEN)?.expires_in(Duration::from_secs(3_600))) });
+    let cache = set(TokenCache::builder(source)).build();
     cache.token().await.expect("the source yields a token");
     cache
 }

@@ -7,5 +7,6 @@ pub(crate) mod callgrind;
 pub(crate) mod cold;
 pub(crate) mod contenders;
 pub(crate) mod keyed;
+pub(crate) mod observed;
 pub(crate) mod table;
 pub(crate) mod work;

@@ -91,7 +91,11 @@ fn sessions(database: Database, oauth: OAuthClient, origins: Origins) -> Session
                 .store(database.store(&tenant)?)
                 .origins(origins)
                 .reauth_hint("press \"log in\" on the page of the sessions");
-            Ok(TokenCache::new(source))
+            // Logs tell the tenant. Metrics have all tenants in one group.
+            Ok(TokenCache::builder(source)
+                .group("tenants")
+                .name(tenant)
+                .build())
         }
     })
     .capacity(1_000)

@@ -7,9 +7,12 @@ use super::{
     shared::{Settings, Shared},
     token_cache::TokenCache,
 };
+#[cfg(feature = "metrics")]
+use crate::events::Metrics;
 use crate::{
     challenge::StepUp,
     clock::Clock,
+    events::{Events, Names, Observer},
     origins::Origins,
     schedule::Schedule,
     token_source::{BoxTokenSource, TokenSource},
@@ -33,6 +36,11 @@ use crate::{
 #[must_use]
 pub struct TokenCacheBuilder {
     source: BoxTokenSource,
+    name: Option<String>,
+    group: Option<String>,
+    observers: Vec<Box<dyn Observer>>,
+    #[cfg(feature = "metrics")]
+    has_metrics: bool,
     pub(crate) settings: Settings,
 }
 
@@ -50,6 +58,11 @@ impl TokenCacheBuilder {
                 seed: None,
             },
             source: source.boxed(),
+            name: None,
+            group: None,
+            observers: Vec::new(),
+            #[cfg(feature = "metrics")]
+            has_metrics: false,
         }
     }
 
@@ -142,6 +155,52 @@ impl TokenCacheBuilder {
         self
     }
 
+    /// What logs call this session. It may name the user or the tenant, but must not contain a secret. Default: the
+    /// [group](TokenCacheBuilder::group).
+    ///
+    /// Metrics do not have it: there would be time series for each user.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// What metrics and logs call the sessions that belong together, for example all of one API. Default: what the source
+    /// [is called](TokenSource::name), which is the host of the token endpoint for the sources of this crate.
+    ///
+    /// There should be few groups: each has time series of its own. Caches that a factory of `Sessions` makes belong
+    /// together if it gives all of them the same group, and each a name:
+    ///
+    /// ```
+    /// use tower_bearer::{TokenCache, TokenSource};
+    ///
+    /// fn cache_of(tenant: &str, source: impl TokenSource) -> TokenCache {
+    ///     TokenCache::builder(source).group("invoices").name(tenant).build()
+    /// }
+    /// # let cache = cache_of("north", tower_bearer::source_fn(|_| async { tower_bearer::Token::new("abc") }));
+    /// # assert_eq!((cache.group(), cache.name()), ("invoices", "north"));
+    /// ```
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(group.into());
+        self
+    }
+
+    /// Adds an observer, which gets each [event](crate::events::Event). Several can be added. Default: none.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.push(Box::new(observer));
+        self
+    }
+
+    /// Reports metrics to the recorder of the crate [`metrics`](https://docs.rs/metrics). The [module](crate::events#metrics)
+    /// lists them. Default: none.
+    ///
+    /// Install the recorder before the cache is built: a cache that finds none reports nothing.
+    #[cfg(feature = "metrics")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+    pub fn metrics(mut self) -> Self {
+        self.has_metrics = true;
+        self
+    }
+
     /// Builds the cache. If its schedule refreshes in the background, and this is called inside a Tokio runtime, that
     /// starts now.
     #[must_use = "a cache that is dropped refreshes nothing"]
@@ -149,7 +208,23 @@ impl TokenCacheBuilder {
         if self.settings.step_up.is_some() {
             self.settings.own_scopes = self.source.scopes();
         }
-        let shared = Arc::new(Shared::new(self.source, self.settings));
+        let group = match &self.group {
+            Some(group) => group,
+            None => self.source.name(),
+        };
+        let names = Names {
+            name: self.name.as_deref().unwrap_or(group).into(),
+            group: group.into(),
+            grant: self.source.grant(),
+        };
+        #[cfg_attr(not(feature = "metrics"), allow(unused_mut))]
+        let mut observers = self.observers;
+        #[cfg(feature = "metrics")]
+        if self.has_metrics {
+            observers.push(Box::new(Metrics::new(&names)));
+        }
+        let events = Events::new(names, observers);
+        let shared = Arc::new(Shared::new(self.source, self.settings, events));
         background::start(&shared);
         TokenCache::from_shared(shared)
     }

@@ -7,7 +7,7 @@ use super::{
     shared::{Settings, Shared},
     waiter::{Completed, SharedResult},
 };
-use crate::clock::Now;
+use crate::{clock::Now, events::Record, token::Warning};
 
 /// What `Shared::change` does after a transition.
 #[derive(Default)]
@@ -20,6 +20,10 @@ pub(super) struct Effects {
     pub(super) spawn: Option<RefreshTask>,
     /// Give these to those that wait for a step-up, or for a refresh that no longer counts, after the lock is released.
     pub(super) wake: Vec<(Arc<SharedResult>, Option<Completed>)>,
+    /// Log these events and tell the observers, after the lock is released.
+    pub(super) events: Vec<Record>,
+    /// The session could not be saved. Tell when it is, after the lock is released.
+    pub(super) unsaved: Option<Warning>,
 }
 
 /// What a transition needs to know.

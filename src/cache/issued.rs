@@ -34,6 +34,11 @@ impl Generation {
         let before = ISSUED.fetch_add(1, Ordering::Relaxed);
         Self(NonZeroUsize::MIN.saturating_add(before))
     }
+
+    /// The number, for events.
+    pub(super) fn number(self) -> u64 {
+        self.0.get() as u64
+    }
 }
 
 /// A token as the cache holds it.

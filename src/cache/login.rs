@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use super::{
     lookup::{interrupted, runtime},
     token_cache::TokenCache,
@@ -72,14 +74,17 @@ impl TokenCache {
     pub async fn login(&self, session: StoredSession) -> Result<(), TokenError> {
         let shared = Arc::clone(&self.shared);
         // A task of its own: once the source has the session, this cache must not use the one before it any more.
-        let task = runtime()?.spawn(async move {
-            let _until_known = shared.replacing_session.lock().await;
-            let asked = shared.now();
-            let cx = TokenContext::with_clock(shared.settings.clock.clone());
-            let token = shared.source.login(session, cx).await?;
-            shared.logged_in(token, asked);
-            Ok(())
-        });
+        let task = runtime()?.spawn(
+            async move {
+                let _until_known = shared.replacing_session.lock().await;
+                let asked = shared.now();
+                let cx = TokenContext::with_clock(shared.settings.clock.clone());
+                let token = shared.source.login(session, cx).await?;
+                shared.logged_in(token, asked);
+                Ok(())
+            }
+            .in_current_span(),
+        );
         task.await.unwrap_or_else(|_| {
             Err(interrupted(
                 "the task that was taking the login ended early",

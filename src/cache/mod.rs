@@ -2,12 +2,15 @@
 //!
 //! | File | Contents |
 //! |---|---|
-//! | `token_cache.rs` | the public handle, and the read without a lock |
+//! | `token_cache.rs` | the public handle |
+//! | `requests.rs` | what the layers do for each request: the read without a lock, rejections |
 //! | `builder.rs`, `status.rs` | the other public types |
 //! | `shared.rs` | what all handles share: the published token, and the lock around the state |
 //! | `revoke.rs`, `login.rs` | the end of a session, and the next one |
 //! | `lookup.rs` | the answer to "is there a token?" |
-//! | `state.rs` | the state behind the lock, and every change of it |
+//! | `state.rs`, `state/step_up.rs` | the state behind the lock, and every change of it |
+//! | `current_token.rs`, `running_refresh.rs` | two parts of the state: its token, and its refresh |
+//! | `events.rs` | the events that changes of the state leave |
 //! | `effects.rs` | what a change of the state gets as input, and what it leaves to be done after it |
 //! | `throttle.rs` | when the next refresh may start |
 //! | `step_ups.rs` | which step-ups wait, and when the next one may start |
@@ -19,14 +22,18 @@
 
 mod background;
 mod builder;
+mod current_token;
 mod effects;
+mod events;
 mod issued;
 mod listener;
 mod login;
 mod lookup;
 mod refresh_task;
 mod rejection;
+mod requests;
 mod revoke;
+mod running_refresh;
 mod shared;
 mod state;
 mod status;

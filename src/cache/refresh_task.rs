@@ -11,10 +11,13 @@ use tokio::{
     time::{self, Instant},
 };
 
+use tracing::Instrument;
+
 use super::{lookup::interrupted, step_ups::StepUpRun, waiter::SharedResult};
 use crate::{
     clock::{Now, later},
     error::{TokenError, TokenErrorKind},
+    events::RefreshReason,
     token::Token,
     token_source::{TokenContext, TokenSource},
 };
@@ -49,6 +52,16 @@ pub(super) enum RefreshOutcome {
     Revoked(TokenError),
 }
 
+/// A refresh, as its task knows it.
+pub(super) struct RefreshRun {
+    pub(super) id: u64,
+    pub(super) reason: RefreshReason,
+    /// When the source was asked. `None` before that.
+    pub(super) asked: Option<Instant>,
+    /// A look for another session has ended, and there is none.
+    pub(super) found_nothing: bool,
+}
+
 /// A refresh that is ready to be spawned.
 pub(super) struct RefreshTask {
     runtime: Handle,
@@ -62,7 +75,7 @@ impl RefreshTask {
     pub(super) fn new(
         runtime: Handle,
         result: Arc<SharedResult>,
-        id: u64,
+        run: RefreshRun,
         delay: Duration,
         cx: TokenContext,
         kind: RefreshKind,
@@ -71,8 +84,7 @@ impl RefreshTask {
             runtime,
             guard: CompletionGuard {
                 result,
-                id,
-                is_step_up: matches!(kind, RefreshKind::StepUp(_)),
+                run,
                 is_completing: false,
             },
             delay,
@@ -83,16 +95,19 @@ impl RefreshTask {
 
     pub(super) fn spawn(self) {
         let runtime = self.runtime.clone();
-        runtime.spawn(self.run());
+        let events = &self.guard.result.shared.events;
+        let span = events.refresh_span(self.guard.run.reason);
+        runtime.spawn(self.run().instrument(span));
     }
 
-    async fn run(self) {
+    async fn run(mut self) {
         if !self.delay.is_zero() {
             time::sleep(self.delay).await;
         }
-        let shared = &self.guard.result.shared;
+        let shared = Arc::clone(&self.guard.result.shared);
         let limit = shared.settings.refresh_timeout;
         let asked = shared.now();
+        self.guard.run.asked = Some(asked.mono);
         let deadline = later(Instant::now(), limit);
         // A look into the store that takes too long has found nothing. It must not end a pause.
         let found_nothing = match &self.kind {
@@ -106,7 +121,10 @@ impl RefreshTask {
                     Ok(Ok(true)) => None,
                     Ok(Err(error)) => Some(RefreshOutcome::Revoked(error)),
                     // Dropping `self.guard` lets those that wait start over.
-                    Ok(Ok(false)) | Err(_) => return,
+                    Ok(Ok(false)) | Err(_) => {
+                        self.guard.run.found_nothing = true;
+                        return;
+                    }
                 }
             }
             RefreshKind::Full | RefreshKind::AdoptOnly(_) | RefreshKind::StepUp(_) => None,
@@ -148,8 +166,7 @@ impl RefreshTask {
 /// Completes a refresh for everyone, however its task ends.
 struct CompletionGuard {
     result: Arc<SharedResult>,
-    id: u64,
-    is_step_up: bool,
+    run: RefreshRun,
     is_completing: bool,
 }
 
@@ -160,18 +177,10 @@ impl CompletionGuard {
 
     fn complete_now(&mut self, outcome: RefreshOutcome) {
         self.is_completing = true;
-        match &outcome {
-            RefreshOutcome::Token { .. } => tracing::debug!("token refreshed"),
-            RefreshOutcome::Failed(error) if self.is_step_up => {
-                tracing::warn!(%error, "step-up failed, the token stays in use");
-            }
-            RefreshOutcome::Failed(error) => tracing::warn!(%error, "refresh failed"),
-            RefreshOutcome::Unchanged(error) => {
-                tracing::debug!(%error, "refresh not tried again: nothing has changed");
-            }
-            RefreshOutcome::Revoked(_) => tracing::info!("another process has revoked the session"),
+        if let RefreshOutcome::Unchanged(error) = &outcome {
+            tracing::debug!(%error, "refresh not tried again: nothing has changed");
         }
-        let completed = self.result.shared.complete_refresh(self.id, outcome);
+        let completed = self.result.shared.complete_refresh(&self.run, outcome);
         // The state has changed by now, so that no waiter wakes up to the old one.
         self.result.set(completed);
     }
@@ -182,13 +191,13 @@ impl Drop for CompletionGuard {
         if self.result.is_set() {
             return;
         }
-        // If completing itself panicked, as a subscriber of `tracing` can, it is not tried again.
+        // If completing itself panicked, as a waker can, it is not tried again.
         if std::thread::panicking() && !self.is_completing {
             self.complete_now(RefreshOutcome::Failed(interrupted(
                 "the token source panicked",
             )));
         } else {
-            self.result.shared.lose_refresh(self.id);
+            self.result.shared.lose_refresh(&self.run);
             self.result.set(None);
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::time;
+use tracing::Instrument;
 
 use super::{
     lookup::{interrupted, runtime},
@@ -69,22 +70,25 @@ impl TokenCache {
     pub async fn revoke(&self) -> Result<(), TokenError> {
         let shared = Arc::clone(&self.shared);
         // A task of its own: once the server has revoked the tokens, this cache must not use them any more.
-        let task = runtime()?.spawn(async move {
-            let _until_known = shared.replacing_session.lock().await;
-            if let Some(running) = shared.running_result() {
-                let limit = shared.settings.refresh_timeout;
-                drop(time::timeout(limit, running.ended()).await);
+        let task = runtime()?.spawn(
+            async move {
+                let _until_known = shared.replacing_session.lock().await;
+                if let Some(running) = shared.running_result() {
+                    let limit = shared.settings.refresh_timeout;
+                    drop(time::timeout(limit, running.ended()).await);
+                }
+                let mut cx = TokenContext::with_clock(shared.settings.clock.clone());
+                if let Some(issued) = &*shared.published.load() {
+                    cx = cx.replacing(issued.token().clone());
+                }
+                let revoked = shared.source.revoke(cx).await;
+                if revoked.as_ref().err().is_none_or(TokenError::is_final) {
+                    shared.revoked();
+                }
+                revoked
             }
-            let mut cx = TokenContext::with_clock(shared.settings.clock.clone());
-            if let Some(issued) = &*shared.published.load() {
-                cx = cx.replacing(issued.token().clone());
-            }
-            let revoked = shared.source.revoke(cx).await;
-            if revoked.as_ref().err().is_none_or(TokenError::is_final) {
-                shared.revoked();
-            }
-            revoked
-        });
+            .in_current_span(),
+        );
         task.await.unwrap_or_else(|_| {
             Err(interrupted(
                 "the task that was revoking the session ended early",

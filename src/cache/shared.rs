@@ -15,7 +15,7 @@ use super::{
     issued::{Generation, Issued},
     listener,
     lookup::Lookup,
-    refresh_task::RefreshOutcome,
+    refresh_task::{RefreshOutcome, RefreshRun},
     rejection::{RejectedBy, SentToken},
     state::{State, session_revoked},
     status::CacheStatus,
@@ -24,9 +24,11 @@ use super::{
 use crate::{
     challenge::{Challenge, StepUp},
     clock::{Clock, Now},
+    error::TokenError,
+    events::{EventKind, Events, Record},
     origins::Origins,
     schedule::Schedule,
-    token::Token,
+    token::{Token, Warning},
     token_source::BoxTokenSource,
 };
 
@@ -50,6 +52,7 @@ pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) source: BoxTokenSource,
     pub(super) settings: Settings,
+    pub(super) events: Events,
     subscribers: watch::Sender<CacheStatus>,
     pub(super) refreshes_in_background: AtomicBool,
     /// A task listens to the source, or the source has said that it cannot tell of changes.
@@ -59,7 +62,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(source: BoxTokenSource, settings: Settings) -> Self {
+    pub(super) fn new(source: BoxTokenSource, settings: Settings, events: Events) -> Self {
         let rng = settings
             .seed
             .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
@@ -68,6 +71,7 @@ impl Shared {
             state: Mutex::new(State::new(rng)),
             source,
             settings,
+            events,
             subscribers: watch::Sender::new(CacheStatus::default()),
             refreshes_in_background: AtomicBool::new(false),
             listens: AtomicBool::new(false),
@@ -127,8 +131,22 @@ impl Shared {
         });
     }
 
-    pub(super) fn replay_accepted(&self) {
-        self.lock().replay_accepted();
+    pub(super) fn replay_accepted(self: &Arc<Self>, sent: Option<SentToken>) {
+        self.change(self.lock(), |state, input| {
+            state.replay_accepted(input, sent);
+        });
+    }
+
+    #[cold]
+    pub(super) fn replay_failed(self: &Arc<Self>, sent: Option<SentToken>) {
+        self.change(self.lock(), |state, input| state.replay_failed(input, sent));
+    }
+
+    #[cold]
+    pub(super) fn not_replayed(self: &Arc<Self>, sent: SentToken, reason: &TokenError) {
+        self.change(self.lock(), |state, input| {
+            state.not_replayed(input, sent, reason);
+        });
     }
 
     #[cold]
@@ -138,16 +156,16 @@ impl Shared {
 
     pub(super) fn complete_refresh(
         self: &Arc<Self>,
-        id: u64,
+        run: &RefreshRun,
         outcome: RefreshOutcome,
     ) -> Option<Completed> {
         self.change(self.lock(), |state, input| {
-            state.refresh_completed(input, id, outcome)
+            state.refresh_completed(input, run, outcome)
         })
     }
 
-    pub(super) fn lose_refresh(self: &Arc<Self>, id: u64) {
-        self.change(self.lock(), |state, _| state.refresh_lost(id));
+    pub(super) fn lose_refresh(self: &Arc<Self>, run: &RefreshRun) {
+        self.change(self.lock(), |state, input| state.refresh_lost(input, run));
     }
 
     pub(super) fn reset(self: &Arc<Self>) {
@@ -220,6 +238,7 @@ impl Shared {
             state.counts.notified += 1;
             CacheStatus::of(&state, now, self.settings.schedule.min_interval)
         });
+        self.events.queue(&effects.events);
         drop(state);
         if let Some(status) = status {
             // Two threads may get here in the wrong order: the later status stays.
@@ -237,7 +256,45 @@ impl Shared {
         for (result, completed) in effects.wake {
             result.set(completed);
         }
+        if !effects.events.is_empty() {
+            self.events.deliver(&effects.events);
+        }
+        if let Some(warning) = effects.unsaved {
+            self.tell_when_saved(&warning, now);
+        }
         out
+    }
+
+    #[cold]
+    fn tell_when_saved(self: &Arc<Self>, warning: &Warning, since: Now) {
+        let shared = Arc::downgrade(self);
+        warning.when_over(move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.change(shared.lock(), |state, input| {
+                    state.saved_late(input, since.mono);
+                });
+            }
+        });
+    }
+
+    /// Tells observers that want requests of one that has got the token `sent`.
+    #[cold]
+    pub(super) fn request_sent(&self, sent: SentToken) {
+        let mut record = Record::new(EventKind::RequestSent, self.settings.clock.wall());
+        record.generation = Some(sent.generation.number());
+        self.events.request(&record);
+    }
+
+    /// Tells observers that want requests that a caller has waited.
+    #[cold]
+    pub(super) fn waited(&self, duration: Duration, result: &Completed) {
+        let mut record = Record::new(EventKind::Waited, self.settings.clock.wall());
+        record.duration = Some(duration);
+        match result {
+            Ok(issued) => record.generation = Some(issued.generation.number()),
+            Err(error) => record.error = Some(error.clone()),
+        }
+        self.events.request(&record);
     }
 }
 

@@ -1,7 +1,9 @@
 //! The state of a session in this process, and every change of it.
 //!
-//! It has three parts: the current token, the refresh that may run, and the throttle (`throttle.rs`). That the API has
-//! accepted a token is not among them: it is a flag of the token, set without the mutex.
+//! It has three parts: the current token (`current_token.rs`), the refresh that may run (`running_refresh.rs`), and the
+//! throttle (`throttle.rs`). That the API has accepted a token is not among them: it is a flag of the token, set without the
+//! mutex. The transitions of step-ups are in `state/step_up.rs`, and all others here. The events that they leave are made in
+//! `events.rs`.
 //!
 //! All of it sits behind one mutex, which is never held while anything waits, is polled or is woken. The token that requests
 //! use is also in an `ArcSwap`. It is written under the mutex and read without it.
@@ -36,6 +38,9 @@
 //! | `more_wanted` (the API asks for more than the token has), and the current one has it | return it | return it |
 //! | `more_wanted`, and it does not | start a step-up and wait; or fail, if that cannot be had or was tried lately | wait for it, and then start the step-up |
 //! | `replay_rejected` | keep sending the token, and refresh it later | nothing |
+//! | `replay_accepted` | new tokens help: the pauses after rejections end | the same |
+//! | `replay_failed`, `not_replayed` | only tell observers | the same |
+//! | `saved_late` | only tell observers | the same |
 //! | `accepted_after_rejection` | the token is good after all: refresh it when it is due | nothing |
 //! | `refresh_completed`, a token came | | use it |
 //! | `refresh_completed`, it failed | | tell the throttle, keep sending the old token |
@@ -45,32 +50,37 @@
 //! | `logged_in` | use its token, or none until the next refresh; forget failures | the same, and this refresh no longer counts |
 //! | `reset` | forget failures | forget failures; this refresh no longer counts if it fails |
 //!
+//! A refresh that is needed does not wait for a look for a token of another process. If that look finds one meanwhile, it
+//! replaces the rejected token until the refresh ends.
+//!
 //! A refresh that takes too long is given up: the state forgets it, and the next one may start. If it ends after all, only
 //! its own waiters get the result.
 
+mod step_up;
+
 use std::{
-    collections::BTreeSet,
     num::NonZeroU32,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use tokio::time::Instant;
-
 use super::{
+    current_token::CurrentToken,
     effects::{Effects, Input},
     issued::{Generation, Issued},
-    lookup::{Lookup, runtime},
-    refresh_task::{RefreshKind, RefreshOutcome, RefreshTask},
+    lookup::{Lookup, interrupted, runtime},
+    refresh_task::{RefreshKind, RefreshOutcome, RefreshRun, RefreshTask},
     rejection::{RejectedBy, Rejection, SentToken},
-    step_ups::{StepUpRun, StepUps},
+    running_refresh::{Meanwhile, RefreshState, RunningRefresh},
+    step_ups::StepUps,
     throttle::{Permission, RefreshThrottle},
     waiter::{Completed, SharedResult},
 };
 use crate::{
-    challenge::{Challenge, Wanted},
+    challenge::Challenge,
     clock::{self, Now},
     error::{TokenError, TokenErrorKind},
+    events::{EventKind, Record, ReplayOutcome},
     freshness::{Deadline, Deadlines, Freshness},
     token::{Token, Warning},
     token_source::TokenContext,
@@ -78,37 +88,6 @@ use crate::{
 
 /// A refresh that has not ended this long after `refresh_timeout` is given up: no thread polls its runtime.
 const LOST_AFTER: Duration = Duration::from_secs(10);
-
-/// The token of the session.
-#[derive(Default)]
-pub(super) enum CurrentToken {
-    #[default]
-    None,
-    /// Published: requests use it until it expires.
-    InUse(Arc<Issued>),
-    /// The API rejected it, and a refresh runs that callers wait for. It is not published meanwhile.
-    BeingReplaced(Arc<Issued>),
-}
-
-/// The refresh of the session.
-#[derive(Default)]
-pub(super) enum RefreshState {
-    #[default]
-    Idle,
-    Running(RunningRefresh),
-}
-
-/// A refresh that runs, as the state knows it.
-pub(super) struct RunningRefresh {
-    id: u64,
-    result: Arc<SharedResult>,
-    kind: RefreshKind,
-    /// How many resets came before it.
-    epoch: u32,
-    /// When the refresh before it started.
-    started_before: Option<Instant>,
-    lost_at: Instant,
-}
 
 /// Everything behind the lock.
 pub(super) struct State {
@@ -258,46 +237,12 @@ impl State {
         lookup
     }
 
-    /// The API asks for more than the token of this generation has. That is no rejection: other requests go on with it.
-    pub(super) fn more_wanted(
-        &mut self,
-        input: Input<'_>,
-        sent: Generation,
-        challenge: &Arc<Challenge>,
-    ) -> Lookup<Arc<SharedResult>> {
-        let wanted = match self.lacking(input, sent, challenge) {
-            Ok(Some(wanted)) => Arc::new(wanted),
-            Ok(None) => return self.token_wanted(input, Some(sent)),
-            Err(reason) => return Lookup::Failed(reason),
-        };
-        let running = self.running(input.now).map(|running| running.kind.clone());
-        let same = match &running {
-            Some(RefreshKind::StepUp(run)) if run.wanted == wanted => Some(run),
-            _ => self.step_ups().find(&wanted),
-        };
-        if let Some(run) = same {
-            return Lookup::Wait(Arc::clone(&run.result));
-        }
-        let run = StepUpRun {
-            sent,
-            challenge: Arc::clone(challenge),
-            wanted,
-            result: Arc::new(SharedResult::new(Arc::clone(input.shared))),
-        };
-        let waiting = Lookup::Wait(Arc::clone(&run.result));
-        let begun = match running {
-            Some(_) => self.step_ups().push(run),
-            None => self.start_step_up(input, run),
-        };
-        begun.map_or_else(Lookup::Failed, |()| waiting)
-    }
-
     /// The API rejected the token that a request was sent again with.
     pub(super) fn replay_rejected(&mut self, input: Input<'_>, sent: SentToken) {
-        let CurrentToken::InUse(issued) = &self.token else {
-            return;
-        };
-        if issued.generation == sent.generation {
+        self.replay_ended(input, Some(sent), ReplayOutcome::Rejected, None);
+        if let CurrentToken::InUse(issued) = &self.token
+            && issued.generation == sent.generation
+        {
             let issued = Arc::clone(issued);
             let issued = self.count_rejection(input, &issued, sent.rejected_by(), false);
             self.keep_sending(input, &issued);
@@ -305,8 +250,19 @@ impl State {
     }
 
     /// The API did not reject the token that a request was sent again with.
-    pub(super) fn replay_accepted(&mut self) {
+    pub(super) fn replay_accepted(&mut self, input: Input<'_>, sent: Option<SentToken>) {
         self.throttle.rejections.token_helped();
+        self.replay_ended(input, sent, ReplayOutcome::Accepted, None);
+    }
+
+    /// No response came to a request that was sent again.
+    pub(super) fn replay_failed(&mut self, input: Input<'_>, sent: Option<SentToken>) {
+        self.replay_ended(input, sent, ReplayOutcome::Failed, None);
+    }
+
+    /// A rejected request is not sent again.
+    pub(super) fn not_replayed(&mut self, input: Input<'_>, sent: SentToken, reason: &TokenError) {
+        self.replay_ended(input, Some(sent), ReplayOutcome::NotSent, Some(reason));
     }
 
     /// The API accepted the token in a request that was sent after a rejection. So the rejection came too early, as from a
@@ -331,37 +287,37 @@ impl State {
     pub(super) fn refresh_completed(
         &mut self,
         input: Input<'_>,
-        id: u64,
+        run: &RefreshRun,
         outcome: RefreshOutcome,
     ) -> Option<Completed> {
-        let outcome = match outcome {
+        let (outcome, is_revoked) = match outcome {
             // Its token was revoked as well.
-            RefreshOutcome::Token { .. } if id <= self.revoked_up_to => {
-                RefreshOutcome::Failed(session_revoked())
+            RefreshOutcome::Token { .. } if run.id <= self.revoked_up_to => {
+                (RefreshOutcome::Failed(session_revoked()), true)
             }
-            outcome => outcome,
+            outcome => (outcome, false),
         };
-        let Some(refresh) = self.take_running(id) else {
-            return Some(match outcome {
-                RefreshOutcome::Token { token, asked } => Ok(self.issue(input, token, asked)),
-                RefreshOutcome::Failed(error)
-                | RefreshOutcome::Unchanged(error)
-                | RefreshOutcome::Revoked(error) => Err(error),
-            });
+        let Some(refresh) = self.take_running(run.id) else {
+            return Some(self.superseded(input, run, outcome));
         };
         let completed = match &refresh.kind {
-            RefreshKind::StepUp(run) => self.step_up_ended(input, &refresh, run, outcome),
-            _ => Some(self.refresh_ended(input, &refresh, outcome)),
+            RefreshKind::StepUp(step_up) => {
+                self.step_up_completed(input, run, &refresh, step_up, outcome)
+            }
+            _ => Some(self.running_completed(input, run, &refresh, outcome, is_revoked)),
         };
         self.next_step_up(input);
         completed
     }
 
-    fn refresh_ended(
+    /// The running refresh ended, which is no step-up.
+    fn running_completed(
         &mut self,
         input: Input<'_>,
+        run: &RefreshRun,
         refresh: &RunningRefresh,
         outcome: RefreshOutcome,
+        is_revoked: bool,
     ) -> Completed {
         let is_of_this_epoch = refresh.epoch == self.throttle.epoch();
         match outcome {
@@ -372,7 +328,9 @@ impl State {
                     self.is_after_reset = false;
                 }
                 let token = self.with_added_scope(input, token, None);
+                let kind = token_came(&token);
                 let issued = self.issue(input, token, asked);
+                self.refresh_ended(input, run, kind, Ok(&issued));
                 self.put_in_use(input, &issued);
                 Ok(issued)
             }
@@ -392,12 +350,18 @@ impl State {
                     let old = Arc::clone(old);
                     self.keep_sending(input, &old);
                 }
-                Err(error)
+                let kind = match error.is_final() {
+                    _ if is_revoked => EventKind::Superseded,
+                    true => EventKind::ReauthRequired,
+                    false => EventKind::Failed,
+                };
+                self.refresh_ended(input, run, kind, Err(&error));
+                self.found_during(refresh, input.now).ok_or(error)
             }
             RefreshOutcome::Unchanged(error) => {
                 self.throttle.not_started(refresh.started_before);
                 self.throttle.unchanged(input.now.mono);
-                Err(error)
+                self.found_during(refresh, input.now).ok_or(error)
             }
             RefreshOutcome::Revoked(error) => {
                 // After a reset the session may be begun anew.
@@ -409,90 +373,44 @@ impl State {
         }
     }
 
-    /// A step-up ended. If it failed, the token before it stays in use, and only the requests that need more get the error.
-    fn step_up_ended(
+    /// A refresh ended that the state no longer waits for. Its own waiters get its result.
+    fn superseded(
         &mut self,
         input: Input<'_>,
-        refresh: &RunningRefresh,
-        run: &StepUpRun,
+        run: &RefreshRun,
         outcome: RefreshOutcome,
-    ) -> Option<Completed> {
-        let before = self.token.issued().map(|before| before.token.clone());
-        let granted = match outcome {
+    ) -> Completed {
+        match outcome {
             RefreshOutcome::Token { token, asked } => {
-                let checked = run.wanted.check_granted(before.as_ref(), &token);
-                checked.map(|()| (token, asked))
-            }
-            RefreshOutcome::Failed(error)
-            | RefreshOutcome::Unchanged(error)
-            | RefreshOutcome::Revoked(error) => Err(error),
-        };
-        let is_of_this_epoch = refresh.epoch == self.throttle.epoch();
-        let completed = match granted {
-            Ok((token, asked)) => {
-                if token.is_adopted() {
-                    self.throttle.not_started(refresh.started_before);
-                } else if is_of_this_epoch {
-                    self.is_after_reset = false;
-                }
-                let token = self.with_added_scope(input, token, Some(&run.wanted));
                 let issued = self.issue(input, token, asked);
-                self.put_in_use(input, &issued);
-                self.step_ups().set_claims(issued.generation, &run.wanted);
+                let kind = if self.is_found_meanwhile(run.id, &issued) {
+                    EventKind::Adopted
+                } else {
+                    EventKind::Superseded
+                };
+                self.refresh_ended(input, run, kind, Ok(&issued));
+                if kind == EventKind::Adopted {
+                    self.put_in_use(input, &issued);
+                }
                 Ok(issued)
             }
-            Err(error) => {
-                if is_of_this_epoch {
-                    let wanted = Arc::clone(&run.wanted);
-                    self.step_ups()
-                        .refused(wanted, error.clone(), input.now.mono);
-                }
+            RefreshOutcome::Failed(error) => {
+                self.refresh_ended(input, run, EventKind::Superseded, Err(&error));
                 Err(error)
             }
-        };
-        let for_others = completed.clone().ok().map(Ok);
-        let woken = (Arc::clone(&run.result), Some(completed));
-        self.effects.wake.push(woken);
-        for_others
-    }
-
-    /// Starts the next step-up that waits, unless the token that has come meanwhile has what it wants.
-    fn next_step_up(&mut self, input: Input<'_>) {
-        while !self.is_refreshing()
-            && let Some(run) = self.step_ups.as_mut().and_then(|it| it.pop())
-        {
-            let woken = match self.lacking(input, run.sent, &run.challenge) {
-                Ok(Some(wanted)) => {
-                    let wanted = Arc::new(wanted);
-                    let result = Arc::clone(&run.result);
-                    let begun = self.start_step_up(input, StepUpRun { wanted, ..run });
-                    begun.err().map(|reason| (result, Some(Err(reason))))
-                }
-                Ok(None) => Some((run.result, self.token.in_use().cloned().map(Ok))),
-                Err(reason) => Some((run.result, Some(Err(reason)))),
-            };
-            self.effects.wake.extend(woken);
+            RefreshOutcome::Unchanged(error) | RefreshOutcome::Revoked(error) => Err(error),
         }
     }
 
-    /// Gives this to the requests that wait for a step-up. `None` lets them start over.
-    fn end_step_ups(&mut self, running: Option<&RefreshKind>, completed: Option<&Completed>) {
-        let running = running.and_then(|kind| match kind {
-            RefreshKind::StepUp(run) => Some(run.clone()),
-            _ => None,
-        });
-        let mut waiting = self.step_ups.as_mut();
-        let waiting = std::iter::from_fn(|| waiting.as_mut()?.pop());
-        let woken = running.into_iter().chain(waiting);
-        let woken = woken.map(|run| (run.result, completed.cloned()));
-        self.effects.wake.extend(woken);
-    }
-
-    /// The task of the refresh `id` disappeared: its runtime shut down, or completing it panicked.
-    pub(super) fn refresh_lost(&mut self, id: u64) {
-        if let Some(lost) = self.take_running(id) {
+    /// The task of a refresh disappeared: its runtime shut down, completing it panicked, or it has found nothing.
+    pub(super) fn refresh_lost(&mut self, input: Input<'_>, run: &RefreshRun) {
+        if let Some(lost) = self.take_running(run.id) {
             self.publish_again();
             self.end_step_ups(Some(&lost.kind), None);
+            if !run.found_nothing {
+                let error = interrupted("the runtime that ran the refresh shut down");
+                self.refresh_ended(input, run, EventKind::Failed, Err(&error));
+            }
         }
     }
 
@@ -516,6 +434,7 @@ impl State {
         self.challenge = None;
         self.set_token(CurrentToken::None);
         self.end_step_ups(None, Some(&Err(error.clone())));
+        self.record(Record::new(EventKind::Revoked, input.now.wall));
     }
 
     /// Another process may have begun or ended a session. Asks the source, or returns the refresh that runs: it may have read
@@ -543,10 +462,12 @@ impl State {
         self.effects.notify = true;
         let completed = token.map(|token| {
             let issued = self.issue(input, token, asked);
+            self.login_taken(input, Some(&issued));
             self.put_in_use(input, &issued);
             Ok(issued)
         });
         if completed.is_none() {
+            self.login_taken(input, None);
             self.warning = None;
             self.challenge = None;
             self.set_token(CurrentToken::None);
@@ -612,6 +533,31 @@ impl State {
             .filter(|running| !matches!(running.kind, RefreshKind::AdoptOnly(_)))
     }
 
+    /// Whether a token that the refresh `id` has brought, which no longer runs, takes the place of a rejected one: it does if that
+    /// was the look that the running refresh has superseded.
+    fn is_found_meanwhile(&mut self, id: u64, issued: &Issued) -> bool {
+        let before = self.token.issued();
+        let is_better = before
+            .is_some_and(|before| before.is_rejected() && before.generation != issued.generation);
+        if let RefreshState::Running(running) = &mut self.refresh
+            && let Meanwhile::Looking(looking) = running.meanwhile
+            && looking == id
+            && is_better
+        {
+            running.meanwhile = Meanwhile::Found(issued.generation);
+            return true;
+        }
+        false
+    }
+
+    /// The token that was found while `refresh` ran, if it can still be used.
+    fn found_during(&self, refresh: &RunningRefresh, now: Now) -> Option<Arc<Issued>> {
+        let issued = self.token.usable(now)?;
+        let is_found =
+            matches!(refresh.meanwhile, Meanwhile::Found(found) if found == issued.generation);
+        (is_found && !issued.is_rejected()).then(|| Arc::clone(issued))
+    }
+
     fn take_running(&mut self, id: u64) -> Option<RunningRefresh> {
         match std::mem::take(&mut self.refresh) {
             RefreshState::Running(running) if running.id == id => Some(running),
@@ -654,75 +600,6 @@ impl State {
         }
     }
 
-    /// What `challenge` asks for that the current token lacks. `None` if that has come since the token of `sent`.
-    fn lacking(
-        &mut self,
-        input: Input<'_>,
-        sent: Generation,
-        challenge: &Challenge,
-    ) -> Result<Option<Wanted>, TokenError> {
-        let settings = input.settings();
-        let (Some(issued), Some(allowed)) = (self.token.issued().cloned(), &settings.step_up)
-        else {
-            return Ok(None);
-        };
-        let wanted = Wanted::by(challenge, allowed, &settings.own_scopes, &issued.token)?;
-        let is_newer = issued.generation != sent;
-        let step_ups = self.step_ups();
-        if !step_ups.has(&wanted, &issued, is_newer) {
-            return match step_ups.refusal(&wanted, input.now.mono) {
-                Some(reason) => Err(reason),
-                None => Ok(Some(wanted)),
-            };
-        }
-        if is_newer {
-            return Ok(None);
-        }
-        Err(wanted.not_had("the token was requested with it already"))
-    }
-
-    /// Starts a step-up, if nothing holds it back. `min_interval` does not: what an API asks for is bounded by itself.
-    fn start_step_up(&mut self, input: Input<'_>, run: StepUpRun) -> Result<(), TokenError> {
-        let now = input.now.mono;
-        match self.throttle.permits(now, input.min_interval(), true) {
-            Permission::No(error) | Permission::IfChanged(error) => return Err(error),
-            Permission::After(_) => self.step_ups().withdraw(&run.wanted, now)?,
-        }
-        let cx = self.context(input);
-        let cx = cx.wanting(Arc::clone(&run.challenge), Arc::clone(&run.wanted));
-        match self.start(input, Duration::ZERO, cx, RefreshKind::StepUp(run)) {
-            Lookup::Failed(error) => Err(error),
-            Lookup::Ready(_) | Lookup::Wait(_) => Ok(()),
-        }
-    }
-
-    /// The token with the scope that it was requested with beyond that of its source. A source that does not say so has
-    /// followed its context.
-    fn with_added_scope(&self, input: Input<'_>, token: Token, wanted: Option<&Wanted>) -> Token {
-        if input.settings().step_up.is_none() || token.added_scope().is_some() {
-            return token;
-        }
-        let before = self.token.issued();
-        let kept = before.and_then(|before| before.token.added_scope());
-        let kept = kept.iter().flat_map(|scope| scope.split(' '));
-        let wanted = wanted.into_iter().flat_map(Wanted::scopes);
-        let all: BTreeSet<_> = kept.chain(wanted).filter(|name| !name.is_empty()).collect();
-        if all.is_empty() {
-            return token;
-        }
-        token.with_added_scope(all.into_iter().collect::<Vec<_>>().join(" "))
-    }
-
-    fn step_ups(&mut self) -> &mut StepUps {
-        self.step_ups.get_or_insert_default()
-    }
-
-    fn forget_refusals(&mut self) {
-        if let Some(step_ups) = &mut self.step_ups {
-            step_ups.forget();
-        }
-    }
-
     fn start(
         &mut self,
         input: Input<'_>,
@@ -750,11 +627,19 @@ impl State {
                 }
             },
             lost_at: clock::later(start, timeout),
+            meanwhile: match &self.refresh {
+                RefreshState::Running(look) => Meanwhile::Looking(look.id),
+                RefreshState::Idle => Meanwhile::Nothing,
+            },
+        };
+        let run = RefreshRun {
+            id: running.id,
+            reason: self.reason(input.now, &kind, &cx),
+            asked: None,
+            found_nothing: false,
         };
         let result = Arc::clone(&running.result);
-        self.effects.spawn = Some(RefreshTask::new(
-            runtime, result, running.id, delay, cx, kind,
-        ));
+        self.effects.spawn = Some(RefreshTask::new(runtime, result, run, delay, cx, kind));
         let lookup = running.lookup();
         self.refresh = RefreshState::Running(running);
         lookup
@@ -790,7 +675,7 @@ impl State {
     fn put_in_use(&mut self, input: Input<'_>, issued: &Arc<Issued>) {
         self.counts.issued += 1;
         self.effects.notify = true;
-        self.warning = issued.token.warning().cloned();
+        self.set_warning(input, issued.token.warning().cloned());
         self.refreshed_at = Some(input.now.wall);
         self.throttle.succeeded();
         self.challenge = None;
@@ -831,6 +716,7 @@ impl State {
             self.throttle
                 .rejections
                 .rejected(input.now.mono, was_accepted || issued.is_accepted());
+            self.token_was_rejected(input, issued);
         }
         let number = self.last_rejection.checked_add(1);
         self.last_rejection = number.unwrap_or(NonZeroU32::MIN);
@@ -870,50 +756,12 @@ impl State {
     }
 }
 
-impl CurrentToken {
-    /// The token that is published.
-    pub(super) fn in_use(&self) -> Option<&Arc<Issued>> {
-        match self {
-            Self::InUse(issued) => Some(issued),
-            Self::None | Self::BeingReplaced(_) => None,
-        }
-    }
-
-    /// The token, whether or not it is published.
-    pub(super) fn issued(&self) -> Option<&Arc<Issued>> {
-        match self {
-            Self::InUse(issued) | Self::BeingReplaced(issued) => Some(issued),
-            Self::None => None,
-        }
-    }
-
-    pub(super) fn is_rejected(&self) -> bool {
-        match self {
-            Self::None => false,
-            Self::InUse(issued) => issued.is_rejected(),
-            Self::BeingReplaced(_) => true,
-        }
-    }
-
-    fn usable(&self, now: Now) -> Option<&Arc<Issued>> {
-        self.in_use()
-            .filter(|issued| issued.deadlines.freshness(now) != Freshness::Expired)
-    }
-}
-
-impl RunningRefresh {
-    fn lookup(&self) -> Lookup<Arc<SharedResult>> {
-        match &self.kind {
-            RefreshKind::IfChanged(error) => Lookup::Failed(error.clone()),
-            RefreshKind::Full
-            | RefreshKind::AdoptOnly(_)
-            | RefreshKind::Look
-            | RefreshKind::StepUp(_) => self.wait(),
-        }
-    }
-
-    fn wait(&self) -> Lookup<Arc<SharedResult>> {
-        Lookup::Wait(Arc::clone(&self.result))
+/// The event of a refresh that ended with this token.
+fn token_came(token: &Token) -> EventKind {
+    if token.is_adopted() {
+        EventKind::Adopted
+    } else {
+        EventKind::Refreshed
     }
 }
 

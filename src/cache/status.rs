@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use super::state::{CurrentToken, State};
+use super::{current_token::CurrentToken, state::State};
 use crate::{clock::Now, error::TokenError, freshness::Freshness, token::Warning};
 
 /// The state of a session, for health checks, metrics and logs. From [`TokenCache::status`](crate::TokenCache::status).

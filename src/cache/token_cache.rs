@@ -2,20 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
-use http::HeaderValue;
 use tokio::{sync::watch, time};
 
 use super::{
-    builder::TokenCacheBuilder,
-    issued::Issued,
-    lookup::Lookup,
-    rejection::{RejectedBy, SentToken},
-    shared::Shared,
+    builder::TokenCacheBuilder, lookup::Lookup, rejection::RejectedBy, shared::Shared,
     status::CacheStatus,
 };
 use crate::{
-    challenge::{Challenge, StepUp},
-    error::TokenError,
+    error::{TokenError, TokenErrorKind},
     freshness::Freshness,
     origins::Origins,
     token::Token,
@@ -98,6 +92,63 @@ impl TokenCache {
     /// [`max_wait`](TokenCacheBuilder::max_wait) (default: 30 seconds).
     pub async fn token(&self) -> Result<Token, TokenError> {
         token_of(self.lookup()).await
+    }
+
+    /// Returns the current token if it is usable, without waiting: for code that is not async. If the token is due, or
+    /// there is none, a refresh starts.
+    ///
+    /// For places where only a header or metadata can be set, such as an interceptor of tonic or a callback of an
+    /// exporter. Prefer a layer where you can. This knows nothing of requests and responses:
+    ///
+    /// - It does not check where the token goes. Check [`origins`](TokenCache::origins) before you connect.
+    /// - A rejected request is not sent again. A rejected token stays in use until it is due, unless you
+    ///   [report](TokenCache::reject) it.
+    /// - It does not wait: the first call fails. Await [`token`](TokenCache::token) first.
+    /// - A refresh needs a Tokio runtime. Exporters often call from a thread without one. So turn on
+    ///   [`background_refresh`](crate::Schedule::background_refresh), which runs where [`token`](TokenCache::token) was
+    ///   awaited.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](crate::TokenErrorKind::Timeout) while the refresh runs, the error of the last refresh if it has
+    /// failed, and [`Config`](crate::TokenErrorKind::Config) if there is no runtime to start a refresh in.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::{HeaderMap, header::AUTHORIZATION};
+    /// use tower_bearer::{Schedule, Token, TokenCache, TokenError, source_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), TokenError> {
+    /// let cache = TokenCache::builder(source_fn(|_| async { Token::new("abc") }))
+    ///     .schedule(Schedule::default().background_refresh(true))
+    ///     .build();
+    /// cache.token().await?; // the first one
+    ///
+    /// let add_token = move |headers: &mut HeaderMap| {
+    ///     headers.insert(AUTHORIZATION, cache.try_token()?.header().clone());
+    ///     Ok::<(), TokenError>(())
+    /// };
+    ///
+    /// let mut headers = HeaderMap::new();
+    /// std::thread::spawn(move || {
+    ///     add_token(&mut headers).unwrap();
+    ///     assert_eq!(headers[AUTHORIZATION], "Bearer abc");
+    /// }).join().unwrap();
+    /// # Ok(()) }
+    /// ```
+    pub fn try_token(&self) -> Result<Token, TokenError> {
+        if let Some(token) = self.read(|issued| Some(issued.token().clone())) {
+            return Ok(token);
+        }
+        match self.shared.want(None) {
+            Lookup::Ready(issued) => Ok(issued.token().clone()),
+            Lookup::Wait(_) => Err(TokenError::new(
+                TokenErrorKind::Timeout,
+                "a refresh runs, and this call does not wait for it; await `TokenCache::token` before the first call",
+            )),
+            Lookup::Failed(error) => Err(error),
+        }
     }
 
     /// Returns the current token if it is usable. Starts no refresh and waits for none.
@@ -185,6 +236,16 @@ impl TokenCache {
         self.shared.subscribe()
     }
 
+    /// Returns the [name](TokenCacheBuilder::name) of the session.
+    pub fn name(&self) -> &str {
+        &self.shared.events.names().name
+    }
+
+    /// Returns the [group](TokenCacheBuilder::group) of the session.
+    pub fn group(&self) -> &str {
+        &self.shared.events.names().group
+    }
+
     /// Returns the origins that layers over this cache send its tokens to, unless a layer has
     /// [others](crate::BearerAuthLayer::origins).
     pub fn origins(&self) -> &Origins {
@@ -207,90 +268,8 @@ impl TokenCache {
         self.shared.source.has_unsaved()
     }
 
-    /// Takes from the current token what a request needs, if the token is usable. This takes no lock: it is one atomic load
-    /// and one reading of the clocks. If the token is due, a refresh starts that the request does not wait for.
-    #[inline]
-    pub(crate) fn read<T>(&self, take: impl FnOnce(&Arc<Issued>) -> Option<T>) -> Option<T> {
-        let published = self.shared.published.load();
-        let issued = published.as_ref()?;
-        let freshness = issued.freshness(&self.shared.settings.clock);
-        if freshness == Freshness::Expired {
-            return None;
-        }
-        let taken = take(issued)?;
-        if freshness == Freshness::Due {
-            self.shared.refresh_due();
-        }
-        Some(taken)
-    }
-
-    /// Takes the same from the current token if it helps, else from `awaited`, which a caller has waited for.
-    pub(crate) fn read_or<T>(&self, awaited: &Issued, mut take: impl FnMut(&Issued) -> T) -> T {
-        match self.read(|issued| (!issued.is_rejected()).then(|| take(issued))) {
-            Some(taken) => taken,
-            None => take(awaited),
-        }
-    }
-
-    /// Returns the current token, or what to wait for.
-    pub(crate) fn lookup(&self) -> Lookup {
-        match self.read(|issued| Some(Arc::clone(issued))) {
-            Some(issued) => Lookup::Ready(issued),
-            None => self.shared.want(None).with_waiter(None),
-        }
-    }
-
-    /// Reports that the API rejected this token, and returns the one that replaces it, or what to wait for.
-    pub(crate) fn replacement(&self, sent: SentToken, challenge: Option<Arc<Challenge>>) -> Lookup {
-        self.shared
-            .reject(sent.generation, sent.rejected_by(), false, challenge)
-            .with_waiter(Some(sent.generation))
-    }
-
-    /// Reports that the API asks for more than this token has, and returns one that has more, or what to wait for.
-    pub(crate) fn more(&self, sent: SentToken, challenge: &Arc<Challenge>) -> Lookup {
-        self.shared
-            .want_more(sent.generation, challenge)
-            .with_waiter(Some(sent.generation))
-    }
-
-    /// What APIs may ask for. `None`: nothing.
-    #[inline]
-    pub(crate) fn step_up(&self) -> Option<&StepUp> {
-        self.shared.settings.step_up.as_deref()
-    }
-
-    /// Reports that the API accepted this token. Mostly this takes no lock: a flag of the token remembers it.
-    pub(crate) fn accept(&self, sent: SentToken) {
-        if let Some(issued) = &*self.shared.published.load()
-            && issued.generation == sent.generation
-        {
-            issued.accept();
-            if issued
-                .rejection
-                .is_some_and(|rejection| rejection.is_disproved_by(sent))
-            {
-                self.shared.accepted_after_rejection(sent);
-            }
-        }
-    }
-
-    /// Reports that the API rejected this token.
-    pub(crate) fn reject_sent(&self, sent: SentToken, challenge: Option<Arc<Challenge>>) {
-        drop(
-            self.shared
-                .reject(sent.generation, sent.rejected_by(), false, challenge),
-        );
-    }
-
-    /// Reports that the API rejected the token of this header value, which may be an older one. `was_accepted` says that it
-    /// had accepted the token at first.
-    pub(crate) fn reject_header(&self, sent: &HeaderValue, was_accepted: bool) {
-        self.reject_if(|current| current.header() == sent, was_accepted);
-    }
-
     /// Rejects the current token if it is the one meant. An older one has been replaced.
-    fn reject_if(&self, is_meant: impl FnOnce(&Token) -> bool, was_accepted: bool) {
+    pub(super) fn reject_if(&self, is_meant: impl FnOnce(&Token) -> bool, was_accepted: bool) {
         let published = self.shared.published.load();
         if let Some(issued) = &*published
             && is_meant(issued.token())
@@ -300,16 +279,6 @@ impl TokenCache {
                     .reject(issued.generation, RejectedBy::Several, was_accepted, None),
             );
         }
-    }
-
-    /// Reports that the API rejected the token that a request was sent again with.
-    pub(crate) fn replay_rejected(&self, sent: SentToken) {
-        self.shared.replay_rejected(sent);
-    }
-
-    /// Reports that the API did not reject the token that a request was sent again with.
-    pub(crate) fn replay_accepted(&self) {
-        self.shared.replay_accepted();
     }
 }
 

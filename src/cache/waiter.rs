@@ -106,7 +106,20 @@ impl Future for Waiter {
     type Output = Completed;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Completed> {
-        let mut this = self.inner.as_mut().project();
+        let polled = self.inner.as_mut().poll_result(cx);
+        if let Poll::Ready(completed) = &polled
+            && self.inner.result.shared.events.wants_requests()
+            && let Some(waited) = self.inner.waited()
+        {
+            self.inner.result.shared.waited(waited, completed);
+        }
+        polled
+    }
+}
+
+impl Inner {
+    fn poll_result(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Completed> {
+        let mut this = self.project();
         loop {
             // Polled before the look, so that a result that comes after the look wakes this task. And so that it leaves
             // Tokio's list: dropping it there would take the list's lock.
@@ -138,6 +151,13 @@ impl Future for Waiter {
             Some(sleep) => sleep.poll(cx).map(|()| Err(timed_out(limit))),
             None => Poll::Pending,
         }
+    }
+
+    /// How long it has waited, if it had to. The timer knows when it began.
+    fn waited(&self) -> Option<Duration> {
+        let deadline = self.timeout.as_ref()?.deadline();
+        let since = deadline.checked_sub(self.result.shared.settings.max_wait)?;
+        Some(since.elapsed())
     }
 }
 

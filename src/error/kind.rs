@@ -14,7 +14,8 @@ use super::{Asked, Recovery};
 pub enum TokenErrorKind {
     /// The token endpoint could not be reached, or the connection broke.
     Transport,
-    /// The token endpoint, a store or a lease did not answer within its time limit.
+    /// The token endpoint, a store or a lease did not answer within its time limit; or there is no token yet, and
+    /// [`try_token`](crate::TokenCache::try_token) does not wait for it.
     Timeout,
     /// The token endpoint answered with a server error.
     Server,

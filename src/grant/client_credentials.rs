@@ -53,4 +53,8 @@ impl Grant for ClientCredentials {
     fn session_parts(&self) -> Vec<(&str, &str)> {
         self.requested.parts()
     }
+
+    fn name(&self) -> &'static str {
+        "client_credentials"
+    }
 }

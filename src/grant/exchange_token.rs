@@ -78,6 +78,10 @@ impl Grant for ExchangeTokenGrant {
     fn is_fixed(&self) -> bool {
         true
     }
+
+    fn name(&self) -> &'static str {
+        "exchange_token"
+    }
 }
 
 impl fmt::Debug for ExchangeTokenGrant {

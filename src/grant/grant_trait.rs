@@ -120,6 +120,12 @@ pub trait Grant: Send + Sync + 'static {
     fn session_parts(&self) -> Vec<(&str, &str)> {
         Vec::new()
     }
+
+    /// The name of the grant for logs and metrics, such as `refresh_token`. It tells nothing of one session. Default:
+    /// `custom`.
+    fn name(&self) -> &'static str {
+        "custom"
+    }
 }
 
 macro_rules! forward {
@@ -158,6 +164,10 @@ macro_rules! forward {
 
             fn session_parts(&self) -> Vec<(&str, &str)> {
                 (**self).session_parts()
+            }
+
+            fn name(&self) -> &'static str {
+                (**self).name()
             }
         }
     )*};

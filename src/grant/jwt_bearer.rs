@@ -68,4 +68,8 @@ impl Grant for JwtBearer {
         parts.extend(path.map(|path| ("assertion_file", path)));
         parts
     }
+
+    fn name(&self) -> &'static str {
+        "jwt_bearer"
+    }
 }

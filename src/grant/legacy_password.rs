@@ -72,6 +72,10 @@ impl Grant for LegacyPassword {
     fn session_parts(&self) -> Vec<(&str, &str)> {
         self.requested.parts()
     }
+
+    fn name(&self) -> &'static str {
+        "password"
+    }
 }
 
 impl fmt::Debug for LegacyPassword {

@@ -78,6 +78,10 @@ impl Grant for RefreshTokenGrant {
     fn is_fixed(&self) -> bool {
         true
     }
+
+    fn name(&self) -> &'static str {
+        "refresh_token"
+    }
 }
 
 impl fmt::Debug for RefreshTokenGrant {

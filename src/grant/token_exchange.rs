@@ -168,4 +168,8 @@ impl Grant for TokenExchange {
         parts.extend(actor.map(|actor| ("actor_token_type", &*actor.token_type)));
         parts
     }
+
+    fn name(&self) -> &'static str {
+        "token_exchange"
+    }
 }

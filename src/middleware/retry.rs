@@ -190,11 +190,16 @@ impl<B, R, E> Policy<Request<ReplayBody<B>>, Response<R>, E> for RefreshOnReject
         request: &mut Request<ReplayBody<B>>,
         result: &mut Result<Response<R>, E>,
     ) -> Option<RefreshOnRejectFuture> {
-        let Ok(response) = result else { return None };
+        let Ok(response) = result else {
+            if std::mem::take(&mut self.is_replay) {
+                self.shared.cache.replay_failed(None);
+            }
+            return None;
+        };
         // Removed, so that a policy above, which may have another cache, does not send the request again as well.
         let Some(rejected) = response.extensions_mut().remove::<TokenRejected>() else {
             if std::mem::take(&mut self.is_replay) {
-                self.shared.cache.replay_accepted();
+                self.shared.cache.replay_accepted(None);
                 self.shared.replays.deposit();
             }
             return None;
@@ -205,6 +210,9 @@ impl<B, R, E> Policy<Request<ReplayBody<B>>, Response<R>, E> for RefreshOnReject
                 Some(future)
             }
             Err(reason) => {
+                if !self.is_replay {
+                    self.shared.cache.not_replayed(rejected.sent(), &reason);
+                }
                 response.extensions_mut().insert(reason);
                 None
             }

@@ -88,6 +88,7 @@ impl SendSettings {
         if origin == OriginMatch::Allowed
             && let Some(sent) = cache.read(|issued| add_token(issued, request))
         {
+            cache.request_sent(sent);
             return Ok(Some(sent));
         }
         prepare_without_usable_token(cache, request, origin)
@@ -133,20 +134,24 @@ fn prepare_without_usable_token<B>(
         return Err(NotReady::Failed(error));
     }
     match cache.lookup() {
-        Lookup::Ready(issued) => Ok(add_token(&issued, request)),
+        Lookup::Ready(issued) => {
+            Ok(add_token(&issued, request).inspect(|sent| cache.request_sent(*sent)))
+        }
         Lookup::Wait(waiter) => Err(NotReady::Wait(waiter)),
         Lookup::Failed(error) => Err(NotReady::Failed(error)),
     }
 }
 
-/// Adds the current token to a request that is sent again, or `awaited`, which it has waited for, if the current token
-/// does not help. So the request does not wait a second time.
+/// Adds the current token to a request, or `awaited`, which it has waited for, if the current token does not help. So the
+/// request does not wait a second time.
 pub(super) fn add_current_or<B>(
     cache: &TokenCache,
     request: &mut Request<B>,
     awaited: &Issued,
 ) -> Option<SentToken> {
-    cache.read_or(awaited, |issued| add_token(issued, request))
+    let sent = cache.read_or(awaited, |issued| add_token(issued, request))?;
+    cache.request_sent(sent);
+    Some(sent)
 }
 
 impl fmt::Debug for SendSettings {

@@ -115,6 +115,11 @@ impl OAuthClient {
         Self::with_endpoints(Endpoints::new(token_url), transport)
     }
 
+    /// The host of the token endpoint, or of the issuer.
+    pub(crate) fn host(&self) -> &str {
+        self.settings.endpoints.token.host()
+    }
+
     pub(super) fn with_endpoints(endpoints: Endpoints, transport: Transport) -> Self {
         Self {
             settings: Arc::new(Settings::new(endpoints, transport)),

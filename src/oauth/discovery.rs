@@ -68,6 +68,10 @@ impl Discovery {
         self.issuer.as_str()
     }
 
+    pub(super) fn host(&self) -> &str {
+        self.issuer.url().host()
+    }
+
     pub(super) fn is_https(&self) -> bool {
         self.issuer.url().is_https()
     }

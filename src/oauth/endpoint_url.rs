@@ -111,6 +111,10 @@ impl EndpointUrl {
         &self.uri
     }
 
+    pub(super) fn host(&self) -> &str {
+        self.uri.host().unwrap_or_default()
+    }
+
     pub(super) fn is_https(&self) -> bool {
         self.uri.scheme_str() == Some("https")
     }

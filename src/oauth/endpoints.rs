@@ -46,6 +46,14 @@ impl TokenEndpoint {
         }
     }
 
+    /// The host of the token endpoint, or of the issuer.
+    pub(super) fn host(&self) -> &str {
+        match self {
+            Self::Configured(url) => url.host(),
+            Self::Discovered(discovery) => discovery.host(),
+        }
+    }
+
     fn is_https(&self) -> bool {
         match self {
             Self::Configured(url) => url.is_https(),

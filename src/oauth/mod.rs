@@ -46,6 +46,8 @@ mod transport;
 mod values;
 
 #[cfg(feature = "reqwest")]
+mod reqwest_attempt;
+#[cfg(feature = "reqwest")]
 mod reqwest_transport;
 
 pub use client::OAuthClient;
@@ -59,6 +61,8 @@ pub(crate) use expected_exchange::{ExpectedExchange, SubjectExpires};
 pub use jwt::{JwtAlgorithm, JwtAssertion, JwtSigner, SigningKey};
 pub(crate) use parameters::MakeParameters;
 pub use parameters::Parameters;
+#[cfg(feature = "reqwest")]
+pub(crate) use reqwest_attempt::ReqwestAttempt;
 #[cfg(feature = "reqwest")]
 pub use reqwest_transport::{ReqwestFuture, ReqwestTransport};
 pub(crate) use revocation::TokenTypeHint;

@@ -4,7 +4,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::{Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -15,8 +15,8 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
+use super::reqwest_attempt::ReqwestAttempt;
 use crate::{
-    challenge::Verdict,
     error::{TokenError, TokenErrorKind},
     host::Host,
 };
@@ -27,19 +27,24 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// A [`reqwest::Client`] as a [`tower::Service`] of `http` requests and responses.
 ///
 /// Use it for the token endpoint, for the API below [`BearerAuthLayer`](crate::BearerAuthLayer), or for both. It streams
-/// request bodies of any type, and responses have a [`reqwest::Body`]. Errors leave out the URL, whose query may hold
-/// secrets.
+/// request bodies of any type, and responses have a [`reqwest::Body`] and keep their URL for
+/// [`reqwest::Response::from`]. Errors leave out the URL, whose query may hold secrets.
 ///
 /// [`new`](Self::new) builds a client that follows no redirects. With a client of your own, `OAuthClient` rejects a response
 /// that came after a redirect, but the secrets have then been sent on: build it with `redirect::Policy::none()`.
 ///
-/// If a client of your own follows a redirect to another origin, the response has [`Verdict::Unrelated`] in its extensions:
-/// reqwest has removed the token, so what that origin says is not about the token. A redirect to another origin and back
-/// cannot be seen here: then a 401 counts as a rejection, although the token was removed.
+/// reqwest takes all bodies for streams, which it does not send again: it does not follow a redirect that keeps the
+/// body (307, 308) unless the body is empty. [`send_with`](crate::RequestBuilderExt::send_with) does.
+///
+/// If a client of your own follows a redirect to another origin, the response has
+/// [`Verdict::Unrelated`](crate::Verdict::Unrelated) in its extensions: reqwest has removed the token, so what that
+/// origin says is not about the token. A redirect to another origin and back cannot be seen here: then a 401 counts as
+/// a rejection, although the token was removed.
 ///
 /// # Examples
 ///
-/// For an API, with reqwest's own request and response types:
+/// In a Tower stack, with reqwest's own request and response types. Without other layers,
+/// [`RequestBuilderExt`](crate::RequestBuilderExt) is shorter.
 ///
 /// ```no_run
 /// use tower::{BoxError, ServiceBuilder, ServiceExt};
@@ -157,10 +162,6 @@ fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, TokenError>
     })
 }
 
-/// In the extensions of a response that came from another URL than the request was sent to.
-#[derive(Clone)]
-pub(super) struct WasRedirected;
-
 impl From<reqwest::Client> for ReqwestTransport {
     fn from(client: reqwest::Client) -> Self {
         Self::from_client(client)
@@ -191,14 +192,9 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let client = self.client_for(request.uri());
         let request = request.map(|body| reqwest::Body::wrap(SyncBody::new(body)));
-        let state = match reqwest::Request::try_from(request) {
-            Ok(request) => State::Sent {
-                url: request.url().clone(),
-                pending: client.call(request),
-            },
-            Err(error) => State::Unsendable { error: Some(error) },
-        };
-        ReqwestFuture { state }
+        ReqwestFuture {
+            attempt: ReqwestAttempt::send(client, request),
+        }
     }
 }
 
@@ -209,17 +205,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct ReqwestFuture {
         #[pin]
-        state: State,
-    }
-}
-
-pin_project! {
-    #[project = StateProj]
-    enum State {
-        // The request is sent; waiting for the response.
-        Sent { url: reqwest::Url, #[pin] pending: Pending },
-        // reqwest cannot send the request. The first poll takes the error.
-        Unsendable { error: Option<reqwest::Error> },
+        attempt: ReqwestAttempt<Pending, reqwest::Error>,
     }
 }
 
@@ -227,27 +213,8 @@ impl Future for ReqwestFuture {
     type Output = Result<Response<reqwest::Body>, reqwest::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProj::Sent { url, pending } => Poll::Ready(match ready!(pending.poll(cx)) {
-                Ok(response) => {
-                    let was_redirected = response.url() != url;
-                    let is_other_origin = was_redirected && response.url().origin() != url.origin();
-                    let mut response = Response::from(response);
-                    if was_redirected {
-                        response.extensions_mut().insert(WasRedirected);
-                    }
-                    if is_other_origin {
-                        response.extensions_mut().insert(Verdict::Unrelated);
-                    }
-                    Ok(response)
-                }
-                Err(error) => Err(error.without_url()),
-            }),
-            StateProj::Unsendable { error } => match error.take() {
-                Some(error) => Poll::Ready(Err(error.without_url())),
-                None => panic!("ReqwestFuture polled after completion"),
-            },
-        }
+        let attempt = self.project().attempt;
+        attempt.poll(cx).map_err(reqwest::Error::without_url)
     }
 }
 
@@ -310,6 +277,7 @@ mod tests {
     use super::*;
     use crate::{
         body::{REPLAY_LIMIT, ReplayBody},
+        challenge::Verdict,
         oauth::OAuthClient,
     };
 
@@ -386,6 +354,20 @@ mod tests {
         let request = Request::get(url).body(Full::<Bytes>::default()).unwrap();
         let response = ReqwestTransport::new().unwrap().oneshot(request).await;
         assert_eq!(response.unwrap().status(), 200);
+    }
+
+    #[tokio::test]
+    async fn a_response_keeps_its_url() {
+        let (url, _received) = serve_once(http("200 OK", "hello")).await;
+        let (elsewhere, _received) =
+            serve_once(http(&format!("302 Found\r\nLocation: {url}"), "")).await;
+        let follows = reqwest::Client::builder().no_proxy().build().unwrap();
+        let transport = ReqwestTransport::from_client(follows);
+        let request = Request::get(elsewhere)
+            .body(Full::<Bytes>::default())
+            .unwrap();
+        let response = reqwest::Response::from(transport.oneshot(request).await.unwrap());
+        assert_eq!(response.url().as_str(), url);
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use tower::{BoxError, ServiceExt};
 use tower_service::Service;
 
 #[cfg(feature = "reqwest")]
-use super::reqwest_transport::WasRedirected;
+use super::reqwest_attempt::WasRedirected;
 use super::{
     EndpointUrl, OAuthClient, Parameters, TokenResponse,
     client_auth::AuthTarget,

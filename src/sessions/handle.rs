@@ -31,6 +31,9 @@ const MAX_CLOSED: u32 = 10;
 ///   with a refresh token needs a durable store, unless [`allow_memory_stores`](SessionsBuilder::allow_memory_stores) says
 ///   otherwise.
 ///
+/// In logs and metrics, all sessions should have one [group](crate::TokenCacheBuilder::group), and each the name of its key:
+/// the factory sets both. By default they all have the group and the name of their source.
+///
 /// Each session refreshes at times of its own: see [`Schedule`](crate::Schedule) for the jitter that spreads those of
 /// tokens that were issued at the same time.
 ///

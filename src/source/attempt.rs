@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use super::{
     GrantSource,
     ended::{not_sent_again, nothing_to_send},
+    lease::is_held,
     session_state::Credential,
     step_up::More,
 };
@@ -15,7 +16,7 @@ use crate::{
     error::{Recovery, TokenError, TokenErrorKind},
     grant::{Grant, GrantContext},
     oauth::{MakeParameters, Parameters, RequestTime, TokenResponse, was_not_sent},
-    store::{BoxStoreLease, Identity, StoreLease, StoredSession, TokenStore},
+    store::{BoxStoreLease, Identity, StoredSession, TokenStore},
     token_source::TokenContext,
 };
 
@@ -93,7 +94,7 @@ impl<G: Grant> GrantSource<G> {
             Some(Credential::RefreshToken(refresh_token)) => {
                 let sent = Identity::of_refresh_token(refresh_token.expose_secret());
                 if self.skips(attempt, &sent) {
-                    return Err(not_sent_again());
+                    return Err(skipped(attempt, sent));
                 }
                 let parameters = Parameters::refresh_token(refresh_token.expose_secret());
                 let outcome = self
@@ -106,7 +107,9 @@ impl<G: Grant> GrantSource<G> {
                     sent,
                 })
             }
-            Some(Credential::Grant) if self.skips(attempt, &self.identity) => Err(not_sent_again()),
+            Some(Credential::Grant) if self.skips(attempt, &self.identity) => {
+                Err(skipped(attempt, self.identity.clone()))
+            }
             Some(Credential::Grant) => self.send_grant(attempt, lease, clock).await,
             None => Err(nothing_to_send(&attempt.session)),
         }
@@ -193,22 +196,27 @@ impl<G: Grant> GrantSource<G> {
             result => return result,
         };
         // The lease may have ended while we waited. What another process has sent, or may send now, must not be sent twice.
-        match self.is_unchanged(attempt).await {
+        match self.may_send_more(attempt, lease).await {
             Ok(true) => {}
             Ok(false) => {
-                let message = "another process has saved the session before a response came";
+                let message = "the lease has ended before a response came";
                 return Err(TokenError::new(TokenErrorKind::LeaseLost, message).with_source(error));
             }
             Err(_) => return Err(error),
-        }
-        if !lease.is_held().await {
-            let message = "the lease has ended before a response came";
-            return Err(TokenError::new(TokenErrorKind::LeaseLost, message).with_source(error));
         }
         tracing::info!(%error, "no response to a refresh, sending the same refresh token again");
         attempt.unknown_since = attempt.unknown_since.or(attempt.session.refreshing_since());
         attempt.was_resent = true;
         self.request(attempt, parameters, clock).await
+    }
+
+    /// Whether the attempt can go on with another request: no other process has saved since the mark, or has the lease.
+    pub(super) async fn may_send_more(
+        &self,
+        attempt: &mut Attempt,
+        lease: &BoxStoreLease,
+    ) -> Result<bool, TokenError> {
+        Ok(self.is_unchanged(attempt).await? && is_held(lease).await?)
     }
 
     /// Whether no other process has saved since the mark. If the mark is there although its save seemed to fail, the next save
@@ -251,6 +259,12 @@ impl<G: Grant> MakeParameters for GrantParameters<'_, G> {
         };
         Ok(self.more.add_to(parameters, own))
     }
+}
+
+/// The error for a credential that is not sent, because it is dead. It may be that the store does not know it yet.
+fn skipped(attempt: &mut Attempt, credential: Identity) -> TokenError {
+    attempt.dead.push(credential);
+    not_sent_again()
 }
 
 /// Whether the server may have processed the request, and only the response is missing.

@@ -14,11 +14,7 @@ impl<G: Grant> GrantSource<G> {
     fn is_declared_dead(&self, session: &StoredSession, credential: &Identity) -> bool {
         let is_stored = session.client() == Some(&self.client_identity)
             && session.ended().is_some_and(|it| it.contains(credential));
-        let is_known = |failed: &Failed| {
-            failed.is_final
-                && failed.generation == session.generation()
-                && failed.credential == *credential
-        };
+        let is_known = |failed: &Failed| failed.knows_dead(session.generation(), credential);
         is_stored || self.with_state(|state| state.failed.as_ref().is_some_and(is_known))
     }
 
@@ -31,13 +27,7 @@ impl<G: Grant> GrantSource<G> {
     ) -> Result<(), TokenError> {
         self.check_not_revoked(session, cx)?;
         let Some(next) = self.credential_identity(session) else {
-            self.with_state(|state| {
-                state.failed = Some(Failed {
-                    generation: session.generation(),
-                    credential: self.identity.clone(),
-                    is_final: true,
-                });
-            });
+            self.note_failed(session, &[], true);
             let attempt = Attempt::new(session.clone(), 0, None, cx);
             return Err(self.explain(nothing_to_send(session), &attempt, cx.clock().wall()));
         };
@@ -48,13 +38,7 @@ impl<G: Grant> GrantSource<G> {
         if self.can_begin_anew(session) && !is_dead(&self.identity) {
             return Ok(());
         }
-        self.with_state(|state| {
-            state.failed = Some(Failed {
-                generation: session.generation(),
-                credential: next,
-                is_final: true,
-            });
-        });
+        self.note_failed(session, &[], true);
         let attempt = Attempt::new(session.clone(), 0, session.refreshing_since(), cx);
         Err(self.explain(not_sent_again(), &attempt, cx.clock().wall()))
     }

@@ -223,6 +223,14 @@ impl<G: Grant> TokenSource for GrantSource<G> {
     fn schedule(&self) -> Schedule {
         self.schedule.clone()
     }
+
+    fn grant(&self) -> &'static str {
+        self.grant.name()
+    }
+
+    fn name(&self) -> &str {
+        self.client.host()
+    }
 }
 
 impl<G> Clone for GrantSource<G> {

@@ -5,9 +5,11 @@
 //! from then on the session is taken in any case. If it cannot be saved, it goes on from memory, as after a refresh.
 
 use secrecy::ExposeSecret;
+use tracing::Instrument;
 
 use super::{
     GrantSource,
+    lease::{AtLease, IsLast},
     owner::{has_ended, of_another_client},
     unsaved::{LeaseSlot, Unsaved},
 };
@@ -15,7 +17,7 @@ use crate::{
     error::{TokenError, TokenErrorKind},
     freshness::{Deadlines, Freshness},
     grant::Grant,
-    store::{BoxStoreLease, Identity, StoredSession, TokenStore},
+    store::{BoxStoreLease, Identity, StoredSession},
     token::{Token, Warning},
     token_source::TokenContext,
 };
@@ -33,20 +35,23 @@ impl<G: Grant> GrantSource<G> {
     ) -> Result<Option<Token>, TokenError> {
         self.check_login(&login, cx)?;
         let (source, cx) = (self.clone(), cx.clone());
-        let task = tokio::spawn(async move {
-            let (mut round, mut tried) = (1, None);
-            loop {
-                match source.lease_and_take(&login, &mut tried, &cx).await {
-                    Err(error)
-                        if error.kind() == TokenErrorKind::LeaseLost && round < MAX_ROUNDS =>
-                    {
-                        tracing::debug!(%error, "lease lost, starting over");
-                        round += 1;
+        let task = tokio::spawn(
+            async move {
+                let (mut round, mut tried) = (1, None);
+                loop {
+                    match source.lease_and_take(&login, &mut tried, &cx).await {
+                        Err(error)
+                            if error.kind() == TokenErrorKind::LeaseLost && round < MAX_ROUNDS =>
+                        {
+                            tracing::debug!(%error, "lease lost, starting over");
+                            round += 1;
+                        }
+                        result => return result,
                     }
-                    result => return result,
                 }
             }
-        });
+            .in_current_span(),
+        );
         task.await.unwrap_or_else(|error| {
             let message = "the task that was taking the login ended early";
             Err(TokenError::new(TokenErrorKind::Interrupted, message).with_source(error))
@@ -82,9 +87,9 @@ impl<G: Grant> GrantSource<G> {
     ) -> Result<Option<Token>, TokenError> {
         // A refresh of this process holds the slot, and one of another process the lease. What they save comes before.
         let mut slot = self.lease_slot().lock_owned().await;
-        let mut lease = self.take_lease(&mut slot).await?;
+        let (mut lease, at_lease) = self.take_lease(&mut slot).await?;
         let result = self
-            .take_under_lease(&mut lease, &mut slot, login, tried, cx)
+            .take_under_lease(&mut lease, at_lease, &mut slot, login, tried, cx)
             .await;
         let was_overtaken = result
             .as_ref()
@@ -96,12 +101,13 @@ impl<G: Grant> GrantSource<G> {
     async fn take_under_lease(
         &self,
         lease: &mut BoxStoreLease,
+        at_lease: AtLease,
         slot: &mut LeaseSlot,
         login: &StoredSession,
         tried: &mut Option<Identity>,
         cx: &TokenContext,
     ) -> Result<Option<Token>, TokenError> {
-        let stored = self.store.load().await?;
+        let stored = self.load_under_lease(at_lease).await?;
         if let Some(stored) = &stored {
             self.check_may_be_replaced(stored)?;
         }
@@ -124,21 +130,23 @@ impl<G: Grant> GrantSource<G> {
             .at(replaces.saturating_add(1))
             .of_client(self.client_identity.clone());
         *tried = Some(session.identity().clone());
-        let saved = Self::save_repeatedly(lease, replaces, &session).await;
+        let saved = Self::save_repeatedly(lease, replaces, &session, IsLast::Yes).await;
         if let Err(error) = &saved
             && error.kind() == TokenErrorKind::LeaseLost
         {
             return saved.map(|()| None);
         }
         self.go_on_with(&session);
-        tracing::info!("a new login has taken the place of the session");
         let token = self.usable_token(&session, cx);
         let Err(error) = saved else {
             slot.saved();
             self.supersede(None, &session);
             return Ok(token);
         };
-        tracing::error!(%error, "the session of the login was not saved, it goes on from memory");
+        if token.is_none() {
+            // No token takes the error along.
+            tracing::error!(%error, "the session of the login was not saved, it goes on from memory");
+        }
         self.supersede(stored.as_ref(), &session);
         let warning = Warning::new(error);
         slot.unsaved = Some(Unsaved {

@@ -28,6 +28,7 @@ mod exchange_token;
 mod first_session;
 mod grant_source;
 mod jwt_bearer;
+mod lease;
 mod legacy_password;
 mod login;
 mod outcome;

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::{
     GrantSource,
     attempt::{Attempt, Granted},
-    session_state::Failed,
+    lease::{IsLast, is_lost},
     unsaved::{LeaseSlot, Unsaved},
 };
 use crate::{
@@ -39,20 +39,23 @@ impl<G: Grant> GrantSource<G> {
             state.failed = None;
             state.superseded = None;
         });
-        match Self::save_repeatedly(lease, attempt.replaces, &session).await {
+        match Self::save_repeatedly(lease, attempt.replaces, &session, IsLast::Yes).await {
             Ok(()) => {
                 slot.saved();
                 token
             }
             Err(error) => {
-                tracing::error!(%error, "the refreshed session was not saved, it goes on from memory");
-                let is_lost = error.kind() == TokenErrorKind::LeaseLost;
+                if token.is_err() {
+                    // No token takes the error along.
+                    tracing::error!(%error, "the refreshed session was not saved, it goes on from memory");
+                }
+                let is_fenced = error.kind() == TokenErrorKind::LeaseLost;
                 self.supersede(attempt.stored.as_ref(), &session);
                 let warning = Warning::new(error);
                 slot.unsaved = Some(Unsaved {
                     session,
                     replaces: attempt.replaces,
-                    is_lease_lost: is_lost && self.is_lost(lease).await,
+                    is_lease_lost: is_fenced && is_lost(lease).await,
                     warning: warning.clone(),
                 });
                 token.map(|token| token.with_warning(warning))
@@ -64,6 +67,7 @@ impl<G: Grant> GrantSource<G> {
     pub(super) async fn record_failure(
         &self,
         lease: &mut BoxStoreLease,
+        slot: &LeaseSlot,
         attempt: Attempt,
         error: TokenError,
         clock: &Clock,
@@ -84,19 +88,19 @@ impl<G: Grant> GrantSource<G> {
             if has_ended {
                 outcome = outcome.with_dead(&attempt.dead, clock.wall());
             }
-            if let Err(error) = Self::save_repeatedly(lease, attempt.replaces, &outcome).await {
+            // A session that is not saved yet needs the lease.
+            let is_last = if slot.unsaved.is_some() {
+                IsLast::No
+            } else {
+                IsLast::Yes
+            };
+            let saved = Self::save_repeatedly(lease, attempt.replaces, &outcome, is_last).await;
+            if let Err(error) = saved {
                 tracing::warn!(%error, "the outcome of a refresh was not saved");
             }
         }
-        if error.recovery() != Recovery::Soon {
-            let failed = Failed {
-                generation: attempt.session.generation(),
-                credential: self
-                    .credential_identity(&attempt.session)
-                    .unwrap_or_else(|| self.identity.clone()),
-                is_final: error.is_final(),
-            };
-            self.with_state(|state| state.failed = Some(failed));
+        if error.recovery() != Recovery::Soon || !attempt.dead.is_empty() {
+            self.note_failed(&attempt.session, &attempt.dead, error.is_final());
         }
         if error.kind() == TokenErrorKind::ReauthRequired {
             self.explain(error, &attempt, clock.wall())

@@ -13,17 +13,16 @@ impl<G: Grant> GrantSource<G> {
     /// Loads the stored session, if it is ours or a session of ours may begin in its place.
     pub(super) async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
         let stored = self.store.load().await?;
-        if let Some(stored) = &stored {
-            self.check_owner(stored)?;
-        }
+        self.check_owner(stored.as_ref())?;
         Ok(stored)
     }
 
     /// Fails if `stored` belongs to another client, unless nothing would be lost if a session of ours began in its place.
-    pub(super) fn check_owner(&self, stored: &StoredSession) -> Result<(), TokenError> {
-        if !is_of_another_client(stored, &self.client_identity) {
+    pub(super) fn check_owner(&self, stored: Option<&StoredSession>) -> Result<(), TokenError> {
+        let is_others = |it: &&StoredSession| is_of_another_client(it, &self.client_identity);
+        let Some(stored) = stored.filter(is_others) else {
             return Ok(());
-        }
+        };
         let may_begin = self.is_new_login(stored) || stored.began_with(&self.identity);
         let may_replace = if stored.is_revoked() {
             self.is_new_login(stored)

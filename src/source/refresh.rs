@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{
     GrantSource,
     attempt::{Attempt, Granted},
+    lease::{AtLease, IsLast, is_held},
     unsaved::LeaseSlot,
 };
 use crate::{
     error::{TokenError, TokenErrorKind},
     grant::Grant,
-    store::{BoxStoreLease, StoreLease, StoredSession, TokenStore},
+    store::{BoxStoreLease, StoredSession, TokenStore},
     token::Token,
     token_source::TokenContext,
 };
@@ -53,18 +55,21 @@ impl<G: Grant> GrantSource<G> {
         let mut slot = self.lease_slot().lock_owned().await;
         // The lease begins before the response that says so.
         let asked = Instant::now();
-        let mut lease = self.take_lease(&mut slot).await?;
+        let (mut lease, at_lease) = self.take_lease(&mut slot).await?;
         // A task of its own: from here on a refresh token may be spent, and its successor must be saved even if the
         // caller stops waiting.
         let (source, cx) = (self.clone(), self.after_revocations(revocations, cx));
-        let task = tokio::spawn(async move {
-            let result = source
-                .refresh_under_lease(&mut lease, asked, &mut slot, &cx)
-                .await;
-            let was_overtaken = is_lease_lost(&result);
-            source.put_back(lease, &mut slot, was_overtaken).await;
-            result
-        });
+        let task = tokio::spawn(
+            async move {
+                let result = source
+                    .refresh_under_lease(&mut lease, at_lease, asked, &mut slot, &cx)
+                    .await;
+                let was_overtaken = is_lease_lost(&result);
+                source.put_back(lease, &mut slot, was_overtaken).await;
+                result
+            }
+            .in_current_span(),
+        );
         task.await.unwrap_or_else(|error| {
             let message = "the task that was refreshing the session ended early";
             Err(TokenError::new(TokenErrorKind::Interrupted, message).with_source(error))
@@ -74,12 +79,14 @@ impl<G: Grant> GrantSource<G> {
     async fn refresh_under_lease(
         &self,
         lease: &mut BoxStoreLease,
+        at_lease: AtLease,
         asked: Instant,
         slot: &mut LeaseSlot,
         cx: &TokenContext,
     ) -> Result<Token, TokenError> {
         // The last holder of the lease may have refreshed the session.
-        let stored = self.load().await?;
+        let stored = self.load_under_lease(at_lease).await?;
+        self.check_owner(stored.as_ref())?;
         if let Some(token) = self.adopt(stored.as_ref(), cx) {
             return Ok(token);
         }
@@ -93,13 +100,17 @@ impl<G: Grant> GrantSource<G> {
 
         // Before a rejected credential ends the session, or the grant begins another, look for a newer one in the store.
         let newest = if may_be_dead(&result) {
-            self.store.load().await.ok().flatten()
+            match self.store.load().await {
+                Ok(newest) => newest,
+                Err(error) => {
+                    result = still_unknown(result, error);
+                    None
+                }
+            }
         } else {
             None
         };
-        if let Some(newest) = &newest {
-            self.check_owner(newest)?;
-        }
+        self.check_owner(newest.as_ref())?;
         // An earlier refresh token may end a session that lives. So it is sent only if ours is dead for certain.
         let may_replace = |newest: &StoredSession| {
             is_reauth_required(&result) || !newest.is_before(&attempt.session)
@@ -114,6 +125,8 @@ impl<G: Grant> GrantSource<G> {
                 return Ok(token);
             }
             self.check_not_revoked(&newest, cx)?;
+            // What is saved from here on is about the newest session.
+            self.note_failed(&attempt.session, &attempt.dead, false);
             let replaces = newest.version();
             if replaces != attempt.replaces && newest.refreshing_since().is_some() {
                 return Err(overtaken());
@@ -128,16 +141,24 @@ impl<G: Grant> GrantSource<G> {
             && !self.skips(&attempt, &self.identity)
         {
             // Another process may be doing the same, because this one has lost its lease.
-            let is_unchanged = self.is_unchanged(&mut attempt).await;
-            if matches!(is_unchanged, Ok(false)) || self.is_lost(lease).await {
-                return Err(overtaken());
+            match self.may_send_more(&mut attempt, lease).await {
+                Ok(true) => {
+                    tracing::info!("the refresh token is invalid, beginning the session anew");
+                    result = self.send_grant(&mut attempt, lease, cx.clock()).await;
+                }
+                Ok(false) => {
+                    // It cannot be saved here that the refresh token is dead.
+                    self.note_failed(&attempt.session, &attempt.dead, false);
+                    return Err(overtaken());
+                }
+                Err(error) => result = still_unknown(result, error),
             }
-            tracing::info!("the refresh token is invalid, beginning the session anew");
-            result = self.send_grant(&mut attempt, lease, cx.clock()).await;
         }
         match result {
             Ok(granted) => self.save(lease, slot, &attempt, granted).await,
-            Err(error) => Err(self.record_failure(lease, attempt, error, cx.clock()).await),
+            Err(error) => Err(self
+                .record_failure(lease, slot, attempt, error, cx.clock())
+                .await),
         }
     }
 
@@ -171,13 +192,13 @@ impl<G: Grant> GrantSource<G> {
             return Err(TokenError::new(TokenErrorKind::Store, message));
         }
         let marked = session.version();
-        match Self::save_repeatedly(lease, replaces, &session).await {
+        match Self::save_repeatedly(lease, replaces, &session, IsLast::No).await {
             Ok(()) => {
                 slot.saved();
                 Ok(Attempt::new(session, marked, unknown_since, cx))
             }
             Err(error) if error.kind() == TokenErrorKind::LeaseLost => Err(error),
-            Err(error) if lease.is_held().await => {
+            Err(error) if is_held(lease).await? => {
                 let mut attempt = Attempt::new(session, replaces, unknown_since, cx);
                 // No save proves it, so the store is asked: the lease may have ended in between, and been taken again.
                 if !self.is_unchanged(&mut attempt).await? {
@@ -200,7 +221,7 @@ fn overtaken() -> TokenError {
 /// Fails if the lease, which was `asked` for then, has ended. Saving a mark proves only that no other process has saved: another one may
 /// have the lease by now, and send the same refresh token.
 async fn check_held(lease: &BoxStoreLease, asked: Instant) -> Result<(), TokenError> {
-    if asked.elapsed() < SHORTEST_LEASE || lease.is_held().await {
+    if asked.elapsed() < SHORTEST_LEASE || is_held(lease).await? {
         return Ok(());
     }
     let message = "the lease has ended while the session was marked";
@@ -213,6 +234,19 @@ fn may_be_dead(result: &Result<Granted, TokenError>) -> bool {
         error.status() == Some(StatusCode::BAD_REQUEST) && error.oauth_code().is_none()
     };
     is_reauth_required(result) || result.as_ref().is_err_and(is_unexplained)
+}
+
+/// The result of an attempt if the store could not be asked, with this `error`, whether another process goes on with the session.
+/// Then a rejection does not end it.
+fn still_unknown(
+    result: Result<Granted, TokenError>,
+    error: TokenError,
+) -> Result<Granted, TokenError> {
+    if is_reauth_required(&result) {
+        Err(error)
+    } else {
+        result
+    }
 }
 
 fn is_lease_lost(result: &Result<Token, TokenError>) -> bool {

@@ -13,7 +13,6 @@ use tokio::time::timeout;
 
 use super::{
     GrantSource,
-    session_state::Failed,
     step_up::{More, check_requestable, is_too_much, not_granted},
 };
 use crate::{
@@ -42,17 +41,17 @@ impl<G: Grant> GrantSource<G> {
     pub(super) async fn adopt_or_request(&self, cx: &TokenContext) -> Result<Token, TokenError> {
         check_requestable(cx.wanted())?;
         let revocations = self.revocations();
-        let before = match self.shared(cx).await? {
+        let before = match self.shared(in_time(self.store.load()).await, cx)? {
             Shared::Usable(token) => return Ok(token),
             Shared::Replaceable(before) => before,
             Shared::Untouchable => return self.request_unshared(None, cx).await,
         };
-        let Some(mut lease) = self.lease_or_none().await else {
+        let Some((mut lease, stored)) = self.lease_or_none().await else {
             return self.request_unshared(before.as_deref(), cx).await;
         };
         let cx = &self.after_revocations(revocations, cx);
         // The last holder of the lease may have requested a token.
-        let result = match self.shared(cx).await {
+        let result = match self.shared(Ok(stored), cx) {
             Ok(Shared::Usable(token)) => Ok(token),
             Ok(Shared::Replaceable(before)) => {
                 let before = before.as_deref();
@@ -69,8 +68,13 @@ impl<G: Grant> GrantSource<G> {
         result
     }
 
-    async fn shared(&self, cx: &TokenContext) -> Result<Shared, TokenError> {
-        let stored = match in_time(self.store.load()).await {
+    /// What `loaded` is to this source.
+    fn shared(
+        &self,
+        loaded: Result<Option<StoredSession>, TokenError>,
+        cx: &TokenContext,
+    ) -> Result<Shared, TokenError> {
+        let stored = match loaded {
             Ok(stored) => stored,
             Err(error) => {
                 tracing::warn!(%error, "the store cannot be read, the token will not be shared");
@@ -79,9 +83,7 @@ impl<G: Grant> GrantSource<G> {
             }
         };
         self.with_state(|state| state.has_seen_another_client = false);
-        if let Some(stored) = &stored {
-            self.check_owner(stored)?;
-        }
+        self.check_owner(stored.as_ref())?;
         if let Some(token) = self.adopt(stored.as_ref(), cx) {
             return Ok(Shared::Usable(token));
         }
@@ -97,8 +99,8 @@ impl<G: Grant> GrantSource<G> {
         })
     }
 
-    async fn lease_or_none(&self) -> Option<BoxStoreLease> {
-        let lease = in_time(self.store.lease()).await;
+    async fn lease_or_none(&self) -> Option<(BoxStoreLease, Option<StoredSession>)> {
+        let lease = in_time(self.store.lease_and_load()).await;
         lease
             .inspect_err(|error| tracing::warn!(%error, "no lease, the token will not be shared"))
             .ok()
@@ -178,13 +180,8 @@ impl<G: Grant> GrantSource<G> {
 
     fn failed(&self, error: TokenError, before: Option<&StoredSession>) -> TokenError {
         if error.recovery() != Recovery::Soon {
-            let credential = before.and_then(|before| self.credential_identity(before));
-            let failed = Failed {
-                generation: before.map_or(0, StoredSession::generation),
-                credential: credential.unwrap_or_else(|| self.identity.clone()),
-                is_final: error.is_final(),
-            };
-            self.with_state(|state| state.failed = Some(failed));
+            let begun = StoredSession::begin(self.identity.clone(), None);
+            self.note_failed(before.unwrap_or(&begun), &[], error.is_final());
         }
         match &self.reauth_hint {
             Some(hint) if error.kind() == TokenErrorKind::ReauthRequired => {
@@ -198,7 +195,7 @@ impl<G: Grant> GrantSource<G> {
 /// Saves `session` for other processes, in place of `before`. Nothing is lost if that fails.
 async fn share(lease: &mut BoxStoreLease, before: Option<&StoredSession>, session: &StoredSession) {
     let replaces = before.map_or(0, StoredSession::version);
-    if let Err(error) = in_time(lease.save(replaces, session)).await {
+    if let Err(error) = in_time(lease.save_and_release(replaces, session)).await {
         tracing::warn!(%error, "the token was not saved, so it is not shared");
     }
 }

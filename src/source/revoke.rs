@@ -4,11 +4,13 @@
 //! with one of them begins the session anew.
 
 use secrecy::{ExposeSecret, SecretString};
+use tracing::Instrument;
 
 use super::{
     GrantSource,
+    lease::{AtLease, IsLast, is_lost},
     outcome::http_date,
-    session_state::{Credential, Failed},
+    session_state::Credential,
     step_up::More,
     unsaved::{LeaseSlot, Unsaved},
 };
@@ -37,20 +39,23 @@ impl<G: Grant> GrantSource<G> {
         self.client.prepare(cx.clock()).await?;
         self.client.check_can_revoke(cx.clock()).await?;
         let (source, cx) = (self.clone(), cx.clone());
-        let task = tokio::spawn(async move {
-            let mut round = 1;
-            loop {
-                match source.lease_and_revoke(&cx).await {
-                    Err(error)
-                        if error.kind() == TokenErrorKind::LeaseLost && round < MAX_ROUNDS =>
-                    {
-                        tracing::debug!(%error, "lease lost, starting over");
-                        round += 1;
+        let task = tokio::spawn(
+            async move {
+                let mut round = 1;
+                loop {
+                    match source.lease_and_revoke(&cx).await {
+                        Err(error)
+                            if error.kind() == TokenErrorKind::LeaseLost && round < MAX_ROUNDS =>
+                        {
+                            tracing::debug!(%error, "lease lost, starting over");
+                            round += 1;
+                        }
+                        result => return result,
                     }
-                    result => return result,
                 }
             }
-        });
+            .in_current_span(),
+        );
         task.await.unwrap_or_else(|error| {
             let message = "the task that was revoking the session ended early";
             Err(TokenError::new(TokenErrorKind::Interrupted, message).with_source(error))
@@ -60,8 +65,10 @@ impl<G: Grant> GrantSource<G> {
     async fn lease_and_revoke(&self, cx: &TokenContext) -> Result<(), TokenError> {
         // A refresh of this process holds the slot, and one of another process the lease. So the newest tokens are revoked.
         let mut slot = self.lease_slot().lock_owned().await;
-        let mut lease = self.take_lease(&mut slot).await?;
-        let result = self.revoke_under_lease(&mut lease, &mut slot, cx).await;
+        let (mut lease, at_lease) = self.take_lease(&mut slot).await?;
+        let result = self
+            .revoke_under_lease(&mut lease, at_lease, &mut slot, cx)
+            .await;
         let was_overtaken = result
             .as_ref()
             .is_err_and(|error| error.kind() == TokenErrorKind::LeaseLost);
@@ -72,10 +79,12 @@ impl<G: Grant> GrantSource<G> {
     async fn revoke_under_lease(
         &self,
         lease: &mut BoxStoreLease,
+        at_lease: AtLease,
         slot: &mut LeaseSlot,
         cx: &TokenContext,
     ) -> Result<(), TokenError> {
-        let stored = self.load().await?;
+        let stored = self.load_under_lease(at_lease).await?;
+        self.check_owner(stored.as_ref())?;
         if stored.as_ref().is_some_and(|it| self.is_of_later_login(it)) {
             let message = "the store has the session of a later login, so nothing is revoked; give each login a store of its own";
             return Err(TokenError::new(TokenErrorKind::Config, message));
@@ -113,7 +122,6 @@ impl<G: Grant> GrantSource<G> {
         self.with_state(|state| state.revocations += 1);
         self.supersede(stored.as_ref(), &session);
         self.note_revoked(&session);
-        tracing::info!("the session was revoked");
         self.save_revoked(lease, slot, session, replaces).await
     }
 
@@ -178,13 +186,13 @@ impl<G: Grant> GrantSource<G> {
         session: StoredSession,
         replaces: u64,
     ) -> Result<(), TokenError> {
-        match Self::save_repeatedly(lease, replaces, &session).await {
+        match Self::save_repeatedly(lease, replaces, &session, IsLast::Yes).await {
             Ok(()) => {
                 slot.saved();
                 Ok(())
             }
             Err(error) => {
-                let is_lost = error.kind() == TokenErrorKind::LeaseLost;
+                let is_fenced = error.kind() == TokenErrorKind::LeaseLost;
                 let error = error
                     .with_more(
                         "the session was revoked at the server, and is saved as such in the background",
@@ -193,7 +201,7 @@ impl<G: Grant> GrantSource<G> {
                 slot.unsaved = Some(Unsaved {
                     session,
                     replaces,
-                    is_lease_lost: is_lost && self.is_lost(lease).await,
+                    is_lease_lost: is_fenced && is_lost(lease).await,
                     warning: Warning::new(error.clone()),
                 });
                 Err(error)
@@ -223,13 +231,7 @@ impl<G: Grant> GrantSource<G> {
 
     /// Remembers the revoked session, to tell it from the one of a later login.
     fn note_revoked(&self, session: &StoredSession) {
-        self.with_state(|state| {
-            state.failed = Some(Failed {
-                generation: session.generation(),
-                credential: self.identity.clone(),
-                is_final: true,
-            });
-        });
+        self.note_failed(session, &[], true);
     }
 
     /// Fails if `session` was revoked. After a reset the grant begins it anew.

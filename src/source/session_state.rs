@@ -37,9 +37,28 @@ pub(super) struct SessionState {
 pub(super) struct Failed {
     /// The generation of the session.
     pub(super) generation: u64,
+    /// What a refresh of it sends.
     pub(super) credential: Identity,
-    /// The server has declared the grant dead.
-    pub(super) is_final: bool,
+    /// The credentials that the server has declared dead, each with the generation of its session. It may be that the store
+    /// could not save that.
+    dead: Vec<(u64, Identity)>,
+}
+
+/// How many dead credentials a process remembers.
+const MAX_DEAD: usize = 8;
+
+impl Failed {
+    /// Whether the session cannot go on with its credential.
+    fn is_final(&self) -> bool {
+        self.knows_dead(self.generation, &self.credential)
+    }
+
+    /// Whether the server has declared this credential of a session of this generation dead.
+    pub(super) fn knows_dead(&self, generation: u64, credential: &Identity) -> bool {
+        self.dead
+            .iter()
+            .any(|(of, dead)| *of == generation && dead == credential)
+    }
 }
 
 impl SessionState {
@@ -59,7 +78,7 @@ impl SessionState {
             return !stored.is_before(newest) || credential.is_some_and(is_other);
         }
         let is_dead = |failed: &Failed| {
-            failed.is_final
+            failed.is_final()
                 && failed.generation == newest.generation()
                 && credential.is_some_and(|credential| *credential != failed.credential)
         };
@@ -77,6 +96,30 @@ pub(super) enum Credential<'a> {
 impl<G: Grant> GrantSource<G> {
     pub(super) fn with_state<T>(&self, f: impl FnOnce(&mut SessionState) -> T) -> T {
         f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Remembers that a refresh of `session` has failed, and that the server has declared these credentials `dead`. `is_final`
+    /// says that the session cannot go on.
+    pub(super) fn note_failed(&self, session: &StoredSession, dead: &[Identity], is_final: bool) {
+        let credential = self.credential_identity(session);
+        let credential = credential.unwrap_or_else(|| self.identity.clone());
+        let generation = session.generation();
+        self.with_state(|state| {
+            let known = state.failed.take();
+            let mut failed = Failed {
+                generation,
+                credential: credential.clone(),
+                dead: known.map_or_else(Vec::new, |failed| failed.dead),
+            };
+            for dead in dead.iter().chain(is_final.then_some(&credential)) {
+                if !failed.knows_dead(generation, dead) {
+                    failed.dead.push((generation, dead.clone()));
+                }
+            }
+            let excess = failed.dead.len().saturating_sub(MAX_DEAD);
+            failed.dead.drain(..excess);
+            state.failed = Some(failed);
+        });
     }
 
     pub(super) fn revocations(&self) -> u64 {

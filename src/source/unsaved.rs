@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     GrantSource,
+    lease::{MAX_SAVES, SAVE_INTERVAL, is_held, is_lost},
     owner::{is_of_another_client, of_another_client},
 };
 use crate::{
@@ -22,10 +23,6 @@ use crate::{
     store::{BoxStoreLease, BoxTokenStore, StoreLease, StoredSession, TokenStore},
     token::Warning,
 };
-
-/// How often a save is tried at once. Losing a rotated refresh token would lose the session.
-const MAX_SAVES: u32 = 3;
-const SAVE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The interval of saves in the background begins with `SAVE_INTERVAL` and doubles up to this.
 const MAX_SAVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -103,11 +100,14 @@ impl LeaseSlot {
             self.lease = None;
             return Err(error);
         }
-        match lease.save(unsaved.replaces, &unsaved.session).await {
+        match lease
+            .save_and_release(unsaved.replaces, &unsaved.session)
+            .await
+        {
             Err(error) if error.kind() == TokenErrorKind::LeaseLost => {
                 // The store has a mark of ours whose save seemed to fail, or another process has had the lease. While it
                 // has the lease, nothing may be saved.
-                if has_ended(lease, store).await? {
+                if !is_held(lease).await? {
                     self.lease = None;
                     self.lease = Some(store.lease().await?);
                 }
@@ -116,7 +116,9 @@ impl LeaseSlot {
                 if unsaved.replace(stored.as_ref())
                     && let Some(lease) = &mut self.lease
                 {
-                    lease.save(unsaved.replaces, &unsaved.session).await?;
+                    lease
+                        .save_and_release(unsaved.replaces, &unsaved.session)
+                        .await?;
                 }
             }
             saved => saved?,
@@ -181,23 +183,6 @@ impl<G: Grant> GrantSource<G> {
         self.with_state(|state| Arc::clone(&state.slot))
     }
 
-    /// Takes the lease that is kept while a session is not saved, or another one.
-    pub(super) async fn take_lease(
-        &self,
-        slot: &mut LeaseSlot,
-    ) -> Result<BoxStoreLease, TokenError> {
-        // A kept lease may have ended, for example while the store could not be reached.
-        if let Some(lease) = &slot.lease
-            && has_ended(lease, &self.store).await?
-        {
-            slot.lease = None;
-        }
-        match slot.lease.take() {
-            Some(lease) => Ok(lease),
-            None => self.store.lease().await,
-        }
-    }
-
     /// Keeps the lease if a session is not saved, or else releases it. `was_overtaken` says that another process has saved.
     pub(super) async fn put_back(
         &self,
@@ -206,10 +191,10 @@ impl<G: Grant> GrantSource<G> {
         was_overtaken: bool,
     ) {
         // It is about this lease, and not about the one that is taken next.
-        let is_lost = |unsaved: &mut Unsaved| std::mem::take(&mut unsaved.is_lease_lost);
-        let may_have_lease = slot.unsaved.as_mut().is_some_and(|it| !is_lost(it));
+        let was_lost = |unsaved: &mut Unsaved| std::mem::take(&mut unsaved.is_lease_lost);
+        let may_have_lease = slot.unsaved.as_mut().is_some_and(|it| !was_lost(it));
         // A process that has lost the lease may save after all. Then the lease is still ours.
-        if may_have_lease && (!was_overtaken || !self.is_lost(&lease).await) {
+        if may_have_lease && (!was_overtaken || !is_lost(&lease).await) {
             slot.lease = Some(lease);
         } else {
             lease.release().await;
@@ -217,30 +202,6 @@ impl<G: Grant> GrantSource<G> {
         if slot.unsaved.is_some() {
             self.save_in_background(slot);
         }
-    }
-
-    /// Whether the lease has certainly ended.
-    pub(super) async fn is_lost(&self, lease: &BoxStoreLease) -> bool {
-        has_ended(lease, &self.store).await.unwrap_or(false)
-    }
-
-    /// Saves `session` a few times, until it succeeds or the lease is lost.
-    pub(super) async fn save_repeatedly(
-        lease: &mut BoxStoreLease,
-        replaces: u64,
-        session: &StoredSession,
-    ) -> Result<(), TokenError> {
-        let mut saved = lease.save(replaces, session).await;
-        for _ in 1..MAX_SAVES {
-            match &saved {
-                Err(error) if error.kind() != TokenErrorKind::LeaseLost => {
-                    sleep(SAVE_INTERVAL).await;
-                    saved = lease.save(replaces, session).await;
-                }
-                _ => break,
-            }
-        }
-        saved
     }
 
     /// Starts the task that saves in the background, unless it is running.
@@ -257,16 +218,6 @@ impl<G: Grant> GrantSource<G> {
         ));
         slot.saver = Some(task.abort_handle());
     }
-}
-
-/// Whether the lease has ended. One that is not known to be held may be ours, if the store was not reached. To release it while a
-/// session is not saved would let others send the spent refresh token. So the store is asked for the session, and then once more.
-async fn has_ended(lease: &BoxStoreLease, store: &BoxTokenStore) -> Result<bool, TokenError> {
-    if lease.is_held().await {
-        return Ok(false);
-    }
-    store.load().await?;
-    Ok(!lease.is_held().await)
 }
 
 /// Tries to save until the slot has no session to save. Once more when the last source is dropped, which closes `alive`.

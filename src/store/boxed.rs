@@ -58,6 +58,11 @@ impl TokenStore for BoxTokenStore {
         self.0.lease().await.map(BoxStoreLease)
     }
 
+    async fn lease_and_load(&self) -> Result<(BoxStoreLease, Option<StoredSession>), TokenError> {
+        let (lease, stored) = self.0.lease_and_load().await?;
+        Ok((BoxStoreLease(lease), stored))
+    }
+
     fn is_durable(&self) -> bool {
         self.0.is_durable()
     }
@@ -79,7 +84,15 @@ impl StoreLease for BoxStoreLease {
         self.0.save(replaces, session).await
     }
 
-    async fn is_held(&self) -> bool {
+    async fn save_and_release(
+        &mut self,
+        replaces: u64,
+        session: &StoredSession,
+    ) -> Result<(), TokenError> {
+        self.0.save_and_release(replaces, session).await
+    }
+
+    async fn is_held(&self) -> Result<bool, TokenError> {
         self.0.is_held().await
     }
 
@@ -104,9 +117,13 @@ impl fmt::Debug for BoxStoreLease {
 trait ErasedStore: Send + Sync {
     fn load(&self) -> BoxFuture<'_, Result<Option<StoredSession>, TokenError>>;
     fn lease(&self) -> BoxFuture<'_, Result<Box<dyn ErasedLease>, TokenError>>;
+    fn lease_and_load(&self) -> BoxFuture<'_, Result<Leased, TokenError>>;
     fn is_durable(&self) -> bool;
     fn changes(&self) -> Option<watch::Receiver<()>>;
 }
+
+/// A lease, and what is stored under it.
+type Leased = (Box<dyn ErasedLease>, Option<StoredSession>);
 
 /// [`StoreLease`] with boxed futures.
 trait ErasedLease: Send + Sync {
@@ -115,7 +132,12 @@ trait ErasedLease: Send + Sync {
         replaces: u64,
         session: &'a StoredSession,
     ) -> BoxFuture<'a, Result<(), TokenError>>;
-    fn is_held(&self) -> BoxFuture<'_, bool>;
+    fn save_and_release<'a>(
+        &'a mut self,
+        replaces: u64,
+        session: &'a StoredSession,
+    ) -> BoxFuture<'a, Result<(), TokenError>>;
+    fn is_held(&self) -> BoxFuture<'_, Result<bool, TokenError>>;
     fn release(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 
@@ -128,6 +150,14 @@ impl<T: TokenStore> ErasedStore for T {
         Box::pin(async {
             let lease: Box<dyn ErasedLease> = Box::new(TokenStore::lease(self).await?);
             Ok(lease)
+        })
+    }
+
+    fn lease_and_load(&self) -> BoxFuture<'_, Result<Leased, TokenError>> {
+        Box::pin(async {
+            let (lease, stored) = TokenStore::lease_and_load(self).await?;
+            let lease: Box<dyn ErasedLease> = Box::new(lease);
+            Ok((lease, stored))
         })
     }
 
@@ -149,7 +179,15 @@ impl<T: StoreLease> ErasedLease for T {
         Box::pin(StoreLease::save(self, replaces, session))
     }
 
-    fn is_held(&self) -> BoxFuture<'_, bool> {
+    fn save_and_release<'a>(
+        &'a mut self,
+        replaces: u64,
+        session: &'a StoredSession,
+    ) -> BoxFuture<'a, Result<(), TokenError>> {
+        Box::pin(StoreLease::save_and_release(self, replaces, session))
+    }
+
+    fn is_held(&self) -> BoxFuture<'_, Result<bool, TokenError>> {
         Box::pin(StoreLease::is_held(self))
     }
 

@@ -55,6 +55,16 @@ impl<S: TokenStore> EncryptedStore<S> {
         self.edit(Envelope::accept_unencrypted)
     }
 
+    async fn open(
+        &self,
+        sealed: Option<StoredSession>,
+    ) -> Result<Option<StoredSession>, TokenError> {
+        match sealed {
+            None => Ok(None),
+            Some(sealed) => self.envelope.open(sealed).await.map(Some),
+        }
+    }
+
     fn edit(mut self, change: impl FnOnce(&mut Envelope)) -> Self {
         change(Arc::make_mut(&mut self.envelope));
         self
@@ -89,10 +99,7 @@ impl<S: TokenStore> TokenStore for EncryptedStore<S> {
     ///   sent whose successor could not be saved. Also if the session was changed, or belongs to another name or version.
     async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
         self.envelope.check_can_seal().await?;
-        match self.inner.load().await? {
-            None => Ok(None),
-            Some(stored) => self.envelope.open(stored).await.map(Some),
-        }
+        self.open(self.inner.load().await?).await
     }
 
     async fn lease(&self) -> Result<Self::Lease, TokenError> {
@@ -100,6 +107,26 @@ impl<S: TokenStore> TokenStore for EncryptedStore<S> {
             inner: self.inner.lease().await?,
             envelope: Arc::clone(&self.envelope),
         })
+    }
+
+    /// # Errors
+    ///
+    /// Those of the store inside and of [`load`](Self::load).
+    async fn lease_and_load(&self) -> Result<(Self::Lease, Option<StoredSession>), TokenError> {
+        // Before the lease is taken: reading a key may take long, or fail.
+        self.envelope.check_can_seal().await?;
+        let (inner, sealed) = self.inner.lease_and_load().await?;
+        let lease = EncryptedLease {
+            inner,
+            envelope: Arc::clone(&self.envelope),
+        };
+        match self.open(sealed).await {
+            Ok(stored) => Ok((lease, stored)),
+            Err(error) => {
+                lease.release().await;
+                Err(error)
+            }
+        }
     }
 
     fn changes(&self) -> Option<watch::Receiver<()>> {
@@ -123,7 +150,16 @@ impl<L: StoreLease> StoreLease for EncryptedLease<L> {
         self.inner.save(replaces, &sealed).await
     }
 
-    async fn is_held(&self) -> bool {
+    async fn save_and_release(
+        &mut self,
+        replaces: u64,
+        session: &StoredSession,
+    ) -> Result<(), TokenError> {
+        let sealed = self.envelope.seal(session).await?;
+        self.inner.save_and_release(replaces, &sealed).await
+    }
+
+    async fn is_held(&self) -> Result<bool, TokenError> {
         self.inner.is_held().await
     }
 

@@ -142,15 +142,22 @@ impl FileStore {
         }
     }
 
-    async fn wait_for_lease(&self) -> Result<FileLease, TokenError> {
+    /// Waits for the lease, and calls `read` as soon as the lock is held.
+    async fn wait_for_lease<T: Send + 'static>(
+        &self,
+        read: fn(&SessionFiles, &dyn FileSystem) -> T,
+    ) -> Result<(FileLease, T), TokenError> {
         let permit = self.queue.acquire().await;
         let mut interval = PollInterval::new(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL);
         loop {
             let (file_system, files) = (Arc::clone(&self.file_system), Arc::clone(&self.files));
             // If the caller stops waiting, the result is dropped, and a dropped lock is released.
-            let lock = blocking(move || files.try_lock(&*file_system)).await?;
-            if let Some(lock) = lock {
-                return Ok(FileLease {
+            let locked = blocking(move || {
+                let lock = files.try_lock(&*file_system)?;
+                Ok(lock.map(|lock| (lock, read(&files, &*file_system))))
+            });
+            if let Some((lock, content)) = locked.await? {
+                let lease = FileLease {
                     file_system: Arc::clone(&self.file_system),
                     held: Arc::new(Held {
                         files: Arc::clone(&self.files),
@@ -158,11 +165,30 @@ impl FileStore {
                         saving: Mutex::new(()),
                         _permit: permit,
                     }),
-                });
+                };
+                return Ok((lease, content));
             }
             interval.wait().await;
         }
     }
+
+    async fn lease_and<T: Send + 'static>(
+        &self,
+        read: fn(&SessionFiles, &dyn FileSystem) -> T,
+    ) -> Result<(FileLease, T), TokenError> {
+        let location = format!("on {}", self.files);
+        lease_wait::with_timeout(self.lease_timeout, &location, self.wait_for_lease(read)).await
+    }
+}
+
+fn load(
+    files: &SessionFiles,
+    file_system: &dyn FileSystem,
+) -> Result<Option<StoredSession>, TokenError> {
+    let stored = files.read(file_system)?;
+    stored
+        .map(|bytes| format::decode(&bytes, files))
+        .transpose()
 }
 
 impl TokenStore for FileStore {
@@ -170,18 +196,17 @@ impl TokenStore for FileStore {
 
     async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
         let (file_system, files) = (Arc::clone(&self.file_system), Arc::clone(&self.files));
-        blocking(move || {
-            let stored = files.read(&*file_system)?;
-            stored
-                .map(|bytes| format::decode(&bytes, &*files))
-                .transpose()
-        })
-        .await
+        blocking(move || load(&files, &*file_system)).await
     }
 
     async fn lease(&self) -> Result<FileLease, TokenError> {
-        let location = format!("on {}", self.files);
-        lease_wait::with_timeout(self.lease_timeout, &location, self.wait_for_lease()).await
+        let (lease, ()) = self.lease_and(|_, _| ()).await?;
+        Ok(lease)
+    }
+
+    async fn lease_and_load(&self) -> Result<(FileLease, Option<StoredSession>), TokenError> {
+        let (lease, stored) = self.lease_and(load).await?;
+        Ok((lease, stored?))
     }
 }
 
@@ -211,10 +236,9 @@ impl StoreLease for FileLease {
         .await
     }
 
-    async fn is_held(&self) -> bool {
+    async fn is_held(&self) -> Result<bool, TokenError> {
         let held = Arc::clone(&self.held);
-        let is_held = blocking(move || Ok(held.files.is_current(&held.lock))).await;
-        is_held.unwrap_or(false)
+        blocking(move || Ok(held.files.is_current(&held.lock))).await
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) fn decode(
 }
 
 /// The version of what is stored; 0 if nothing is.
-#[cfg(any(feature = "file-store", feature = "redis-store"))]
+#[cfg(feature = "file-store")]
 pub(super) fn version(
     stored: Option<&[u8]>,
     location: &dyn fmt::Display,

@@ -86,8 +86,8 @@ impl StoreLease for MemoryLease {
         Ok(())
     }
 
-    async fn is_held(&self) -> bool {
-        true
+    async fn is_held(&self) -> Result<bool, TokenError> {
+        Ok(true)
     }
 }
 

@@ -3,6 +3,7 @@
 mod connection;
 mod lease;
 mod listener;
+mod session;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -12,10 +13,9 @@ use tokio::sync::watch;
 use self::connection::Connection;
 pub use self::lease::RedisLease;
 use super::{
-    StoredSession, TokenStore,
-    format::{self, Encoded},
+    StoreLease, StoredSession, TokenStore,
+    format::Encoded,
     lease_wait::{self, LEASE_TIMEOUT, LeaseQueue, PollInterval},
-    version_mismatch,
 };
 use crate::error::{TokenError, TokenErrorKind};
 
@@ -23,33 +23,30 @@ use crate::error::{TokenError, TokenErrorKind};
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
 const MAX_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Replaces ARGV[1] by ARGV[2]. An empty ARGV[1] means that nothing is stored. Succeeds as well if ARGV[2] is stored
-/// already. Then tells those that listen to the channel ARGV[4], if it is not empty, of the session ARGV[5]. That may be
-/// forbidden, which does not undo the save.
-const COMPARE_AND_SET: &str = "\
-local stored = redis.call('GET', KEYS[1])
-if stored == ARGV[2] then return 1 end
-if (stored or '') ~= ARGV[1] then return 0 end
-if ARGV[3] == '' then
-  redis.call('SET', KEYS[1], ARGV[2])
-else
-  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-end
-if ARGV[4] ~= '' then redis.pcall('PUBLISH', ARGV[4], ARGV[5]) end
-return 1";
-
 /// Keeps a session in Redis (or a server of the same protocol, such as Valkey), which processes on several hosts share.
 ///
 /// The session named `vendor` is the string `tower-bearer:{vendor}:session`, JSON as [`StoredSession`] describes it. Its lease
 /// is the key `tower-bearer:{vendor}:lease`. The braces are a hash tag, so that both are on one node of a cluster. The store
 /// talks to the one server whose address it has.
 ///
+/// A refresh takes four commands:
+///
+/// | Call | Command | Writes |
+/// |---|---|---|
+/// | [`load`](TokenStore::load) | `GET` | |
+/// | [`lease_and_load`](TokenStore::lease_and_load) | a script: `SET … NX PX`, `GET` | yes |
+/// | [`save`](StoreLease::save), before the token request | a script: `GET`, `SET` | yes |
+/// | [`save_and_release`](StoreLease::save_and_release), after it | a script: `GET`, `SET`, `GET`, `DEL` | yes |
+///
+/// A process that uses the token of another one takes the first only. More come if a process waits for a lease or extends it,
+/// and if a save finds something else than its lease has read.
+///
 /// - **Connection.** Clones of a store, and the stores that [`session`](RedisStore::session) returns, share one connection. It
 ///   is made when it is first used, and made again when it is broken.
 /// - **Lease.** It is a `SET … NX PX` with a random owner. A task extends it while it is held. Dropping the lease releases it,
 ///   and it ends by itself [some time](RedisStore::lease_duration) after its process has died.
 /// - **Save.** A script compares what is stored, and replaces it only if it is the version that is to be replaced, whether or
-///   not the lease is still held. So a process that was suspended for longer than its lease gets an error if another one has
+///   not the lease is still held. The last save under a lease releases it. So a process that was suspended for longer than its lease gets an error if another one has
 ///   saved. If no other one has, its tokens are not lost.
 /// - **Outage.** A call fails with an error of kind [`Store`](TokenErrorKind::Store), at the latest after the
 ///   [time limit](RedisStore::command_timeout) of a command. The next call connects again.
@@ -262,58 +259,21 @@ impl RedisStore {
         self.connection.run(command, self.command_timeout).await
     }
 
-    async fn read(&self) -> Result<Option<Encoded>, TokenError> {
-        let mut get = ::redis::cmd("GET");
-        get.arg(self.key("session"));
-        let stored: Option<Vec<u8>> = self.run(&get).await?;
-        Ok(stored.map(Encoded::new))
-    }
-
-    /// Replaces the session of version `replaces` by `session`.
-    async fn save(&self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
-        let new = format::encode(session)?;
-        let stored = self.read().await?;
-        if stored.as_ref() == Some(&new) {
-            return Ok(());
-        }
-        let stored = stored.as_ref().map(|stored| stored.as_slice());
-        let version = format::version(stored, &self.location())?;
-        if version != replaces {
-            return Err(version_mismatch(replaces, version));
-        }
-        let ttl = self.session_ttl.map(millis);
-        let mut compare_and_set = ::redis::cmd("EVAL");
-        compare_and_set
-            .arg(COMPARE_AND_SET)
-            .arg(1)
-            .arg(self.key("session"))
-            .arg(stored.unwrap_or_default())
-            .arg(new.as_slice())
-            .arg(ttl.map_or(String::new(), |ttl| ttl.to_string()));
-        if session.should_notify() {
-            compare_and_set.arg(self.channel()).arg(&self.name);
-        } else {
-            compare_and_set.arg("").arg("");
-        }
-        // It does not matter whether the lease is still held. If it is lost and no other process has saved, this session may
-        // have the only refresh token that is still valid. The new holder's own save then fails before it has sent a refresh
-        // token, and it loads this session.
-        if self.run::<bool>(&compare_and_set).await? {
-            return Ok(());
-        }
-        let message = "another session was saved at the same time";
-        Err(TokenError::new(TokenErrorKind::LeaseLost, message))
-    }
-
-    async fn wait_for_lease(&self) -> Result<RedisLease, TokenError> {
+    async fn wait_for_lease(&self) -> Result<(RedisLease, Option<Encoded>), TokenError> {
         let permit = self.queue.acquire().await;
         let mut interval = PollInterval::new(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL);
         loop {
-            if let Some(lease) = RedisLease::try_acquire(self.clone()).await? {
-                return Ok(lease.with_permit(permit));
+            if let Some((lease, stored)) = RedisLease::try_acquire(self.clone()).await? {
+                return Ok((lease.with_permit(permit), stored));
             }
             interval.wait().await;
         }
+    }
+
+    /// Takes the lease, and returns it with what is stored.
+    async fn lease_and_read(&self) -> Result<(RedisLease, Option<Encoded>), TokenError> {
+        let location = format!("{} in {}", self.key("lease"), self.connection);
+        lease_wait::with_timeout(self.lease_timeout, &location, self.wait_for_lease()).await
     }
 }
 
@@ -321,14 +281,24 @@ impl TokenStore for RedisStore {
     type Lease = RedisLease;
 
     async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
-        let stored = self.read().await?;
-        let decode = |bytes: Encoded| format::decode(&bytes, &self.location());
-        stored.map(decode).transpose()
+        let (session, _) = self.decode(self.read().await?)?;
+        Ok(session)
     }
 
     async fn lease(&self) -> Result<RedisLease, TokenError> {
-        let location = format!("{} in {}", self.key("lease"), self.connection);
-        lease_wait::with_timeout(self.lease_timeout, &location, self.wait_for_lease()).await
+        let (lease, _) = self.lease_and_read().await?;
+        Ok(lease)
+    }
+
+    async fn lease_and_load(&self) -> Result<(RedisLease, Option<StoredSession>), TokenError> {
+        let (lease, stored) = self.lease_and_read().await?;
+        match self.decode(stored) {
+            Ok((session, known)) => Ok((lease.with_known(known), session)),
+            Err(error) => {
+                lease.release().await;
+                Err(error)
+            }
+        }
     }
 
     fn changes(&self) -> Option<watch::Receiver<()>> {

@@ -27,9 +27,13 @@ use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 pub use self::lease::SqlLease;
-use self::{database::Database, row::SessionRow, statements::Table};
+use self::{
+    database::{Database, Stored},
+    row::SessionRow,
+    statements::Table,
+};
 use super::{
-    StoredSession, TokenStore,
+    StoreLease, StoredSession, TokenStore,
     lease_wait::{self, LEASE_TIMEOUT, LeaseQueue},
 };
 use crate::error::TokenError;
@@ -73,23 +77,24 @@ pub type SqliteStore = SqlStore<sqlx::Sqlite>;
 ///
 /// # Statements
 ///
-/// A refresh takes six statements of one round trip each, and every statement is a transaction of its own:
+/// A refresh takes four statements of one round trip each, and every statement is a transaction of its own:
 ///
 /// | Call | Statement | Writes |
 /// |---|---|---|
 /// | [`load`](TokenStore::load) | `SELECT version, session` | |
-/// | [`lease`](TokenStore::lease) | `INSERT … ON CONFLICT (name) DO UPDATE … RETURNING` | yes |
-/// | [`load`](TokenStore::load), under the lease | `SELECT version, session` | |
-/// | [`save`](crate::StoreLease::save), before the token request | `UPDATE … WHERE version = … RETURNING` | yes |
-/// | [`save`](crate::StoreLease::save), after it | `UPDATE … WHERE version = … RETURNING` | yes |
-/// | [`release`](crate::StoreLease::release) | `UPDATE … WHERE lease_owner = … RETURNING` | yes |
+/// | [`lease_and_load`](TokenStore::lease_and_load) | `INSERT … ON CONFLICT (name) DO UPDATE … RETURNING version, session` | yes |
+/// | [`save`](StoreLease::save), before the token request | `UPDATE … WHERE version = … RETURNING` | yes |
+/// | [`save_and_release`](StoreLease::save_and_release), after it | `UPDATE … WHERE version = … RETURNING` | yes |
 ///
-/// A save of a login, an import or a revocation notifies other processes in the same statement, if the database can. A
-/// process that adopts the token of another one takes the first statement only. More come only if a token request
-/// takes longer than a third of the [`lease_duration`](SqlStore::lease_duration), if a process waits for a lease (the
-/// second statement, which then writes nothing, again and again at growing intervals), and if a save finds another
-/// version (one, which says why). The pool of `sqlx` asks each connection whether it is alive before it gives it away
-/// and after it gets it back; that takes two round trips more, but no statements.
+/// A process that uses the token of another one takes the first statement only. If it has waited for the lease, it takes
+/// two more: it [releases](StoreLease::release) the lease with `UPDATE … WHERE lease_owner = … RETURNING`.
+///
+/// A save of a login, an import or a revocation notifies other processes in the same statement, if the database can.
+/// More statements come only if a token request takes longer than a third of the
+/// [`lease_duration`](SqlStore::lease_duration), if a process waits for a lease (the second statement, which then writes
+/// nothing, again and again at growing intervals), and if a save finds another version (one, which says why). The pool of
+/// `sqlx` asks each connection whether it is alive before it gives it away and after it gets it back; that takes two
+/// round trips more, but no statements.
 ///
 /// # Lease and saves
 ///
@@ -199,15 +204,21 @@ impl<DB> SqlStore<DB> {
         self.edit(|row| row.command_timeout = command_timeout)
     }
 
-    async fn wait_for_lease(&self) -> Result<SqlLease, TokenError> {
+    async fn wait_for_lease(&self) -> Result<(SqlLease, Stored), TokenError> {
         let permit = self.queue.acquire().await;
         let mut interval = self.row.database.poll_interval();
         loop {
-            if let Some(lease) = SqlLease::try_acquire(Arc::clone(&self.row)).await? {
-                return Ok(lease.with_permit(permit));
+            if let Some((lease, stored)) = SqlLease::try_acquire(Arc::clone(&self.row)).await? {
+                return Ok((lease.with_permit(permit), stored));
             }
             interval.wait().await;
         }
+    }
+
+    /// Takes the lease, and returns it with its row.
+    async fn lease_row(&self) -> Result<(SqlLease, Stored), TokenError> {
+        let location = format!("of {}", self.row.location());
+        lease_wait::with_timeout(self.lease_timeout, &location, self.wait_for_lease()).await
     }
 }
 
@@ -219,8 +230,19 @@ impl<DB: 'static> TokenStore for SqlStore<DB> {
     }
 
     async fn lease(&self) -> Result<SqlLease, TokenError> {
-        let location = format!("of {}", self.row.location());
-        lease_wait::with_timeout(self.lease_timeout, &location, self.wait_for_lease()).await
+        let (lease, _) = self.lease_row().await?;
+        Ok(lease)
+    }
+
+    async fn lease_and_load(&self) -> Result<(SqlLease, Option<StoredSession>), TokenError> {
+        let (lease, row) = self.lease_row().await?;
+        match self.row.session_in(row) {
+            Ok(stored) => Ok((lease, stored)),
+            Err(error) => {
+                lease.release().await;
+                Err(error)
+            }
+        }
     }
 
     fn changes(&self) -> Option<watch::Receiver<()>> {

@@ -151,6 +151,8 @@ pub struct StoredSession {
     /// A random number of the refresh that has saved the mark, so that no two processes save the same one.
     refresh_id: Option<u32>,
     ended: Option<Ended>,
+    /// What was in `ended` before the server accepted it. Not written: other processes learn it from the next save.
+    not_dead: Option<Identity>,
     /// The encrypted session. Then all that is known besides is the version.
     ///
     /// Boxed: without it, room for it in a session would keep what was on the stack, which may be a secret.
@@ -200,6 +202,7 @@ impl StoredSession {
             ended: before
                 .filter(|before| !before.is_revoked())
                 .and_then(|before| before.ended.clone()),
+            not_dead: None,
             sealed: None,
         }
     }
@@ -280,6 +283,7 @@ impl StoredSession {
             refreshing_since: None,
             refresh_id: None,
             ended: self.ended.clone().filter(Ended::has_rejected),
+            not_dead: self.not_dead.clone(),
             sealed: None,
             is_news: self.is_news,
         }

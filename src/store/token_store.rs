@@ -15,12 +15,16 @@ use crate::error::{TokenError, TokenErrorKind};
 ///
 /// ```text
 ///   load ──► newer than the known session? use it
-///   lease ──► load again ──► newer now? use it, release
-///                │
-///                └─► save "refreshing" ──► POST ──► save ──► release
-///                                                    └─ fails if another
-///                                                       process has saved
+///   lease and load again ──► newer now? use it, release
+///        │
+///        └─► save "refreshing" ──► POST ──► save and release
+///                                            └─ fails if another
+///                                               process has saved
 /// ```
+///
+/// These are four operations: [`load`](TokenStore::load), [`lease_and_load`](TokenStore::lease_and_load),
+/// [`save`](StoreLease::save) and [`save_and_release`](StoreLease::save_and_release). A process that uses the session of
+/// another one takes the first only.
 ///
 /// | Store | Shared by | Survives | Feature |
 /// |---|---|---|---|
@@ -115,7 +119,10 @@ use crate::error::{TokenError, TokenErrorKind};
 ///   suspended for longer than its lease lasts does no harm.
 /// - A save can be repeated. If the stored session is serialized to the same text as the new one, the save succeeds. A
 ///   caller that did not learn the result of a save, because the connection broke, tries again.
-///
+/// - [`lease_and_load`](TokenStore::lease_and_load) and [`save_and_release`](StoreLease::save_and_release) do two things in
+///   one operation, which is for stores behind a network. Their defaults do one after the other. What is loaded with a
+///   lease was stored when the lease was taken, or later. A lease is released only if the session is saved, and only if it
+///   is still the same lease.
 /// - A store that wraps another one passes all methods on. One that can notify other processes does so with each save of a
 ///   session that [says so](StoredSession::should_notify), once it is durable, and implements [`changes`](TokenStore::changes).
 ///
@@ -123,7 +130,10 @@ use crate::error::{TokenError, TokenErrorKind};
 /// |---|---|---|---|
 /// | `load` | | | the store was not reached, or what it has is not a session |
 /// | `lease` | other processes held the lease until the time limit | | the store was not reached |
+/// | `lease_and_load` | as `lease` | | as `lease` and `load`; no lease is left behind |
 /// | `save` | | another version is stored | the session was not saved, or it is unknown whether it was: try again |
+/// | `save_and_release` | | as `save`; the lease is kept | as `save`; the lease is kept, unless the session was saved |
+/// | `is_held` | | | the store was not reached |
 ///
 /// All of these errors are transient and none of them ends a session: the cache tries again later, with backoff. Sessions
 /// are secrets, so no part of them may be in errors or logs.
@@ -167,6 +177,29 @@ pub trait TokenStore: Send + Sync + 'static {
     /// - [`Store`](TokenErrorKind::Store) if the store cannot be reached.
     /// - [`Timeout`](TokenErrorKind::Timeout) if others held the lease until the time limit.
     fn lease(&self) -> impl Future<Output = Result<Self::Lease, TokenError>> + Send;
+
+    /// Takes the lease as [`lease`](TokenStore::lease) does, and returns what is stored under it.
+    ///
+    /// Default: one after the other. Override it if the store can do both in one statement. What it returns was stored when
+    /// the lease was taken, or later.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`lease`](TokenStore::lease) and [`load`](TokenStore::load). No lease is left behind.
+    fn lease_and_load(
+        &self,
+    ) -> impl Future<Output = Result<(Self::Lease, Option<StoredSession>), TokenError>> + Send {
+        async move {
+            let lease = self.lease().await?;
+            match self.load().await {
+                Ok(stored) => Ok((lease, stored)),
+                Err(error) => {
+                    lease.release().await;
+                    Err(error)
+                }
+            }
+        }
+    }
 
     /// Whether what was saved is still there after the last handle of the store is gone. Default: `true`.
     fn is_durable(&self) -> bool {
@@ -213,11 +246,36 @@ pub trait StoreLease: Send + Sync + 'static {
         session: &StoredSession,
     ) -> impl Future<Output = Result<(), TokenError>> + Send;
 
-    /// Whether the lease is certainly still held: as far as the store can tell now, no other process has had it since.
+    /// Saves `session` as [`save`](StoreLease::save) does, for the last time under this lease. If it is saved, the store may
+    /// release the lease in the same statement.
     ///
-    /// `false` if the lease may have ended, or if the store cannot be asked. A source that cannot save, because the disk
-    /// is full, goes on from memory only while this is `true`.
-    fn is_held(&self) -> impl Future<Output = bool> + Send;
+    /// After a success, the caller [releases](StoreLease::release) or drops the lease, and does nothing else with it. If it
+    /// was released already, nothing more is sent. After an error the lease is as before, and a save can be repeated.
+    ///
+    /// Default: saves, and leaves the lease to the caller. An override releases the lease only if the session is stored, and
+    /// only if no other lease has taken its place.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`save`](StoreLease::save).
+    fn save_and_release(
+        &mut self,
+        replaces: u64,
+        session: &StoredSession,
+    ) -> impl Future<Output = Result<(), TokenError>> + Send {
+        self.save(replaces, session)
+    }
+
+    /// Whether the lease is still held: as far as the store can tell now, no other process has had it since. `false` if the
+    /// lease has ended, also if it was taken again.
+    ///
+    /// A source that cannot save, because the disk is full, goes on from memory only while this is `true`. It does not give
+    /// up the lease of an unsaved session before this is `false`.
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](TokenErrorKind::Store) if the store cannot be reached, so that the lease may be held or not.
+    fn is_held(&self) -> impl Future<Output = Result<bool, TokenError>> + Send;
 
     /// Releases the lease, so that others need not wait until it ends.
     ///

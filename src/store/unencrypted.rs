@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use super::{StoredSession, TokenStore};
+use super::{StoreLease, StoredSession, TokenStore};
 use crate::error::{TokenError, TokenErrorKind};
 
 /// A store that returns no encrypted session, but an error that says what to do. A source that gets an error instead of a
@@ -21,16 +21,22 @@ impl<S: TokenStore> TokenStore for Unencrypted<S> {
     type Lease = S::Lease;
 
     async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
-        let stored = self.0.load().await?;
-        let key = stored.as_ref().and_then(StoredSession::as_sealed);
-        match key {
-            None => Ok(stored),
-            Some(sealed) => Err(is_encrypted(&sealed.key)),
-        }
+        check(self.0.load().await?)
     }
 
     async fn lease(&self) -> Result<S::Lease, TokenError> {
         self.0.lease().await
+    }
+
+    async fn lease_and_load(&self) -> Result<(S::Lease, Option<StoredSession>), TokenError> {
+        let (lease, stored) = self.0.lease_and_load().await?;
+        match check(stored) {
+            Ok(stored) => Ok((lease, stored)),
+            Err(error) => {
+                lease.release().await;
+                Err(error)
+            }
+        }
     }
 
     fn changes(&self) -> Option<watch::Receiver<()>> {
@@ -39,6 +45,14 @@ impl<S: TokenStore> TokenStore for Unencrypted<S> {
 
     fn is_durable(&self) -> bool {
         self.0.is_durable()
+    }
+}
+
+/// Fails if the session is encrypted.
+fn check(stored: Option<StoredSession>) -> Result<Option<StoredSession>, TokenError> {
+    match stored.as_ref().and_then(StoredSession::as_sealed) {
+        None => Ok(stored),
+        Some(sealed) => Err(is_encrypted(&sealed.key)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! [`store_conformance`]: the contract of a token store, as a suite of checks for any implementation.
 
 mod clause;
+mod combined;
 mod contents;
 mod suite;
 
@@ -63,5 +64,10 @@ pub async fn store_conformance<S: TokenStore>(handle: impl Fn() -> S) {
     suite.one_holder_at_a_time().await;
     suite.a_dropped_wait_holds_no_lease().await;
     suite.a_dropped_save_is_done_or_not().await;
+    suite.a_lease_comes_with_what_is_stored_under_it().await;
+    suite.a_dropped_wait_with_a_load_holds_no_lease().await;
+    suite.the_last_save_releases_the_lease().await;
+    suite.a_last_save_that_fails_keeps_the_lease().await;
+    suite.a_dropped_last_save_is_done_or_not().await;
     suite.concurrent_saves_lose_nothing().await;
 }

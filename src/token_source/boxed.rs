@@ -64,6 +64,8 @@ trait ErasedSource: Send + Sync {
     fn origins(&self) -> Origins;
     fn scopes(&self) -> Vec<String>;
     fn schedule(&self) -> Schedule;
+    fn grant(&self) -> &'static str;
+    fn name(&self) -> &str;
 }
 
 impl<T: TokenSource> ErasedSource for T {
@@ -121,6 +123,14 @@ impl<T: TokenSource> ErasedSource for T {
 
     fn schedule(&self) -> Schedule {
         TokenSource::schedule(self)
+    }
+
+    fn grant(&self) -> &'static str {
+        TokenSource::grant(self)
+    }
+
+    fn name(&self) -> &str {
+        TokenSource::name(self)
     }
 }
 
@@ -182,6 +192,14 @@ impl TokenSource for BoxTokenSource {
 
     fn schedule(&self) -> Schedule {
         self.source.schedule()
+    }
+
+    fn grant(&self) -> &'static str {
+        self.source.grant()
+    }
+
+    fn name(&self) -> &str {
+        self.source.name()
     }
 
     fn boxed(self) -> BoxTokenSource {

@@ -171,6 +171,22 @@ pub trait TokenSource: Send + Sync + 'static {
         Schedule::default()
     }
 
+    /// The kind of this source, for logs and metrics: for the sources of this crate the name of the grant, such as
+    /// `refresh_token`. Default: `custom`.
+    ///
+    /// Metrics have it as a label, so it must not tell users apart.
+    fn grant(&self) -> &'static str {
+        "custom"
+    }
+
+    /// The default of a cache's [group](crate::TokenCacheBuilder::group) and [name](crate::TokenCacheBuilder::name): for the
+    /// sources of this crate the host of the token endpoint or of the issuer. Default: as [`grant`](TokenSource::grant).
+    ///
+    /// It is logged, and metrics have it as a label. So it must not contain a secret or tell users apart.
+    fn name(&self) -> &str {
+        self.grant()
+    }
+
     /// Erases the type of the source, so that sources of different types fit one variable.
     fn boxed(self) -> BoxTokenSource
     where
@@ -236,6 +252,14 @@ macro_rules! forward_to_pointee {
 
             fn schedule(&self) -> Schedule {
                 (**self).schedule()
+            }
+
+            fn grant(&self) -> &'static str {
+                (**self).grant()
+            }
+
+            fn name(&self) -> &str {
+                (**self).name()
             }
         }
     )*};

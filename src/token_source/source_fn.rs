@@ -43,6 +43,10 @@ where
     fn token(&self, cx: TokenContext) -> impl Future<Output = Result<Token, TokenError>> + Send {
         (self.f)(cx)
     }
+
+    fn grant(&self) -> &'static str {
+        "source_fn"
+    }
 }
 
 impl<F> fmt::Debug for SourceFn<F> {

@@ -167,7 +167,7 @@ impl StoreLease for Lease {
         self.0.save(replaces, session).await
     }
 
-    async fn is_held(&self) -> bool {
+    async fn is_held(&self) -> Result<bool, TokenError> {
         self.0.is_held().await
     }
 }

@@ -72,6 +72,9 @@ impl System {
             if left.failed_saves > 0 {
                 actions.push(save(id, Saved::No));
                 actions.push(save(id, Saved::Unknown));
+                if !matches!(process.step, Step::Marking { .. }) {
+                    actions.push(save(id, Saved::Released));
+                }
             }
         };
         match &process.step {

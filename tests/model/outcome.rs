@@ -2,7 +2,6 @@
 
 use crate::{
     events::Event,
-    process::Failed,
     run::{Failure, Run},
     session::{Credential, Credentials, Session},
     setup::Fault,
@@ -51,13 +50,9 @@ impl Run<'_> {
         let is_page = matches!(failure, Failure::Unexplained | Failure::Page);
         let is_final = matches!(failure, Failure::Dead | Failure::NotSent)
             || (is_page && self.has(Fault::EndsOnAnyPage));
-        if failure != Failure::Transport {
-            let credential = self.me().credential(&attempt.session);
-            self.me().failed = Some(Failed {
-                generation: attempt.session.generation,
-                credential: credential.unwrap_or(self.me().config),
-                is_final,
-            });
+        if failure != Failure::Transport || !attempt.dead.is_empty() {
+            self.me()
+                .note_failed(&attempt.session, attempt.dead, is_final);
         }
         if !is_settled && !has_ended {
             return self.go(Step::Releasing(End::Failed { is_final }));

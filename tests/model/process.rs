@@ -50,7 +50,8 @@ pub(crate) struct Past {
 pub(crate) struct Failed {
     pub(crate) generation: u8,
     pub(crate) credential: Credential,
-    pub(crate) is_final: bool,
+    /// Without generations: no dead credential lives again.
+    pub(crate) dead: Credentials,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -127,7 +128,7 @@ impl Process {
             return !Self::is_before(setup, stored, newest) || is_other;
         }
         let is_dead = self.failed.is_some_and(|failed| {
-            failed.is_final
+            failed.dead.contains(failed.credential)
                 && failed.generation == newest.generation
                 && credential.is_some_and(|it| it != failed.credential)
         });
@@ -205,11 +206,7 @@ impl Process {
 
     /// `is_declared_dead` in `src/source/ended.rs`.
     pub(crate) fn is_declared_dead(&self, session: &Session, credential: Credential) -> bool {
-        let is_known = |failed: Failed| {
-            failed.is_final
-                && failed.generation == session.generation
-                && failed.credential == credential
-        };
+        let is_known = |failed: Failed| failed.dead.contains(credential);
         session.says_is_dead(credential) || self.failed.is_some_and(is_known)
     }
 
@@ -245,11 +242,7 @@ impl Process {
                 return true;
             }
         }
-        self.failed = Some(Failed {
-            generation: session.generation,
-            credential: next.unwrap_or(self.config),
-            is_final: true,
-        });
+        self.note_failed(session, Credentials::default(), true);
         false
     }
 
@@ -263,10 +256,20 @@ impl Process {
     }
 
     pub(crate) fn note_revoked(&mut self, session: &Session) {
+        self.note_failed(session, Credentials::default(), true);
+    }
+
+    pub(crate) fn note_failed(&mut self, session: &Session, dead: Credentials, is_final: bool) {
+        let credential = self.credential(session).unwrap_or(self.config);
+        let generation = session.generation;
+        let mut dead = self.failed.map_or(dead, |known| known.dead.union(dead));
+        if is_final {
+            dead = dead.with(credential);
+        }
         self.failed = Some(Failed {
-            generation: session.generation,
-            credential: self.config,
-            is_final: true,
+            generation,
+            credential,
+            dead,
         });
     }
 

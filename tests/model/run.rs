@@ -185,11 +185,10 @@ impl Run<'_> {
         if is_second {
             self.saw(Event::SecondCredential);
         }
-        let is_skipped = self
-            .me()
-            .credential_of(&attempt)
-            .is_none_or(|credential| self.me().is_declared_dead(&session, credential));
-        if is_skipped {
+        let credential = self.me().credential_of(&attempt);
+        let skipped = credential.filter(|it| self.me().is_declared_dead(&session, *it));
+        if skipped.is_some() || credential.is_none() {
+            attempt.dead = skipped.map_or(attempt.dead, |it| attempt.dead.with(it));
             self.failed(attempt, Failure::NotSent);
         } else {
             self.go(Step::Sending(attempt));
@@ -318,6 +317,7 @@ impl Run<'_> {
             if !self.me().may_use(&stored) {
                 return self.go(Step::Releasing(End::Failed { is_final: true }));
             }
+            self.me().note_failed(&attempt.session, attempt.dead, false);
             if stored.version != attempt.replaces && stored.mark.is_some() {
                 return self.go(Step::Releasing(End::Again));
             }
@@ -337,12 +337,14 @@ impl Run<'_> {
             && !self.skips_grant(&attempt)
         {
             if !self.is_unchanged(&mut attempt) && !self.has(Fault::BeginsAnewUnchecked) {
+                self.me().note_failed(&attempt.session, attempt.dead, false);
                 return self.go(Step::Releasing(End::Again));
             }
             let looks =
                 !self.has(Fault::BeginsAnewUnchecked) && !self.has(Fault::BeginsAnewWithoutLease);
             if looks && !self.is_held() {
                 self.saw(Event::NoLeaseToBeginAnew);
+                self.me().note_failed(&attempt.session, attempt.dead, false);
                 return self.go(Step::Releasing(End::Again));
             }
             self.saw(Event::BegunAnew);

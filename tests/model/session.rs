@@ -217,15 +217,19 @@ impl Session {
 
     /// `with_dead_of`.
     pub(crate) fn with_dead_of(self, stored: &Self) -> Self {
-        let is_about_ours = self.has_client == stored.has_client;
-        if !is_about_ours || (stored.is_revoked && !self.is_revoked) {
+        if self.has_client != stored.has_client {
             return self;
+        }
+        if stored.is_revoked && !self.is_revoked {
+            return Self {
+                former: self.former.union(stored.former_before(self.identity)),
+                ..self
+            };
         }
         let spent = stored
             .refresh_token
             .filter(|it| self.refresh_token != Some(*it));
-        let dead = stored.ended.without(self.identity);
-        self.with_dead(spent.map_or(dead, |spent| dead.without(spent)))
+        self.with_dead(spent.map_or(stored.ended, |spent| stored.ended.without(spent)))
     }
 
     pub(crate) fn revoked(self, credentials: Credentials) -> Self {

@@ -31,6 +31,8 @@ pub(crate) enum Saved {
     No,
     /// An error of kind `Store`, and the session was written.
     Unknown,
+    /// The same, and the lease was released with it, which its holder does not know.
+    Released,
 }
 
 /// Why a save has failed.

@@ -150,6 +150,12 @@ impl Run<'_> {
         self.write(session);
         match saved {
             Saved::Unknown => Err(SaveError::Store),
+            Saved::Released => {
+                if self.state.store.lease == Some(self.number()) {
+                    self.state.store.lease = None;
+                }
+                Err(SaveError::Store)
+            }
             Saved::Yes | Saved::No => Ok(()),
         }
     }

@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU16, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use server::Server;
@@ -410,7 +410,7 @@ async fn a_lease_that_had_ended_and_was_taken_again_is_not_taken_for_one_that_wa
     let server = Server::start(&[]).await;
     let holder = server.store().lease_duration(Duration::from_millis(600));
     let lease = holder.lease().await.unwrap();
-    assert!(lease.is_held().await);
+    assert!(lease.is_held().await.unwrap());
     // Another process may have had it before it is taken again.
     let _: i64 = server.raw(&["DEL", LEASE]).await;
     let taken_again = async {
@@ -419,18 +419,157 @@ async fn a_lease_that_had_ended_and_was_taken_again_is_not_taken_for_one_that_wa
             .await
             .is_none()
         {
-            assert!(!lease.is_held().await);
+            assert!(!lease.is_held().await.unwrap());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     timeout(LONG, taken_again).await.unwrap();
-    assert!(!lease.is_held().await);
+    assert!(!lease.is_held().await.unwrap());
     // It keeps others out, and is extended and released as before.
     tokio::time::sleep(Duration::from_millis(900)).await;
     let other = server.store().lease_timeout(Duration::from_millis(50));
     other.lease().await.unwrap_err();
     lease.release().await;
     other.lease().await.unwrap().release().await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
+async fn a_last_save_releases_its_own_lease_only() {
+    let server = Server::start(&[]).await;
+    let store = server.store();
+    for version in 0..3 {
+        let (mut lapsed, _) = store.lease_and_load().await.unwrap();
+        expire(&server).await;
+        let lease = server.store().lease().await.unwrap();
+        let session = sample_session(version + 1, "late");
+        lapsed.save_and_release(version, &session).await.unwrap();
+        assert!(lease.is_held().await.unwrap());
+        lapsed.release().await;
+        assert!(lease.is_held().await.unwrap());
+        lease.release().await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
+async fn a_lease_that_a_save_has_released_is_neither_extended_nor_released_again() {
+    let server = Server::start(&[]).await;
+    let store = server.store().lease_duration(Duration::from_millis(300));
+    for version in 0..2 {
+        let (mut lease, _) = store.lease_and_load().await.unwrap();
+        let owner: String = server.raw(&["GET", LEASE]).await;
+        let session = sample_session(version + 1, "last");
+        lease.save_and_release(version, &session).await.unwrap();
+        assert!(!lease.is_held().await.unwrap());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let is_taken_again: bool = server.raw(&["EXISTS", LEASE]).await;
+        assert!(!is_taken_again);
+        // As if it were still there.
+        let _: () = server.raw(&["SET", LEASE, &owner]).await;
+        if version == 0 {
+            lease.release().await;
+        } else {
+            drop(lease);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let left: Option<String> = server.raw(&["GET", LEASE]).await;
+        assert_eq!(left, Some(owner));
+        let _: bool = server.raw(&["DEL", LEASE]).await;
+    }
+}
+
+/// Forwards connections to `server`. Answers come after `delay`.
+async fn slow_proxy(server: u16, delay: Duration) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (near, _) = listener.accept().await.unwrap();
+            let far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+            let ((mut from_near, mut to_near), (mut from_far, mut to_far)) =
+                (near.into_split(), far.into_split());
+            tokio::spawn(async move { tokio::io::copy(&mut from_near, &mut to_far).await });
+            let (put, mut take) = tokio::sync::mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+            tokio::spawn(async move {
+                let mut answer = [0; 16_384];
+                while let Ok(n @ 1..) = from_far.read(&mut answer).await {
+                    let due = Instant::now() + delay;
+                    put.send((due, answer[..n].to_vec())).unwrap();
+                }
+            });
+            tokio::spawn(async move {
+                while let Some((due, answer)) = take.recv().await {
+                    tokio::time::sleep_until(due.into()).await;
+                    to_near.write_all(&answer).await.unwrap();
+                }
+            });
+        }
+    });
+    port
+}
+
+/// An extension takes a lease again that has ended. One that is sent after the save, and before its answer, would take the
+/// lease that the save has just released.
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
+async fn a_lease_is_not_extended_while_a_save_releases_it() {
+    let server = Server::start(&[]).await;
+    let port = slow_proxy(server.port, Duration::from_millis(300)).await;
+    let store = RedisStore::new(&format!("redis://127.0.0.1:{port}"), "test")
+        .unwrap()
+        .lease_duration(Duration::from_secs(2));
+    for version in 0..5 {
+        let (mut lease, _) = store.lease_and_load().await.unwrap();
+        // The extension comes two thirds of a second after the lease.
+        tokio::time::sleep(Duration::from_millis(500 + version * 40)).await;
+        let session = sample_session(version + 1, "last");
+        lease.save_and_release(version, &session).await.unwrap();
+        lease.release().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let left: Option<String> = server.raw(&["GET", LEASE]).await;
+        assert_eq!(left, None);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
+async fn a_last_save_that_is_repeated_leaves_no_lease() {
+    let server = Server::start(&[]).await;
+    let store = server.store();
+    let is_leased = async || server.raw::<bool>(&["EXISTS", LEASE]).await;
+    let (mut lease, _) = store.lease_and_load().await.unwrap();
+    let session = sample_session(1, "last");
+    lease.save(0, &session).await.unwrap();
+    lease.save_and_release(0, &session).await.unwrap();
+    lease.release().await;
+    assert!(!is_leased().await);
+    let mut lease = store.lease().await.unwrap();
+    let stale = lease.save_and_release(0, &sample_session(1, "stale")).await;
+    assert_eq!(stale.unwrap_err().kind(), TokenErrorKind::LeaseLost);
+    assert!(is_leased().await);
+}
+
+/// A lease knows what is stored. Something else of the same version may be there, put by hand, or nothing any more.
+#[tokio::test]
+#[ignore = "needs redis-server: cargo test -p stack-tests --test redis -- --ignored"]
+async fn a_save_compares_what_is_stored_and_not_what_its_lease_has_loaded() {
+    let server = Server::start(&[]).await;
+    let store = server.store();
+    save_first(&store).await;
+    let (mut lease, _) = store.lease_and_load().await.unwrap();
+    let other = serde_json::to_string(&sample_session(1, "by hand")).unwrap();
+    let _: () = server.raw(&["SET", SESSION, &other]).await;
+    lease.save(1, &sample_session(2, "next")).await.unwrap();
+    let other = serde_json::to_string(&sample_session(3, "by hand")).unwrap();
+    let _: () = server.raw(&["SET", SESSION, &other]).await;
+    let saved = lease.save_and_release(2, &sample_session(3, "last")).await;
+    assert_eq!(saved.unwrap_err().kind(), TokenErrorKind::LeaseLost);
+    assert_eq!(version(&store).await, 3);
+    let _: () = server.raw(&["DEL", SESSION]).await;
+    let saved = lease.save_and_release(3, &sample_session(4, "last")).await;
+    assert_eq!(saved.unwrap_err().kind(), TokenErrorKind::LeaseLost);
+    assert!(lease.is_held().await.unwrap());
 }
 
 #[tokio::test]
@@ -503,6 +642,10 @@ async fn a_value_that_is_not_a_session_is_an_error_and_never_overwritten() {
         assert!(error.to_string().contains(expected), "{error}");
         assert!(error.to_string().contains(SESSION), "{error}");
         assert!(!shown(&error).contains("s3cret"), "{error:?}");
+        let leased = store.lease_and_load().await.err().unwrap();
+        assert_eq!(leased.to_string(), error.to_string());
+        let is_left: bool = server.raw(&["EXISTS", LEASE]).await;
+        assert!(!is_left);
         let mut lease = store.lease().await.unwrap();
         let saved = lease.save(0, &sample_session(1, "over")).await;
         assert_eq!(saved.unwrap_err().to_string(), error.to_string());

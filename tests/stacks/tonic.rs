@@ -23,6 +23,7 @@ use tokio::{sync::Notify, task::JoinSet, time::interval};
 use tonic::{
     Code, Status,
     body::Body,
+    service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
 use tower::{BoxError, Layer, Service, ServiceBuilder, service_fn};
@@ -342,4 +343,60 @@ async fn without_the_error_mapping_the_status_is_unknown_and_has_the_reason_as_s
     assert_eq!(status.code(), Code::Unknown);
     let reason: &TokenError = status.source().unwrap().downcast_ref().unwrap();
     assert_eq!(reason.kind(), TokenErrorKind::ReauthRequired);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Where only metadata can be set.
+
+/// As in the README: for exporters, and whatever else takes an interceptor but no layer.
+fn interceptor(
+    cache: TokenCache,
+) -> impl FnMut(tonic::Request<()>) -> Result<tonic::Request<()>, Status> + Clone {
+    move |mut request| {
+        let token = cache
+            .try_token()
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let headers = request.metadata_mut().as_mut();
+        headers.insert(AUTHORIZATION, token.header().clone());
+        Ok(request)
+    }
+}
+
+#[tokio::test]
+async fn an_interceptor_sends_the_current_token() {
+    let server = AuthorizationServer::new(Dialect::Rfc6749);
+    let running = echo(&server, Duration::ZERO).await;
+    let cache = TokenCache::new(source(&server));
+    let intercepted = InterceptedService::new(channel(&running), interceptor(cache.clone()));
+    let client = EchoClient::with_origin(intercepted, running.url().parse().unwrap());
+
+    let status = client.say("hello").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "no token yet: {status:?}");
+
+    cache.token().await.unwrap();
+    assert_eq!(client.say("hello").await.unwrap(), "hello");
+
+    // What an interceptor cannot do: nobody sees the rejection, and the call is not sent again.
+    server.revoke_access_tokens();
+    for _ in 0..2 {
+        let status = client.say("hello").await.unwrap_err();
+        assert_eq!(status.code(), Code::Unauthenticated);
+    }
+    cache.reject(&cache.try_token().unwrap());
+    cache.token().await.unwrap();
+    assert_eq!(client.say("hello").await.unwrap(), "hello");
+    assert_eq!(server.refreshes(), 2);
+}
+
+#[tokio::test]
+async fn an_interceptor_works_in_a_thread_without_a_runtime() {
+    let server = AuthorizationServer::new(Dialect::Rfc6749);
+    let cache = TokenCache::new(source(&server));
+    let token = cache.token().await.unwrap();
+    let mut interceptor = interceptor(cache);
+    let call = move || interceptor(tonic::Request::new(()));
+    let request = std::thread::spawn(call).join().unwrap().unwrap();
+    let header = request.metadata().as_ref().get(AUTHORIZATION).unwrap();
+    assert_eq!(header, token.header());
+    assert!(header.is_sensitive());
 }

@@ -107,7 +107,6 @@ where
         };
         let SendAgain { response, replay } = *rejected.take()?;
         snapshot.replay = Some(replay);
-        tracing::debug!("request replayed");
         Some(Drain::new(response.into_body()))
     }
 

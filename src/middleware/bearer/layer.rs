@@ -15,6 +15,9 @@ use crate::{
 ///
 /// Clones of the layer and all services that it makes share one session.
 ///
+/// It works without Tower too: requests of reqwest are sent with it (`RequestBuilderExt`, feature `reqwest`), and it is
+/// a middleware of the crate `reqwest-middleware` (feature `reqwest-middleware`).
+///
 /// # Examples
 ///
 /// ```
@@ -40,7 +43,7 @@ use crate::{
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct BearerAuthLayer<T = TokenCache> {
     pub(super) tokens: T,
-    pub(super) settings: BearerSettings,
+    pub(super) settings: Arc<BearerSettings>,
 }
 
 impl BearerAuthLayer {
@@ -56,47 +59,47 @@ impl<T> BearerAuthLayer<T> {
     pub(super) fn with_tokens(tokens: T) -> Self {
         Self {
             tokens,
-            settings: BearerSettings::default(),
+            settings: Arc::default(),
         }
     }
 
-    /// Where the token may be sent. Default: the [origins of the cache](TokenCache::origins).
-    pub fn origins(mut self, origins: Origins) -> Self {
-        self.settings.send.origins = Some(origins);
+    fn edit(mut self, change: impl FnOnce(&mut BearerSettings)) -> Self {
+        change(Arc::make_mut(&mut self.settings));
         self
     }
 
+    /// Where the token may be sent. Default: the [origins of the cache](TokenCache::origins).
+    pub fn origins(self, origins: Origins) -> Self {
+        self.edit(|settings| settings.send.origins = Some(origins))
+    }
+
     /// Which responses reject the token. Default: [`StandardRejections`](crate::StandardRejections).
-    pub fn classifier(mut self, classifier: impl ClassifyRejection) -> Self {
-        self.settings.send.classifier = Some(Arc::new(classifier));
-        self
+    pub fn classifier(self, classifier: impl ClassifyRejection) -> Self {
+        self.edit(|settings| settings.send.classifier = Some(Arc::new(classifier)))
     }
 
     /// How many bytes of a request's body are kept while it is sent, in case it must be sent again. With 0, only requests
     /// without a body are sent again.
     ///
     /// Larger bodies are sent as usual. If such a request is rejected, the caller gets the rejection. Default: 64 KiB.
-    pub fn replay_limit(mut self, bytes: usize) -> Self {
-        self.settings.replay_limit = bytes;
-        self
+    pub fn replay_limit(self, bytes: usize) -> Self {
+        self.edit(|settings| settings.replay_limit = bytes)
     }
 
     /// The budget for replays, shared by all services of this layer. Each replay withdraws from it, and deposits again if it
     /// is not rejected.
     ///
     /// Default: 1,000 replays a second, saved for up to 10 seconds.
-    pub fn replay_budget(mut self, budget: impl Budget + Send + Sync + 'static) -> Self {
-        Arc::make_mut(&mut self.settings.replays).budget = Arc::new(budget);
-        self
+    pub fn replay_budget(self, budget: impl Budget + Send + Sync + 'static) -> Self {
+        self.edit(|settings| settings.replays.budget = Arc::new(budget))
     }
 
     /// Sends only idempotent methods again (RFC 9110 §9.2.2). Default: `false`, all methods.
     ///
     /// A server that rejects the token has not processed the request, so sending it again does not repeat it. Turn this on
     /// for servers that are known to process a request and then reject its token.
-    pub fn replay_only_idempotent(mut self, on: bool) -> Self {
-        Arc::make_mut(&mut self.settings.replays).only_idempotent = on;
-        self
+    pub fn replay_only_idempotent(self, on: bool) -> Self {
+        self.edit(|settings| settings.replays.only_idempotent = on)
     }
 }
 
@@ -111,6 +114,6 @@ impl<S: Clone, T: Clone> Layer<S> for BearerAuthLayer<T> {
     type Service = BearerAuth<S, T>;
 
     fn layer(&self, inner: S) -> BearerAuth<S, T> {
-        BearerAuth::with_settings(inner, self.tokens.clone(), self.settings.clone())
+        BearerAuth::with_settings(inner, self.tokens.clone(), Arc::clone(&self.settings))
     }
 }

@@ -54,7 +54,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct BearerSettings {
     pub(super) send: SendSettings,
-    pub(super) replays: Arc<ReplaySettings>,
+    pub(super) replays: ReplaySettings,
     pub(super) replay_limit: usize,
 }
 
@@ -62,7 +62,7 @@ impl Default for BearerSettings {
     fn default() -> Self {
         Self {
             send: SendSettings::default(),
-            replays: Arc::default(),
+            replays: ReplaySettings::default(),
             replay_limit: REPLAY_LIMIT,
         }
     }
@@ -171,15 +171,25 @@ where
                     can_replay,
                 } => {
                     let settings = &**this.settings;
-                    let response = ready!(future.poll(cx)).map_err(Into::into)?;
+                    let response = match ready!(future.poll(cx)) {
+                        Ok(response) => response,
+                        Err(error) => {
+                            if let (Some(CanReplay::Never), Some(Sent { token, cache })) =
+                                (can_replay, sent)
+                            {
+                                cache.replay_failed(Some(*token));
+                            }
+                            return Poll::Ready(Err(error.into()));
+                        }
+                    };
                     let check = |Sent { token, cache }: &Sent| {
                         settings.send.check_response(cache, &response, *token)
                     };
                     let Some(objection) = sent.as_ref().and_then(check) else {
-                        if let (Some(CanReplay::Never), Some(Sent { cache, .. })) =
+                        if let (Some(CanReplay::Never), Some(Sent { token, cache })) =
                             (can_replay, sent)
                         {
-                            cache.replay_accepted();
+                            cache.replay_accepted(Some(*token));
                             settings.replays.deposit();
                         }
                         return Poll::Ready(Ok(Outcome::Answered(response)));
@@ -223,7 +233,6 @@ impl<B, R> HeldResponse<B, R> {
         challenge: Option<Arc<Challenge>>,
         settings: &BearerSettings,
     ) -> Result<(Self, Waiter), Outcome<B, R>> {
-        tracing::debug!("token rejected");
         let cache = &self.cache;
         if matches!(self.can_replay, CanReplay::Never) {
             cache.replay_rejected(self.rejected);
@@ -232,7 +241,7 @@ impl<B, R> HeldResponse<B, R> {
         // The token is replaced for later requests too, whether or not this one can be sent again.
         let lookup = cache.replacement(self.rejected, challenge);
         if let Err(reason) = self.can_replay.check() {
-            return Err(answered_with(self.response, reason));
+            return Err(self.not_replayed(reason));
         }
         self.wait_or_finish(lookup, settings)
     }
@@ -249,13 +258,13 @@ impl<B, R> HeldResponse<B, R> {
         let cache = &self.cache;
         if matches!(self.can_replay, CanReplay::Never) {
             // The token is good, as far as the API says.
-            cache.replay_accepted();
+            cache.replay_accepted(Some(self.rejected));
             settings.replays.deposit();
             return Err(answered_with(self.response, more_needed_again()));
         }
         let lookup = cache.more(self.rejected, challenge);
         if let Err(reason) = self.can_replay.check() {
-            return Err(answered_with(self.response, reason));
+            return Err(self.not_replayed(reason));
         }
         self.wait_or_finish(lookup, settings)
     }
@@ -268,8 +277,14 @@ impl<B, R> HeldResponse<B, R> {
         match lookup {
             Lookup::Ready(token) => Err(self.finish(Ok(token), settings)),
             Lookup::Wait(waiter) => Ok((self, waiter)),
-            Lookup::Failed(reason) => Err(answered_with(self.response, reason)),
+            Lookup::Failed(reason) => Err(self.not_replayed(reason)),
         }
+    }
+
+    /// Answers the request with the reason why it is not sent again.
+    fn not_replayed(self, reason: TokenError) -> Outcome<B, R> {
+        self.cache.not_replayed(self.rejected, &reason);
+        answered_with(self.response, reason)
     }
 
     /// Sends the request again if a newer token is there, or answers it with the reason.
@@ -288,12 +303,16 @@ impl<B, R> HeldResponse<B, R> {
         let replay = token.and_then(|issued| {
             issued.check_differs_from(rejected.generation)?;
             let body = can_replay.claim(&settings.replays)?;
+            let cache = cache.clone();
             let token = NewToken { issued, cache };
             Ok(Box::new(Replay { token, body }))
         });
         match replay {
             Ok(replay) => Outcome::SendAgain(Some(Box::new(SendAgain { response, replay }))),
-            Err(reason) => answered_with(response, reason),
+            Err(reason) => {
+                cache.not_replayed(rejected, &reason);
+                answered_with(response, reason)
+            }
         }
     }
 }

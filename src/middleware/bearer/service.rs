@@ -84,8 +84,7 @@ impl<S> BearerAuth<S> {
 }
 
 impl<S, T> BearerAuth<S, T> {
-    pub(super) fn with_settings(inner: S, tokens: T, settings: BearerSettings) -> Self {
-        let settings = Arc::new(settings);
+    pub(super) fn with_settings(inner: S, tokens: T, settings: Arc<BearerSettings>) -> Self {
         Self {
             retry: Retry::new(SendAgainIfDecided, SendWithToken { inner, settings }),
             tokens,

@@ -12,7 +12,7 @@ use http::Request;
 use tower::BoxError;
 use tower_service::Service;
 
-use super::{NotReady, add_token};
+use super::{NotReady, add_current_or};
 use crate::{
     cache::{Issued, SentToken, TokenCache, Waiter},
     error::TokenError,
@@ -86,8 +86,7 @@ impl<S, B> HeldRequest<S, B> {
                     ready!(self.inner.poll_ready(cx)).map_err(Into::into)?;
                     let mut request = self.request.take().expect("polled after completion");
                     // The token that came may have expired while this future was not polled, or not ready.
-                    let add = |issued: &Issued| add_token(issued, &mut request);
-                    let sent = self.cache.read_or(issued, add);
+                    let sent = add_current_or(&self.cache, &mut request, issued);
                     return Poll::Ready(Ok((&mut self.inner, request, sent, &self.cache)));
                 }
                 HeldState::Failed(error) => {

@@ -428,9 +428,9 @@ async fn the_longest_session_is_read_back_and_a_longer_file_is_not_a_session() {
 async fn a_lease_is_held_until_its_lock_file_is_removed() {
     let (folder, store) = folder(true).await;
     let lease = store.lease().await.unwrap();
-    assert!(lease.is_held().await);
+    assert!(lease.is_held().await.unwrap());
     fs::remove_file(folder.path().join("session.json.lock")).unwrap();
-    assert!(!lease.is_held().await);
+    assert!(!lease.is_held().await.unwrap());
 }
 
 /// Makes a symbolic link at the path of the temporary file, right after the old one was removed.

@@ -1,21 +1,23 @@
 //! [`RedisLease`]: a key with an owner, whose time to live is extended while the lease is held.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use redis::Cmd;
-use tokio::{runtime::Handle, task::AbortHandle, time::sleep};
+use redis::{Cmd, FromRedisValue};
+use tokio::{runtime::Handle, sync::Mutex, task::AbortHandle, time::sleep};
 
-use super::{RedisStore, millis};
+use super::{RedisStore, millis, session::Known};
 use crate::{
     error::TokenError,
-    store::{StoreLease, StoredSession, lease_wait::QueuePermit},
+    store::{StoreLease, StoredSession, format::Encoded, lease_wait::QueuePermit},
 };
 
-/// Takes the lease. Succeeds if this owner has it already, so that the command can be sent again.
+/// Takes the lease, and reads the session KEYS[2]. Succeeds if this owner has it already, so that the command can be sent
+/// again.
 const ACQUIRE: &str = "\
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
-if redis.call('GET', KEYS[1]) == ARGV[1] then return 1 end
-return 0";
+if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return {0, false}
+end
+return {1, redis.call('GET', KEYS[2])}";
 
 /// Extends the lease. Takes it again if it has ended and no other owner has it, as after an outage of Redis. Then it has
 /// another value, because another owner may have had it meanwhile: see `is_owner`.
@@ -44,6 +46,8 @@ pub struct RedisLease {
     /// Whether there is nothing left to release.
     is_released: bool,
     permit: Option<QueuePermit>,
+    /// What is stored, as this lease has last seen it.
+    known: Option<Known>,
 }
 
 /// The key of a lease and its owner.
@@ -52,17 +56,21 @@ struct LeaseKey {
     store: RedisStore,
     /// Unique for each lease, also within a process.
     owner: String,
+    /// Held while the lease is extended, and while a save may release it. An extension that came after the release would
+    /// take the lease again, and nothing would release it.
+    changing: Arc<Mutex<()>>,
 }
 
 impl LeaseKey {
-    /// Runs one of the scripts above. Returns whether this owner has the lease.
-    async fn eval(&self, script: &str) -> Result<bool, TokenError> {
+    /// Runs one of the scripts above.
+    async fn eval<T: FromRedisValue>(&self, script: &str) -> Result<T, TokenError> {
         let mut command = Cmd::new();
         command
             .arg("EVAL")
             .arg(script)
-            .arg(1)
+            .arg(2)
             .arg(self.store.key("lease"))
+            .arg(self.store.key("session"))
             .arg(&self.owner)
             .arg(millis(self.store.lease_duration));
         self.store.run(&command).await
@@ -76,11 +84,17 @@ impl LeaseKey {
         Ok(owner.is_some_and(|owner| owner == self.owner))
     }
 
+    /// Extends the lease. Returns whether this owner has it.
+    async fn extend(&self) -> Result<bool, TokenError> {
+        let _changing = self.changing.lock().await;
+        self.eval(EXTEND).await
+    }
+
     /// Extends the lease until another owner has it, or until the task is aborted.
     async fn keep_extending(self) {
         loop {
             sleep(self.store.lease_duration / EXTENSIONS).await;
-            match self.eval(EXTEND).await {
+            match self.extend().await {
                 Ok(true) => {}
                 Ok(false) => {
                     let key = self.store.key("lease");
@@ -93,36 +107,49 @@ impl LeaseKey {
     }
 
     async fn release(self) {
-        if let Err(error) = self.eval(RELEASE).await {
+        if let Err(error) = self.eval::<bool>(RELEASE).await {
             tracing::debug!(%error, "lease not released; it ends after its duration");
         }
     }
 }
 
 impl RedisLease {
-    /// Takes the lease, or returns `None` if another owner has it.
-    pub(super) async fn try_acquire(store: RedisStore) -> Result<Option<Self>, TokenError> {
+    /// Takes the lease, and returns it with what is stored. `None` if another owner has it.
+    pub(super) async fn try_acquire(
+        store: RedisStore,
+    ) -> Result<Option<(Self, Option<Encoded>)>, TokenError> {
         let owner = format!("{}-{:032x}", std::process::id(), fastrand::u128(..));
         // It exists before the command is sent: if the answer is lost or this future is dropped, Redis may have given the
         // lease, and dropping this value releases it.
         let mut lease = Self {
-            key: LeaseKey { store, owner },
+            key: LeaseKey {
+                store,
+                owner,
+                changing: Arc::default(),
+            },
             runtime: Handle::current(),
             extension: None,
             is_released: false,
             permit: None,
+            known: None,
         };
-        if !lease.key.eval(ACQUIRE).await? {
+        let (is_taken, stored): (bool, Option<Vec<u8>>) = lease.key.eval(ACQUIRE).await?;
+        if !is_taken {
             lease.is_released = true;
             return Ok(None);
         }
         let extension = lease.runtime.spawn(lease.key.clone().keep_extending());
         lease.extension = Some(extension.abort_handle());
-        Ok(Some(lease))
+        Ok(Some((lease, stored.map(Encoded::new))))
     }
 
     pub(super) fn with_permit(mut self, permit: QueuePermit) -> Self {
         self.permit = Some(permit);
+        self
+    }
+
+    pub(super) fn with_known(mut self, known: Known) -> Self {
+        self.known = Some(known);
         self
     }
 
@@ -145,11 +172,31 @@ impl RedisLease {
 
 impl StoreLease for RedisLease {
     async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
-        self.key.store.save(replaces, session).await
+        let saved = self.key.store.save(&mut self.known, replaces, session, "");
+        saved.await.map(drop)
     }
 
-    async fn is_held(&self) -> bool {
-        self.key.is_owner().await.unwrap_or(false)
+    async fn save_and_release(
+        &mut self,
+        replaces: u64,
+        session: &StoredSession,
+    ) -> Result<(), TokenError> {
+        let LeaseKey {
+            store,
+            owner,
+            changing,
+        } = self.key.clone();
+        let _changing = changing.lock().await;
+        let saved = store.save(&mut self.known, replaces, session, &owner);
+        if saved.await? {
+            // Nothing is left to do but to stop extending it, and to let the next of the queue ask.
+            drop(self.end());
+        }
+        Ok(())
+    }
+
+    async fn is_held(&self) -> Result<bool, TokenError> {
+        self.key.is_owner().await
     }
 
     async fn release(mut self) {

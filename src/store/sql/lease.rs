@@ -5,10 +5,13 @@ use std::{fmt, sync::Arc};
 use sqlx::SqlStr;
 use tokio::{runtime::Handle, sync::Mutex, task::AbortHandle, time::sleep};
 
-use super::{database::Parameter, row::SessionRow};
+use super::{
+    database::{Parameter, Stored},
+    row::SessionRow,
+};
 use crate::{
     error::TokenError,
-    store::{StoreLease, StoredSession, format, lease_wait::QueuePermit},
+    store::{StoreLease, StoredSession, lease_wait::QueuePermit},
 };
 
 /// How many times a lease is extended within its duration, so that it survives two failures in a row.
@@ -36,15 +39,15 @@ struct Owner {
 }
 
 impl Owner {
-    /// Runs one of the statements for leases. Returns whether there was a row for it.
-    async fn run(&self, sql: &SqlStr, duration: Option<i64>) -> Result<bool, TokenError> {
+    /// Runs one of the statements for leases. Returns the row of the lease if this owner has it.
+    async fn run(&self, sql: &SqlStr, duration: Option<i64>) -> Result<Option<Stored>, TokenError> {
         let mut parameters = vec![self.row.key(), Parameter::Text(Arc::clone(&self.id))];
         parameters.extend(duration.map(Parameter::Number));
         let permit = Arc::clone(&self.running).lock_owned().await;
-        Ok(self.row.query(sql, parameters, permit).await?.is_some())
+        self.row.query(sql, parameters, permit).await
     }
 
-    async fn take(&self) -> Result<bool, TokenError> {
+    async fn take(&self) -> Result<Option<Stored>, TokenError> {
         let duration = self.row.lease_millis();
         self.run(&self.row.statements.take_lease, Some(duration))
             .await
@@ -52,13 +55,14 @@ impl Owner {
 
     /// Whether this owner has the lease, and its time has not ended.
     async fn is_held(&self) -> Result<bool, TokenError> {
-        self.run(&self.row.statements.holds_lease, None).await
+        let row = self.run(&self.row.statements.holds_lease, None).await?;
+        Ok(row.is_some())
     }
 
     async fn extend(&self) -> Result<bool, TokenError> {
         let duration = self.row.lease_millis();
-        self.run(&self.row.statements.extend_lease, Some(duration))
-            .await
+        let statement = &self.row.statements.extend_lease;
+        Ok(self.run(statement, Some(duration)).await?.is_some())
     }
 
     /// Extends the lease until another owner has it, or until the task is aborted.
@@ -85,8 +89,10 @@ impl Owner {
 }
 
 impl SqlLease {
-    /// Takes the lease, or returns `None` if another owner has it.
-    pub(super) async fn try_acquire(row: Arc<SessionRow>) -> Result<Option<Self>, TokenError> {
+    /// Takes the lease, and returns it with its row. `None` if another owner has it.
+    pub(super) async fn try_acquire(
+        row: Arc<SessionRow>,
+    ) -> Result<Option<(Self, Stored)>, TokenError> {
         let id = format!("{}-{:032x}", std::process::id(), fastrand::u128(..));
         // It exists before the statement is sent: if the answer is lost or this future is dropped, the database may
         // have given the lease, and dropping this value releases it.
@@ -101,18 +107,30 @@ impl SqlLease {
             is_released: false,
             permit: None,
         };
-        if !lease.owner.take().await? {
+        let Some(stored) = lease.owner.take().await? else {
             lease.is_released = true;
             return Ok(None);
-        }
+        };
         let extension = lease.runtime.spawn(lease.owner.clone().keep_extending());
         lease.extension = Some(extension.abort_handle());
-        Ok(Some(lease))
+        Ok(Some((lease, stored)))
     }
 
     pub(super) fn with_permit(mut self, permit: QueuePermit) -> Self {
         self.permit = Some(permit);
         self
+    }
+
+    /// Saves, and releases the lease of the owner `releases` in the same statement. Returns whether that has just been done.
+    async fn save_and(
+        &mut self,
+        replaces: u64,
+        session: &StoredSession,
+        releases: Arc<str>,
+    ) -> Result<bool, TokenError> {
+        let Owner { row, running, .. } = &self.owner;
+        let permit = Arc::clone(running).lock_owned().await;
+        row.save(replaces, session, releases, permit).await
     }
 
     /// Returns the future that releases the lease, the first time it is called.
@@ -134,16 +152,25 @@ impl SqlLease {
 
 impl StoreLease for SqlLease {
     async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
-        let new = Arc::new(format::encode(session)?);
-        let Owner { row, running, .. } = &self.owner;
-        let permit = Arc::clone(running).lock_owned().await;
-        let notify = session.should_notify();
-        row.save(replaces, session.version(), new, notify, permit)
-            .await
+        let nobody = Arc::from("");
+        self.save_and(replaces, session, nobody).await.map(drop)
     }
 
-    async fn is_held(&self) -> bool {
-        self.owner.is_held().await.unwrap_or(false)
+    async fn save_and_release(
+        &mut self,
+        replaces: u64,
+        session: &StoredSession,
+    ) -> Result<(), TokenError> {
+        let owner = Arc::clone(&self.owner.id);
+        if self.save_and(replaces, session, owner).await? {
+            // Nothing is left to do but to stop extending it, and to let the next of the queue ask.
+            drop(self.end());
+        }
+        Ok(())
+    }
+
+    async fn is_held(&self) -> Result<bool, TokenError> {
+        self.owner.is_held().await
     }
 
     async fn release(mut self) {

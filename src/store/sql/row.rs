@@ -109,15 +109,18 @@ impl SessionRow {
         Ok(())
     }
 
-    async fn read(&self) -> Result<Option<(u64, Encoded)>, TokenError> {
-        let row = self
-            .query(&self.statements.load, vec![self.key()], ())
-            .await?;
-        // A row without a session is that of a lease.
-        Ok(row.and_then(|row| Some((row.version.try_into().unwrap_or_default(), row.session?))))
+    async fn read(&self) -> Result<Option<Stored>, TokenError> {
+        self.query(&self.statements.load, vec![self.key()], ())
+            .await
     }
 
-    /// Reads what [`read`](Self::read) has returned.
+    /// The session in a row of the table.
+    pub(super) fn session_in(&self, row: Stored) -> Result<Option<StoredSession>, TokenError> {
+        content(row)
+            .map(|(version, json)| self.decode(version, &json))
+            .transpose()
+    }
+
     fn decode(&self, version: u64, json: &Encoded) -> Result<StoredSession, TokenError> {
         let location = self.location();
         let session = format::decode(json, &location)?;
@@ -133,10 +136,8 @@ impl SessionRow {
     }
 
     pub(super) async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
-        let stored = self.read().await?;
-        stored
-            .map(|(version, json)| self.decode(version, &json))
-            .transpose()
+        let row = self.read().await?;
+        row.map_or(Ok(None), |row| self.session_in(row))
     }
 
     /// Listens for what other processes save, unless a pooler may give the connection to others.
@@ -147,7 +148,9 @@ impl SessionRow {
         self.database.subscribe(self.table.channel(), &self.name)
     }
 
-    /// Replaces the session of version `replaces` by `new`, and notifies other processes if `notify` says so.
+    /// Replaces the session of version `replaces`, and notifies other processes if they should look at it. The lease of
+    /// `releases`, who may be nobody, is released with it. Returns `false` if this save had been done before; then no lease is
+    /// released.
     ///
     /// It does not matter whether the lease is still held. If it is lost and no other process has saved, this session
     /// may have the only refresh token that is still valid. The new holder's own save then fails before it has sent a
@@ -155,20 +158,23 @@ impl SessionRow {
     pub(super) async fn save(
         &self,
         replaces: u64,
-        version: u64,
-        new: Arc<Encoded>,
-        notify: bool,
+        session: &StoredSession,
+        releases: Arc<str>,
         permit: impl Send + 'static,
-    ) -> Result<(), TokenError> {
+    ) -> Result<bool, TokenError> {
+        let new = Arc::new(format::encode(session)?);
         // Versions that are higher than a column can hold are not stored.
-        if let (Ok(replaces), Ok(version)) = (i64::try_from(replaces), i64::try_from(version)) {
+        if let (Ok(replaces), Ok(version)) =
+            (i64::try_from(replaces), i64::try_from(session.version()))
+        {
             let mut parameters = vec![
                 self.key(),
                 Parameter::Number(version),
                 Parameter::Session(Arc::clone(&new)),
+                Parameter::Text(releases),
             ];
             let statements = &self.statements;
-            let sql = match (replaces, notify) {
+            let sql = match (replaces, session.should_notify()) {
                 (0, false) => &statements.save_first,
                 (0, true) => &statements.save_first_and_notify,
                 (_, false) => &statements.save,
@@ -178,15 +184,15 @@ impl SessionRow {
                 parameters.push(Parameter::Number(replaces));
             }
             if self.query(sql, parameters, permit).await?.is_some() {
-                return Ok(());
+                return Ok(true);
             }
         }
-        self.explain(replaces, &new).await
+        self.explain(replaces, &new).await.map(|()| false)
     }
 
     /// Why a save has changed nothing.
     async fn explain(&self, replaces: u64, new: &Encoded) -> Result<(), TokenError> {
-        let stored = self.read().await?;
+        let stored = self.read().await?.and_then(content);
         let version = match &stored {
             // This save has been done before.
             Some((_, json)) if json == new => return Ok(()),
@@ -199,6 +205,11 @@ impl SessionRow {
         let message = "another session was saved at the same time";
         Err(TokenError::new(TokenErrorKind::LeaseLost, message))
     }
+}
+
+/// The version and the session of a row. A row without a session is that of a lease.
+fn content(row: Stored) -> Option<(u64, Encoded)> {
+    Some((row.version.try_into().unwrap_or_default(), row.session?))
 }
 
 fn checked_name(name: String) -> Result<Arc<str>, TokenError> {

@@ -9,6 +9,11 @@ use crate::error::{TokenError, TokenErrorKind};
 /// The table that the documented SQL makes.
 pub(super) const DEFAULT_TABLE: &str = "tower_bearer_sessions";
 
+/// Releases the lease of the owner `$4`, as a part of a save. The lease of another owner stays.
+const RELEASE: &str = "\
+lease_owner = CASE WHEN stored.lease_owner = $4 THEN NULL ELSE stored.lease_owner END, \
+lease_until = CASE WHEN stored.lease_owner = $4 THEN NULL ELSE stored.lease_until END";
+
 /// What databases write in different ways.
 pub(super) struct Dialect {
     /// The statement that makes the default table.
@@ -29,14 +34,14 @@ pub(super) struct Dialect {
 pub(super) struct Statements {
     pub(super) create: SqlStr,
     pub(super) load: SqlStr,
-    /// Saves a session where none is stored.
+    /// Saves a session where none is stored. Releases the lease if the owner `$4` has it, who may be nobody.
     pub(super) save_first: SqlStr,
-    /// Replaces the session of a version.
+    /// Replaces the session of the version `$5`. Releases the lease as well.
     pub(super) save: SqlStr,
     /// The same two, which notify other processes as well.
     pub(super) save_first_and_notify: SqlStr,
     pub(super) save_and_notify: SqlStr,
-    /// Takes a lease that is free. Succeeds if this owner has it already.
+    /// Takes a lease that is free, and reads the session. Succeeds if this owner has it already.
     ///
     /// While another owner has it, nothing is written, and no row is locked: those that wait ask often.
     pub(super) take_lease: SqlStr,
@@ -51,6 +56,7 @@ impl Statements {
         let quoted = table.quoted();
         let sql = |template: &str| {
             let sql = template
+                .replace("{release}", RELEASE)
                 .replace("{table}", &quoted)
                 .replace("{now}", dialect.now)
                 .replace("{until}", dialect.until)
@@ -60,11 +66,11 @@ impl Statements {
         let save_first = "\
 INSERT INTO {table} AS stored (name, version, session, updated_at) SELECT $1, $2, $3, {now} WHERE {durable} \
 ON CONFLICT (name) DO UPDATE \
-SET version = excluded.version, session = excluded.session, updated_at = excluded.updated_at \
+SET version = excluded.version, session = excluded.session, updated_at = excluded.updated_at, {release} \
 WHERE stored.version = 0 RETURNING ";
         let save = "\
-UPDATE {table} SET version = $2, session = $3, updated_at = {now} WHERE name = $1 AND version = $4 AND {durable} \
-RETURNING ";
+UPDATE {table} AS stored SET version = $2, session = $3, updated_at = {now}, {release} \
+WHERE name = $1 AND version = $5 AND {durable} RETURNING ";
         let notify = dialect.notify.replace("{channel}", table.channel());
         Arc::new(Self {
             create: sql(&dialect.create.replace(DEFAULT_TABLE, &quoted)),
@@ -78,7 +84,7 @@ INSERT INTO {table} AS stored (name, version, lease_owner, lease_until, updated_
 WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE name = $1 AND lease_until > {now} AND lease_owner <> $2) \
 ON CONFLICT (name) DO UPDATE SET lease_owner = excluded.lease_owner, lease_until = {until} \
 WHERE stored.lease_until IS NULL OR stored.lease_until <= {now} OR stored.lease_owner = excluded.lease_owner \
-RETURNING version"),
+RETURNING version, session"),
             extend_lease: sql("\
 UPDATE {table} SET lease_until = {until} WHERE name = $1 AND lease_owner = $2 RETURNING version"),
             holds_lease: sql("\

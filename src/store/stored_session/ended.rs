@@ -106,8 +106,11 @@ impl StoredSession {
 
     /// The session if `credential` is not dead, because the server has accepted it, or if no process can send it any more.
     pub(crate) fn without_dead(mut self, credential: &Identity) -> Self {
-        if let Some(ended) = &mut self.ended {
-            self.is_news |= ended.contains(credential);
+        if let Some(ended) = &mut self.ended
+            && ended.contains(credential)
+        {
+            self.is_news = true;
+            self.not_dead = Some(credential.clone());
             ended.credentials.retain(|dead| dead != credential);
         }
         self
@@ -131,13 +134,23 @@ impl StoredSession {
     }
 
     /// The session, which takes the place of `stored`, with the credentials that another process has recorded there as dead.
-    /// Its own login is not one of them: the server has accepted it. Nor is a refresh token that only `stored` has: no
-    /// process can send it any more.
+    /// Two are not among them: one that the server has accepted after it was declared dead, and a refresh token that only
+    /// `stored` has, which no process can send any more.
+    ///
+    /// If `stored` was revoked, they are older logins, as in a session that begins after the revocation.
     pub(crate) fn with_dead_of(self, stored: &Self) -> Self {
-        // Those of a revoked session were revoked. What another client tried says nothing about ours.
-        let is_about_ours = self.client == stored.client;
-        if !is_about_ours || (stored.is_revoked() && !self.is_revoked()) {
+        // What another client tried says nothing about ours.
+        if self.client != stored.client {
             return self;
+        }
+        if stored.is_revoked() && !self.is_revoked() {
+            let older = stored.former_identities_before(&self.identity);
+            let unknown = |older: &&Identity| !self.former_identities.contains(older);
+            let unknown = older.iter().filter(unknown);
+            return Self {
+                former_identities: with_newest(self.former_identities.clone(), unknown),
+                ..self
+            };
         }
         let Some(ended) = &stored.ended else {
             return self;
@@ -148,7 +161,7 @@ impl StoredSession {
         };
         let spent = token_of(stored).filter(|token| token_of(&self).as_ref() != Some(token));
         let mut dead = ended.credentials.clone();
-        dead.retain(|dead| *dead != self.identity && Some(dead) != spent.as_ref());
+        dead.retain(|dead| Some(dead) != self.not_dead.as_ref() && Some(dead) != spent.as_ref());
         if dead.is_empty() {
             self
         } else {

@@ -52,6 +52,7 @@ impl From<FirstFormat> for StoredSession {
             refreshing_since: session.refreshing_since,
             refresh_id: None,
             ended: None,
+            not_dead: None,
             sealed: None,
             is_news: false,
         }

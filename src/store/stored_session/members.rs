@@ -37,6 +37,8 @@ struct Members {
     refresh_id: Option<u32>,
     #[serde(default)]
     ended: Option<Ended>,
+    #[serde(skip)]
+    not_dead: Option<Identity>,
     #[serde(default, skip_serializing)]
     sealed: Option<Box<Sealed>>,
     #[serde(skip)]

@@ -50,6 +50,13 @@ impl Clause {
         self.ok("lease", store.lease().await)
     }
 
+    pub(super) async fn lease_and_load<S: TokenStore>(
+        self,
+        store: &S,
+    ) -> (S::Lease, Option<StoredSession>) {
+        self.ok("lease_and_load", store.lease_and_load().await)
+    }
+
     pub(super) async fn load<S: TokenStore>(self, store: &S) -> Option<StoredSession> {
         self.ok("load", store.load().await)
     }

@@ -39,6 +39,12 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
         );
         clause.lease(&store).await.release().await;
         drop(clause.lease(&store).await);
+        let (lease, stored) = clause.lease_and_load(&store).await;
+        clause.check(
+            stored.is_none(),
+            "lease_and_load has returned a session that nobody has saved",
+        );
+        lease.release().await;
         clause.check(
             clause.load(&store).await.is_none(),
             "a lease without a save has stored something",
@@ -154,8 +160,8 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
             .must_wait(&ours, "while the same handle held one")
             .await;
         clause.check(
-            lease.is_held().await,
-            "is_held is false although the lease is held and the store is reached",
+            lease.is_held().await.is_ok_and(|is_held| is_held),
+            "is_held is not true although the lease is held and the store is reached",
         );
         lease.release().await;
         let lease = clause.lease(&theirs).await;
@@ -264,7 +270,7 @@ impl<S: TokenStore, F: Fn() -> S> Suite<F> {
 }
 
 /// Drops `future` after so many polls, or if it is not woken for [`WATCH`]. Returns its output if it is ready before.
-async fn abandon<T>(polls: u32, future: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn abandon<T>(polls: u32, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut remaining = polls;
     let polled = poll_fn(|cx| {

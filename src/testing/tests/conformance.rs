@@ -45,6 +45,14 @@ enum Flaw {
     DropDoesNotRelease,
     DroppedWaitsKeepTheLease,
     DroppedSavesTakeEffectLater,
+    LoadsBeforeTheLease,
+    LoadsWithoutTheLease,
+    DroppedLoadsKeepTheLease,
+    LastSavesOnlyRelease,
+    RepeatedLastSavesKeepTheLease,
+    FailedLastSavesRelease,
+    LastSavesReleaseTwice,
+    DroppedLastSavesReleaseLater,
 }
 
 /// A store over a mutex, with one flaw. The `permits` are its leases.
@@ -57,7 +65,10 @@ struct Store {
 struct Lease {
     flaw: Flaw,
     stored: Arc<Mutex<Option<StoredSession>>>,
+    permits: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
+    /// A save has released it.
+    is_released: bool,
 }
 
 fn lost() -> TokenError {
@@ -100,8 +111,38 @@ impl TokenStore for Store {
         Ok(Lease {
             flaw: self.flaw,
             stored: Arc::clone(&self.stored),
+            permits: Arc::clone(&self.permits),
             permit: (!shared).then_some(permit),
+            is_released: false,
         })
+    }
+
+    async fn lease_and_load(&self) -> Result<(Lease, Option<StoredSession>), TokenError> {
+        let before = self.load().await?;
+        if self.flaw == Flaw::LoadsWithoutTheLease {
+            let lease = Lease {
+                flaw: self.flaw,
+                stored: Arc::clone(&self.stored),
+                permits: Arc::clone(&self.permits),
+                permit: None,
+                is_released: false,
+            };
+            return Ok((lease, before));
+        }
+        if self.flaw == Flaw::DroppedLoadsKeepTheLease {
+            let permits = Arc::clone(&self.permits);
+            let taken = tokio::spawn(async move { permits.acquire_owned().await.unwrap() });
+            let (give, get) = tokio::sync::oneshot::channel();
+            tokio::spawn(async move { give.send(taken.await.unwrap()).map_err(std::mem::forget) });
+            drop(get.await.unwrap());
+        }
+        let lease = self.lease().await?;
+        let stored = if self.flaw == Flaw::LoadsBeforeTheLease {
+            before
+        } else {
+            self.stored.lock().unwrap().clone()
+        };
+        Ok((lease, stored))
     }
 }
 
@@ -132,8 +173,45 @@ impl StoreLease for Lease {
         self.save_now(replaces, session)
     }
 
-    async fn is_held(&self) -> bool {
-        true
+    async fn save_and_release(
+        &mut self,
+        replaces: u64,
+        session: &StoredSession,
+    ) -> Result<(), TokenError> {
+        if self.flaw == Flaw::DroppedLastSavesReleaseLater {
+            let (stored, late) = (Arc::clone(&self.stored), session.clone());
+            let permits = Arc::clone(&self.permits);
+            let task = tokio::spawn(async move {
+                sleep(Duration::from_millis(20)).await;
+                *stored.lock().unwrap() = Some(late);
+                permits.add_permits(1);
+            });
+            yield_now().await;
+            task.abort();
+        }
+        yield_now().await;
+        let is_repeated = {
+            let stored = self.stored.lock().unwrap();
+            stored
+                .as_ref()
+                .is_some_and(|it| it.is_written_like(session))
+        };
+        let saved = match self.flaw {
+            Flaw::LastSavesOnlyRelease => Ok(()),
+            _ => self.save_now(replaces, session),
+        };
+        if saved.is_ok() && is_repeated && self.flaw == Flaw::RepeatedLastSavesKeepTheLease {
+            std::mem::forget(self.permit.take());
+        }
+        if saved.is_ok() || self.flaw == Flaw::FailedLastSavesRelease {
+            self.permit.take();
+            self.is_released = true;
+        }
+        saved
+    }
+
+    async fn is_held(&self) -> Result<bool, TokenError> {
+        Ok(true)
     }
 
     async fn release(mut self) {
@@ -205,6 +283,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if self.flaw == Flaw::DropDoesNotRelease {
             std::mem::forget(self.permit.take());
+        }
+        if self.flaw == Flaw::LastSavesReleaseTwice && self.is_released {
+            self.permits.add_permits(1);
         }
     }
 }
@@ -312,6 +393,32 @@ async fn each_flaw_is_found_and_the_message_names_the_clause() {
         (Flaw::DropDoesNotRelease, "the suite never ends"),
         (Flaw::DroppedWaitsKeepTheLease, "the suite never ends"),
         (Flaw::DroppedSavesTakeEffectLater, "a dropped save"),
+        (
+            Flaw::LoadsBeforeTheLease,
+            "what was saved before the lease was taken was not loaded with it",
+        ),
+        (
+            Flaw::LoadsWithoutTheLease,
+            "a second lease was given while lease_and_load had given one",
+        ),
+        (Flaw::DroppedLoadsKeepTheLease, "the suite never ends"),
+        (
+            Flaw::LastSavesOnlyRelease,
+            "a session was saved and its lease released",
+        ),
+        (Flaw::RepeatedLastSavesKeepTheLease, "the suite never ends"),
+        (
+            Flaw::FailedLastSavesRelease,
+            "a second lease was given after a save_and_release that failed",
+        ),
+        (
+            Flaw::LastSavesReleaseTwice,
+            "a second lease was given after save_and_release, while the next one was held",
+        ),
+        (
+            Flaw::DroppedLastSavesReleaseLater,
+            "after a dropped save_and_release, while the next one was held",
+        ),
     ];
     for (flaw, expected) in cases {
         let report = report(flaw).await;

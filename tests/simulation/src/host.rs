@@ -7,6 +7,7 @@ use tower_bearer::{TokenCache, testing::SimulatedClock};
 
 use crate::{
     network::Party,
+    observed::is_within_call,
     plan::{Ms, SECOND, StoreKind},
     store::Look,
     world::{State, World, note},
@@ -38,7 +39,7 @@ pub(crate) struct HostState {
     pub(crate) died: Arc<Notify>,
     /// When something last kept it from the store.
     pub(crate) store_trouble: Ms,
-    /// When the store was as it said in its last answer to a load or a save.
+    /// When the store was as it said in its last answer to a load or a save under a lease.
     pub(crate) last_look: Ms,
     /// How often the stored session had changed then.
     pub(crate) look_changes: u64,
@@ -46,8 +47,6 @@ pub(crate) struct HostState {
     pub(crate) saves: u64,
     /// How many it had begun when a token request was last given up before it was sent.
     pub(crate) unsent: Option<u64>,
-    /// How often in a row the store has not answered whether it has the lease.
-    pub(crate) unanswered: u32,
     /// The lease that it has taken last.
     pub(crate) lease: Option<OwnLease>,
     /// When the server declared dead what it had sent.
@@ -60,8 +59,6 @@ pub(crate) struct HostState {
     pub(crate) served_at: Ms,
     /// When its cache was last reset. `None` if a token request has ended the reset.
     pub(crate) reset_at: Option<Ms>,
-    /// Its cache asked for a token after a reset when it last asked.
-    pub(crate) asks_after_reset: bool,
     /// How often its cache has asked for a token.
     pub(crate) asks: u64,
     /// For which of these a token request last brought a token.
@@ -85,9 +82,9 @@ pub(crate) struct HostState {
 pub(crate) struct OwnLease {
     pub(crate) number: u64,
     pub(crate) asked_at: Ms,
-    /// It was taken for this call, or kept until it.
+    /// It was taken for this call, or kept until it. 0: for none.
     pub(crate) asked_by: u64,
-    /// It was taken for a refresh after a reset, or kept until one.
+    /// That call was one after a reset.
     pub(crate) is_after_reset: bool,
 }
 
@@ -132,8 +129,12 @@ impl Host {
         }
     }
 
-    /// The process has learned what the store was like.
+    /// The process has learned what the store was like. A look before it has the lease, as that of another caller, does not
+    /// count.
     pub(crate) fn looked(&self, look: Look) {
+        if is_within_call() {
+            return;
+        }
         let mut state = self.world.lock();
         if !self.is_dead(&state) {
             let host = &mut state.hosts[self.process];

@@ -16,12 +16,28 @@ pub(crate) struct Observed<S> {
     pub(crate) source: S,
 }
 
+tokio::task_local! {
+    /// The call of a source that runs in this task. What a source does under a lease for a token, it does in another task.
+    static CALL: Option<Asked>;
+}
+
+/// Whether this task is one of a call of a source, and not one that the source has spawned.
+pub(crate) fn is_within_call() -> bool {
+    CALL.try_with(|_| ()).is_ok()
+}
+
+/// The request of a cache for a token that this task is about.
+pub(crate) fn asked() -> Option<Asked> {
+    CALL.try_with(|asked| *asked).ok().flatten()
+}
+
 /// When a cache asked for a token.
-struct Asked {
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
     at: Ms,
-    is_after_reset: bool,
+    pub(crate) is_after_reset: bool,
     /// The number of this call.
-    number: u64,
+    pub(crate) number: u64,
 }
 
 impl State {
@@ -37,7 +53,6 @@ impl State {
         if !host.is_dead(self) {
             let process = host.process;
             let state = &mut self.hosts[process];
-            state.asks_after_reset = is_after_reset;
             if is_after_reset && state.reset_at.is_none() {
                 self.violation(&format!("the reset of p{process} has not ended"));
             }
@@ -68,17 +83,17 @@ impl<S: TokenSource> TokenSource for Observed<S> {
     async fn token(&self, cx: TokenContext) -> Result<Token, TokenError> {
         let host = &self.host;
         let asked = host.world.lock().asks(host, cx.is_after_reset());
-        let result = self.source.token(cx).await;
+        let result = CALL.scope(Some(asked), self.source.token(cx)).await;
         host.world.lock().gets(host, &asked, &result);
         result
     }
 
     async fn has_changed(&self) -> bool {
-        self.source.has_changed().await
+        CALL.scope(None, self.source.has_changed()).await
     }
 
     async fn stored_token(&self, cx: TokenContext) -> Option<Token> {
-        self.source.stored_token(cx).await
+        CALL.scope(None, self.source.stored_token(cx)).await
     }
 
     async fn revoke(&self, cx: TokenContext) -> Result<(), TokenError> {

@@ -1,6 +1,9 @@
 //! What must hold. The oracle knows what the server and the store have done, and what each process was told.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use tower_bearer::{TokenError, TokenErrorKind, TokenState};
 
@@ -18,8 +21,10 @@ pub(crate) struct Oracle {
     pub(crate) violations: Vec<String>,
     /// When the stored session was revoked, and the logins that no process may use since.
     revoked: Option<(Ms, BTreeSet<usize>)>,
-    /// The logins of all sessions that were saved.
-    stored_logins: BTreeSet<usize>,
+    /// The logins of all sessions that were saved, and since when the store knows them.
+    stored_logins: BTreeMap<usize, Ms>,
+    /// What was saved in these times was lost in a failover.
+    pub(crate) lost: Vec<RangeInclusive<Ms>>,
     pub(crate) served: u64,
     pub(crate) failed: u64,
 }
@@ -31,6 +36,20 @@ pub(crate) enum Outcome {
     Failed(TokenError),
     /// The API was not reached.
     Unreached,
+}
+
+impl Oracle {
+    /// When the stored session was revoked, or 0 if it is not.
+    pub(crate) fn revoked_at(&self) -> Ms {
+        self.revoked.as_ref().map_or(0, |(at, _)| *at)
+    }
+
+    /// The store has a session of this login.
+    fn knows_login(&mut self, login: Option<usize>, now: Ms) {
+        if let Some(login) = login {
+            self.stored_logins.entry(login).or_insert(now);
+        }
+    }
 }
 
 impl State {
@@ -49,7 +68,7 @@ impl State {
                 .login_of(credential)
                 .is_some_and(|login| logins.contains(&login))
             && self.hosts[host.process].last_look >= *at
-            && !is_after_reset
+            && !self.is_of_reset(host, credential)
         {
             let process = host.process;
             self.violation(&format!(
@@ -112,21 +131,24 @@ impl State {
         }
         let token = view.refresh_token.as_ref();
         let login = token.and_then(|token| self.server.login_of(token));
-        self.oracle.stored_logins.extend(login);
-        let is_begun = before.is_none_or(|before| before.view.identity != view.identity);
+        self.oracle.knows_login(login, now);
+        let is_begun =
+            before.is_none_or(|before| before.view.order.identity != view.order.identity);
         // It has no tokens yet if it was begun, and not refreshed.
-        if is_begun && identity(&self.hosts[owner.process].started_with) == view.identity {
+        if is_begun && identity(&self.hosts[owner.process].started_with) == view.order.identity {
             let login = self
                 .server
                 .login_of(&self.hosts[owner.process].started_with);
-            self.oracle.stored_logins.extend(login);
+            self.oracle.knows_login(login, now);
         }
-        if let Some(before) = before.filter(|before| before.view.identity != view.identity) {
+        if let Some(before) =
+            before.filter(|before| before.view.order.identity != view.order.identity)
+        {
             // Logins that were dead before this one began are old ones.
             for host in &self.hosts {
                 if before.view.ended.contains(&identity(&host.credential)) {
                     let login = self.server.login_of(&host.credential);
-                    self.oracle.stored_logins.extend(login);
+                    self.oracle.knows_login(login, now);
                 }
             }
         }
@@ -139,6 +161,13 @@ impl State {
                         sent.saved_at = Some(now);
                     }
                     sent.is_lost = false;
+                }
+                Fate::Granted(_)
+                    if !is_same
+                        && (sent.process, sent.life) != (owner.process, owner.life)
+                        && !view.order.is_before(&sent.order) =>
+                {
+                    sent.overtaken_at.get_or_insert(now);
                 }
                 Fate::Dead
                     if (sent.process, sent.life) == (owner.process, owner.life)
@@ -164,9 +193,10 @@ impl State {
             let own = &self.hosts[owner.process];
             if own.life == owner.life {
                 let own = self.server.login_of(&own.started_with);
-                self.oracle.stored_logins.extend(own);
+                self.oracle.knows_login(own, now);
             }
-            self.oracle.revoked = Some((now, self.oracle.stored_logins.clone()));
+            let logins = self.oracle.stored_logins.keys().copied().collect();
+            self.oracle.revoked = Some((now, logins));
         } else if !view.is_revoked {
             self.oracle.revoked = None;
         }
@@ -175,12 +205,18 @@ impl State {
     /// The store has lost what was saved since `from`.
     pub(crate) fn has_failed_over(&mut self, from: Ms) {
         let now = self.now;
+        self.oracle.lost.push(from..=now);
         self.store.changes += 1;
         self.store.changed_at = now;
         self.trouble(75 * SECOND);
         for sent in &mut self.oracle.sent {
             sent.is_lost |= sent.saved_at.is_some_and(|at| at >= from);
+            let has_seen = |at: Ms| self.hosts[sent.process].last_look >= at;
+            sent.overtaken_at
+                .take_if(|at| *at >= from && !has_seen(*at));
         }
+        // A login whose session is lost is a new one again.
+        self.oracle.stored_logins.retain(|_, at| *at < from);
         if !self.store.view().is_some_and(|view| view.is_revoked) {
             self.oracle.revoked = None;
         }
@@ -233,7 +269,10 @@ impl State {
                 note!(self, "p{process} got the API's rejection");
                 self.count("caller got the API's rejection");
                 let excused_until = self.trouble_until.max(self.rejections_until);
-                if self.now > excused_until && self.stored_is_accepted() {
+                // A refresh that takes longer than a short time limit brings the caller nothing.
+                let limit = self.plan.refresh_timeout;
+                let has_timed_out = limit < MINUTE && self.now >= began_at + limit;
+                if self.now > excused_until && !has_timed_out && self.stored_is_accepted() {
                     self.violation(&format!("p{process} got a rejection without reason"));
                 }
             }
@@ -341,12 +380,11 @@ impl State {
     /// A process lets others have the lease. As long as its session is not saved, they would send the spent refresh token.
     pub(crate) fn check_gives_up_lease(&mut self, host: &Host, owner: Owner) {
         let state = &self.hosts[host.process];
-        // It has learned that it has the lease, and may not think that it has lost it: it has not asked twice without an answer.
+        // It has learned that it has the lease.
         let is_known = state
             .lease
             .is_some_and(|lease| lease.number == owner.number);
-        let is_sure = is_known && state.unanswered < 2;
-        if self.is_over || host.is_dead(self) || !is_sure || !self.store.is_held(owner, self.now) {
+        if self.is_over || host.is_dead(self) || !is_known || !self.store.is_held(owner, self.now) {
             return;
         }
         if self.has_unsaved(host) {
@@ -371,7 +409,7 @@ impl State {
     /// Whether the process is configured with a login that the stored session does not know.
     pub(crate) fn has_unused_login(&self, process: usize) -> bool {
         let login = self.server.login_of(&self.hosts[process].credential);
-        login.is_some_and(|login| !self.oracle.stored_logins.contains(&login))
+        login.is_some_and(|login| !self.oracle.stored_logins.contains_key(&login))
     }
 
     pub(crate) fn stored_is_accepted(&self) -> bool {
@@ -392,13 +430,16 @@ impl State {
             let host = &self.hosts[sent.process];
             host.is_alive && host.life == sent.life
         };
-        // It went on with the session of another process if it has sent something else since.
+        // It went on with the session of another process if it has sent something else since, or has found that session in the
+        // place of its own.
         let goes_on = |with: &Sent, token: &str| {
-            !self.oracle.sent.iter().any(|sent| {
-                (sent.process, sent.life) == (with.process, with.life)
-                    && sent.at > with.answered_at
-                    && sent.credential != token
-            })
+            let has_seen = |at: Ms| self.hosts[with.process].last_look >= at;
+            !with.overtaken_at.is_some_and(has_seen)
+                && !self.oracle.sent.iter().any(|sent| {
+                    (sent.process, sent.life) == (with.process, with.life)
+                        && sent.at > with.answered_at
+                        && sent.credential != token
+                })
         };
         let mut unsaved = self.oracle.unsaved();
         let mut sent = self.oracle.sent.iter();
@@ -426,7 +467,7 @@ impl State {
         let began = self
             .store
             .view()
-            .is_none_or(|view| !view.is_revoked && view.identity == identity(credential));
+            .is_none_or(|view| !view.is_revoked && view.order.identity == identity(credential));
         let may_repeat = self.plan.grant == GrantKind::ExchangeToken && began;
         (self.has_unused_login(process) || may_repeat) && self.server.accepts(credential, self.now)
     }

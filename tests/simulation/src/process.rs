@@ -51,7 +51,6 @@ pub(crate) async fn supervise(world: World, process: usize) {
             state.died = Arc::default();
             state.clock_was_wrong_by = (state.clock_is_wrong_by, state.clock_is_wrong_by);
             state.unsent = None;
-            state.unanswered = 0;
             state.lease = None;
             state.suspended_until = 0;
             state.is_stopping = false;
@@ -59,7 +58,6 @@ pub(crate) async fn supervise(world: World, process: usize) {
             state.dead_at = None;
             state.final_changes = None;
             state.reset_at = None;
-            state.asks_after_reset = false;
             let host = Host {
                 world: world.clone(),
                 process,

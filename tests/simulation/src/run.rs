@@ -13,7 +13,7 @@ use crate::{
     coverage::Coverage,
     plan::{MINUTE, Ms, SECOND},
     process,
-    sends::Sent,
+    sends::{Fate, Sent},
     trace::Trace,
     world::{State, World, note},
 };
@@ -165,8 +165,17 @@ async fn stay_dead(world: &World) {
     let mut state = world.lock();
     // A refresh that takes longer than its time limit brings the cache nothing, so the reset goes on.
     let is_after_reset = |sent: &Sent| sent.lease.is_some_and(|lease| lease.is_after_reset);
-    let sent = state.oracle.sent[before..].iter();
-    let sent = sent.filter(|sent| !is_after_reset(sent)).count();
+    // A process whose access token was valid for longer may be the first to find out.
+    let is_known_to_be_dead = |number: usize| {
+        let all = &state.oracle.sent;
+        let is_same = |sent: &&Sent| sent.credential == all[number].credential;
+        let mut earlier = all[..number].iter().filter(is_same);
+        earlier.any(|sent| matches!(sent.fate, Fate::Dead))
+    };
+    let sent = (before..state.oracle.sent.len())
+        .filter(|number| !is_after_reset(&state.oracle.sent[*number]))
+        .filter(|number| is_known_to_be_dead(*number))
+        .count();
     if sent > 0 {
         state.violation(&format!("{sent} token requests for a dead session"));
     }

@@ -7,6 +7,7 @@ use crate::{
     oracle::Oracle,
     plan::{GrantKind, Ms, SECOND},
     server::{Denied, Tokens},
+    store::Order,
     world::{State, note},
 };
 
@@ -16,6 +17,8 @@ pub(crate) struct Sent {
     pub(crate) life: u32,
     pub(crate) credential: String,
     pub(crate) at: Ms,
+    /// When the process began to send it. It may have been suspended since.
+    began_at: Ms,
     pub(crate) fate: Fate,
     pub(crate) answered_at: Ms,
     /// When the store last answered this process before.
@@ -30,13 +33,27 @@ pub(crate) struct Sent {
     pub(crate) saved_at: Option<Ms>,
     /// The store has lost that save.
     pub(crate) is_lost: bool,
+    /// It is sent after a reset, or goes on with a session that such a request has begun.
+    pub(crate) is_of_reset: bool,
+    /// The order of the session that its tokens belong to.
+    pub(crate) order: Order,
+    /// When another process saved a session that those tokens do not replace.
+    pub(crate) overtaken_at: Option<Ms>,
     /// The server has issued tokens.
     pub(crate) is_granted: bool,
     /// By how much the clock of the process was wrong.
     pub(crate) clock_is_wrong_by: i64,
-    /// How long the machine had been suspended before it was sent, and before the answer came.
+    /// How long the machine had been suspended before the process began to send it, and before the answer came.
     pub(crate) suspended_before: Ms,
     pub(crate) suspended_until_answer: Ms,
+}
+
+/// When a process began to send a token request.
+#[derive(Clone, Copy)]
+pub(crate) struct Began {
+    pub(crate) at: Ms,
+    /// How long the machine had been suspended then.
+    pub(crate) suspended_before: Ms,
 }
 
 /// What came back.
@@ -56,7 +73,7 @@ type Reason = Result<&'static str, &'static str>;
 
 impl State {
     /// A process sends a credential. Returns the number of the request.
-    pub(crate) fn sends(&mut self, host: &Host, credential: &str) -> usize {
+    pub(crate) fn sends(&mut self, host: &Host, credential: &str, began: Began) -> usize {
         let number = self.oracle.sent.len();
         note!(self, "p{} send {number}: {credential}", host.process);
         self.count("token request");
@@ -68,12 +85,14 @@ impl State {
         let state = &self.hosts[host.process];
         let (look, look_changes, saves) = (state.last_look, state.look_changes, state.saves);
         let (lease, clock_is_wrong_by) = (state.lease, state.clock_is_wrong_by);
-        let suspended_for = self.suspended_for;
+        let order = self.order_after(credential);
+        let is_of_reset = self.is_of_reset(host, credential);
         self.oracle.sent.push(Sent {
             process: host.process,
             life: host.life,
             credential: credential.to_owned(),
             at: now,
+            began_at: began.at,
             fate: Fate::Waiting,
             answered_at: 0,
             look,
@@ -82,12 +101,34 @@ impl State {
             saves,
             saved_at: None,
             is_lost: false,
+            is_of_reset,
+            order,
+            overtaken_at: None,
             is_granted: false,
             clock_is_wrong_by,
-            suspended_before: suspended_for,
-            suspended_until_answer: suspended_for,
+            suspended_before: began.suspended_before,
+            suspended_until_answer: self.suspended_for,
         });
         number
+    }
+
+    /// The order of the session that a token request with `credential` goes on with, or begins.
+    fn order_after(&self, credential: &str) -> Order {
+        let mut sent = self.oracle.sent.iter().rev();
+        let granted = sent.find(|sent| {
+            matches!(&sent.fate, Fate::Granted(tokens) if tokens.refresh.as_deref() == Some(credential))
+        });
+        if let Some(granted) = granted {
+            return granted.order.refreshed();
+        }
+        let stored = self.store.view().map(|view| view.order.clone());
+        let stored = stored.unwrap_or_default();
+        let identity = identity(credential);
+        if stored.identity == identity {
+            stored.refreshed()
+        } else {
+            stored.begun(identity)
+        }
     }
 
     fn check_sent_again(&mut self, host: &Host, credential: &str) {
@@ -160,6 +201,13 @@ impl State {
                 Ok("sent again: it was not replaced")
             }
             Fate::Granted(_) => match sent.saved_at {
+                // The mark of this process has the version of the one that the store has lost. So it was no fence.
+                Some(at)
+                    if self.oracle.has_lost(sent.look)
+                        && at > self.hosts[host.process].last_look =>
+                {
+                    self.has_lapsed(sent)
+                }
                 Some(_) => failed_over(Err("its successor is saved")),
                 None if has_died => Ok("sent again: a process died before it saved the successor"),
                 None => failed_over(self.has_lapsed(sent)),
@@ -175,7 +223,7 @@ impl State {
             return Ok("sent again: the lease of the first process has lapsed");
         }
         // A process does not ask whether it has a lease that it asked for less than a second ago.
-        let is_new = |lease: OwnLease| sent.at < lease.asked_at + SECOND;
+        let is_new = |lease: OwnLease| sent.began_at < lease.asked_at + SECOND;
         let is_lost = |lease: OwnLease| {
             let mut lost = lapses.clone().filter(|lapse| lapse.is_lost_by_store);
             is_new(lease) && lost.any(|lapse| lapse.at >= lease.asked_at)
@@ -190,14 +238,13 @@ impl State {
         })
     }
 
-    /// Whether this process has lost its lease since it last looked into the store.
+    /// Whether the lease of this process has lapsed since it last looked into the store, even if it has been extended again.
     fn is_held_up(&self, host: &Host) -> bool {
-        let look = self.hosts[host.process].last_look;
-        !self.store.holds(host.process, host.life, self.now)
-            && self
-                .store
-                .lapses_of(host.process, host.life)
-                .any(|lapse| lapse.at >= look)
+        let state = &self.hosts[host.process];
+        let number = state.lease.map(|lease| lease.number);
+        self.store
+            .lapses_of(host.process, host.life)
+            .any(|lapse| Some(lapse.owner.number) == number && lapse.at >= state.last_look)
     }
 
     /// The server has answered a token request. The response may still be lost.
@@ -262,6 +309,22 @@ impl State {
         lease.is_some_and(|lease| lease.is_after_reset)
     }
 
+    /// Whether this process sends `credential` after a reset, or has it from a request that was, since the last revocation.
+    pub(crate) fn is_of_reset(&self, host: &Host, credential: &str) -> bool {
+        let revoked_at = self.oracle.revoked_at();
+        self.is_after_reset(host)
+            || self.oracle.sent.iter().any(|sent| {
+                let is_from = match &sent.fate {
+                    Fate::Granted(tokens) => match &tokens.refresh {
+                        Some(refresh) => refresh == credential,
+                        None => sent.credential == credential,
+                    },
+                    _ => false,
+                };
+                is_from && sent.is_of_reset && sent.at >= revoked_at
+            })
+    }
+
     /// Checks some time later that a request to which no response came was sent again at once.
     fn expect_resend(&self, host: &Host, send: usize) {
         let (world, host, since) = (host.world.clone(), host.clone(), self.now);
@@ -294,6 +357,11 @@ impl State {
 }
 
 impl Oracle {
+    /// Whether the store has lost what was saved at this time.
+    fn has_lost(&self, at: Ms) -> bool {
+        self.lost.iter().any(|lost| lost.contains(&at))
+    }
+
     /// The refresh tokens that a living process may hold and the store does not have.
     pub(crate) fn unsaved(&self) -> impl Iterator<Item = (&Sent, &str)> {
         self.sent.iter().filter_map(|sent| match &sent.fate {

@@ -39,14 +39,21 @@ pub(crate) struct Stored {
 /// What the oracle reads in a stored session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct View {
-    pub(crate) generation: u64,
-    pub(crate) identity: String,
+    pub(crate) order: Order,
     pub(crate) refresh_token: Option<String>,
     pub(crate) access_token: Option<String>,
     pub(crate) is_marked: bool,
     /// The credentials that were declared dead or revoked.
     pub(crate) ended: Vec<String>,
     pub(crate) is_revoked: bool,
+}
+
+/// Which of two sessions is the later one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) generation: u64,
+    pub(crate) identity: String,
+    former_identities: Vec<String>,
 }
 
 /// Who holds or wants a lease.
@@ -69,8 +76,7 @@ struct Lease {
 
 /// The end of a lease before its process released it.
 pub(crate) struct Lapse {
-    process: usize,
-    life: u32,
+    pub(crate) owner: Owner,
     pub(crate) at: Ms,
     /// The store has lost it. If not, its process did not extend it.
     pub(crate) is_lost_by_store: bool,
@@ -99,19 +105,21 @@ impl View {
     fn of(text: &str) -> Self {
         let json: Value = serde_json::from_str(text).expect("a session is JSON");
         let string = |value: &Value| value.as_str().map(str::to_owned);
+        let strings = |value: &Value| {
+            let strings = value.as_array().into_iter().flatten();
+            strings.filter_map(string).collect()
+        };
         let ended = &json["ended"];
-        let credentials = ended["credentials"].as_array();
         Self {
-            generation: json["generation"].as_u64().unwrap_or_default(),
-            identity: string(&json["identity"]).unwrap_or_default(),
+            order: Order {
+                generation: json["generation"].as_u64().unwrap_or_default(),
+                identity: string(&json["identity"]).unwrap_or_default(),
+                former_identities: strings(&json["former_identities"]),
+            },
             refresh_token: string(&json["refresh_token"]),
             access_token: string(&json["access"]["token"]),
             is_marked: !json["refreshing_since"].is_null(),
-            ended: credentials
-                .into_iter()
-                .flatten()
-                .filter_map(string)
-                .collect(),
+            ended: strings(&ended["credentials"]),
             is_revoked: ended["reason"] == "revoked",
         }
     }
@@ -127,10 +135,42 @@ impl View {
     /// The session without what a refresh that fails changes.
     pub(crate) fn key(&self) -> (u64, &str, Option<&str>) {
         (
-            self.generation,
-            &self.identity,
+            self.order.generation,
+            &self.order.identity,
             self.refresh_token.as_deref(),
         )
+    }
+}
+
+impl Order {
+    /// The order of what comes of a token request with a credential of this session.
+    pub(crate) fn refreshed(&self) -> Self {
+        Self {
+            generation: self.generation + 1,
+            ..self.clone()
+        }
+    }
+
+    /// The order of the session that the login of `identity` begins in place of this one.
+    pub(crate) fn begun(&self, identity: String) -> Self {
+        let mut former_identities = self.former_identities.clone();
+        former_identities.push(self.identity.clone());
+        Self {
+            generation: self.generation + 1,
+            identity,
+            former_identities,
+        }
+    }
+
+    /// Whether `other` takes the place of this one.
+    pub(crate) fn is_before(&self, other: &Self) -> bool {
+        let comes_after =
+            |later: &Self, earlier: &Self| later.former_identities.contains(&earlier.identity);
+        match (comes_after(other, self), comes_after(self, other)) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => self.generation < other.generation,
+        }
     }
 }
 
@@ -172,7 +212,7 @@ impl StoreServer {
         life: u32,
     ) -> impl Iterator<Item = &Lapse> + Clone {
         let lapsed = self.lapsed.iter();
-        lapsed.filter(move |lapse| (lapse.process, lapse.life) == (process, life))
+        lapsed.filter(move |lapse| (lapse.owner.process, lapse.owner.life) == (process, life))
     }
 
     /// Whether this lease is held, and has been held all the time.
@@ -194,8 +234,7 @@ impl StoreServer {
     /// This lease, which had ended by itself, is not there any more.
     fn lapses(&mut self, lease: Lease, now: Ms) {
         self.lapsed.push(Lapse {
-            process: lease.owner.process,
-            life: lease.owner.life,
+            owner: lease.owner,
             at: lease.until.unwrap_or(now),
             is_lost_by_store: false,
         });
@@ -277,6 +316,17 @@ impl State {
         Ok(is_taken)
     }
 
+    /// Takes the lease, and reads the session. `None` if another owner has it.
+    pub(crate) fn lease_and_load(
+        &mut self,
+        owner: Owner,
+    ) -> Result<Option<(Option<String>, Look)>, Unavailable> {
+        if !self.take_lease(owner, false)? {
+            return Ok(None);
+        }
+        self.load().map(Some)
+    }
+
     pub(crate) fn is_owner(&mut self, owner: Owner) -> Result<bool, Unavailable> {
         self.check_store(false)?;
         Ok(self.store.is_held(owner, self.now))
@@ -328,7 +378,7 @@ impl State {
         note!(
             self,
             "p{process} saved {version}: generation {} {:?}{}{}",
-            new.view.generation,
+            new.view.order.generation,
             new.view.refresh_token,
             if new.view.is_marked { " marked" } else { "" },
             match (&new.view.is_revoked, new.view.ended.len()) {
@@ -343,14 +393,28 @@ impl State {
         Ok(Saved::Done(self.look()))
     }
 
+    /// The lease is released if the session is stored.
+    pub(crate) fn save_and_release(
+        &mut self,
+        owner: Owner,
+        replaces: u64,
+        version: u64,
+        text: &str,
+    ) -> Result<Saved, Unavailable> {
+        let saved = self.save(owner, replaces, version, text)?;
+        if let Saved::Done(_) = saved {
+            self.release(owner);
+        }
+        Ok(saved)
+    }
+
     /// The store loses its last writes. The lease is one of them.
     pub(crate) fn fail_over(&mut self) {
         let from = self.now.saturating_sub(self.rng.u64(0..=REPLICATION_LAG));
         let lost = self.store.replaced.partition_point(|(at, _)| *at < from);
         if let Some(lease) = self.store.lease.take_if(|lease| lease.written_at >= from) {
             self.store.lapsed.push(Lapse {
-                process: lease.owner.process,
-                life: lease.owner.life,
+                owner: lease.owner,
                 at: self.now,
                 is_lost_by_store: true,
             });

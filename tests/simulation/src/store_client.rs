@@ -1,10 +1,11 @@
 //! The `TokenStore` of a process. It does what the crate's own stores do: a lease is asked for again and again, extended
 //! while it is held if it would end by itself, and released when it is dropped.
 
-use std::{future::pending, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
+    sync::Mutex,
     task::AbortHandle,
     time::{sleep, timeout},
 };
@@ -13,6 +14,7 @@ use tower_bearer::{StoreLease, StoredSession, TokenError, TokenErrorKind, TokenS
 use crate::{
     host::{Host, OwnLease, Point},
     network::{Party, call},
+    observed::asked,
     plan::{Ms, SECOND, StoreKind},
     store::{Owner, Saved, Unavailable},
     world::{State, note},
@@ -75,7 +77,7 @@ impl SimulatedStore {
         Err(TokenError::new(TokenErrorKind::Store, message))
     }
 
-    async fn wait_for_lease(&self) -> Result<SimulatedLease, TokenError> {
+    async fn wait_for_lease(&self) -> Result<(SimulatedLease, Option<String>), TokenError> {
         let mut interval = MIN_POLL_INTERVAL;
         loop {
             if let Some(lease) = SimulatedLease::try_acquire(self.clone()).await? {
@@ -87,26 +89,36 @@ impl SimulatedStore {
     }
 }
 
+fn decode(text: Option<String>) -> Option<StoredSession> {
+    let session = text.map(|text| serde_json::from_str(&text));
+    session.transpose().expect("a session is deserialized")
+}
+
 impl TokenStore for SimulatedStore {
     type Lease = SimulatedLease;
 
     async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
         let (text, look) = self.command(State::load).await?;
         self.host.looked(look);
-        let session = text.map(|text| serde_json::from_str(&text));
-        Ok(session.transpose().expect("a session is deserialized"))
+        Ok(decode(text))
     }
 
     async fn lease(&self) -> Result<SimulatedLease, TokenError> {
+        let (lease, _) = self.lease_and_load().await?;
+        Ok(lease)
+    }
+
+    async fn lease_and_load(&self) -> Result<(SimulatedLease, Option<StoredSession>), TokenError> {
         let lease = timeout(LEASE_TIMEOUT, self.wait_for_lease()).await;
-        lease.unwrap_or_else(|_| {
+        let (lease, text) = lease.unwrap_or_else(|_| {
             let mut state = self.host.world.lock();
             note!(state, "p{} got no lease in time", self.host.process);
             state.trouble(75 * SECOND);
             state.count("no lease in time");
             let message = "the simulated lease was not free in time";
             Err(TokenError::new(TokenErrorKind::Timeout, message))
-        })
+        })?;
+        Ok((lease, decode(text)))
     }
 }
 
@@ -116,10 +128,14 @@ pub(crate) struct SimulatedLease {
     runtime: Handle,
     extension: Option<AbortHandle>,
     is_released: bool,
+    /// Held while the lease is extended, and while a save may release it.
+    changing: Arc<Mutex<()>>,
 }
 
 impl SimulatedLease {
-    async fn try_acquire(store: SimulatedStore) -> Result<Option<Self>, TokenError> {
+    async fn try_acquire(
+        store: SimulatedStore,
+    ) -> Result<Option<(Self, Option<String>)>, TokenError> {
         let (owner, duration, asked_at) = {
             let mut state = store.host.world.lock();
             let owner = Owner {
@@ -138,37 +154,39 @@ impl SimulatedLease {
             runtime: Handle::current(),
             extension: None,
             is_released: false,
+            changing: Arc::default(),
         };
         // In a task, so that a caller that stops waiting releases the lease after it was taken, and not before.
         let taking = lease.runtime.clone().spawn(async move {
-            let command = move |state: &mut State| state.take_lease(owner, false);
+            let command = move |state: &mut State| state.lease_and_load(owner);
             let taken = lease.store.command(command).await;
             (lease, taken)
         });
         let Ok((mut lease, taken)) = taking.await else {
             return pending().await;
         };
-        if !taken? {
+        let Some((text, look)) = taken? else {
             lease.is_released = true;
             return Ok(None);
-        }
+        };
+        lease.store.host.looked(look);
         {
             let mut state = lease.store.host.world.lock();
             if !lease.store.host.is_dead(&state) {
-                let host = &mut state.hosts[owner.process];
-                host.lease = Some(OwnLease {
+                state.hosts[owner.process].lease = Some(OwnLease {
                     number: owner.number,
                     asked_at,
-                    asked_by: host.asks,
-                    is_after_reset: host.asks_after_reset,
+                    asked_by: asked().map_or(0, |asked| asked.number),
+                    is_after_reset: asked().is_some_and(|asked| asked.is_after_reset),
                 });
             }
         }
         if let Some(duration) = duration {
-            let extending = keep_extending(lease.store.clone(), owner, duration);
+            let changing = Arc::clone(&lease.changing);
+            let extending = keep_extending(lease.store.clone(), owner, duration, changing);
             lease.extension = Some(lease.runtime.spawn(extending).abort_handle());
         }
-        Ok(Some(lease))
+        Ok(Some((lease, text)))
     }
 
     fn end(&mut self) -> Option<impl Future<Output = ()> + Send + 'static> {
@@ -196,9 +214,15 @@ impl SimulatedLease {
 }
 
 /// Extends the lease three times in its duration, until another owner has it. As in Redis, it is taken again if it has ended.
-async fn keep_extending(store: SimulatedStore, owner: Owner, duration: Ms) {
+async fn keep_extending(
+    store: SimulatedStore,
+    owner: Owner,
+    duration: Ms,
+    changing: Arc<Mutex<()>>,
+) {
     loop {
         sleep(Duration::from_millis(duration / 3)).await;
+        let _changing = changing.lock().await;
         if let Ok(false) = store
             .command(move |state| state.take_lease(owner, true))
             .await
@@ -208,14 +232,25 @@ async fn keep_extending(store: SimulatedStore, owner: Owner, duration: Ms) {
     }
 }
 
-impl StoreLease for SimulatedLease {
-    async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
+impl SimulatedLease {
+    async fn save_and(
+        &self,
+        replaces: u64,
+        session: &StoredSession,
+        releases: bool,
+    ) -> Result<(), TokenError> {
         let host = &self.store.host;
         host.point(Point::BeforeSave).await;
         let (owner, version) = (self.owner, session.version());
         let text = serde_json::to_string(session).expect("a session is serialized");
         host.world.lock().begins_save(host);
-        let command = move |state: &mut State| state.save(owner, replaces, version, &text);
+        let command = move |state: &mut State| {
+            if releases {
+                state.save_and_release(owner, replaces, version, &text)
+            } else {
+                state.save(owner, replaces, version, &text)
+            }
+        };
         let saved = self.store.command(command).await;
         host.point(Point::AfterSave).await;
         match saved? {
@@ -230,21 +265,42 @@ impl StoreLease for SimulatedLease {
             }
         }
     }
+}
 
-    async fn is_held(&self) -> bool {
+impl StoreLease for SimulatedLease {
+    async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
+        self.save_and(replaces, session, false).await
+    }
+
+    async fn save_and_release(
+        &mut self,
+        replaces: u64,
+        session: &StoredSession,
+    ) -> Result<(), TokenError> {
+        let changing = Arc::clone(&self.changing);
+        let _changing = changing.lock().await;
+        self.save_and(replaces, session, true).await?;
+        self.is_released = true;
+        if let Some(extension) = self.extension.take() {
+            extension.abort();
+        }
+        Ok(())
+    }
+
+    async fn is_held(&self) -> Result<bool, TokenError> {
         let owner = self.owner;
         let held = self.store.command(move |state| state.is_owner(owner));
         let held = held.await;
         let mut state = self.store.host.world.lock();
-        let unanswered = &mut state.hosts[owner.process].unanswered;
-        *unanswered = if held.is_err() { *unanswered + 1 } else { 0 };
-        let is_kept = state.has_unsaved(&self.store.host);
-        let host = &mut state.hosts[owner.process];
-        if let Some(lease) = host.lease.as_mut().filter(|_| is_kept) {
-            lease.asked_by = host.asks;
-            lease.is_after_reset |= host.asks_after_reset;
+        // The next refresh asks for a lease that was kept.
+        if let Some(asked) = asked()
+            && let Some(lease) = &mut state.hosts[owner.process].lease
+            && lease.number == owner.number
+        {
+            lease.asked_by = asked.number;
+            lease.is_after_reset = asked.is_after_reset;
         }
-        held.unwrap_or(false)
+        held
     }
 
     async fn release(mut self) {

@@ -18,7 +18,7 @@ use crate::{
     host::{Host, Point},
     network::{Broken, Party, call},
     plan::{MINUTE, SECOND},
-    sends::Fate,
+    sends::{Began, Fate},
     server::{Denied, Tokens},
     world::{State, note},
 };
@@ -234,6 +234,13 @@ impl Transport {
         };
         let parameters: Vec<(String, String)> =
             form_urlencoded::parse(&body).into_owned().collect();
+        let began = {
+            let state = host.world.lock();
+            Began {
+                at: state.now,
+                suspended_before: state.suspended_for,
+            }
+        };
         let unsent = Unsent(Some(host.clone()));
         host.point(Point::BeforeTokenRequest).await;
         unsent.done();
@@ -252,7 +259,7 @@ impl Transport {
             .iter()
             .find(|(name, _)| name == "refresh_token" || name == "code");
         let credential = credential.map_or("", |(_, value)| value);
-        let send = host.world.lock().sends(&host, credential);
+        let send = host.world.lock().sends(&host, credential, began);
         let pending = Pending {
             host: host.clone(),
             send,

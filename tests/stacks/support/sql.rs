@@ -113,7 +113,7 @@ pub async fn the_row_is_as_documented(db: &impl TestDatabase) {
     for version in 1..3 {
         let before = column("updated_at").await;
         tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(lease.is_held().await);
+        assert!(lease.is_held().await.unwrap());
         assert_eq!(column("updated_at").await, before);
         let next = sample_session(version + 1, "next");
         lease.save(version, &next).await.unwrap();
@@ -214,6 +214,85 @@ pub async fn what_is_not_a_session_is_an_error_and_never_overwritten(db: &impl T
     );
 }
 
+pub async fn a_lease_whose_session_cannot_be_read_is_released(db: &impl TestDatabase) {
+    let store = db.store();
+    save_first(&store).await;
+    db.raw("UPDATE tower_bearer_sessions SET session = '{\"format\":5,\"version\":1}'")
+        .await;
+    let error = store.lease_and_load().await.err().unwrap();
+    assert!(error.to_string().contains("format 5"), "{error}");
+    assert_eq!(owner(db).await, None);
+    let wrong = EncryptionKey::from_bytes(&[2; 32]).unwrap();
+    db.raw("UPDATE tower_bearer_sessions SET session = NULL, version = 0")
+        .await;
+    save_first(&store).await;
+    let encrypted = EncryptedStore::new(db.store(), "test", wrong);
+    let error = encrypted.lease_and_load().await.err().unwrap();
+    assert_eq!(error.kind(), TokenErrorKind::Config);
+    assert_eq!(owner(db).await, None);
+}
+
+pub async fn a_last_save_releases_its_own_lease_only(db: &impl TestDatabase) {
+    let (store, other) = (db.store(), db.store());
+    for version in 0..3 {
+        let (mut lapsed, _) = store.lease_and_load().await.unwrap();
+        end_lease(db).await;
+        let lease = other.lease().await.unwrap();
+        let others = owner(db).await;
+        let session = sample_session(version + 1, "late");
+        lapsed.save_and_release(version, &session).await.unwrap();
+        assert_eq!(owner(db).await, others);
+        lapsed.release().await;
+        assert_eq!(owner(db).await, others);
+        assert!(lease.is_held().await.unwrap());
+        lease.release().await;
+    }
+}
+
+pub async fn a_lease_that_a_save_has_released_is_neither_extended_nor_released_again(
+    db: &impl TestDatabase,
+) {
+    let store = db.store().lease_duration(Duration::from_millis(300));
+    for version in 0..2 {
+        let (mut lease, _) = store.lease_and_load().await.unwrap();
+        let id = owner(db).await.unwrap();
+        let session = sample_session(version + 1, "last");
+        lease.save_and_release(version, &session).await.unwrap();
+        assert_eq!(owner(db).await, None);
+        assert!(!lease.is_held().await.unwrap());
+        // As if it were still there.
+        let sql = format!("UPDATE tower_bearer_sessions SET lease_owner = '{id}'");
+        db.raw(&format!("{sql}, lease_until = updated_at")).await;
+        let until = "SELECT CAST(lease_until AS text) FROM tower_bearer_sessions";
+        let before = db.raw(until).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(db.raw(until).await, before);
+        if version == 0 {
+            lease.release().await;
+        } else {
+            drop(lease);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(owner(db).await, Some(id));
+        end_lease(db).await;
+    }
+}
+
+/// The save is done, but its caller does not know it, and saves again.
+pub async fn a_last_save_that_is_repeated_leaves_no_lease(db: &impl TestDatabase) {
+    let store = db.store();
+    let (mut lease, _) = store.lease_and_load().await.unwrap();
+    let session = sample_session(1, "last");
+    lease.save(0, &session).await.unwrap();
+    lease.save_and_release(0, &session).await.unwrap();
+    lease.release().await;
+    assert_eq!(owner(db).await, None);
+    let mut lease = store.lease().await.unwrap();
+    let stale = lease.save_and_release(0, &sample_session(1, "stale")).await;
+    assert_eq!(stale.unwrap_err().kind(), TokenErrorKind::LeaseLost);
+    assert!(lease.is_held().await.unwrap());
+}
+
 pub async fn a_table_of_another_kind_is_an_error(db: &impl TestDatabase) {
     db.raw("CREATE TABLE others (name text, version text, session integer)")
         .await;
@@ -235,7 +314,7 @@ pub async fn a_deleted_row_rejects_saves_and_accepts_a_new_session(db: &impl Tes
     save_first(&store).await;
     let mut lease = store.lease().await.unwrap();
     db.raw("DELETE FROM tower_bearer_sessions").await;
-    assert!(!lease.is_held().await);
+    assert!(!lease.is_held().await.unwrap());
     let saved = lease.save(1, &sample_session(2, "second")).await;
     assert_eq!(saved.unwrap_err().kind(), TokenErrorKind::LeaseLost);
     assert_eq!(version(&store).await, 0);
@@ -253,7 +332,7 @@ pub async fn a_holder_whose_lease_ended_does_not_overwrite_a_newer_session(db: &
     save_first(&first).await;
     let mut ended = first.lease().await.unwrap();
     end_lease(db).await;
-    assert!(!ended.is_held().await);
+    assert!(!ended.is_held().await.unwrap());
     let mut lease = other.lease().await.unwrap();
     lease.save(1, &sample_session(2, "other")).await.unwrap();
     let before = stored(db).await;
@@ -267,7 +346,7 @@ pub async fn a_holder_whose_lease_ended_does_not_overwrite_a_newer_session(db: &
     let held = owner(db).await;
     ended.release().await;
     assert_eq!(owner(db).await, held);
-    assert!(lease.is_held().await);
+    assert!(lease.is_held().await.unwrap());
     lease.save(2, &sample_session(3, "other")).await.unwrap();
 }
 
@@ -317,16 +396,16 @@ pub async fn a_lease_is_extended_while_it_is_held_and_its_loss_is_noticed(db: &i
         let extended = async {
             let before = until().await;
             while until().await == before {
-                assert!(lease.is_held().await, "its time has ended");
+                assert!(lease.is_held().await.unwrap(), "its time has ended");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         timeout(LONG, extended).await.expect("an extension");
     }
-    assert!(lease.is_held().await);
+    assert!(lease.is_held().await.unwrap());
     db.raw("UPDATE tower_bearer_sessions SET lease_owner = 'another'")
         .await;
-    assert!(!lease.is_held().await);
+    assert!(!lease.is_held().await.unwrap());
     // The lease of another owner is neither extended nor released.
     let before = until().await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -342,16 +421,16 @@ pub async fn a_lease_whose_time_has_ended_is_not_held_until_it_is_extended(db: &
     };
     let first = db.store().lease().await.unwrap();
     end().await;
-    assert!(!first.is_held().await);
+    assert!(!first.is_held().await.unwrap());
     let second = db
         .store()
         .lease_duration(Duration::from_millis(900))
         .lease()
         .await
         .unwrap();
-    assert!(!first.is_held().await);
+    assert!(!first.is_held().await.unwrap());
     end().await;
-    let extended = async { while !second.is_held().await {} };
+    let extended = async { while !second.is_held().await.unwrap() {} };
     timeout(LONG, extended).await.expect("an extension");
     first.release().await;
     assert!(owner(db).await.is_some());
@@ -403,7 +482,7 @@ pub async fn tasks_that_contend_for_a_lease_get_it_one_after_the_other(db: &impl
                         .save(before, &sample_session(before + 1, "contended"))
                         .await
                         .unwrap();
-                    assert!(lease.is_held().await);
+                    assert!(lease.is_held().await.unwrap());
                     lease.release().await;
                 }
             })

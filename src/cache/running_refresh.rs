@@ -1,0 +1,54 @@
+//! [`RefreshState`]: the refresh of the session, as the state has it.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{issued::Generation, lookup::Lookup, refresh_task::RefreshKind, waiter::SharedResult};
+
+/// The refresh of the session.
+#[derive(Default)]
+pub(super) enum RefreshState {
+    #[default]
+    Idle,
+    Running(RunningRefresh),
+}
+
+/// A refresh that runs, as the state knows it.
+pub(super) struct RunningRefresh {
+    pub(super) id: u64,
+    pub(super) result: Arc<SharedResult>,
+    pub(super) kind: RefreshKind,
+    /// How many resets came before it.
+    pub(super) epoch: u32,
+    /// When the refresh before it started.
+    pub(super) started_before: Option<Instant>,
+    pub(super) lost_at: Instant,
+    pub(super) meanwhile: Meanwhile,
+}
+
+/// What else a refresh depends on while it runs.
+#[derive(Clone, Copy)]
+pub(super) enum Meanwhile {
+    Nothing,
+    /// The look for a token of another process that it has superseded, which goes on.
+    Looking(u64),
+    /// That look has found this token, which is in use. If the refresh fails, its callers get it, too.
+    Found(Generation),
+}
+
+impl RunningRefresh {
+    pub(super) fn lookup(&self) -> Lookup<Arc<SharedResult>> {
+        match &self.kind {
+            RefreshKind::IfChanged(error) => Lookup::Failed(error.clone()),
+            RefreshKind::Full
+            | RefreshKind::AdoptOnly(_)
+            | RefreshKind::Look
+            | RefreshKind::StepUp(_) => self.wait(),
+        }
+    }
+
+    pub(super) fn wait(&self) -> Lookup<Arc<SharedResult>> {
+        Lookup::Wait(Arc::clone(&self.result))
+    }
+}
