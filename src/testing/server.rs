@@ -16,12 +16,10 @@ use super::assertion::SeenIds;
 use super::{
     body::{ResponseBody, ResponseFuture, ResponseResult, Upload},
     control::Counts,
-    dialect::{Dialect, Grant, Rejected},
-    faults::{Fault, FaultQueue},
-    metadata,
+    dialect::Dialect,
+    faults::FaultQueue,
     recorded::{Log, RecordedRequest},
-    responses,
-    rules::{Invalid, Issued, Rules},
+    rules::{Invalid, Rules},
     sessions::Sessions,
     settings::Settings,
 };
@@ -77,6 +75,7 @@ pub(super) struct State {
     pub(super) metadata_faults: FaultQueue,
     pub(super) revocation_faults: FaultQueue,
     pub(super) authorization_faults: FaultQueue,
+    pub(super) device_authorization_faults: FaultQueue,
     pub(super) log: Log,
     pub(super) counts: Counts,
 }
@@ -101,6 +100,7 @@ impl AuthorizationServer {
                 metadata_faults: FaultQueue::default(),
                 revocation_faults: FaultQueue::default(),
                 authorization_faults: FaultQueue::default(),
+                device_authorization_faults: FaultQueue::default(),
                 log: Log::default(),
                 counts: Counts::default(),
             })),
@@ -163,107 +163,6 @@ impl State {
     ) -> T {
         let now = self.settings.now();
         work(&mut self.sessions, &self.settings.rules, now)
-    }
-
-    fn record(&mut self, request: RecordedRequest) -> Option<Fault> {
-        let (count, faults) = if metadata::is_well_known(&self.settings, &request) {
-            (
-                &mut self.counts.metadata_requests,
-                &mut self.metadata_faults,
-            )
-        } else if self.is_revocation(&request) {
-            (
-                &mut self.counts.revocation_requests,
-                &mut self.revocation_faults,
-            )
-        } else if self.is_authorization(&request) {
-            (
-                &mut self.counts.authorization_requests,
-                &mut self.authorization_faults,
-            )
-        } else {
-            (&mut self.counts.token_requests, &mut self.faults)
-        };
-        *count += 1;
-        let fault = faults.take();
-        self.log.push(request);
-        fault
-    }
-
-    fn respond(
-        &mut self,
-        request: &RecordedRequest,
-        fault: Option<&Fault>,
-    ) -> Response<ResponseBody> {
-        if metadata::is_well_known(&self.settings, request) {
-            return metadata::respond(&self.settings, request);
-        }
-        if self.is_revocation(request) {
-            return self.revoke(request);
-        }
-        if self.is_authorization(request) {
-            return self.authorize(request);
-        }
-        match self.grant(request, fault) {
-            Ok(issued) => responses::issued(&self.settings, &issued),
-            Err(rejected) => {
-                self.counts.rejected += 1;
-                if rejected == Rejected::Invalid(Invalid::Reused) {
-                    self.counts.reuse_detected += 1;
-                }
-                responses::rejected(&self.settings, &rejected)
-            }
-        }
-    }
-
-    fn grant(
-        &mut self,
-        request: &RecordedRequest,
-        fault: Option<&Fault>,
-    ) -> Result<Issued, Rejected> {
-        let grant = self.read(request)?;
-        if let Grant::JwtBearer(assertion) = &grant {
-            self.check_grant(request, assertion)?;
-        }
-        let now = self.settings.now();
-        let mut rules = self.settings.rules.clone();
-        if let Some(fault) = fault {
-            fault.adjust_rules(&mut rules);
-        }
-        let (issued, count) = match grant {
-            Grant::Exchange(code) => (
-                self.sessions.exchange(&code, &rules, now),
-                &mut self.counts.exchanges,
-            ),
-            Grant::Refresh(token) => (
-                self.sessions.refresh(&token, &rules, now),
-                &mut self.counts.refreshes,
-            ),
-            Grant::ClientCredentials => (
-                Ok(self.sessions.client_credentials(&rules, now)),
-                &mut self.counts.client_credentials,
-            ),
-            Grant::JwtBearer(_) => (
-                Ok(self.sessions.begin_without_refresh(&rules, now)),
-                &mut self.counts.jwt_bearers,
-            ),
-            Grant::TokenExchange(exchange) => (
-                self.sessions.token_exchange(&exchange, &rules, now),
-                &mut self.counts.token_exchanges,
-            ),
-            Grant::AuthorizationCode(request) => (
-                self.sessions.exchange_code(&request, &rules, now)?,
-                &mut self.counts.code_grants,
-            ),
-            Grant::Password(login) => (
-                self.sessions
-                    .log_in(&login, self.settings.user.as_ref(), &rules, now),
-                &mut self.counts.password_logins,
-            ),
-        };
-        let issued = issued.map_err(Rejected::Invalid)?;
-        *count += 1;
-        Ok(issued)
     }
 
     fn add_date(&self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {

@@ -12,6 +12,7 @@ use super::assertion::VerifyingKey;
 use super::{
     authentication::Credential,
     clock::SimulatedClock,
+    device::DeviceSettings,
     dialect::Dialect,
     metadata::MetadataSettings,
     rules::{Limit, Rules},
@@ -40,6 +41,7 @@ pub(super) struct Settings {
     pub(super) date: bool,
     pub(super) rules: Rules,
     pub(super) metadata: MetadataSettings,
+    pub(super) device: DeviceSettings,
 }
 
 /// How the server writes a number in its JSON responses.
@@ -85,6 +87,7 @@ impl Settings {
             date: true,
             rules: dialect.rules(),
             metadata: MetadataSettings::default(),
+            device: DeviceSettings::default(),
         }
     }
 

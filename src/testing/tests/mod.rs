@@ -4,6 +4,7 @@ mod api;
 #[cfg(feature = "jwt")]
 mod assertions;
 mod conformance;
+mod device;
 mod dialects;
 mod faults;
 mod loopback;
