@@ -9,7 +9,7 @@ use super::{
     callback::{self, Refused},
     pending::PendingLogin,
     random::{challenge, unpredictable},
-    scope::with_offline_access,
+    scope::scope_to_ask_for,
 };
 use crate::{
     clock::Clock,
@@ -221,7 +221,7 @@ impl AuthorizationCode {
             state: unpredictable()?,
             verifier: unpredictable()?,
         };
-        let scope = with_offline_access(&self.client, &clock, self.scope_wanted()).await?;
+        let scope = scope_to_ask_for(&self.client, &clock, &self.requested).await?;
 
         let mut url = endpoint.url.uri().to_string();
         url.push(if url.contains('?') { '&' } else { '?' });
@@ -241,7 +241,7 @@ impl AuthorizationCode {
         }
         query.extend_pairs(self.requested.others());
         for name in OF_CLIENT {
-            if self.values(name).next().is_none() {
+            if self.requested.values(name).next().is_none() {
                 query.extend_pairs(self.client.own_parameters(name).map(|it| (name, it)));
             }
         }
@@ -340,27 +340,13 @@ impl AuthorizationCode {
             .with_secret("code", code)
             .with("redirect_uri", &pending.redirect_uri)
             .with_secret("code_verifier", pending.verifier);
-        for resource in self.values("resource") {
+        for resource in self.requested.values("resource") {
             parameters = parameters.with("resource", resource);
         }
         let response = self.client.request(&clock, &parameters).await?;
         let session = first_session(&self.client, response)?;
         tracing::info!("a person has logged in");
         Ok(session)
-    }
-
-    fn scope_wanted(&self) -> Option<String> {
-        let own = self.requested.scope().map(str::to_owned);
-        own.or_else(|| {
-            let of_client: Vec<_> = self.client.own_parameters("scope").collect();
-            (!of_client.is_empty()).then(|| of_client.join(" "))
-        })
-    }
-
-    fn values(&self, name: &str) -> impl Iterator<Item = &str> {
-        let of_name = move |(known, _): &(&str, &str)| *known == name;
-        let found = self.requested.others().filter(of_name);
-        found.map(|(_, value)| value)
     }
 }
 
