@@ -307,6 +307,8 @@ mod tests {
             (Asked::Revocation, "revocation"),
             #[cfg(feature = "login")]
             (Asked::Authorization, "authorization"),
+            #[cfg(feature = "login")]
+            (Asked::DeviceAuthorization, "device authorization"),
         ] {
             for kind in kinds {
                 let error = TokenError::new(kind, "…").asking(asked).to_string();

@@ -49,7 +49,7 @@
 //! | share a session between several clients | [`TokenCache`], and layers [from](BearerAuthLayer::from) it |
 //! | survive restarts, share a session between processes and hosts | [`TokenStore`] and its implementations |
 //! | have a session for each of many users | `Sessions` and `BearerAuthLayer::keyed`, with the feature `sessions` |
-//! | let a person log in in a browser | the module `login`, with the feature of that name |
+//! | let a person log in, in a browser or with a code on another device | the module `login`, with the feature of that name |
 //! | obtain more permission when an API asks for it | [`TokenCacheBuilder::step_up`] with a [`StepUp`] |
 //! | read which authorization servers an API names | [`ProtectedResource`], with a list of those that you know |
 //! | go on with a new login, log out | [`TokenCache::login`], [`TokenCache::revoke`] |
@@ -133,7 +133,7 @@
 //! | sources of tokens | [`TokenSource`], [`TokenContext`], [`source_fn`], [`BoxTokenSource`] |
 //! | grants | [`ClientCredentialsSource`], [`RefreshTokenSource`], [`ExchangeTokenSource`], [`JwtBearerSource`], [`TokenExchangeSource`], [`LegacyPasswordSource`], [`SecurityToken`], [`GrantSource`], [`Grant`] |
 //! | the token endpoint | [`OAuthClient`], [`ClientAuth`], [`BodyFormat`], [`Parameters`], [`DeadGrant`] |
-//! | logins of people, with the feature `login` | `AuthorizationCode`, `PendingLogin`, `BrowserLogin`, `LoginPrompt` in `login` |
+//! | logins of people, with the feature `login` | `AuthorizationCode`, `PendingLogin`, `BrowserLogin`, `LoginPrompt`, `DeviceCode`, `PendingDeviceLogin` in `login` |
 //! | stores | [`TokenStore`], [`StoreLease`], [`StoredSession`], [`Identity`], [`MemoryStore`], [`BoxTokenStore`], with features `FileStore`, `RedisStore`, `PostgresStore`, `SqliteStore` and `EncryptedStore` |
 //! | errors | [`TokenError`], [`TokenErrorKind`] |
 //!
@@ -150,7 +150,7 @@
 //! | `sessions` | no | `Sessions` and `BearerAuthLayer::keyed`: a session for each user or tenant, in bounded memory |
 //! | `encrypted-store` | no | `EncryptedStore`: any store, which has sessions only encrypted |
 //! | `jwt` | no | signed assertions: `ClientAuth::private_key_jwt`, `JwtAssertion`, and `SigningKey` |
-//! | `login` | no | the module `login`: first logins of people, in a browser |
+//! | `login` | no | the module `login`: first logins of people, in a browser or with a code on another device |
 //! | `metrics` | no | `TokenCacheBuilder::metrics`: counters, gauges and histograms, for Prometheus and others |
 //! | `testing` | no | an authorization server and a protected API as in-memory services, with faults to order |
 

@@ -1,4 +1,4 @@
-//! What a login writes to the log: no code, no `state`, no verifier and no token.
+//! What a login writes to the log: no code of any kind, no `state`, no verifier and no token.
 //!
 //! This test is alone in its process, because `tracing` caches for all threads whether an event has a subscriber.
 #![cfg(all(feature = "login", feature = "testing"))]
@@ -12,7 +12,7 @@ use http::Request;
 use tower::ServiceExt;
 use tower_bearer::{
     ClientAuth, OAuthClient,
-    login::AuthorizationCode,
+    login::{AuthorizationCode, DeviceCode},
     testing::{AuthorizationServer, Dialect, Fault},
 };
 use tracing::{
@@ -59,7 +59,33 @@ impl Subscriber for Recorder {
     fn exit(&self, _: &span::Id) {}
 }
 
-#[tokio::test]
+/// A login with a device code that begins badly, and one that is refused. Adds what nobody may see.
+async fn device_logins(
+    server: &AuthorizationServer,
+    client: OAuthClient,
+    secrets: &mut Vec<String>,
+) {
+    let login = DeviceCode::new(client);
+    for agrees in [true, false] {
+        let mut pending = login.begin().await.unwrap();
+        let kept = serde_json::to_value(&pending).unwrap();
+        secrets.push(kept["device_code"].as_str().unwrap().to_owned());
+        secrets.push(pending.user_code().to_owned());
+        if agrees {
+            server.approve_device(pending.user_code());
+        } else {
+            server.deny_device(pending.user_code());
+        }
+        server.fault(Fault::Status(http::StatusCode::BAD_GATEWAY));
+        if let Ok(session) = login.finish(&mut pending).await {
+            let stored = serde_json::to_value(&session).unwrap();
+            let tokens = [&stored["refresh_token"], &stored["access"]["token"]];
+            secrets.extend(tokens.map(|it| it.as_str().unwrap().to_owned()));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_login_writes_no_secret_to_the_log() {
     let recorder = Recorder::default();
     tracing::subscriber::set_global_default(recorder.clone()).unwrap();
@@ -69,7 +95,7 @@ async fn a_login_writes_no_secret_to_the_log() {
     let client = OAuthClient::discover_with_transport(ISSUER, server.clone())
         .unwrap()
         .client_auth(ClientAuth::none("my-app"));
-    let login = AuthorizationCode::new(client);
+    let login = AuthorizationCode::new(client.clone());
     let mut secrets = Vec::new();
     for fault in [None, Some(Fault::error("invalid_grant"))] {
         let (lines, pasted) = tokio::sync::mpsc::channel(4);
@@ -108,10 +134,15 @@ async fn a_login_writes_no_secret_to_the_log() {
     for request in server.requests() {
         secrets.extend(request.param("code_verifier").map(str::to_owned));
     }
-    assert_eq!(secrets.len(), 2 + 2 + 2 + 2);
+    device_logins(&server, client, &mut secrets).await;
+    assert_eq!(secrets.len(), 2 + 2 + 2 + 2 + 2 + 2 + 2);
     let log = recorder.0.lock().unwrap();
     assert!(log.contains("a person has logged in"), "{log}");
     assert!(log.contains("was refused, the login still waits"), "{log}");
+    assert!(
+        log.contains("asking whether the person has logged in has failed"),
+        "{log}"
+    );
     for secret in secrets {
         let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
         assert!(!log.contains(&secret) && !log.contains(&encoded), "{log}");

@@ -9,6 +9,8 @@ pub(crate) enum Asked {
     Revocation,
     #[cfg(feature = "login")]
     Authorization,
+    #[cfg(feature = "login")]
+    DeviceAuthorization,
 }
 
 impl Asked {
@@ -19,6 +21,8 @@ impl Asked {
             Self::Revocation => "the revocation endpoint",
             #[cfg(feature = "login")]
             Self::Authorization => "the authorization endpoint",
+            #[cfg(feature = "login")]
+            Self::DeviceAuthorization => "the device authorization endpoint",
         }
     }
 
@@ -30,6 +34,8 @@ impl Asked {
             Self::Revocation => "revocation",
             #[cfg(feature = "login")]
             Self::Authorization => "authorization",
+            #[cfg(feature = "login")]
+            Self::DeviceAuthorization => "device authorization",
         }
     }
 
@@ -41,6 +47,8 @@ impl Asked {
             Self::Revocation => "a revocation",
             #[cfg(feature = "login")]
             Self::Authorization => "an authorization",
+            #[cfg(feature = "login")]
+            Self::DeviceAuthorization => "a device authorization",
         }
     }
 }

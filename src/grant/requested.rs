@@ -47,6 +47,13 @@ impl Requested {
         others.map(|(name, value)| (&**name, value.expose_secret()))
     }
 
+    /// The values of all of this name. The scope is none of them.
+    #[cfg(feature = "login")]
+    pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        let found = self.others().filter(move |(known, _)| *known == name);
+        found.map(|(_, value)| value)
+    }
+
     pub(super) fn add_to(&self, mut parameters: Parameters) -> Parameters {
         for (name, value) in self.parts() {
             parameters = parameters.with(name, value);

@@ -116,13 +116,6 @@ impl AuthorizationCode {
         self.issuer = Some(issuer.into());
         self
     }
-
-    /// The values of a parameter of this name.
-    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &str> {
-        let of_name = move |(known, _): &(&str, &str)| *known == name;
-        let found = self.requested.others().filter(of_name);
-        found.map(|(_, value)| value)
-    }
 }
 
 impl fmt::Debug for AuthorizationCode {

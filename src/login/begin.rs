@@ -6,7 +6,7 @@ use super::{
     authorization_code::{AuthorizationCode, config},
     pending::PendingLogin,
     random::{challenge, unpredictable},
-    scope::with_offline_access,
+    scope::scope_to_ask_for,
 };
 #[cfg(doc)]
 use crate::error::TokenErrorKind;
@@ -108,7 +108,7 @@ impl AuthorizationCode {
             state: unpredictable()?,
             verifier: unpredictable()?,
         };
-        let scope = with_offline_access(&self.client, &clock, self.scope_wanted()).await?;
+        let scope = scope_to_ask_for(&self.client, &clock, &self.requested).await?;
 
         let mut url = endpoint.url.uri().to_string();
         url.push(if url.contains('?') { '&' } else { '?' });
@@ -128,20 +128,12 @@ impl AuthorizationCode {
         }
         query.extend_pairs(self.requested.others());
         for name in OF_CLIENT {
-            if self.values(name).next().is_none() {
+            if self.requested.values(name).next().is_none() {
                 query.extend_pairs(self.client.own_parameters(name).map(|it| (name, it)));
             }
         }
         url.push_str(&query.finish());
         Ok((url, pending))
-    }
-
-    fn scope_wanted(&self) -> Option<String> {
-        let own = self.requested.scope().map(str::to_owned);
-        own.or_else(|| {
-            let of_client: Vec<_> = self.client.own_parameters("scope").collect();
-            (!of_client.is_empty()).then(|| of_client.join(" "))
-        })
     }
 }
 

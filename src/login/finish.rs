@@ -105,7 +105,7 @@ impl AuthorizationCode {
             .with_secret("code", code)
             .with("redirect_uri", &pending.redirect_uri)
             .with_secret("code_verifier", pending.verifier);
-        for resource in self.values("resource") {
+        for resource in self.requested.values("resource") {
             parameters = parameters.with("resource", resource);
         }
         let response = self.client.request(&clock, &parameters).await?;

@@ -9,6 +9,7 @@
 //! | uses the program over SSH | the same, with [`pasted`](BrowserLogin::pasted): copies the last address from a browser elsewhere |
 //! | uses a web application | [`AuthorizationCode::begin`] and [`finish`](AuthorizationCode::finish), in two routes |
 //! | uses an app with a URL scheme of its own | the same |
+//! | is at a machine without a browser, such as a television | [`DeviceCode`]: enters a short code in a browser elsewhere |
 //!
 //! A program that acts for itself, and for no person, needs no login: see
 //! [`ClientCredentialsSource`](crate::ClientCredentialsSource).
@@ -45,6 +46,26 @@
 //! [`AuthorizationCode`] has an example with two routes. Such a program is usually a confidential client, and has a session for
 //! each person: see `Sessions`, with the feature of that name.
 //!
+//! # A machine without a browser
+//!
+//! The person opens a page on a phone, and enters the code that the program shows. Choose it only where no browser can reach the
+//! program: who talks somebody into entering a code gets their access, and neither this crate nor the server can tell.
+//! [`DeviceCode`] replaces `in_browser` in the example above:
+//!
+//! ```
+//! use tower_bearer::{OAuthClient, TokenCache, TokenError, login::DeviceCode};
+//!
+//! async fn log_in(client: OAuthClient, cache: &TokenCache) -> Result<(), TokenError> {
+//!     let login = DeviceCode::new(client).scope("openid invoices:read");
+//!     let mut pending = login.begin().await?;
+//!     println!("{pending}"); // an address and a code
+//!     cache.login(login.finish(&mut pending).await?).await
+//! }
+//! ```
+//!
+//! Register the program for the device code grant, mostly as a public client without a redirect URI. The example `device_login`
+//! shows what the person sees.
+//!
 //! # Refresh tokens
 //!
 //! Servers give a refresh token under conditions of their own. `offline_access` is asked for where the metadata name it.
@@ -56,17 +77,22 @@ mod authorization_code;
 mod begin;
 mod browser_login;
 mod callback;
+mod device_code;
 mod finish;
 mod listener;
 mod log_in;
 mod open;
+mod pace;
 mod page;
 mod pending;
+mod pending_device;
 mod prompt;
 mod random;
 mod scope;
+mod secret_text;
+mod shown;
 
 pub use self::{
-    authorization_code::AuthorizationCode, browser_login::BrowserLogin, pending::PendingLogin,
-    prompt::LoginPrompt,
+    authorization_code::AuthorizationCode, browser_login::BrowserLogin, device_code::DeviceCode,
+    pending::PendingLogin, pending_device::PendingDeviceLogin, prompt::LoginPrompt,
 };

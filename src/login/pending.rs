@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 
-use crate::{store::Identity, zeroize::secret};
+use super::secret_text;
+use crate::store::Identity;
 
 /// What a program remembers of a login while the person is at the authorization server. It is used once.
 ///
@@ -63,22 +64,5 @@ impl fmt::Debug for PendingLogin {
             .field("issuer", &self.issuer)
             .field("redirect_uri", &self.redirect_uri)
             .finish_non_exhaustive()
-    }
-}
-
-mod secret_text {
-    use super::{Deserialize, Deserializer, ExposeSecret, SecretString, Serializer, secret};
-
-    pub(super) fn serialize<S: Serializer>(
-        text: &SecretString,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(text.expose_secret())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<SecretString, D::Error> {
-        String::deserialize(deserializer).map(secret)
     }
 }

@@ -1,18 +1,23 @@
 //! The scope that a login asks for.
 
-use crate::{clock::Clock, error::TokenError, oauth::OAuthClient};
+use crate::{clock::Clock, error::TokenError, grant::Requested, oauth::OAuthClient};
 
 const OFFLINE_ACCESS: &str = "offline_access";
 
-/// The scope of a login that asks for `wanted`: with `offline_access` if the server's metadata name it, because then no refresh
-/// token comes without.
+/// The scope of a login that asks for `requested`, or else for that of the client: with `offline_access` if the server's
+/// metadata name it, because then no refresh token comes without.
 ///
-/// If nothing is wanted, the server decides, and it stays so.
-pub(super) async fn with_offline_access(
+/// If none is asked for, the server decides, and it stays so.
+pub(super) async fn scope_to_ask_for(
     client: &OAuthClient,
     clock: &Clock,
-    wanted: Option<String>,
+    requested: &Requested,
 ) -> Result<Option<String>, TokenError> {
+    let own = requested.scope().map(str::to_owned);
+    let wanted = own.or_else(|| {
+        let of_client: Vec<_> = client.own_parameters("scope").collect();
+        (!of_client.is_empty()).then(|| of_client.join(" "))
+    });
     let Some(mut scope) = wanted else {
         return Ok(None);
     };

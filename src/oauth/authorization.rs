@@ -99,8 +99,7 @@ impl OAuthClient {
     }
 
     /// The URL of the device authorization endpoint.
-    #[allow(dead_code, reason = "the device grant is not here yet")]
-    pub(crate) async fn device_authorization_endpoint(
+    pub(super) async fn device_authorization_endpoint(
         &self,
         clock: &Clock,
     ) -> Result<EndpointUrl, TokenError> {

@@ -22,6 +22,8 @@ mod client_auth;
 mod client_identity;
 mod credential;
 mod dead_grant;
+#[cfg(feature = "login")]
+mod device_authorization;
 mod discovery;
 mod endpoint_url;
 mod endpoints;
@@ -53,6 +55,8 @@ mod reqwest_transport;
 pub use client::OAuthClient;
 pub use client_auth::{AuthParts, ClientAuth, ClientAuthContext, ClientSecret};
 pub use dead_grant::DeadGrant;
+#[cfg(feature = "login")]
+pub(crate) use device_authorization::DeviceAuthorization;
 pub use discovery::ProtectedResource;
 pub(crate) use endpoint_url::EndpointUrl;
 pub(crate) use error_response::VendorErrors;

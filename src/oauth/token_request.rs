@@ -34,14 +34,17 @@ pub(super) enum RequestKind {
     Token,
     /// The revocation of one (RFC 7009 §2.1).
     Revocation,
+    /// The codes of a login with another device (RFC 8628 §3.1).
+    #[cfg(feature = "login")]
+    DeviceAuthorization,
 }
 
 impl RequestKind {
     /// Whether a parameter of the client itself is sent. Some describe a token to be issued.
     fn takes(self, name: &str) -> bool {
         match self {
-            Self::Token => true,
             Self::Revocation => !["scope", "resource", "audience"].contains(&name),
+            _ => true,
         }
     }
 }
@@ -96,8 +99,8 @@ impl Settings {
         let pairs = parameters.pairs();
         let pairs = match kind {
             RequestKind::Token => &pairs[..],
-            // The grant type comes first, and a revocation has none.
-            RequestKind::Revocation => &pairs[1..],
+            // The grant type comes first, and the others have none.
+            _ => &pairs[1..],
         };
         headers.insert(CONTENT_TYPE, self.body_format.content_type());
         let mut request = Request::new(Full::new(self.body_format.encode(pairs)));

@@ -4,6 +4,8 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 use tokio::time::Instant;
 
+#[cfg(feature = "login")]
+use crate::login::DeviceCode;
 use crate::{
     cache::TokenCacheBuilder,
     clock::{Clock, SimulatedWallClock},
@@ -60,6 +62,16 @@ impl From<SimulatedClock> for Clock {
 impl fmt::Debug for SimulatedClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("SimulatedClock").field(&self.now()).finish()
+    }
+}
+
+#[cfg(feature = "login")]
+impl DeviceCode {
+    /// Reads the wall clock from `clock`, with the feature `testing`. Default: the system's.
+    #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+    pub fn clock(mut self, clock: SimulatedClock) -> Self {
+        self.clock = clock.into();
+        self
     }
 }
 

@@ -22,6 +22,9 @@ pub(super) struct Counts {
     pub(super) authorization_requests: usize,
     pub(super) authorizations: usize,
     pub(super) code_grants: usize,
+    pub(super) device_authorization_requests: usize,
+    pub(super) device_authorizations: usize,
+    pub(super) device_grants: usize,
 }
 
 /// Controls and counters.

@@ -6,6 +6,7 @@ use http::{HeaderMap, Method, Uri, header};
 
 use super::{
     authorization::{AUTHORIZATION_CODE, CodeRequest},
+    device::{DEVICE_CODE, DeviceRequest},
     grants::{Exchange, JWT_BEARER, Login, TOKEN_EXCHANGE},
     params::Params,
     recorded::{FORM, JSON, RecordedRequest, json_params, media_type},
@@ -22,7 +23,7 @@ use super::{
 /// | Path | `/token` | `/OAuth20/Token` | `/OAuth/Token`, `/connect/token` | `/chef/v1/oauth/token/user`, `…/company` |
 /// | Client | Basic or body, or a signed assertion | Basic of the e-mail alone, no colon | body | body |
 /// | Body | form | form | form | JSON |
-/// | Grants | refresh token, exchange token, client credentials, JWT bearer, token exchange, password, authorization code | exchange token, refresh token; both in `code` | refresh token, password | refresh token |
+/// | Grants | refresh token, exchange token, client credentials, JWT bearer, token exchange, password, authorization code, device code | exchange token, refresh token; both in `code` | refresh token, password | refresh token |
 /// | `expires_in` | number | string | number | string |
 /// | Access token | 900 s | 900 s | 900 s | 15 days; a refresh ends the older ones |
 /// | Refresh token | rotates, reuse ends the session | stays | rotates | rotates, 30 days |
@@ -64,6 +65,7 @@ pub(super) enum Grant {
     TokenExchange(Exchange),
     Password(Login),
     AuthorizationCode(CodeRequest),
+    DeviceCode(DeviceRequest),
 }
 
 /// Why a request gets no token.
@@ -81,6 +83,8 @@ pub(super) enum Rejected {
     InvalidScope,
     /// And why.
     WrongClient(&'static str),
+    /// The error code about a device code (RFC 8628 §3.5).
+    Device(&'static str),
     /// The assertion of a JWT bearer grant, and what is wrong with it.
     WrongAssertion(&'static str),
     Invalid(Invalid),
@@ -194,6 +198,9 @@ fn grant(settings: &Settings, params: &Params) -> Result<Grant, Rejected> {
     }
     if any && params.get("grant_type") == Some(AUTHORIZATION_CODE) {
         return CodeRequest::read(params).map(Grant::AuthorizationCode);
+    }
+    if any && params.get("grant_type") == Some(DEVICE_CODE) {
+        return DeviceRequest::read(params).map(Grant::DeviceCode);
     }
     if params.get("grant_type") == Some("password") && settings.user.is_some() {
         return Login::read(dialect, params).map(Grant::Password);

@@ -13,6 +13,7 @@ enum Endpoint {
     Metadata,
     Revocation,
     Authorization,
+    DeviceAuthorization,
     /// Also for paths that are none.
     Token,
 }
@@ -25,6 +26,8 @@ impl State {
             Endpoint::Revocation
         } else if self.is_authorization(request) {
             Endpoint::Authorization
+        } else if self.is_device_authorization(request) {
+            Endpoint::DeviceAuthorization
         } else {
             Endpoint::Token
         }
@@ -40,6 +43,10 @@ impl State {
             Endpoint::Authorization => (
                 &mut counts.authorization_requests,
                 &mut self.authorization_faults,
+            ),
+            Endpoint::DeviceAuthorization => (
+                &mut counts.device_authorization_requests,
+                &mut self.device_authorization_faults,
             ),
             Endpoint::Token => (&mut counts.token_requests, &mut self.faults),
         };
@@ -58,6 +65,7 @@ impl State {
             Endpoint::Metadata => metadata::respond(&self.settings, request),
             Endpoint::Revocation => self.revoke(request),
             Endpoint::Authorization => self.authorize(request),
+            Endpoint::DeviceAuthorization => self.authorize_device(request),
             Endpoint::Token => match self.grant(request, fault) {
                 Ok(issued) => responses::issued(&self.settings, &issued),
                 Err(rejected) => {

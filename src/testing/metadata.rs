@@ -6,7 +6,7 @@ use http::{Method, Response, StatusCode, Uri};
 use serde_json::{Map, Value, json};
 
 use super::{
-    authorization, body::ResponseBody, dialect::Dialect, faults, recorded::RecordedRequest,
+    authorization, body::ResponseBody, device, dialect::Dialect, faults, recorded::RecordedRequest,
     responses, revocation, server::AuthorizationServer, settings::Settings,
 };
 
@@ -125,7 +125,7 @@ pub(super) fn respond(settings: &Settings, request: &RecordedRequest) -> Respons
 }
 
 /// The URL of `path` at the origin of the issuer.
-fn endpoint(settings: &Settings, path: &str) -> String {
+pub(super) fn endpoint(settings: &Settings, path: &str) -> String {
     let issuer = settings.metadata.issuer.as_deref().unwrap_or_default();
     let origin_length = issuer
         .match_indices('/')
@@ -172,6 +172,7 @@ fn document(settings: &Settings) -> Value {
     }
     if settings.dialect == Dialect::Rfc6749 {
         document["authorization_endpoint"] = json!(endpoint(settings, authorization::PATH));
+        document["device_authorization_endpoint"] = json!(endpoint(settings, device::PATH));
         document["code_challenge_methods_supported"] = json!(["S256"]);
         document["authorization_response_iss_parameter_supported"] = json!(true);
     }

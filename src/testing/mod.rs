@@ -6,8 +6,9 @@
 //! - [`AuthorizationServer`] issues tokens in the [`Dialect`] of a vendor, and is as strict as that vendor. It rotates
 //!   refresh tokens, detects their reuse, and causes a [`Fault`] on demand.
 //!   With an [`issuer`](AuthorizationServer::issuer) it publishes metadata, and it has a
-//!   [revocation endpoint](AuthorizationServer::revocation_path) and an
-//!   [authorization endpoint](AuthorizationServer::authorization_path). With the feature `jwt` it verifies
+//!   [revocation endpoint](AuthorizationServer::revocation_path), an
+//!   [authorization endpoint](AuthorizationServer::authorization_path) and a
+//!   [device authorization endpoint](AuthorizationServer::device_authorization_path). With the feature `jwt` it verifies
 //!   signed assertions (`AuthorizationServer::client_key`); without it, none is accepted unless its text is
 //!   [known](AuthorizationServer::accept_assertion).
 //! - [`ProtectedApi`] accepts its tokens, and rejects others with a [`RejectionResponse`]. It can hold requests back
@@ -61,6 +62,7 @@ mod body;
 mod clock;
 mod conformance;
 mod control;
+mod device;
 mod dialect;
 mod endpoint;
 mod faults;

@@ -87,6 +87,8 @@ pub(super) fn rejected(settings: &Settings, rejected: &Rejected) -> Response<Res
             StatusCode::BAD_REQUEST,
             &json!({ "error": "invalid_target" }),
         ),
+        // RFC 8628 §3.5
+        Rejected::Device(code) => object(StatusCode::BAD_REQUEST, &json!({ "error": code })),
         Rejected::WrongAssertion(why) => object(
             StatusCode::BAD_REQUEST,
             &json!({ "error": "invalid_grant", "error_description": why }),

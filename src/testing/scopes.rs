@@ -76,6 +76,10 @@ impl State {
             Grant::AuthorizationCode(request) => {
                 self.sessions.codes.get(&request.code).map(|it| &it.scopes)
             }
+            Grant::DeviceCode(request) => {
+                let device = self.sessions.devices.get(&request.device_code);
+                device.map(|it| &it.scopes)
+            }
             _ => None,
         };
         let scopes = match of_login {

@@ -75,6 +75,7 @@ pub(super) struct State {
     pub(super) metadata_faults: FaultQueue,
     pub(super) revocation_faults: FaultQueue,
     pub(super) authorization_faults: FaultQueue,
+    pub(super) device_authorization_faults: FaultQueue,
     pub(super) log: Log,
     pub(super) counts: Counts,
 }
@@ -99,6 +100,7 @@ impl AuthorizationServer {
                 metadata_faults: FaultQueue::default(),
                 revocation_faults: FaultQueue::default(),
                 authorization_faults: FaultQueue::default(),
+                device_authorization_faults: FaultQueue::default(),
                 log: Log::default(),
                 counts: Counts::default(),
             })),
@@ -202,6 +204,10 @@ impl State {
             Grant::AuthorizationCode(request) => (
                 self.sessions.exchange_code(&request, &rules, now)?,
                 &mut self.counts.code_grants,
+            ),
+            Grant::DeviceCode(request) => (
+                self.sessions.exchange_device_code(&request, &rules, now)?,
+                &mut self.counts.device_grants,
             ),
             Grant::Password(login) => (
                 self.sessions

@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     authorization::Code,
+    device::Device,
     rules::{Invalid, Issued, Limit, Rules},
     scopes::GrantedScope,
 };
@@ -24,6 +25,8 @@ pub(super) struct Sessions {
     pub(super) exchange: HashMap<String, bool>,
     /// The authorization codes.
     pub(super) codes: HashMap<String, Code>,
+    /// The device codes.
+    pub(super) devices: HashMap<String, Device>,
     /// The assertions of JWT bearer grants that are accepted.
     pub(super) assertions: HashSet<String>,
     /// The tokens of others that are accepted in token exchanges, with their types.

@@ -12,6 +12,7 @@ use super::assertion::VerifyingKey;
 use super::{
     authentication::Credential,
     clock::SimulatedClock,
+    device::DeviceSettings,
     dialect::Dialect,
     metadata::MetadataSettings,
     rules::{Limit, Rules},
@@ -42,6 +43,7 @@ pub(super) struct Settings {
     /// The scopes that are granted. `None`: all.
     pub(super) scopes: Option<BTreeSet<String>>,
     pub(super) metadata: MetadataSettings,
+    pub(super) device: DeviceSettings,
 }
 
 /// How the server writes a number in its JSON responses.
@@ -88,6 +90,7 @@ impl Settings {
             rules: dialect.rules(),
             scopes: None,
             metadata: MetadataSettings::default(),
+            device: DeviceSettings::default(),
         }
     }
 

@@ -87,7 +87,8 @@ impl State {
                 let issued = self.issue(input, token, asked);
                 self.refresh_ended(input, run, kind, Ok(&issued));
                 self.put_in_use(input, &issued);
-                self.step_ups().set_claims(issued.generation, &step_up.wanted);
+                self.step_ups()
+                    .set_claims(issued.generation, &step_up.wanted);
                 Ok(issued)
             }
             Err(error) => {
@@ -132,7 +133,11 @@ impl State {
     }
 
     /// Gives this to the requests that wait for a step-up. `None` lets them start over.
-    pub(super) fn end_step_ups(&mut self, running: Option<&RefreshKind>, completed: Option<&Completed>) {
+    pub(super) fn end_step_ups(
+        &mut self,
+        running: Option<&RefreshKind>,
+        completed: Option<&Completed>,
+    ) {
         let running = running.and_then(|kind| match kind {
             RefreshKind::StepUp(run) => Some(run.clone()),
             _ => None,
@@ -188,7 +193,12 @@ impl State {
 
     /// The token with the scope that it was requested with beyond that of its source. A source that does not say so has
     /// followed its context.
-    pub(super) fn with_added_scope(&self, input: Input<'_>, token: Token, wanted: Option<&Wanted>) -> Token {
+    pub(super) fn with_added_scope(
+        &self,
+        input: Input<'_>,
+        token: Token,
+        wanted: Option<&Wanted>,
+    ) -> Token {
         if input.settings().step_up.is_none() || token.added_scope().is_some() {
             return token;
         }

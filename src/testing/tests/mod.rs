@@ -5,6 +5,7 @@ mod api;
 mod assertions;
 mod authorization;
 mod conformance;
+mod device;
 mod dialects;
 mod faults;
 mod loopback;
