@@ -21,7 +21,9 @@ use tower_bearer::{
     AddTokenLayer, BearerAuthLayer, Challenge, ClientAuth, ClientCredentialsSource,
     JwtBearerSource, MemoryStore, OAuthClient, ReplayBody, SecurityToken, StepUp, StoredSession,
     Token, TokenCache, TokenContext, TokenError, TokenErrorKind, TokenExchange,
-    TokenExchangeSource, TokenSource, TokenStore, Verdict, source_fn,
+    TokenExchangeSource, TokenSource, TokenStore, Verdict,
+    events::{Event, EventKind, Observer},
+    source_fn,
     testing::{AuthorizationServer, Dialect, Fault, ProtectedApi, ResponseBody},
 };
 
@@ -931,7 +933,7 @@ async fn a_login_and_a_revocation_end_the_step_up_that_runs() {
     }
 }
 
-/// A source whose step-ups take ten seconds.
+/// A source whose step-ups take ten seconds, and whose revocations take two.
 struct ByHand {
     calls: Arc<Mutex<usize>>,
 }
@@ -950,6 +952,7 @@ impl TokenSource for ByHand {
     }
 
     async fn revoke(&self, _: TokenContext) -> Result<(), TokenError> {
+        sleep(Duration::from_secs(2)).await;
         Ok(())
     }
 }
@@ -1040,4 +1043,109 @@ async fn a_source_sees_the_challenge_of_a_rejection() {
         (Some(None), true, false),
     ];
     assert_eq!(*seen.lock().unwrap(), expected);
+}
+
+#[derive(Default)]
+struct Events(Mutex<Vec<String>>);
+
+impl Observer for Events {
+    fn on_event(&self, event: &Event<'_>) {
+        let mut line = event.kind.to_string();
+        if let Some(reason) = event.reason {
+            line.push_str(&format!(" {reason}"));
+        }
+        if let Some(outcome) = event.outcome {
+            line.push_str(&format!(" {outcome}"));
+        }
+        if let Some(error) = event.error {
+            line.push_str(&format!(" {}", error.kind().as_str()));
+        }
+        if event.kind == EventKind::Failed {
+            let held = event.next_due.unwrap().duration_since(event.at).unwrap();
+            line.push_str(&format!(" {held:?}"));
+        }
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_up_is_an_event_like_each_refresh() {
+    let server = server().grant_scopes(["read", "write"]);
+    let api = api(&server);
+    let events = Arc::new(Events::default());
+    let cache = TokenCache::builder(machine(&server))
+        .step_up(allowed())
+        .observer(Arc::clone(&events))
+        .build();
+    let client = client(&cache, &api);
+    for (path, is_ok, expected) in [
+        ("/invoices", true, &["refreshed no_token"][..]),
+        (
+            "/orders",
+            true,
+            &["refreshed more_scope", "replayed accepted"],
+        ),
+        // The server does not grant it. That is no end of the session.
+        (
+            "/orders/7",
+            false,
+            &[
+                "failed more_scope insufficient_scope 900s",
+                "replayed not_sent insufficient_scope",
+            ],
+        ),
+        // Refused without a token request: it could not be had, or is not on the list.
+        (
+            "/orders/7",
+            false,
+            &["replayed not_sent insufficient_scope"],
+        ),
+        ("/admin", false, &["replayed not_sent insufficient_scope"]),
+        ("/invoices", true, &[]),
+    ] {
+        assert_eq!(ok(&client, path).await, is_ok, "{path}");
+        assert_eq!(*std::mem::take(&mut *events.0.lock().unwrap()), *expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_up_that_a_login_or_a_revocation_overtakes_is_superseded() {
+    for is_login in [true, false] {
+        let events = Arc::new(Events::default());
+        let source = ByHand {
+            calls: Arc::default(),
+        };
+        let cache = TokenCache::builder(source)
+            .step_up(allowed())
+            .observer(Arc::clone(&events))
+            .build();
+        cache.token().await.unwrap();
+        let client = ServiceBuilder::new()
+            .layer(BearerAuthLayer::from(cache.clone()))
+            .service(service_fn(asks));
+        // The step-up begins while the session is being revoked, or before the login.
+        let other = cache.clone();
+        let revoking = tokio::spawn(async move {
+            if !is_login {
+                other.revoke().await.unwrap();
+            }
+        });
+        sleep(Duration::from_secs(1)).await;
+        let waiting = tokio::spawn(client.oneshot(get(API)));
+        sleep(Duration::from_secs(3)).await;
+        if is_login {
+            let identity = tower_bearer::Identity::new("login", "1");
+            cache.login(StoredSession::new(identity)).await.unwrap();
+        }
+        revoking.await.unwrap();
+        assert_eq!(waiting.await.unwrap().unwrap().status(), 403);
+        sleep(HOUR).await;
+        let events = events.0.lock().unwrap();
+        let ends: Vec<_> = events
+            .iter()
+            .filter(|it| it.contains("more_scope"))
+            .collect();
+        assert_eq!(ends.len(), 1, "{events:?}");
+        assert!(ends[0].starts_with("superseded more_scope"), "{events:?}");
+    }
 }

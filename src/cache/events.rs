@@ -1,5 +1,7 @@
 //! The events that transitions of the state leave. They change nothing.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{
@@ -49,7 +51,7 @@ impl State {
         kind: EventKind,
         result: Result<&Issued, &TokenError>,
     ) {
-        let mut record = match result {
+        let record = match result {
             Ok(issued) => of_token(kind, input.now, issued),
             Err(error) => {
                 let is_rejected = self.token.is_rejected();
@@ -57,13 +59,25 @@ impl State {
                 let held = self
                     .throttle
                     .held_for(input.now.mono, min_interval, is_rejected);
-                Record {
-                    error: Some(error.clone()),
-                    next_due: held.map(|held| input.now.later(held).wall),
-                    ..Record::new(kind, input.now.wall)
-                }
+                of_failure(kind, input.now, error, held)
             }
         };
+        self.record_end(input, run, record);
+    }
+
+    /// A step-up has failed. `held` is for how long the same is not tried again. The session goes on, whatever the error says.
+    pub(super) fn step_up_failed(
+        &mut self,
+        input: Input<'_>,
+        run: &RefreshRun,
+        error: &TokenError,
+        held: Option<Duration>,
+    ) {
+        let record = of_failure(EventKind::Failed, input.now, error, held);
+        self.record_end(input, run, record);
+    }
+
+    fn record_end(&mut self, input: Input<'_>, run: &RefreshRun, mut record: Record) {
         record.reason = Some(run.reason);
         record.duration = run
             .asked
@@ -122,6 +136,14 @@ impl State {
             duration: Some(input.now.mono.saturating_duration_since(since)),
             ..Record::new(EventKind::SavedLate, input.now.wall)
         });
+    }
+}
+
+fn of_failure(kind: EventKind, now: Now, error: &TokenError, held: Option<Duration>) -> Record {
+    Record {
+        error: Some(error.clone()),
+        next_due: held.map(|held| now.later(held).wall),
+        ..Record::new(kind, now.wall)
     }
 }
 

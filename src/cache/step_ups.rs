@@ -79,13 +79,20 @@ impl StepUps {
         (known.until > now).then(|| known.error.clone())
     }
 
-    pub(super) fn refused(&mut self, wanted: Arc<Wanted>, error: TokenError, now: Instant) {
+    /// Remembers that this could not be had. Returns for how long.
+    pub(super) fn refused(
+        &mut self,
+        wanted: Arc<Wanted>,
+        error: TokenError,
+        now: Instant,
+    ) -> Duration {
         let time = if error.is_transient() {
             error.retry_after().unwrap_or_default().max(FAILED_FOR)
         } else {
             REFUSED_FOR
         };
-        let until = later(now, time.min(REFUSED_FOR));
+        let time = time.min(REFUSED_FOR);
+        let until = later(now, time);
         self.refusals
             .retain(|it| it.until > now && *it.wanted != *wanted);
         if self.refusals.len() == MAX_REFUSALS {
@@ -96,6 +103,7 @@ impl StepUps {
             until,
             error,
         });
+        time
     }
 
     /// The step-up that waits and wants the same.

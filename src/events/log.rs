@@ -42,7 +42,7 @@ pub(super) fn event(event: &Event<'_>) {
             Some(ReplayOutcome::Accepted) => log!(debug, "request replayed"),
             Some(ReplayOutcome::Rejected) => log!(debug, "request replayed, and rejected again"),
             Some(ReplayOutcome::Failed) => log!(debug, "request replayed without an answer"),
-            Some(ReplayOutcome::NotSent) | None => log!(debug, "rejected request not replayed"),
+            Some(ReplayOutcome::NotSent) | None => log!(debug, "request not replayed"),
         },
         EventKind::NotSaved => log!(error, "session not saved, it goes on from memory"),
         EventKind::SavedLate => log!(info, "session saved in the background"),

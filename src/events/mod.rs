@@ -114,7 +114,7 @@
 //!   expr: sum by (group) (tower_bearer_reauth_required) > 0
 //!   for: 1m
 //! - alert: RefreshesFail
-//!   expr: sum by (group, error) (rate(tower_bearer_refreshes_total{outcome="failed"}[10m])) > 0
+//!   expr: sum by (group, error) (rate(tower_bearer_refreshes_total{outcome="failed",reason!="more_scope"}[10m])) > 0
 //!   for: 15m
 //! - alert: SessionNotSaved
 //!   expr: sum by (group) (increase(tower_bearer_sessions_not_saved_total[15m])) > 0

@@ -92,18 +92,16 @@ impl State {
                 Ok(issued)
             }
             Err(error) => {
-                if is_of_this_epoch {
+                let held = is_of_this_epoch.then(|| {
                     let wanted = Arc::clone(&step_up.wanted);
-                    self.step_ups()
-                        .refused(wanted, error.clone(), input.now.mono);
-                }
-                let kind = if run.id <= self.revoked_up_to {
-                    EventKind::Superseded
+                    let now = input.now.mono;
+                    self.step_ups().refused(wanted, error.clone(), now)
+                });
+                if run.id <= self.revoked_up_to {
+                    self.refresh_ended(input, run, EventKind::Superseded, Err(&error));
                 } else {
-                    // The session goes on, whatever the error says.
-                    EventKind::Failed
-                };
-                self.refresh_ended(input, run, kind, Err(&error));
+                    self.step_up_failed(input, run, &error, held);
+                }
                 Err(error)
             }
         };
