@@ -96,6 +96,22 @@ fn pending() -> Fault {
     Fault::error("authorization_pending")
 }
 
+fn pending_for(retry_after: &str) -> Fault {
+    let body = Bytes::from_static(br#"{"error":"authorization_pending"}"#);
+    let response = Response::builder().status(400);
+    let response = response
+        .header("content-type", "application/json")
+        .header("retry-after", retry_after);
+    Fault::Raw(response.body(body).unwrap())
+}
+
+fn redirect() -> Fault {
+    Fault::Redirect {
+        status: StatusCode::TEMPORARY_REDIRECT,
+        location: Uri::from_static("https://portal.example.com/"),
+    }
+}
+
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -110,18 +126,6 @@ async fn each_answer_decides_when_the_server_is_asked_next() {
     };
     let slow_down = || Fault::error("slow_down");
     let html = |status| Fault::Html(StatusCode::from_u16(status).unwrap());
-    let pending_for = |retry_after: &str| {
-        let body = Bytes::from_static(br#"{"error":"authorization_pending"}"#);
-        let response = Response::builder().status(400);
-        let response = response
-            .header("content-type", "application/json")
-            .header("retry-after", retry_after);
-        Fault::Raw(response.body(body).unwrap())
-    };
-    let redirect = Fault::Redirect {
-        status: StatusCode::TEMPORARY_REDIRECT,
-        location: Uri::from_static("https://portal.example.com/"),
-    };
     let status = |status| Fault::Status(StatusCode::from_u16(status).unwrap());
     for (what, answers, expected) in [
         ("nothing", vec![], &[5][..]),
@@ -194,7 +198,7 @@ async fn each_answer_decides_when_the_server_is_asked_next() {
         ("a gateway's 404", vec![html(404)], &[5, 15]),
         ("a gateway's 401", vec![html(401)], &[5, 15]),
         ("a portal's 200", vec![html(200)], &[5, 15]),
-        ("a portal's redirect", vec![redirect], &[5, 15]),
+        ("a portal's redirect", vec![redirect()], &[5, 15]),
         ("no connection", vec![Fault::DropBeforeCommit], &[5, 15]),
         // 30 seconds until the client gives up.
         ("no answer", vec![Fault::NeverAnswers], &[5, 45]),

@@ -1050,20 +1050,17 @@ struct Events(Mutex<Vec<String>>);
 
 impl Observer for Events {
     fn on_event(&self, event: &Event<'_>) {
-        let mut line = event.kind.to_string();
-        if let Some(reason) = event.reason {
-            line.push_str(&format!(" {reason}"));
-        }
-        if let Some(outcome) = event.outcome {
-            line.push_str(&format!(" {outcome}"));
-        }
-        if let Some(error) = event.error {
-            line.push_str(&format!(" {}", error.kind().as_str()));
-        }
-        if event.kind == EventKind::Failed {
-            let held = event.next_due.unwrap().duration_since(event.at).unwrap();
-            line.push_str(&format!(" {held:?}"));
-        }
+        let reason = event.reason.map(|it| it.to_string());
+        let outcome = event.outcome.map(|it| it.to_string());
+        let error = event.error.map(|it| it.kind().as_str().to_owned());
+        let failed = event.kind == EventKind::Failed;
+        let held = failed.then(|| {
+            let held = event.next_due.unwrap().duration_since(event.at);
+            format!("{:?}", held.unwrap())
+        });
+        let parts = [reason, outcome, error, held].into_iter().flatten();
+        let parts = std::iter::once(event.kind.to_string()).chain(parts);
+        let line = parts.collect::<Vec<_>>().join(" ");
         self.0.lock().unwrap().push(line);
     }
 }
