@@ -8,7 +8,7 @@
 //! | `shared.rs` | what all handles share: the published token, and the lock around the state |
 //! | `revoke.rs`, `login.rs` | the end of a session, and the next one |
 //! | `lookup.rs` | the answer to "is there a token?" |
-//! | `state.rs`, `state/step_up.rs` | the state behind the lock, and every change of it |
+//! | `state.rs`, `state/` | the state behind the lock, and every change of it |
 //! | `current_token.rs`, `running_refresh.rs` | two parts of the state: its token, and its refresh |
 //! | `events.rs` | the events that changes of the state leave |
 //! | `effects.rs` | what a change of the state gets as input, and what it leaves to be done after it |

@@ -38,7 +38,7 @@
 //! |---|---|
 //! | `cache/shared.rs`, `cache/effects.rs` | takes the lock, makes one transition, and does afterwards what it leaves to be done |
 //! | `cache/events.rs`, `events/delivery.rs` | among that: logs what has happened, and tells observers |
-//! | `cache/state.rs` | starts a refresh, or joins the running one |
+//! | `cache/state.rs`, `cache/state/refresh.rs` | starts a refresh, or joins the running one |
 //! | `cache/throttle.rs` | may it start? |
 //! | `cache/lookup.rs`, `cache/waiter.rs` | the request waits |
 //! | `cache/refresh_task.rs`, `token_source/boxed.rs` | meanwhile, a task calls the source |
@@ -49,7 +49,7 @@
 //! | File | What happens |
 //! |---|---|
 //! | `challenge/received.rs` | what does the API ask for? |
-//! | `middleware/bearer/send.rs` | holds the response, and reports the rejection to the cache: as above, from `cache/shared.rs` on |
+//! | `middleware/bearer/send.rs` | holds the response, and reports the rejection to the cache: as above, from `cache/shared.rs` on, but with `cache/state/rejected.rs` |
 //! | `challenge/wanted.rs`, `cache/state/step_up.rs`, `cache/step_ups.rs` | if the API asks for more than the token has: is it allowed, and may a step-up start? |
 //! | `middleware/bearer/replay.rs`, `middleware/retry.rs` | can the request be sent again? |
 //! | `cache/waiter.rs` | waits for the new token |

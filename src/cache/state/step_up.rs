@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{State, token_came};
+use super::State;
 use crate::{
     cache::{
         effects::Input,
@@ -74,24 +74,15 @@ impl State {
             | RefreshOutcome::Unchanged(error)
             | RefreshOutcome::Revoked(error) => Err(error),
         };
-        let is_of_this_epoch = refresh.epoch == self.throttle.epoch();
         let completed = match granted {
             Ok((token, asked)) => {
-                if token.is_adopted() {
-                    self.throttle.not_started(refresh.started_before);
-                } else if is_of_this_epoch {
-                    self.is_after_reset = false;
-                }
-                let token = self.with_added_scope(input, token, Some(&step_up.wanted));
-                let kind = token_came(&token);
-                let issued = self.issue(input, token, asked);
-                self.refresh_ended(input, run, kind, Ok(&issued));
-                self.put_in_use(input, &issued);
+                let issued = self.token_came(input, run, refresh, token, asked);
                 self.step_ups()
                     .set_claims(issued.generation, &step_up.wanted);
                 Ok(issued)
             }
             Err(error) => {
+                let is_of_this_epoch = refresh.epoch == self.throttle.epoch();
                 let held = is_of_this_epoch.then(|| {
                     let wanted = Arc::clone(&step_up.wanted);
                     let now = input.now.mono;
