@@ -128,7 +128,8 @@ async fn an_outage_is_an_error_of_each_call_until_the_server_is_back() {
         other.lease().await.map(drop),
         lease.save(1, &sample_session(2, "second")).await,
     ];
-    assert!(!lease.is_held().await.unwrap());
+    let error = lease.is_held().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store, "{error}");
     for outcome in outcomes {
         let error = outcome.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::Store, "{error}");
