@@ -42,10 +42,7 @@ pub(super) enum RequestKind {
 impl RequestKind {
     /// Whether a parameter of the client itself is sent. Some describe a token to be issued.
     fn takes(self, name: &str) -> bool {
-        match self {
-            Self::Revocation => !["scope", "resource", "audience"].contains(&name),
-            _ => true,
-        }
+        !matches!(self, Self::Revocation) || !["scope", "resource", "audience"].contains(&name)
     }
 }
 
@@ -97,10 +94,11 @@ impl Settings {
         let own = self.parameters.iter().filter(|(name, _)| kind.takes(name));
         parameters.push_missing(own);
         let pairs = parameters.pairs();
-        let pairs = match kind {
-            RequestKind::Token => &pairs[..],
-            // The grant type comes first, and the others have none.
-            _ => &pairs[1..],
+        // The grant type comes first, and only token requests have one.
+        let pairs = if matches!(kind, RequestKind::Token) {
+            &pairs[..]
+        } else {
+            &pairs[1..]
         };
         headers.insert(CONTENT_TYPE, self.body_format.content_type());
         let mut request = Request::new(Full::new(self.body_format.encode(pairs)));
