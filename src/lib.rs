@@ -61,7 +61,7 @@
 //! | decide which requests are sent again | [`BearerAuthLayer::replay_limit`], [`BearerAuthLayer::replay_only_idempotent`], [`RefreshOnReject`] |
 //! | test all of that | the servers of the module `testing`, with the feature of that name |
 //!
-//! The README has recipes for hyper, reqwest, tonic and axum, and what to do if a stack does not compile.
+//! The README has recipes for reqwest, tonic and axum, and what to do if a stack does not compile.
 //! [`guide::comparison`] compares this crate with others, some of which do what this one does not. [`guide::secrets`] says
 //! which copies of secrets there are.
 //!
@@ -118,7 +118,7 @@
 //! and when. The documentation of [`TokenStore`] lists all cases in which a session can be lost, and what you can do about
 //! them.
 //!
-//! # All items
+//! # Main items
 //!
 //! | For | Items |
 //! |---|---|

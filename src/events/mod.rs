@@ -35,8 +35,8 @@
 //! restart may lose the session. `failed` is tried again by itself, in `next_due_in` seconds at the earliest. If its `reason`
 //! is `more_scope`, an API has asked for scope that could not be had: the token stays in use, and other requests go on.
 //!
-//! Each refresh that ends is one of `refreshed`, `adopted`, `failed`, `reauth_required` and `superseded`. A look into the
-//! store that finds nothing is none of them.
+//! Each refresh that ends is one of `refreshed`, `adopted`, `failed`, `reauth_required` and `superseded`. Reading
+//! the store without finding a newer token is no event.
 //!
 //! # Costs
 //!
