@@ -6,7 +6,7 @@ use std::{
     future::Future,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -15,13 +15,13 @@ use http::StatusCode;
 use serde_json::Value;
 use tokio::{sync::Notify, task::yield_now, time::sleep};
 use tower_bearer::{
-    ClientAuth, ClientCredentialsSource, ExchangeTokenSource, Identity, MemoryLease, MemoryStore,
-    OAuthClient, RefreshTokenSource, StoreLease, StoredSession, Token, TokenCache, TokenContext,
-    TokenError, TokenErrorKind, TokenSource, TokenState, TokenStore, source_fn,
+    ClientAuth, ClientCredentialsSource, ExchangeTokenSource, Identity, MemoryStore, OAuthClient,
+    RefreshTokenSource, StoredSession, Token, TokenCache, TokenContext, TokenError, TokenErrorKind,
+    TokenSource, TokenState, TokenStore, source_fn,
     testing::{AuthorizationServer, Dialect, Fault},
 };
 
-use support::{TOKEN_URL, assert_hides};
+use support::{TOKEN_URL, assert_hides, failing_store::FailingStore};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -336,40 +336,6 @@ mod that_is_not_taken {
         other.refresh().await.unwrap_err();
         cache.login(refresh_token_login(&server)).await.unwrap();
         cache.token().await.unwrap();
-    }
-}
-
-/// A memory store that cannot save while it is told so.
-#[derive(Clone, Default)]
-struct FailingStore {
-    inner: MemoryStore,
-    fails: Arc<AtomicBool>,
-}
-
-struct FailingLease(MemoryLease, Arc<AtomicBool>);
-
-impl TokenStore for FailingStore {
-    type Lease = FailingLease;
-
-    async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
-        self.inner.load().await
-    }
-
-    async fn lease(&self) -> Result<FailingLease, TokenError> {
-        Ok(FailingLease(self.inner.lease().await?, self.fails.clone()))
-    }
-}
-
-impl StoreLease for FailingLease {
-    async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
-        if self.1.load(Ordering::SeqCst) {
-            return Err(TokenError::new(TokenErrorKind::Store, "the disk is full"));
-        }
-        self.0.save(replaces, session).await
-    }
-
-    async fn is_held(&self) -> Result<bool, TokenError> {
-        self.0.is_held().await
     }
 }
 

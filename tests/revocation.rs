@@ -18,13 +18,14 @@ use tokio::{sync::Notify, task::yield_now, time::sleep};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_bearer::{
     BearerAuthLayer, ClientAuth, ClientCredentialsSource, ExchangeTokenSource, FileStore,
-    GrantSource, MemoryLease, MemoryStore, OAuthClient, RefreshTokenSource, StoreLease,
-    StoredSession, Token, TokenCache, TokenContext, TokenError, TokenErrorKind, TokenSource,
-    TokenStore, source_fn,
+    GrantSource, MemoryStore, OAuthClient, RefreshTokenSource, StoreLease, StoredSession, Token,
+    TokenCache, TokenContext, TokenError, TokenErrorKind, TokenSource, TokenStore, source_fn,
     testing::{AuthorizationServer, Dialect, Fault},
 };
 
-use support::{API, TOKEN_URL, assert_hides, failure, get, reason, send};
+use support::{
+    API, TOKEN_URL, assert_hides, failing_store::FailingStore, failure, get, reason, send,
+};
 
 const REVOCATION_URL: &str = "https://login.example.com/revoke";
 const SECOND: Duration = Duration::from_secs(1);
@@ -658,40 +659,6 @@ mod failures {
             let error = without_endpoint(&server()).revocation_url(url).unwrap_err();
             assert_eq!(error.kind(), kind, "{error}");
             assert!(error.to_string().contains("revocation"), "{error}");
-        }
-    }
-
-    /// A memory store that cannot save while it is told so.
-    #[derive(Clone, Default)]
-    struct FailingStore {
-        inner: MemoryStore,
-        fails: Arc<AtomicBool>,
-    }
-
-    struct FailingLease(MemoryLease, Arc<AtomicBool>);
-
-    impl TokenStore for FailingStore {
-        type Lease = FailingLease;
-
-        async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
-            self.inner.load().await
-        }
-
-        async fn lease(&self) -> Result<FailingLease, TokenError> {
-            Ok(FailingLease(self.inner.lease().await?, self.fails.clone()))
-        }
-    }
-
-    impl StoreLease for FailingLease {
-        async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
-            if self.1.load(Ordering::SeqCst) {
-                return Err(TokenError::new(TokenErrorKind::Store, "the disk is full"));
-            }
-            self.0.save(replaces, session).await
-        }
-
-        async fn is_held(&self) -> Result<bool, TokenError> {
-            self.0.is_held().await
         }
     }
 

@@ -7,8 +7,7 @@ use super::Challenge;
 /// What an API may ask for beyond what its token has. For [`TokenCacheBuilder::step_up`](crate::TokenCacheBuilder::step_up),
 /// which says what happens then.
 ///
-/// Whoever controls the API, or a server in front of it, decides what it asks for. So nothing is followed that is not on this
-/// list.
+/// An attacker may control the API, or a server in front of it. So only what is on this list is requested.
 ///
 /// | Challenge | What is requested |
 /// |---|---|

@@ -107,7 +107,7 @@
 //!
 //! # Alerts
 //!
-//! The example `observed_service` has a file with rules for Prometheus. The first of them must wake somebody:
+//! The example `observed_service` has a file with rules for Prometheus. The first of them means that a person must log in:
 //!
 //! ```yaml
 //! - alert: LoginNeeded

@@ -49,7 +49,7 @@
 //! # A machine without a browser
 //!
 //! The person opens a page on a phone, and enters the code that the program shows. Choose it only where no browser can reach the
-//! program: who talks somebody into entering a code gets their access, and neither this crate nor the server can tell.
+//! program. An attacker who persuades a person to enter a code gets that person's access, and no program can detect it.
 //! [`DeviceCode`] replaces `in_browser` in the example above:
 //!
 //! ```

@@ -40,7 +40,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// is neither https nor on this machine.
 ///
 /// It can be kept with serde, and another process can go on with it until it [expires](Self::expires_at). **It holds a
-/// secret**, the device code: whoever has that gets the session. `Debug` shows neither code. What was written by one version of
+/// secret**, the device code: a program that has it can get the session. `Debug` shows neither code. What was written by one version of
 /// this crate is meant to be read minutes later, and need not be readable by another version.
 ///
 /// # Examples

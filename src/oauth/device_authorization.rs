@@ -89,7 +89,7 @@ impl Settings {
     }
 }
 
-/// `None` if one of the three texts is missing without which nobody can log in.
+/// `None` if one of the three required texts is missing.
 fn authorization(fields: &Map<String, Value>, sent: Now) -> Option<DeviceAuthorization> {
     let text = |name| {
         let text = fields.get(name).and_then(Value::as_str).map(str::trim);

@@ -16,7 +16,7 @@ pub(crate) struct Warning {
 }
 
 enum State {
-    /// Whom to tell when it is over.
+    /// Called when it is over.
     InForce(Vec<Box<dyn FnOnce() + Send>>),
     Over,
 }

@@ -14,14 +14,13 @@ use http::{Request, Response};
 use http_body_util::Full;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_bearer::{
-    BearerAuthLayer, ClientAuth, MemoryLease, MemoryStore, OAuthClient, RefreshTokenSource,
-    ReplayBody, StoreLease, StoredSession, TokenCache, TokenCacheBuilder, TokenError,
-    TokenErrorKind, TokenStore,
+    BearerAuthLayer, ClientAuth, OAuthClient, RefreshTokenSource, ReplayBody, StoredSession,
+    TokenCache, TokenCacheBuilder,
     events::{Event, EventKind, Observer},
     testing::{AuthorizationServer, Dialect, ProtectedApi, ResponseBody, SimulatedClock},
 };
 
-use crate::support;
+use crate::support::{self, failing_store::FailingStore};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const NAME: &str = "user-7";
@@ -111,40 +110,6 @@ fn check_fields(event: &Event<'_>) {
     }
 }
 
-/// A memory store that cannot save while it is told so.
-#[derive(Clone)]
-pub(crate) struct FailingStore {
-    inner: MemoryStore,
-    fails: Arc<AtomicBool>,
-}
-
-pub(crate) struct FailingLease(MemoryLease, Arc<AtomicBool>);
-
-impl TokenStore for FailingStore {
-    type Lease = FailingLease;
-
-    async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
-        self.inner.load().await
-    }
-
-    async fn lease(&self) -> Result<FailingLease, TokenError> {
-        Ok(FailingLease(self.inner.lease().await?, self.fails.clone()))
-    }
-}
-
-impl StoreLease for FailingLease {
-    async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
-        if self.1.load(Ordering::SeqCst) {
-            return Err(TokenError::new(TokenErrorKind::Store, "the disk is full"));
-        }
-        self.0.save(replaces, session).await
-    }
-
-    async fn is_held(&self) -> Result<bool, TokenError> {
-        self.0.is_held().await
-    }
-}
-
 type Client = BoxCloneSyncService<Request<Full<Bytes>>, Response<ResponseBody>, BoxError>;
 
 pub(crate) struct World {
@@ -181,10 +146,7 @@ impl World {
         let server = AuthorizationServer::new(Dialect::Rfc6749)
             .access_lifetime(600 * SECOND)
             .clock(clock.clone());
-        let store = FailingStore {
-            inner: MemoryStore::new(),
-            fails: Arc::default(),
-        };
+        let store = FailingStore::default();
         let refresh_token = server.issue_refresh_token();
         let builder = builder(&server, &refresh_token, &store);
         let cache = set(builder.clock(clock.clone()).seed(7)).build();

@@ -6,6 +6,8 @@
     reason = "each test file uses a part of these helpers"
 )]
 
+pub mod failing_store;
+
 use std::error::Error;
 
 use bytes::Bytes;

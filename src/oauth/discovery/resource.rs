@@ -32,8 +32,8 @@ const MAX_NAMES: usize = 1000;
 
 /// What an API publishes about itself (RFC 9728): which authorization servers issue its tokens, and which scopes it knows.
 ///
-/// The API has written it, and so has whoever controls the API. A client that sends its secret or a refresh token to any server
-/// that an API names can be robbed of it. So an authorization server is used only if it is [confirmed](Self::confirm_server).
+/// An attacker may control the API and what it publishes. A client that sends its secret or a refresh token to any server that
+/// an API names can lose it. So an authorization server is used only if it is [confirmed](Self::confirm_server).
 ///
 /// # Examples
 ///

@@ -48,8 +48,8 @@ impl RedisStore {
         Ok(stored.map(Encoded::new))
     }
 
-    /// Replaces the session of version `replaces` by `session`. The lease of `releases`, who may be nobody, is released with
-    /// it. Returns `false` if this save had been done before; then no lease is released.
+    /// Replaces the session of version `replaces` by `session`. The lease of the owner `releases`, if there is one, is
+    /// released with it. Returns `false` if this save had been done before; then no lease is released.
     ///
     /// `known` is what was stored when the caller last looked. If that has the version, it need not be read again.
     pub(super) async fn save(

@@ -152,8 +152,8 @@ impl SqlLease {
 
 impl StoreLease for SqlLease {
     async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
-        let nobody = Arc::from("");
-        self.save_and(replaces, session, nobody).await.map(drop)
+        let no_owner = Arc::from("");
+        self.save_and(replaces, session, no_owner).await.map(drop)
     }
 
     async fn save_and_release(

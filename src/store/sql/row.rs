@@ -101,8 +101,8 @@ impl SessionRow {
 
     pub(super) async fn create_table(&self) -> Result<(), TokenError> {
         // A statement that finds the table, so that its users need no right to make one.
-        let nobody = Parameter::Text("".into());
-        let exists = self.query(&self.statements.holds_lease, vec![self.key(), nobody], ());
+        let no_owner = Parameter::Text("".into());
+        let exists = self.query(&self.statements.holds_lease, vec![self.key(), no_owner], ());
         if exists.await.is_err() {
             self.query(&self.statements.create, Vec::new(), ()).await?;
         }
@@ -149,7 +149,7 @@ impl SessionRow {
     }
 
     /// Replaces the session of version `replaces`, and notifies other processes if they should look at it. The lease of
-    /// `releases`, who may be nobody, is released with it. Returns `false` if this save had been done before; then no lease is
+    /// the owner `releases`, if that is not empty, is released with it. Returns `false` if this save had been done before; then no lease is
     /// released.
     ///
     /// It does not matter whether the lease is still held. If it is lost and no other process has saved, this session

@@ -34,7 +34,7 @@ pub(super) struct Dialect {
 pub(super) struct Statements {
     pub(super) create: SqlStr,
     pub(super) load: SqlStr,
-    /// Saves a session where none is stored. Releases the lease if the owner `$4` has it, who may be nobody.
+    /// Saves a session where none is stored. Releases the lease if the owner `$4` has it. An empty owner has none.
     pub(super) save_first: SqlStr,
     /// Replaces the session of the version `$5`. Releases the lease as well.
     pub(super) save: SqlStr,
