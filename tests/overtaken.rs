@@ -518,6 +518,29 @@ async fn a_login_that_died_after_a_revocation_is_not_sent_when_an_unsaved_sessio
     assert_eq!(endpoint.sent(), [""; 0]);
 }
 
+/// A process has begun a session with a new login, and could not save it. Another new login was dead meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_login_that_died_before_the_session_of_a_later_one_was_saved_is_an_earlier_login() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    first(&process(&endpoint, &store)).await.unwrap();
+    store.before(|call, _| match call {
+        Call::Save | Call::Mark => Err(full_disk()),
+        _ => Ok(()),
+    });
+    let source = RefreshTokenSource::new(client(&endpoint), "rt-new").store(store.clone());
+    let token = first(&source).await.unwrap();
+    store.repair();
+    lock(&store).stored.end("rejected", "login");
+    sleep(10 * SECOND).await;
+    assert_eq!(store.session()["refresh_token"], "rt-2");
+    endpoint.sent();
+    // A process that is configured with it goes on with the session of the later login.
+    let login = RefreshTokenSource::new(client(&endpoint), "login").store(store.clone());
+    let adopted = first(&login).await.unwrap();
+    assert_eq!(adopted.expose_secret(), token.expose_secret());
+    assert_eq!(endpoint.sent(), [""; 0]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_earlier_refresh_token_in_the_store_is_not_sent_after_an_unexplained_400() {
     let (endpoint, store) = (TokenEndpoint::default(), Store::default());

@@ -424,6 +424,43 @@ mod in_the_store {
         assert_eq!((server.exchanges(), server.live_sessions()), (1, 0));
     }
 
+    /// The store loses what was saved after `kept`.
+    async fn fail_over(store: &MemoryStore, kept: &StoredSession) {
+        let last_write = stored(store).await["version"].as_u64().unwrap();
+        let mut lease = store.lease().await.unwrap();
+        lease.save(last_write, kept).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_revocation_that_a_failover_has_lost_is_saved_by_the_next_call() {
+        for another_revokes in [false, true] {
+            let (server, store) = (server(), MemoryStore::new());
+            let old = repeatable(&server, &server.issue_exchange_token(), &store);
+            old.token().await.unwrap();
+            old.revoke().await.unwrap();
+            let kept = store.load().await.unwrap().unwrap();
+            let login = server.issue_exchange_token();
+            let cache = repeatable(&server, &login, &store);
+            cache.revoke().await.unwrap();
+
+            fail_over(&store, &kept).await;
+            if another_revokes {
+                let another = server.issue_exchange_token();
+                repeatable(&server, &another, &store)
+                    .revoke()
+                    .await
+                    .unwrap();
+            }
+            cache.revoke().await.unwrap();
+            assert_has_no_token(&repeatable(&server, &login, &store)).await;
+            assert_eq!((server.exchanges(), server.live_sessions()), (1, 0));
+            // It is saved once.
+            let after = stored(&store).await;
+            cache.revoke().await.unwrap();
+            assert_eq!(stored(&store).await, after);
+        }
+    }
+
     #[tokio::test]
     async fn another_client_begins_a_session_only_with_a_new_login() {
         let server = server();

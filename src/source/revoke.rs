@@ -93,13 +93,17 @@ impl<G: Grant> GrantSource<G> {
         let session = self.newest(stored.clone());
         if self.is_revoked(&session) {
             self.note_revoked(&session);
-            let is_saved = stored.is_some_and(|stored| stored.is_revoked());
-            let session = session.at(replaces.saturating_add(1));
-            return if is_saved {
-                Ok(())
+            // A failover may have lost that our login was revoked, too.
+            if stored.is_some_and(|stored| stored.is_revoked() && self.is_known_to(&stored)) {
+                return Ok(());
+            }
+            let session = if self.is_known_to(&session) {
+                session
             } else {
-                self.save_revoked(lease, slot, session, replaces).await
+                session.with_dead(std::slice::from_ref(&self.identity), cx.clock().wall())
             };
+            let session = session.at(replaces.saturating_add(1));
+            return self.save_revoked(lease, slot, session, replaces).await;
         }
         let tokens = self.tokens_of(&session, cx).await?;
         self.revoke_tokens(&tokens, cx).await?;
@@ -221,12 +225,20 @@ impl<G: Grant> GrantSource<G> {
 
     /// Whether `session` was revoked, and our login is not a new one that begins another in its place.
     fn is_revoked(&self, session: &StoredSession) -> bool {
-        let is_among_them = || {
-            session
-                .ended()
-                .is_some_and(|ended| ended.contains(&self.identity))
-        };
-        session.is_revoked() && (!self.is_new_login(session) || is_among_them())
+        session.is_revoked() && (!self.is_new_login(session) || self.is_ended_in(session))
+    }
+
+    /// Whether a process that is configured with our login knows from `session` that it is not a new one.
+    fn is_known_to(&self, session: &StoredSession) -> bool {
+        !self.grant.can_begin()
+            || !session.is_older_than(&self.identity)
+            || self.is_ended_in(session)
+    }
+
+    fn is_ended_in(&self, session: &StoredSession) -> bool {
+        session
+            .ended()
+            .is_some_and(|ended| ended.contains(&self.identity))
     }
 
     /// Remembers the revoked session, to tell it from the one of a later login.

@@ -18,9 +18,15 @@ impl Run<'_> {
         let session = self.me().newest(&system.setup, stored.as_ref());
         if self.me().is_revoked(&session) {
             self.me().note_revoked(&session);
-            if stored.is_some_and(|stored| stored.is_revoked) {
+            let config = self.me().config;
+            if stored.is_some_and(|stored| stored.is_revoked && stored.knows(config)) {
                 return self.go(Step::Releasing(End::Revoked));
             }
+            let session = if session.knows(config) {
+                session
+            } else {
+                session.with_dead(Credentials::default().with(config))
+            };
             return self.go(Step::SavingRevoked {
                 session: session.at(replaces + 1),
                 replaces,

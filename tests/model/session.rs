@@ -132,6 +132,11 @@ impl Session {
         self.identity != identity && !self.former.contains(identity)
     }
 
+    /// `is_known_to`, of a process with this credential.
+    pub(crate) fn knows(&self, credential: Credential) -> bool {
+        !self.is_older_than(credential) || self.ended.contains(credential)
+    }
+
     /// Whether it is an earlier state of the session than `other`.
     pub(crate) fn is_before(&self, other: &Self) -> bool {
         match (
@@ -216,15 +221,16 @@ impl Session {
     }
 
     /// `with_dead_of`.
-    pub(crate) fn with_dead_of(self, stored: &Self) -> Self {
+    pub(crate) fn with_dead_of(mut self, stored: &Self) -> Self {
         if self.has_client != stored.has_client {
             return self;
         }
-        if stored.is_revoked && !self.is_revoked {
-            return Self {
-                former: self.former.union(stored.former_before(self.identity)),
-                ..self
-            };
+        let passes_revocation = stored.is_revoked && !self.is_revoked;
+        if passes_revocation || self.former.contains(stored.identity) {
+            self.former = self.former.union(stored.former_before(self.identity));
+        }
+        if passes_revocation {
+            return self;
         }
         let spent = stored
             .refresh_token

@@ -137,20 +137,21 @@ impl StoredSession {
     /// Two are not among them: one that the server has accepted after it was declared dead, and a refresh token that only
     /// `stored` has, which no process can send any more.
     ///
-    /// If `stored` was revoked, they are older logins, as in a session that begins after the revocation.
-    pub(crate) fn with_dead_of(self, stored: &Self) -> Self {
+    /// If `stored` is of an earlier login or was revoked, its logins are earlier ones, as in a session that begins in its
+    /// place.
+    pub(crate) fn with_dead_of(mut self, stored: &Self) -> Self {
         // What another client tried says nothing about ours.
         if self.client != stored.client {
             return self;
         }
-        if stored.is_revoked() && !self.is_revoked() {
-            let older = stored.former_identities_before(&self.identity);
-            let unknown = |older: &&Identity| !self.former_identities.contains(older);
-            let unknown = older.iter().filter(unknown);
-            return Self {
-                former_identities: with_newest(self.former_identities.clone(), unknown),
-                ..self
-            };
+        let passes_revocation = stored.is_revoked() && !self.is_revoked();
+        if passes_revocation || self.former_identities.contains(&stored.identity) {
+            let mut earlier = stored.former_identities_before(&self.identity);
+            earlier.retain(|it| !self.former_identities.contains(it));
+            self.former_identities = with_newest(self.former_identities, &earlier);
+        }
+        if passes_revocation {
+            return self;
         }
         let Some(ended) = &stored.ended else {
             return self;

@@ -299,7 +299,9 @@ impl State {
         if let Some(good) = &self.hosts[process].good_token {
             // What the crate keeps back before the end, and the time that responses take.
             let margin = self.plan.lifetime / 10 + self.plan.token_timeout + 2 * SECOND;
+            let later = self.later_in_store(process, good);
             let left = self.left_for(host, good);
+            let left = later.map_or(left, |later| left.min(self.left_for(host, later)));
             if !may_be_revoked && !was_set_back && left > margin {
                 let good = good.clone();
                 self.violation(&format!(
@@ -326,10 +328,7 @@ impl State {
     /// How long a process certainly may use this token, by its own clocks. Its end is what the clock of the process that obtained
     /// it said, and what is left of it ends earlier by as much as the clock of this process was ahead, or was set forward.
     fn left_for(&self, host: &Host, token: &str) -> Ms {
-        let mut sent = self.oracle.sent.iter().rev();
-        let Some(sent) =
-            sent.find(|sent| matches!(&sent.fate, Fate::Granted(tokens) if tokens.access == token))
-        else {
+        let Some(sent) = self.request_of(token) else {
             return 0;
         };
         let (least, most) = self.hosts[host.process].clock_was_wrong_by;
@@ -339,6 +338,21 @@ impl State {
         let was_suspended = sent.suspended_until_answer - sent.suspended_before;
         let left = self.server.left(token, self.now);
         left.saturating_sub(is_ahead_by + was_suspended)
+    }
+
+    /// The token request that has brought this access token.
+    fn request_of(&self, token: &str) -> Option<&Sent> {
+        let mut sent = self.oracle.sent.iter().rev();
+        sent.find(|sent| matches!(&sent.fate, Fate::Granted(tokens) if tokens.access == token))
+    }
+
+    /// The stored access token if this process has seen it and it came after `token`. By the clock of the process that has
+    /// obtained it, it may end earlier.
+    fn later_in_store(&self, process: usize, token: &str) -> Option<&str> {
+        let stored = self.store.view()?.access_token.as_deref()?;
+        let (later, earlier) = (self.request_of(stored)?, self.request_of(token)?);
+        let is_seen = later.saved_at? <= self.hosts[process].last_look;
+        (is_seen && later.answered_at > earlier.answered_at).then_some(stored)
     }
 
     /// A session ends only if the store had nothing else that the server would accept.
