@@ -238,7 +238,7 @@ impl StoreLease for FileLease {
 
     async fn is_held(&self) -> Result<bool, TokenError> {
         let held = Arc::clone(&self.held);
-        blocking(move || Ok(held.files.is_current(&held.lock))).await
+        blocking(move || held.files.is_current(&held.lock)).await
     }
 }
 

@@ -113,22 +113,19 @@ impl SessionFiles {
         }
         // The file may have been removed since it was opened. Then other processes lock another file.
         let lock = FileLock(file);
-        Ok(self.is_current(&lock).then_some(lock))
+        Ok(self.is_current(&lock)?.then_some(lock))
     }
 
     /// Whether the locked file is still the one that other processes lock.
-    pub(super) fn is_current(&self, lock: &FileLock) -> bool {
-        let found = fs::symlink_metadata(&self.lock);
-        match (lock.0.metadata(), found) {
-            #[cfg(unix)]
-            (Ok(locked), Ok(found)) => {
-                use std::os::unix::fs::MetadataExt;
-                (locked.dev(), locked.ino()) == (found.dev(), found.ino())
-            }
-            #[cfg(not(unix))]
-            (Ok(_), Ok(_)) => true,
-            _ => false,
-        }
+    pub(super) fn is_current(&self, lock: &FileLock) -> Result<bool, TokenError> {
+        let failed = |error| io_error("reading the attributes of", &self.lock, error);
+        let locked = lock.0.metadata().map_err(failed)?;
+        let found = match fs::symlink_metadata(&self.lock) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(is_same_file(&locked, &found))
     }
 
     /// Replaces the session of version `replaces` by `new`. A crash at any time leaves one or the other.
@@ -139,7 +136,7 @@ impl SessionFiles {
         replaces: u64,
         new: &[u8],
     ) -> Result<(), TokenError> {
-        if !self.is_current(lock) {
+        if !self.is_current(lock)? {
             let message = format!(
                 "the lock file {} was removed or replaced while the lease was held",
                 self.lock.display()
@@ -186,6 +183,18 @@ impl SessionFiles {
             .map_err(failed("writing"))?;
         file_system.sync(&file).map_err(failed("syncing"))
     }
+}
+
+#[cfg(unix)]
+fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// There is no number of a file to compare.
+#[cfg(not(unix))]
+fn is_same_file(_one: &fs::Metadata, _other: &fs::Metadata) -> bool {
+    true
 }
 
 /// The error of a file operation, with what to do about it.

@@ -433,6 +433,27 @@ async fn a_lease_is_held_until_its_lock_file_is_removed() {
     assert!(!lease.is_held().await.unwrap());
 }
 
+/// So a process with an unsaved session keeps its lease.
+#[cfg(unix)]
+#[tokio::test]
+async fn whether_a_lease_is_held_is_an_error_if_its_lock_file_is_not_reached() {
+    let parent = tempfile::tempdir().unwrap();
+    let (path, moved) = (parent.path().join("store"), parent.path().join("moved"));
+    fs::create_dir(&path).unwrap();
+    let store = FileStore::new(path.join("session.json")).unwrap();
+    let mut lease = store.lease().await.unwrap();
+    lease.save(0, &sample(1, "old")).await.unwrap();
+    fs::rename(&path, &moved).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    let error = lease.is_held().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store, "{error}");
+    let error = lease.save(1, &sample(2, "new")).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Store, "{error}");
+    fs::remove_file(&path).unwrap();
+    fs::rename(&moved, &path).unwrap();
+    assert!(lease.is_held().await.unwrap());
+}
+
 /// Makes a symbolic link at the path of the temporary file, right after the old one was removed.
 #[cfg(unix)]
 struct PlantsLink(PathBuf);
