@@ -618,6 +618,29 @@ async fn a_dead_session_in_memory_is_not_sent_again_if_the_stored_one_has_nothin
     assert_eq!(refresh_tokens(&endpoint), ["rt-1"]);
 }
 
+/// The store has only marks, each with the refresh token before the one that the source has.
+#[tokio::test(start_paused = true)]
+async fn the_refresh_token_of_the_last_mark_is_not_sent_after_a_dead_one() {
+    for refreshes in 0..3 {
+        let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+        store.before(only_marks);
+        let source = process(&endpoint, &store);
+        let mut token = first(&source).await.unwrap();
+        for _ in 0..refreshes {
+            token = next(&source, &token).await.unwrap();
+        }
+        store.before(|call, _| match call {
+            Call::Save | Call::Mark => Err(full_disk()),
+            _ => Ok(()),
+        });
+        endpoint.sent();
+        endpoint.respond_next([DEAD]);
+        next(&source, &token).await.unwrap_err();
+        let newest = format!("rt-{}", refreshes + 1);
+        assert_eq!(refresh_tokens(&endpoint), [newest]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_newer_session_is_not_sent_while_another_process_refreshes_it() {
     let (endpoint, store) = (TokenEndpoint::default(), Store::default());

@@ -26,7 +26,7 @@ pub(super) struct Attempt {
     pub(super) session: StoredSession,
     /// The version that saving replaces.
     pub(super) replaces: u64,
-    /// The stored session. An older one than `session` if newer sessions could not be saved.
+    /// The stored session: `session`, or an older one if the mark could not be saved.
     pub(super) stored: Option<StoredSession>,
     /// When the first of those refreshes began whose outcome is unknown.
     pub(super) unknown_since: Option<SystemTime>,
@@ -226,6 +226,7 @@ impl<G: Grant> GrantSource<G> {
         let is_marked = |stored: &StoredSession| stored.is_written_like(&attempt.session);
         if stored.as_ref().is_some_and(is_marked) {
             attempt.replaces = attempt.session.version();
+            attempt.stored.clone_from(&stored);
         }
         Ok(stored.as_ref().map_or(0, StoredSession::version) == attempt.replaces)
     }

@@ -90,12 +90,10 @@ impl<G: Grant> GrantSource<G> {
         if let Some(token) = self.adopt(stored.as_ref(), cx) {
             return Ok(token);
         }
-        let replaces = stored.as_ref().map_or(0, StoredSession::version);
         let session = self.newest(stored.clone());
         self.check_not_revoked(&session, cx)?;
-        let mut attempt = self.mark(lease, slot, session, replaces, cx).await?;
+        let mut attempt = self.mark(lease, slot, session, stored, cx).await?;
         check_held(lease, asked).await?;
-        attempt.stored = stored;
         let mut result = self.send(&mut attempt, lease, cx.clock()).await;
 
         // Before a rejected credential ends the session, or the grant begins another, look for a newer one in the store.
@@ -127,13 +125,12 @@ impl<G: Grant> GrantSource<G> {
             self.check_not_revoked(&newest, cx)?;
             // What is saved from here on is about the newest session.
             self.note_failed(&attempt.session, &attempt.dead, false);
-            let replaces = newest.version();
-            if replaces != attempt.replaces && newest.refreshing_since().is_some() {
+            if newest.version() != attempt.replaces && newest.refreshing_since().is_some() {
                 return Err(overtaken());
             }
-            attempt = self.mark(lease, slot, newest.clone(), replaces, cx).await?;
+            let stored = Some(newest.clone());
+            attempt = self.mark(lease, slot, newest, stored, cx).await?;
             check_held(lease, asked).await?;
-            attempt.stored = Some(newest);
             result = self.send(&mut attempt, lease, cx.clock()).await;
         }
         if may_be_dead(&result)
@@ -169,8 +166,8 @@ impl<G: Grant> GrantSource<G> {
             && self.grant.can_repeat()
     }
 
-    /// Marks the stored session as being refreshed. The save also proves that no other process has
-    /// saved since the session was loaded.
+    /// Saves `session` in the place of the `stored` one, marked as being refreshed. The save also proves that no other process
+    /// has saved since the session was loaded.
     ///
     /// If the mark cannot be saved although the lease is held, as on a full disk, the refresh goes on without it. Should
     /// this process die before the new session is saved, the next one sends the spent refresh token and cannot say why.
@@ -179,9 +176,10 @@ impl<G: Grant> GrantSource<G> {
         lease: &mut BoxStoreLease,
         slot: &mut LeaseSlot,
         session: StoredSession,
-        replaces: u64,
+        stored: Option<StoredSession>,
         cx: &TokenContext,
     ) -> Result<Attempt, TokenError> {
+        let replaces = stored.as_ref().map_or(0, StoredSession::version);
         let session = self.with_owner(session);
         let unknown_since = session.refreshing_since();
         let session = session
@@ -195,11 +193,14 @@ impl<G: Grant> GrantSource<G> {
         match Self::save_repeatedly(lease, replaces, &session, IsLast::No).await {
             Ok(()) => {
                 slot.saved();
-                Ok(Attempt::new(session, marked, unknown_since, cx))
+                let mut attempt = Attempt::new(session, marked, unknown_since, cx);
+                attempt.stored = Some(attempt.session.clone());
+                Ok(attempt)
             }
             Err(error) if error.kind() == TokenErrorKind::LeaseLost => Err(error),
             Err(error) if is_held(lease).await? => {
                 let mut attempt = Attempt::new(session, replaces, unknown_since, cx);
+                attempt.stored = stored;
                 // No save proves it, so the store is asked: the lease may have ended in between, and been taken again.
                 if !self.is_unchanged(&mut attempt).await? {
                     return Err(overtaken().with_source(error));
