@@ -27,6 +27,12 @@ const CANNOT_SAVE: Limits = Limits {
     pages: 1,
     ..SOME
 };
+const LOST_WRITES: Limits = Limits {
+    failovers: 1,
+    pages: 1,
+    failed_saves: 2,
+    ..SOME
+};
 const BOTH: Limits = Limits {
     failed_saves: 2,
     ended_leases: 1,
@@ -107,7 +113,7 @@ const FAULTS: [(Fault, Rule, Setup); 27] = [
     (Fault::BeginsAnewOnAnyPage, Rule::OneFamily, exchange(PAGES)),
     (Fault::BeginsAnewUnchecked, Rule::OneAtATime, exchange(DEAD_FAMILIES)),
     (Fault::EndsOnAnyPage, Rule::NotGivenUp, strict(PAGES)),
-    (Fault::SendsEarlierAfterPage, Rule::SpentToken, strict(CANNOT_SAVE)),
+    (Fault::SendsEarlierAfterPage, Rule::SpentToken, strict(LOST_WRITES)),
     (Fault::SendsAfterMarkWithoutLease, Rule::OneAtATime, strict(LEASES_END)),
     (Fault::SendsAgainWithoutLease, Rule::OneAtATime, strict(LEASES_END)),
     (Fault::BeginsAnewWithoutLease, Rule::OneAtATime, exchange(DEAD_FAMILIES)),

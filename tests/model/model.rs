@@ -99,7 +99,10 @@ explorations! {
         [FencedMark, FencedSave, NoLeaseAfterMark, NoLeaseToSendAgain, NotSentAgain, SavedInBackground, GoesOn];
     leases_end_and_the_store_cannot_save:
         STRICT, { refreshes: 4, crashes: 1, pages: 1, failed_saves: 1, ended_leases: 1 },
-        [FencedMark, FencedSave, SentWithoutMark, SavedInBackground, NotSavedInBackground, SecondCredential, GoesOn];
+        [FencedMark, FencedSave, SentWithoutMark, SavedInBackground, NotSavedInBackground, GoesOn];
+    another_session_is_found_after_a_rejection:
+        STRICT, { refreshes: 3, ended_leases: 1, expiries: 1 },
+        [SecondCredential, FencedSave, GoesOn];
     people_log_in_again:
         STRICT, { refreshes: 4, crashes: 1, losses: 1, failed_saves: 1, logins: 1, ended_families: 1 },
         [LoginReplacesSession, DeadRecorded, NotSent, SavedInBackground, GoesOn];

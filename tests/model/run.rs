@@ -158,6 +158,7 @@ impl Run<'_> {
                     self.check_given_up(&unsaved.session, &session);
                 }
                 attempt.replaces = session.version;
+                attempt.stored = self.me().would_send(Some(&session));
             }
             Err(SaveError::LeaseLost) => {
                 self.saw(Event::FencedMark);
@@ -293,6 +294,7 @@ impl Run<'_> {
         let store = &self.state.store;
         if store.session == Some(attempt.session) {
             attempt.replaces = attempt.session.version;
+            attempt.stored = self.state.processes[self.id].would_send(Some(&attempt.session));
         }
         store.version() == attempt.replaces
     }

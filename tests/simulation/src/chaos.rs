@@ -83,7 +83,8 @@ fn revoke(world: &World, process: usize) {
         drop(cache);
         let mut state = world.lock();
         note!(state, "p{process} has revoked: {result:?}");
-        if result.is_ok() {
+        if result.is_ok() && !host.is_dead(&state) {
+            state.hosts[process].has_revoked = true;
             state.count("session revoked");
         }
     });
@@ -99,6 +100,7 @@ fn reset(world: &World, process: usize) {
         state.count("reset");
         let now = state.now;
         state.hosts[process].reset_at = Some(now);
+        state.hosts[process].has_revoked = false;
     }
     cache.reset();
 }

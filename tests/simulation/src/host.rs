@@ -59,6 +59,8 @@ pub(crate) struct HostState {
     pub(crate) served_at: Ms,
     /// When its cache was last reset. `None` if a token request has ended the reset.
     pub(crate) reset_at: Option<Ms>,
+    /// It has revoked the session, and its cache was not reset since. It goes on only with another session in the store.
+    pub(crate) has_revoked: bool,
     /// How often its cache has asked for a token.
     pub(crate) asks: u64,
     /// For which of these a token request last brought a token.

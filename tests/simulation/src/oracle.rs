@@ -476,8 +476,14 @@ impl State {
 
     /// Whether a process is configured with a credential that the server would accept and that it may send: a login that the
     /// store does not know, or the one that the stored session began with, if it can be used again.
+    ///
+    /// A process that has revoked its session does not, although the store may have lost the revocation in a failover.
     fn may_begin(&self, process: usize) -> bool {
-        let credential = &self.hosts[process].credential;
+        let host = &self.hosts[process];
+        let credential = &host.credential;
+        if host.has_revoked && host.started_with == *credential {
+            return false;
+        }
         let began = self
             .store
             .view()

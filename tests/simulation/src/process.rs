@@ -58,6 +58,7 @@ pub(crate) async fn supervise(world: World, process: usize) {
             state.dead_at = None;
             state.final_changes = None;
             state.reset_at = None;
+            state.has_revoked = false;
             let host = Host {
                 world: world.clone(),
                 process,
