@@ -7,7 +7,7 @@ mod recovery;
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
-use http::StatusCode;
+use http::{Response, StatusCode};
 use secrecy::zeroize::Zeroizing;
 use tower::BoxError;
 
@@ -20,8 +20,8 @@ pub(crate) use self::{asked::Asked, recovery::Recovery};
 /// server's response: of a response it holds the status, the content type, the size, and the error code (RFC 6749 §5.2) if
 /// there is one.
 ///
-/// The services of this crate fail with [`tower::BoxError`], like other Tower middleware. Find a `TokenError` in it with
-/// `downcast_ref`.
+/// The services of this crate fail with [`tower::BoxError`], like other Tower middleware. [`TokenError::of`] finds a
+/// `TokenError` in what they return.
 ///
 /// # In responses of your own
 ///
@@ -115,6 +115,48 @@ impl TokenError {
         Self::new(TokenErrorKind::Source, message).with_source(error)
     }
 
+    /// The error of this crate in what a client returned, if there is one: its error, that error's cause, or the reason in the
+    /// extensions of a response why the API's rejection is all that there is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use http_body_util::Full;
+    /// use tower::{BoxError, ServiceBuilder, ServiceExt};
+    /// use tower_bearer::{BearerAuthLayer, TokenCache, TokenError};
+    /// # use tower_bearer::{TokenErrorKind, source_fn, testing::{AuthorizationServer, Dialect}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+    /// # let source = source_fn(|_cx| async { Err(TokenError::new(TokenErrorKind::ReauthRequired, "log in again")) });
+    /// # let (cache, api) = (TokenCache::new(source), AuthorizationServer::new(Dialect::Rfc6749).api());
+    /// let client = ServiceBuilder::new().layer(BearerAuthLayer::from(cache.clone())).service(api);
+    /// let request = Request::get("https://api.example.com/orders").body(Full::<Bytes>::default())?;
+    /// let result = client.oneshot(request).await;
+    ///
+    /// if TokenError::of(&result).is_some_and(TokenError::is_final) {
+    ///     println!("log in again"); // and then `cache.login(session)`
+    /// }
+    /// # assert!(TokenError::of(&result).is_some());
+    /// # Ok(()) }
+    /// ```
+    pub fn of<B>(result: &Result<Response<B>, BoxError>) -> Option<&Self> {
+        match result {
+            Ok(response) => response.extensions().get(),
+            Err(error) => {
+                let mut cause: Option<&(dyn Error + 'static)> = Some(&**error);
+                while let Some(error) = cause {
+                    if let Some(found) = error.downcast_ref() {
+                        return Some(found);
+                    }
+                    cause = error.source();
+                }
+                None
+            }
+        }
+    }
+
     fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         change(Arc::make_mut(&mut self.inner));
         self
@@ -174,8 +216,9 @@ impl TokenError {
     /// The cache does not refresh again until the source reports a change
     /// ([`has_changed`](crate::TokenSource::has_changed)) or the cache is [reset](crate::TokenCache::reset).
     ///
-    /// Only errors of kind [`ReauthRequired`](TokenErrorKind::ReauthRequired) are final, and of those that come from a token
-    /// endpoint, only the ones that say so: with the code `invalid_grant`, for example. So is the error of a
+    /// To decide whether a person must log in, use this and not the kind. An error of kind
+    /// [`ReauthRequired`](TokenErrorKind::ReauthRequired) is not final if the server did not say that the grant is dead, with the
+    /// code `invalid_grant` for example: a page with status 400 may pass by itself. Also final is the error of a
     /// [revocation](crate::TokenCache::revoke) that could not be saved.
     ///
     /// # Examples

@@ -125,17 +125,33 @@ fn a_path_without_a_file_name_is_an_error_of_the_configuration() {
     }
 }
 
+/// Known before a person logs in, and not only when the new session is saved.
 #[tokio::test]
-async fn a_missing_folder_has_no_session_and_gives_no_lease() {
+async fn a_missing_folder_is_an_error_before_anything_is_saved() {
     let (folder, _) = folder();
     let store = FileStore::new(folder.path().join("missing/session.json")).unwrap();
+    for error in [
+        store.load().await.unwrap_err(),
+        store.lease().await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), TokenErrorKind::Store);
+        assert!(
+            error.to_string().contains("its folder does not exist"),
+            "{error}"
+        );
+    }
+    fs::create_dir(folder.path().join("missing")).unwrap();
     assert!(store.load().await.unwrap().is_none());
-    let error = store.lease().await.unwrap_err();
-    assert_eq!(error.kind(), TokenErrorKind::Store);
-    assert!(
-        error.to_string().contains("its folder does not exist"),
-        "{error}"
-    );
+}
+
+#[test]
+fn the_home_folder_of_a_shell_is_an_error() {
+    let error = FileStore::new("~/session.json").unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Config);
+    assert!(error.to_string().contains("the whole path"), "{error}");
+    for path in ["/tmp/~/session.json", "~session.json"] {
+        FileStore::new(path).unwrap();
+    }
 }
 
 #[tokio::test]

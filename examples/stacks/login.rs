@@ -25,7 +25,7 @@ use tokio::runtime::Handle;
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 use tower_bearer::{
     BearerAuthLayer, ClientAuth, FileStore, OAuthClient, Origins, RefreshTokenSource, TokenCache,
-    TokenError, TokenErrorKind,
+    TokenError,
     login::{AuthorizationCode, BrowserLogin},
     testing::{self, AuthorizationServer, Dialect, Served},
 };
@@ -64,11 +64,12 @@ async fn ask(cache: &TokenCache, api: &str) -> Result<String, BoxError> {
         .layer(BearerAuthLayer::from(cache.clone()))
         .service(Client::builder(TokioExecutor::new()).build_http());
     let request = Request::get(format!("{api}/orders")).body(Full::<Bytes>::default())?;
-    let response = client.oneshot(request).await?;
-    // The API has rejected the token, and this is why there is no other.
-    if let Some(reason) = response.extensions().get::<TokenError>() {
-        return Err(reason.clone().into());
+    let result = client.oneshot(request).await;
+    // There is no token, or the API has rejected it and there is no other.
+    if let Some(error) = TokenError::of(&result) {
+        return Err(error.clone().into());
     }
+    let response = result?;
     if response.status() != StatusCode::OK {
         return Err(format!("the API answers {}", response.status()).into());
     }
@@ -78,7 +79,7 @@ async fn ask(cache: &TokenCache, api: &str) -> Result<String, BoxError> {
 
 fn needs_login(error: &BoxError) -> bool {
     let error = error.downcast_ref::<TokenError>();
-    error.is_some_and(|error| error.kind() == TokenErrorKind::ReauthRequired)
+    error.is_some_and(TokenError::is_final)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

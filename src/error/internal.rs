@@ -61,12 +61,6 @@ impl TokenError {
         self.edit(|inner| inner.oauth_code = None)
     }
 
-    /// Replaces the message by what a person must do, in the terms of the vendor.
-    #[must_use]
-    pub(crate) fn with_reauth_hint(self, reauth_hint: String) -> Self {
-        self.edit(|inner| inner.message = reauth_hint.into())
-    }
-
     /// Appends to the message.
     #[must_use]
     pub(crate) fn with_more(self, more: &str) -> Self {

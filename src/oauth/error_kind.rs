@@ -86,6 +86,9 @@ pub(super) fn what_to_do(
         TokenErrorKind::InvalidResponse => {
             "the response has no error code; is the URL that of the token endpoint?"
         }
+        _ if code == Some("invalid_scope") => {
+            "check the scope: one is unknown, or not allowed for this client"
+        }
         _ => "check the grant, its parameters and the body format",
     };
     fixed.into()

@@ -5,11 +5,7 @@ use std::time::SystemTime;
 use secrecy::ExposeSecret;
 
 use super::{
-    GrantSource,
-    ended::{not_sent_again, nothing_to_send},
-    lease::is_held,
-    session_state::Credential,
-    step_up::More,
+    GrantSource, ended::not_sent_again, lease::is_held, session_state::Credential, step_up::More,
 };
 use crate::{
     clock::Clock,
@@ -111,7 +107,7 @@ impl<G: Grant> GrantSource<G> {
                 Err(skipped(attempt, self.identity.clone()))
             }
             Some(Credential::Grant) => self.send_grant(attempt, lease, clock).await,
-            None => Err(nothing_to_send(&attempt.session)),
+            None => Err(self.nothing_to_send(&attempt.session)),
         }
     }
 

@@ -29,7 +29,8 @@ impl<G: Grant> GrantSource<G> {
         let Some(next) = self.credential_identity(session) else {
             self.note_failed(session, &[], true);
             let attempt = Attempt::new(session.clone(), 0, None, cx);
-            return Err(self.explain(nothing_to_send(session), &attempt, cx.clock().wall()));
+            let error = self.nothing_to_send(session);
+            return Err(self.explain(error, &attempt, cx.clock().wall()));
         };
         let is_dead = |credential: &Identity| self.is_declared_dead(session, credential);
         if cx.is_after_reset() || !is_dead(&next) {
@@ -47,16 +48,19 @@ impl<G: Grant> GrantSource<G> {
     pub(super) fn skips(&self, attempt: &Attempt, credential: &Identity) -> bool {
         !attempt.is_after_reset && self.is_declared_dead(&attempt.session, credential)
     }
-}
 
-/// The error if there is no credential to refresh `session` with.
-pub(super) fn nothing_to_send(session: &StoredSession) -> TokenError {
-    let message = if session.has_tokens() {
-        "the stored session has no refresh token, and did not begin with the configured credential"
-    } else {
-        "no session is stored; log in"
-    };
-    TokenError::new(TokenErrorKind::ReauthRequired, message)
+    /// The error if there is no credential to refresh `session` with.
+    pub(super) fn nothing_to_send(&self, session: &StoredSession) -> TokenError {
+        let message = if !session.has_tokens() {
+            "no session is stored; log in"
+        } else if self.grant.can_begin() {
+            "the stored session has no refresh token, and did not begin with the configured credential"
+        } else {
+            "the last login brought no refresh token, so the session has ended with its access token; log in again, and ask for \
+             what the server wants for a refresh token, mostly the scope `offline_access`"
+        };
+        TokenError::new(TokenErrorKind::ReauthRequired, message)
+    }
 }
 
 /// The error for a credential that was declared dead before.

@@ -117,7 +117,7 @@ impl<G: Grant> GrantSource<G> {
         Self { schedule, ..self }
     }
 
-    /// Sets what a person must do when the session has ended. The error then says it.
+    /// Sets what a person must do when the session has ended, such as where to log in. The error then says it after the reason.
     pub fn reauth_hint(self, reauth_hint: impl Into<String>) -> Self {
         Self {
             reauth_hint: Some(reauth_hint.into()),

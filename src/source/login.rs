@@ -63,7 +63,7 @@ impl<G: Grant> GrantSource<G> {
         let message = if !self.grant.uses_refresh_tokens() {
             "the grant of this source requests each token, so it has no use for the session of a login"
         } else if !self.is_ours(login) && !self.is_of_our_settings(login) {
-            "the session of the login belongs to another client; log in with this one"
+            "the session of the login belongs to another client; log in with this `OAuthClient` or a clone of it"
         } else if !login.has_tokens() {
             "the session of the login has neither a refresh token nor an access token"
         } else if login.refresh_token().is_none() && self.usable_token(login, cx).is_none() {

@@ -122,7 +122,7 @@ impl<G: Grant> GrantSource<G> {
         now: SystemTime,
     ) -> TokenError {
         if let Some(reauth_hint) = &self.reauth_hint {
-            error = error.with_reauth_hint(reauth_hint.clone());
+            error = error.with_more(reauth_hint);
         }
         if let Some(ended) = attempt.session.ended().filter(|_| !attempt.was_sent) {
             let on = ended.since().and_then(http_date);

@@ -184,9 +184,7 @@ impl<G: Grant> GrantSource<G> {
             self.note_failed(before.unwrap_or(&begun), &[], error.is_final());
         }
         match &self.reauth_hint {
-            Some(hint) if error.kind() == TokenErrorKind::ReauthRequired => {
-                error.with_reauth_hint(hint.clone())
-            }
+            Some(hint) if error.kind() == TokenErrorKind::ReauthRequired => error.with_more(hint),
             _ => error,
         }
     }

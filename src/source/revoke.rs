@@ -261,7 +261,7 @@ impl<G: Grant> GrantSource<G> {
         let on = on.map_or(String::new(), |date| format!(" on {date}"));
         let mut error = TokenError::new(TokenErrorKind::ReauthRequired, "log in again");
         if let Some(reauth_hint) = &self.reauth_hint {
-            error = error.with_reauth_hint(reauth_hint.clone());
+            error = error.with_more(reauth_hint);
         }
         Err(error.with_more(&format!(
             "the session was revoked{on}, so nothing is sent before a new login or a reset of the cache"

@@ -80,13 +80,14 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// Makes a store in the file `path`. The file need not exist yet, but its folder must, when the store is used.
+    /// Makes a store in the file `path`. The file need not exist yet, but its folder must, when the store is used: see
+    /// [`std::fs::create_dir_all`].
     ///
     /// A relative path starts at the current folder of this call. Nothing is read or written yet.
     ///
     /// # Errors
     ///
-    /// [`Config`](TokenErrorKind::Config) if `path` has no file name.
+    /// [`Config`](TokenErrorKind::Config) if `path` has no file name, or begins with `~`.
     pub fn new(path: impl AsRef<Path>) -> Result<Self, TokenError> {
         Ok(Self {
             files: Arc::new(SessionFiles::new(path.as_ref())?),

@@ -81,9 +81,10 @@ pub(super) fn version(
 fn parse(bytes: &[u8]) -> Result<StoredSession, String> {
     const REMEDY: &str =
         "restore it, or remove it to begin a new session with the configured credential";
+    const OTHER_PLACE: &str = "choose another place, or remove it to begin a new session";
     if bytes.len() > MAX_LEN {
         return Err(format!(
-            "has more than {MAX_LEN} bytes, so it is not a session: choose another place"
+            "has more than {MAX_LEN} bytes, so it is not a session: {OTHER_PLACE}"
         ));
     }
     if bytes.iter().all(u8::is_ascii_whitespace) {
@@ -93,7 +94,7 @@ fn parse(bytes: &[u8]) -> Result<StoredSession, String> {
         if error.is_eof() {
             format!("ends in the middle of a session, as an incomplete copy does: {REMEDY}")
         } else {
-            "is not a session of this crate: choose another place".to_owned()
+            format!("is not a session of this crate: {OTHER_PLACE}")
         }
     })?;
     if header.format > SEALED_FORMAT {

@@ -236,8 +236,8 @@ impl<S, B> AwaitingSession<S, B> {
 fn no_key<K>() -> TokenError {
     let key = std::any::type_name::<K>();
     let message = format!(
-        "the request has no key that says whose session it is sent with; insert a `SessionKey<{key}>` into its extensions, \
-         or send it `WithoutToken`"
+        "the request has no key that says whose session it is sent with; insert a `SessionKey<{key}>`, of exactly this type, into \
+         its extensions, or send it `WithoutToken`"
     );
     TokenError::new(TokenErrorKind::Config, message)
 }

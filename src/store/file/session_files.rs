@@ -54,6 +54,12 @@ impl SessionFiles {
                 ));
             }
         };
+        if path.starts_with("~") {
+            return invalid(format!(
+                "{} begins with `~`, which a shell replaces and this crate does not; give the store the whole path",
+                path.display()
+            ));
+        }
         let is_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
         let (Some(name), Some(folder), false) = (session.file_name(), session.parent(), is_folder)
         else {
@@ -80,11 +86,19 @@ impl SessionFiles {
         Self { access, ..self }
     }
 
-    /// Returns the content of the session's file, or `None` if there is no such file.
+    /// Returns the content of the session's file, or `None` if there is no such file in its folder.
     pub(super) fn read(&self, file_system: &dyn FileSystem) -> Result<Option<Encoded>, TokenError> {
         let file = match file_system.open(&self.session) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Without its folder no session can be saved. It is better known before a person logs in.
+                return match fs::metadata(&self.folder) {
+                    Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+                        Err(io_error("opening", &self.session, error))
+                    }
+                    _ => Ok(None),
+                };
+            }
             Err(error) => return Err(io_error("opening", &self.session, error)),
         };
         let length = check(&file, &self.session, self.access)?;
