@@ -204,3 +204,22 @@ async fn a_session_that_cannot_be_saved_stays_in_memory_until_it_is_saved() {
     next.refresh().await.unwrap();
     assert_eq!((server.refreshes(), server.reuse_detected()), (2, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn two_keys_with_the_same_store_are_an_error_if_their_sessions_have_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("session.json");
+    let server = server();
+    let logins = [server.issue_refresh_token(), server.issue_refresh_token()];
+    let sessions = Sessions::new(move |key: usize| {
+        let source = source(&server, &logins[key]).session_name(format!("user-{key}"));
+        let store = FileStore::new(&path);
+        async move { Ok(TokenCache::new(source.store(store?))) }
+    });
+    let first = sessions.get(&0).await.unwrap();
+    let token = first.token().await.unwrap();
+    let second = sessions.get(&1).await.unwrap();
+    let error = second.token().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Config, "{error}");
+    assert_eq!(first.token().await.unwrap().header(), token.header());
+}
