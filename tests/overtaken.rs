@@ -618,6 +618,31 @@ async fn a_dead_session_in_memory_is_not_sent_again_if_the_stored_one_has_nothin
     assert_eq!(refresh_tokens(&endpoint), ["rt-1"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_dead_session_in_memory_is_not_sent_again_if_an_earlier_one_was_revoked() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    first(&process(&endpoint, &store)).await.unwrap();
+    lock(&store).stored.change(|session| {
+        session["access"] = serde_json::Value::Null;
+        session["refresh_token"] = serde_json::Value::Null;
+    });
+    lock(&store).stored.end("revoked", "rt-1");
+    store.before(|call, _| match call {
+        Call::Save | Call::Mark => Err(full_disk()),
+        _ => Ok(()),
+    });
+    let source = RefreshTokenSource::new(client(&endpoint), "rt-new").store(store.clone());
+    let token = first(&source).await.unwrap();
+    endpoint.sent();
+    endpoint.respond_next([DEAD]);
+    for _ in 0..3 {
+        let error = next(&source, &token).await.unwrap_err();
+        assert!(error.is_final(), "{error}");
+        assert!(!error.to_string().contains("revoked"), "{error}");
+    }
+    assert_eq!(refresh_tokens(&endpoint), ["rt-2"]);
+}
+
 /// The store has only marks, each with the refresh token before the one that the source has.
 #[tokio::test(start_paused = true)]
 async fn the_refresh_token_of_the_last_mark_is_not_sent_after_a_dead_one() {

@@ -110,21 +110,21 @@ impl<G: Grant> GrantSource<G> {
         };
         self.check_owner(newest.as_ref())?;
         // An earlier refresh token may end a session that lives. So it is sent only if ours is dead for certain.
-        let may_replace = |newest: &StoredSession| {
-            is_reauth_required(&result) || !newest.is_before(&attempt.session)
+        let may_replace = |newest: &StoredSession, has_credential: bool| {
+            !newest.is_before(&attempt.session) || (has_credential && is_reauth_required(&result))
         };
         if let Some(newest) = newest
             && let credential = self.credential_identity(&newest)
             && credential != self.credential_identity(&attempt.session)
-            && may_replace(&newest)
+            && may_replace(&newest, credential.is_some())
             && !self.is_superseded(credential.as_ref())
         {
             if let Some(token) = self.adopt(Some(&newest), cx) {
                 return Ok(token);
             }
-            self.check_not_revoked(&newest, cx)?;
             // What is saved from here on is about the newest session.
             self.note_failed(&attempt.session, &attempt.dead, false);
+            self.check_not_revoked(&newest, cx)?;
             if newest.version() != attempt.replaces && newest.refreshing_since().is_some() {
                 return Err(overtaken());
             }

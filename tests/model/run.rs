@@ -306,20 +306,20 @@ impl Run<'_> {
         if attempt.stage == Stage::First
             && failure.may_mean_dead()
             && let Some(stored) = stored
-            && self.me().credential(&stored) != self.me().credential(&attempt.session)
-            && (failure != Failure::Unexplained
-                || !Process::is_before(&system.setup, &stored, &attempt.session)
-                || self.has(Fault::SendsEarlierAfterPage))
             && let credential = self.me().credential(&stored)
+            && credential != self.me().credential(&attempt.session)
+            && (!Process::is_before(&system.setup, &stored, &attempt.session)
+                || (credential.is_some() && failure != Failure::Unexplained)
+                || self.has(Fault::SendsEarlierAfterPage))
             && !self.me().is_superseded(credential)
         {
             if let Some(token) = self.adopt(Some(&stored)) {
                 return self.go(Step::Releasing(End::Token(token)));
             }
+            self.me().note_failed(&attempt.session, attempt.dead, false);
             if !self.me().may_use(&stored) {
                 return self.go(Step::Releasing(End::Failed { is_final: true }));
             }
-            self.me().note_failed(&attempt.session, attempt.dead, false);
             if stored.version != attempt.replaces && stored.mark.is_some() {
                 return self.go(Step::Releasing(End::Again));
             }
