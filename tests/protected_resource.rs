@@ -127,6 +127,13 @@ async fn a_document_of_another_resource_is_refused() {
         "http://api.example.com/v2",
         "/v2",
         "",
+        " https://api.example.com/v2",
+        "https://api.example.com/v2\n",
+        "https://user:password@api.example.com/v2",
+        "https://api.example.com./v2",
+        "https://api.example.com/v2?",
+        "https://api.example.com//v2",
+        "https://api.example.com/v2;x",
     ] {
         let api = api().resource_member("resource", resource);
         let error = discover(API, None, api).await.unwrap_err();
