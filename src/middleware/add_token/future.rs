@@ -66,9 +66,22 @@ where
                     cache.reject_sent(sent, challenge);
                     response.extensions_mut().insert(TokenRejected::new(sent));
                 }
-                Objection::NeedsMore(challenge) => {
-                    if let Lookup::Failed(reason) = cache.more(sent, &challenge) {
-                        response.extensions_mut().insert(reason);
+                Objection::NeedsMore {
+                    challenge,
+                    is_rejected,
+                } => {
+                    let more = cache.more(sent, &challenge);
+                    if is_rejected {
+                        response.extensions_mut().insert(TokenRejected::new(sent));
+                    }
+                    match more {
+                        Lookup::Failed(_) if is_rejected => {
+                            cache.reject_sent(sent, Some(challenge));
+                        }
+                        Lookup::Failed(reason) => {
+                            response.extensions_mut().insert(reason);
+                        }
+                        Lookup::Ready(_) | Lookup::Wait(_) => {}
                     }
                 }
             }
