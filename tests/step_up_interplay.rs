@@ -512,12 +512,14 @@ async fn callers_that_do_not_wait_get_the_token_in_use_during_a_step_up() {
 async fn a_narrower_login_of_another_process_is_used_if_it_has_what_is_needed() {
     let server = server().grant_scopes(["read", "write"]);
     let store = MemoryStore::new();
-    let source = source(&server).store(store.clone());
-    let client = client(&cache(source), &api(&server));
+    let narrow = server.issue_refresh_token_with_scope("read");
+    let source = RefreshTokenSource::new(oauth(&server), narrow);
+    let cache = cache(source.store(store.clone()));
+    let client = client(&cache, &api(&server));
     assert!(ok(&client, "/invoices").await);
     assert!(!ok(&client, "/orders").await);
-    // That is remembered for a while.
-    advance(HOUR / 3).await;
+    // Otherwise that is remembered for a while.
+    cache.reset();
 
     let refresh_token = server.issue_refresh_token_with_scope("write");
     let source = RefreshTokenSource::new(oauth(&server), refresh_token.clone());
@@ -604,4 +606,40 @@ async fn an_api_that_always_asks_costs_each_key_a_bounded_number_of_token_reques
     }
     let requests = server.token_requests() / 5;
     assert!(requests <= 40, "{requests} for each key");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_up_that_fails_after_a_reset_is_not_remembered() {
+    let step_ups = Arc::new(AtomicUsize::new(0));
+    let source = source_fn({
+        let step_ups = Arc::clone(&step_ups);
+        move |cx: TokenContext| {
+            let step_ups = Arc::clone(&step_ups);
+            async move {
+                if cx.is_step_up() {
+                    step_ups.fetch_add(1, Ordering::SeqCst);
+                    sleep(Duration::from_secs(5)).await;
+                    let kind = TokenErrorKind::InsufficientScope;
+                    return Err(TokenError::new(kind, "not granted"));
+                }
+                Token::new("narrow")
+            }
+        }
+    });
+    let cache = cache(source);
+    let client = ServiceBuilder::new()
+        .layer(BearerAuthLayer::from(cache.clone()))
+        .service(service_fn(asks));
+    for (is_reset, expected) in [(true, 1), (false, 2), (false, 2)] {
+        let request = tokio::spawn({
+            let client = client.clone();
+            async move { status(&client, get(API)).await }
+        });
+        sleep(Duration::from_secs(1)).await;
+        if is_reset {
+            cache.reset();
+        }
+        assert_eq!(request.await.unwrap(), 403);
+        assert_eq!(step_ups.load(Ordering::SeqCst), expected);
+    }
 }
