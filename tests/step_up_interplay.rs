@@ -643,3 +643,58 @@ async fn a_step_up_that_fails_after_a_reset_is_not_remembered() {
         assert_eq!(step_ups.load(Ordering::SeqCst), expected);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn only_a_few_different_step_ups_wait_for_the_one_that_runs() {
+    let server = server();
+    let names: Vec<String> = (0..10).map(|number| format!("s{number}")).collect();
+    let mut api = server.api();
+    for name in &names {
+        api = api.require_scope(format!("/{name}"), name);
+    }
+    let cache = TokenCache::builder(machine(&server))
+        .step_up(StepUp::new().scopes(&names))
+        .build();
+    let client = client(&cache, &api);
+    cache.token().await.unwrap();
+    server.fault(Fault::Delay(Duration::from_secs(5)));
+    let start = async |name: &str| {
+        let (client, path) = (client.clone(), format!("/{name}"));
+        let request = tokio::spawn(async move { send(&client, &path).await });
+        sleep(Duration::from_millis(10)).await;
+        request
+    };
+    // One runs, and eight wait.
+    let mut waiting = Vec::new();
+    for name in &names[..9] {
+        waiting.push(start(name).await);
+    }
+    let refused = start("s9").await.await.unwrap();
+    let reason = reason(&refused).unwrap();
+    assert!(reason.to_string().contains("too many others"), "{reason}");
+    // Those that want the same wait together.
+    for name in ["s0", "s8"] {
+        waiting.push(start(name).await);
+    }
+    for request in waiting {
+        assert_eq!(request.await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_step_up_starts_while_failed_refreshes_are_held_back() {
+    let server = server();
+    let cache = cache(machine(&server));
+    let client = client(&cache, &api(&server));
+    cache.token().await.unwrap();
+    // It is due by now.
+    advance(Duration::from_secs(13 * 60)).await;
+    server.fault_always(Fault::Status(http::StatusCode::BAD_GATEWAY));
+    assert!(ok(&client, "/invoices").await);
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!(server.token_requests(), 2);
+    let response = send(&client, "/orders").await;
+    assert_eq!(response.status(), 403);
+    assert_eq!(reason(&response).unwrap().kind(), TokenErrorKind::Server);
+    assert_eq!(server.token_requests(), 2);
+}
