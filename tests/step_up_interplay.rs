@@ -4,7 +4,7 @@ mod support;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -23,15 +23,16 @@ use support::{
     },
 };
 use tokio::{
+    runtime::{Builder, Runtime},
     sync::watch,
     task::JoinSet,
-    time::{advance, sleep},
+    time::{Instant, advance, sleep},
 };
-use tower::{Service, ServiceBuilder, service_fn};
+use tower::{Layer, Service, ServiceBuilder, service_fn};
 use tower_bearer::{
-    AddTokenLayer, BearerAuthLayer, Identity, MemoryStore, RefreshOnReject, RefreshTokenSource,
-    ReplayBody, Schedule, StepUp, StoredSession, Token, TokenCache, TokenContext, TokenError,
-    TokenErrorKind, TokenSource, source_fn, testing::Fault,
+    AddTokenLayer, BearerAuthLayer, ClientCredentialsSource, Identity, MemoryStore,
+    RefreshOnReject, RefreshTokenSource, ReplayBody, Schedule, StepUp, StoredSession, Token,
+    TokenCache, TokenContext, TokenError, TokenErrorKind, TokenSource, source_fn, testing::Fault,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -207,7 +208,7 @@ async fn a_rejected_token_is_replaced_although_there_are_no_claims_for_it() {
         r#"Bearer error="invalid_token", claims="%%%""#,
         r#"Bearer error="insufficient_scope", scope="admin", Bearer error="invalid_token""#,
     ] {
-        for is_layer in [true, false] {
+        for layer in ["BearerAuthLayer", "RefreshOnReject", "AddTokenLayer"] {
             let calls = Arc::new(AtomicUsize::new(0));
             let source = source_fn({
                 let calls = Arc::clone(&calls);
@@ -228,21 +229,32 @@ async fn a_rejected_token_is_replaced_although_there_are_no_claims_for_it() {
                 .step_up(StepUp::new().claims(true))
                 .build();
             let api = accepts_only("second", challenge);
-            for _ in 0..3 {
-                let status = if is_layer {
-                    let client = ServiceBuilder::new()
-                        .layer(BearerAuthLayer::from(cache.clone()))
-                        .service(api.clone());
-                    status(&client, get(API)).await
-                } else {
-                    let client = ServiceBuilder::new()
-                        .retry(RefreshOnReject::new(cache.clone()))
-                        .layer(AddTokenLayer::from(cache.clone()))
-                        .service(api.clone());
-                    let request = get(API).map(|body| ReplayBody::new(body, 1024));
-                    status(&client, request).await
+            let add_token = AddTokenLayer::from(cache.clone());
+            for number in 0..4 {
+                let request = get(API).map(|body| ReplayBody::new(body, 1024));
+                let status = match layer {
+                    "BearerAuthLayer" => {
+                        let client = ServiceBuilder::new()
+                            .layer(BearerAuthLayer::from(cache.clone()))
+                            .service(api.clone());
+                        status(&client, get(API)).await
+                    }
+                    "RefreshOnReject" => {
+                        let client = ServiceBuilder::new()
+                            .retry(RefreshOnReject::new(cache.clone()))
+                            .layer(add_token.clone())
+                            .service(api.clone());
+                        status(&client, request).await
+                    }
+                    _ => {
+                        let client = add_token.layer(api.clone());
+                        status(&client, request).await
+                    }
                 };
-                assert_eq!(status, 200, "{challenge} {is_layer}");
+                // By itself, the layer sends nothing again. After a step-up has failed, the next request starts the refresh.
+                let is_early = layer == "AddTokenLayer" && number < 2;
+                assert!(is_early || status == 200, "{challenge} {layer}");
+                sleep(Duration::from_secs(2)).await;
             }
             assert_eq!(calls.load(Ordering::SeqCst), 2, "{challenge}");
         }
@@ -658,24 +670,21 @@ async fn only_a_few_different_step_ups_wait_for_the_one_that_runs() {
     let client = client(&cache, &api);
     cache.token().await.unwrap();
     server.fault(Fault::Delay(Duration::from_secs(5)));
-    let start = async |name: &str| {
+    let start = |name: &str| {
         let (client, path) = (client.clone(), format!("/{name}"));
-        let request = tokio::spawn(async move { send(&client, &path).await });
-        sleep(Duration::from_millis(10)).await;
-        request
+        tokio::spawn(async move { send(&client, &path).await })
     };
     // One runs, and eight wait.
     let mut waiting = Vec::new();
     for name in &names[..9] {
-        waiting.push(start(name).await);
+        waiting.push(start(name));
+        sleep(Duration::from_millis(10)).await;
     }
-    let refused = start("s9").await.await.unwrap();
+    let refused = start("s9").await.unwrap();
     let reason = reason(&refused).unwrap();
     assert!(reason.to_string().contains("too many others"), "{reason}");
     // Those that want the same wait together.
-    for name in ["s0", "s8"] {
-        waiting.push(start(name).await);
-    }
+    waiting.extend(["s0", "s8"].map(start));
     for request in waiting {
         assert_eq!(request.await.unwrap().status(), 200);
     }
@@ -687,14 +696,190 @@ async fn no_step_up_starts_while_failed_refreshes_are_held_back() {
     let cache = cache(machine(&server));
     let client = client(&cache, &api(&server));
     cache.token().await.unwrap();
-    // It is due by now.
-    advance(Duration::from_secs(13 * 60)).await;
-    server.fault_always(Fault::Status(http::StatusCode::BAD_GATEWAY));
+    sleep(Duration::from_secs(2)).await;
+    server.fault(Fault::TooManyRequests {
+        retry_after: Duration::from_secs(60),
+    });
+    cache.refresh().await.unwrap_err();
     assert!(ok(&client, "/invoices").await);
-    sleep(Duration::from_millis(10)).await;
-    assert_eq!(server.token_requests(), 2);
     let response = send(&client, "/orders").await;
     assert_eq!(response.status(), 403);
-    assert_eq!(reason(&response).unwrap().kind(), TokenErrorKind::Server);
+    let reason = reason(&response).unwrap();
+    assert_eq!(reason.kind(), TokenErrorKind::RateLimited);
     assert_eq!(server.token_requests(), 2);
+    advance(Duration::from_secs(61)).await;
+    assert!(ok(&client, "/orders").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_rejected_again_after_a_step_up_counts_as_rejected() {
+    for challenge in [
+        r#"Bearer error="insufficient_claims", claims="{}""#,
+        r#"Bearer error="invalid_token", claims="{}""#,
+    ] {
+        let server = server();
+        let cache = TokenCache::builder(machine(&server))
+            .step_up(StepUp::new().claims(true))
+            .build();
+        let client = ServiceBuilder::new()
+            .layer(BearerAuthLayer::from(cache.clone()))
+            .service(accepts_only("none", challenge));
+        assert_eq!(status(&client, get(API)).await, 401);
+        assert_eq!((server.token_requests(), cache.status().rejected), (2, 2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_more_no_longer_than_its_limit() {
+    let source = source_fn(|cx: TokenContext| async move {
+        if cx.is_step_up() {
+            sleep(Duration::from_secs(100)).await;
+        }
+        Token::new("first")
+    });
+    let cache = TokenCache::builder(source)
+        .step_up(StepUp::new().claims(true))
+        .build();
+    let challenge = r#"Bearer error="invalid_token", claims="{}""#;
+    let client = ServiceBuilder::new()
+        .layer(BearerAuthLayer::from(cache))
+        .service(accepts_only("second", challenge));
+    let begun = Instant::now();
+    assert_eq!(status(&client, get(API)).await, 401);
+    assert!(begun.elapsed() < Duration::from_secs(31));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_of_ones_own_may_let_a_person_log_in() {
+    let challenges = Arc::new(Mutex::new(Vec::new()));
+    let source = source_fn({
+        let challenges = Arc::clone(&challenges);
+        move |cx: TokenContext| {
+            let asked = cx.challenge().map(|it| (it.max_age(), cx.is_step_up()));
+            challenges.lock().unwrap().extend(asked);
+            async move { Token::new(if cx.is_step_up() { "second" } else { "first" }) }
+        }
+    });
+    let cache = cache(source);
+    let challenge = r#"Bearer error="insufficient_user_authentication", max_age=60"#;
+    let client = ServiceBuilder::new()
+        .layer(BearerAuthLayer::from(cache))
+        .service(accepts_only("second", challenge));
+    for _ in 0..3 {
+        assert_eq!(status(&client, get(API)).await, 200);
+    }
+    assert_eq!(*challenges.lock().unwrap(), [(Some(60), true)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_are_asked_for_again_after_a_refresh_without_them() {
+    let server = server();
+    let api = server.api().require_claims("/", r#"{"a":1}"#);
+    let cache = TokenCache::builder(machine(&server))
+        .step_up(StepUp::new().claims(true))
+        .build();
+    let client = client(&cache, &api);
+    for _ in 0..3 {
+        let before = server.token_requests();
+        assert!(ok(&client, "/").await && ok(&client, "/").await);
+        assert_eq!(server.token_requests() - before, 2);
+        advance(HOUR).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_token_is_not_taken_for_one_with_claims() {
+    let server = server();
+    let store = MemoryStore::new();
+    let process = || {
+        let step_up = StepUp::new().claims(true);
+        TokenCache::builder(machine(&server).store(store.clone()))
+            .step_up(step_up)
+            .build()
+    };
+    let (first, second) = (process(), process());
+    first.token().await.unwrap();
+    second.token().await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    first.refresh().await.unwrap();
+    assert_eq!(server.token_requests(), 2);
+    let api = server.api().require_claims("/", r#"{"a":1}"#);
+    assert!(ok(&client(&second, &api), "/").await);
+    assert_eq!(server.token_requests(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_says_when_to_ask_again_up_to_a_quarter_of_an_hour() {
+    for (retry_after, is_early, is_late) in [(100, 99, 101), (3600, 899, 901)] {
+        let server = server();
+        let cache = cache(ClientCredentialsSource::new(oauth(&server)).scope("read"));
+        let client = client(&cache, &api(&server));
+        cache.token().await.unwrap();
+        server.fault(Fault::TooManyRequests {
+            retry_after: Duration::from_secs(retry_after),
+        });
+        let begun = Instant::now();
+        assert!(!ok(&client, "/orders").await);
+        tokio::time::sleep_until(begun + Duration::from_secs(is_early)).await;
+        assert!(!ok(&client, "/orders").await);
+        tokio::time::sleep_until(begun + Duration::from_secs(is_late)).await;
+        assert!(ok(&client, "/orders").await);
+    }
+}
+
+/// A runtime that only runs while the test says so.
+fn runtime() -> Runtime {
+    Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn those_that_wait_for_a_step_up_start_over_if_its_runtime_does_not_run() {
+    for has_ended in [true, false] {
+        let (first, second) = (runtime(), runtime());
+        let hangs = source_fn(|cx: TokenContext| async move {
+            if cx.is_step_up() && cx.scopes().any(|it| it == "write") {
+                std::future::pending::<()>().await;
+            }
+            Token::new(format!("token-{}", fastrand::u64(..)))
+        });
+        let cache = TokenCache::builder(hangs)
+            .step_up(allowed())
+            .refresh_timeout(Duration::from_secs(1))
+            .build();
+        let client = ServiceBuilder::new()
+            .layer(BearerAuthLayer::from(cache.clone()))
+            .service(service_fn(asks));
+        first.block_on(async {
+            cache.token().await.unwrap();
+            let request = tokio::spawn({
+                let client = client.clone();
+                async move { status(&client, get(API)).await }
+            });
+            sleep(Duration::from_millis(1)).await;
+            assert!(cache.status().refreshing && !request.is_finished());
+        });
+        let first = if has_ended {
+            first.shutdown_background();
+            None
+        } else {
+            Some(first)
+        };
+        second.block_on(async {
+            let begun = Instant::now();
+            let early = tokio::spawn({
+                let client = client.clone();
+                async move { status(&client, get(API)).await }
+            });
+            // By then it is known that the refresh is lost.
+            sleep(Duration::from_secs(12)).await;
+            assert_eq!(status(&client, get(API)).await, 403);
+            assert_eq!(early.await.unwrap(), 403);
+            assert!(begun.elapsed() < Duration::from_secs(25), "{has_ended}");
+        });
+        drop(first);
+    }
 }

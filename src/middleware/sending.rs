@@ -102,7 +102,7 @@ pub(super) enum Objection {
     /// It asks for more, as the cache allows it to.
     NeedsMore {
         challenge: Arc<Challenge>,
-        /// It rejects the token as well. So if there is no more, another token may help.
+        /// It rejects the token as well. If there is no more, another token may help.
         is_rejected: bool,
     },
 }

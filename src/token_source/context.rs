@@ -118,7 +118,7 @@ impl TokenContext {
         self.challenge.as_deref()
     }
 
-    /// Whether the token to replace is good, and the API asks for more than it has: see
+    /// Whether the API asks for more than the token to replace has: see
     /// [`TokenCacheBuilder::step_up`](crate::TokenCacheBuilder::step_up).
     ///
     /// Return a token that has more, or an error of kind

@@ -72,16 +72,10 @@ where
                 } => {
                     let more = cache.more(sent, &challenge);
                     if is_rejected {
+                        cache.reject_sent(sent, Some(challenge));
                         response.extensions_mut().insert(TokenRejected::new(sent));
-                    }
-                    match more {
-                        Lookup::Failed(_) if is_rejected => {
-                            cache.reject_sent(sent, Some(challenge));
-                        }
-                        Lookup::Failed(reason) => {
-                            response.extensions_mut().insert(reason);
-                        }
-                        Lookup::Ready(_) | Lookup::Wait(_) => {}
+                    } else if let Lookup::Failed(reason) = more {
+                        response.extensions_mut().insert(reason);
                     }
                 }
             }

@@ -43,7 +43,7 @@ use crate::{
     body::{REPLAY_LIMIT, ReplayBody},
     cache::{Issued, Lookup, SentToken, TokenCache, Waiter},
     challenge::Challenge,
-    error::{TokenError, TokenErrorKind},
+    error::TokenError,
     middleware::{
         retry::{ReplaySettings, more_needed_again, rejected_again},
         sending::{Objection, SendSettings},
@@ -152,8 +152,6 @@ struct HeldResponse<B, R> {
     rejected: SentToken,
     cache: TokenCache,
     can_replay: CanReplay<B>,
-    /// What to report if the step-up fails that it waits for: the API rejects the token as well.
-    without_more: Option<Arc<Challenge>>,
 }
 
 impl<S, B, R> Future for SendWithTokenFuture<S, B, R>
@@ -202,7 +200,6 @@ where
                         rejected: token.or_to(settings.send.origins(&cache).single()),
                         cache,
                         can_replay: can_replay.take().expect("polled after completion"),
-                        without_more: None,
                     };
                     let looked_up = match objection {
                         Objection::Rejected(challenge) => {
@@ -223,30 +220,12 @@ where
                 }
                 StateProj::AwaitingToken { held, waiter } => {
                     let token = ready!(Pin::new(waiter).poll(cx));
-                    let settings = &**this.settings;
-                    let mut held = held.take().expect("polled after completion");
-                    let rejection = held.without_more.take();
-                    let rejection = rejection.filter(|_| is_without_more(&token));
-                    let Some(challenge) = rejection else {
-                        return Poll::Ready(Ok(held.finish(token, settings)));
-                    };
-                    match held.look_up_replacement(Some(challenge), settings) {
-                        Err(outcome) => return Poll::Ready(Ok(outcome)),
-                        Ok((held, waiter)) => this.state.set(State::AwaitingToken {
-                            held: Some(Box::new(held)),
-                            waiter,
-                        }),
-                    }
+                    let held = held.take().expect("polled after completion");
+                    return Poll::Ready(Ok(held.finish(token, this.settings)));
                 }
             }
         }
     }
-}
-
-/// Whether a step-up has ended without a token. After `max_wait` it goes on, and so does the caller.
-fn is_without_more(token: &Result<Arc<Issued>, TokenError>) -> bool {
-    let error = token.as_ref().err();
-    error.is_some_and(|error| error.kind() != TokenErrorKind::Timeout)
 }
 
 impl<B, R> HeldResponse<B, R> {
@@ -271,10 +250,10 @@ impl<B, R> HeldResponse<B, R> {
     }
 
     /// Reports that the API asks for more, which starts a step-up. Returns the waiter if the request is to wait for it, else the
-    /// outcome. If there is no more, and the API rejects the token as well, reports the rejection.
+    /// outcome. If the API rejects the token as well, reports that, too.
     #[cold]
     fn look_up_more(
-        mut self,
+        self,
         challenge: Arc<Challenge>,
         is_rejected: bool,
         settings: &BearerSettings,
@@ -293,10 +272,8 @@ impl<B, R> HeldResponse<B, R> {
         }
         let lookup = cache.more(self.rejected, &challenge);
         if is_rejected {
-            if matches!(lookup, Lookup::Failed(_)) {
-                return self.look_up_replacement(Some(challenge), settings);
-            }
-            self.without_more = Some(challenge);
+            // It waits for the step-up. If that fails, or was refused, a refresh replaces the token.
+            return self.look_up_replacement(Some(challenge), settings);
         }
         if let Err(reason) = self.can_replay.check() {
             return Err(self.not_replayed(reason));
@@ -334,7 +311,6 @@ impl<B, R> HeldResponse<B, R> {
             rejected,
             cache,
             can_replay,
-            without_more: _,
         } = self;
         let replay = token.and_then(|issued| {
             issued.check_differs_from(rejected.generation)?;

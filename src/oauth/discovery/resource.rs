@@ -224,7 +224,8 @@ impl ProtectedResource {
         &self.authorization_servers
     }
 
-    /// The scopes that the API knows, as far as it publishes them.
+    /// The scopes that the API knows, as far as it publishes them. None of them is checked: do not request them without a list of
+    /// your own.
     pub fn scopes_supported(&self) -> &[String] {
         &self.scopes_supported
     }
