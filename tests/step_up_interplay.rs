@@ -862,18 +862,17 @@ fn those_that_wait_for_a_step_up_start_over_if_its_runtime_does_not_run() {
             sleep(Duration::from_millis(1)).await;
             assert!(cache.status().refreshing && !request.is_finished());
         });
-        let first = if has_ended {
-            first.shutdown_background();
-            None
-        } else {
-            Some(first)
-        };
+        let mut first = Some(first);
         second.block_on(async {
             let begun = Instant::now();
             let early = tokio::spawn({
                 let client = client.clone();
                 async move { status(&client, get(API)).await }
             });
+            sleep(Duration::from_millis(1)).await;
+            if has_ended {
+                first.take().map(Runtime::shutdown_background);
+            }
             // By then it is known that the refresh is lost.
             sleep(Duration::from_secs(12)).await;
             assert_eq!(status(&client, get(API)).await, 403);
@@ -881,5 +880,70 @@ fn those_that_wait_for_a_step_up_start_over_if_its_runtime_does_not_run() {
             assert!(begun.elapsed() < Duration::from_secs(25), "{has_ended}");
         });
         drop(first);
+    }
+}
+
+/// A source whose step-ups take a while, and whose session can be revoked.
+struct Revocable;
+
+impl TokenSource for Revocable {
+    async fn token(&self, cx: TokenContext) -> Result<Token, TokenError> {
+        if cx.is_step_up() {
+            sleep(Duration::from_secs(10)).await;
+        }
+        Token::new("first")
+    }
+
+    async fn revoke(&self, _: TokenContext) -> Result<(), TokenError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_up_that_waits_ends_with_the_session() {
+    let cache = cache(Revocable);
+    let wants = |scope: &'static str| {
+        let api = service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| {
+            let challenge = format!("Bearer error=insufficient_scope, scope=\"{scope}\"");
+            let response = Response::builder()
+                .status(403)
+                .header("www-authenticate", challenge);
+            async move { response.body(String::new()) }
+        });
+        let client = ServiceBuilder::new()
+            .layer(BearerAuthLayer::from(cache.clone()))
+            .service(api);
+        tokio::spawn(async move { support::send(&client, get(API)).await.unwrap() })
+    };
+    let ended = wants("write");
+    sleep(Duration::from_secs(1)).await;
+    // This one begins before the session is revoked, which waits for the one before it.
+    let running = wants("delete");
+    sleep(Duration::from_secs(1)).await;
+    let waiting = wants("write delete");
+    sleep(Duration::from_secs(1)).await;
+    cache.revoke().await.unwrap();
+    let begun = Instant::now();
+    let reason = reason(&waiting.await.unwrap()).unwrap();
+    assert_eq!(reason.kind(), TokenErrorKind::ReauthRequired);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    assert!(ended.await.is_ok() && running.await.is_ok());
+    assert!(cache.peek().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn threads_that_need_more_share_one_step_up() {
+    for _ in 0..20 {
+        let server = server();
+        let cache = cache(machine(&server));
+        let client = client(&cache, &api(&server));
+        cache.token().await.unwrap();
+        let mut all = JoinSet::new();
+        for _ in 0..100 {
+            let client = client.clone();
+            all.spawn(async move { ok(&client, "/orders").await });
+        }
+        assert!(all.join_all().await.into_iter().all(|is_ok| is_ok));
+        assert_eq!(requested(&server), ["read", "read write"]);
     }
 }

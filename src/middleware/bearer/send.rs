@@ -18,6 +18,9 @@
 //!                         SendAgain
 //! ```
 //!
+//! If more is needed and the token is rejected as well, both are reported: the wait is for the step-up, and for a refresh if
+//! that fails.
+//!
 //! After a rejection, `Answered` carries the reason in the response's extensions. After `SendAgain`, the policy drains the
 //! rejected response, and `Retry` calls this service again.
 //!

@@ -238,6 +238,10 @@ impl ProtectedResource {
     /// # Errors
     ///
     /// [`Config`](TokenErrorKind::Config): there is none.
+    ///
+    /// # Examples
+    ///
+    /// See [`ProtectedResource`].
     pub fn confirm_server(
         &self,
         mut is_known: impl FnMut(&str) -> bool,
