@@ -333,7 +333,7 @@ async fn a_failed_step_up_does_not_fail_requests_that_need_any_token() {
 async fn a_response_that_a_layer_below_knows_to_be_of_others_is_the_callers() {
     let server = server();
     let cache = cache(machine(&server));
-    let elsewhere = async |request| {
+    let elsewhere = |request| async {
         let mut response = asks(request).await?;
         // As after a redirect to another origin, which has not received the token.
         response.extensions_mut().insert(Verdict::Unrelated);

@@ -870,8 +870,8 @@ fn those_that_wait_for_a_step_up_start_over_if_its_runtime_does_not_run() {
                 async move { status(&client, get(API)).await }
             });
             sleep(Duration::from_millis(1)).await;
-            if has_ended {
-                first.take().map(Runtime::shutdown_background);
+            if has_ended && let Some(first) = first.take() {
+                first.shutdown_background();
             }
             // By then it is known that the refresh is lost.
             sleep(Duration::from_secs(12)).await;
