@@ -34,6 +34,7 @@ fn of_several_challenges_the_most_telling_one_counts() {
     for (lines, scheme, error) in [
         (&["Basic realm=a, Bearer"][..], "Bearer", None),
         (&["DPoP error=x, Bearer error=y"], "Bearer", Some("y")),
+        (&["DPoP error=x, Bearer"], "Bearer", None),
         (&["DPoP error=x"], "DPoP", Some("x")),
         (&["Bearer realm=a, Bearer error=x"], "Bearer", Some("x")),
         (&["Bearer error=x, Bearer error=y"], "Bearer", Some("x")),
