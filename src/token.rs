@@ -178,6 +178,11 @@ impl Token {
         self.edit_details(|details| details.added_scope = Some(scope.into()))
     }
 
+    /// Says that the token has what was granted at a login, whatever else APIs have asked for.
+    pub(crate) fn with_no_added_scope(self) -> Self {
+        self.with_added_scope("")
+    }
+
     pub(crate) fn added_scope(&self) -> Option<&str> {
         self.details()?.added_scope.as_deref()
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tower::{BoxError, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_bearer::{
     Challenge, OAuthClient, ProtectedResource, TokenError, TokenErrorKind,
-    testing::{AuthorizationServer, Dialect, Fault, ProtectedApi},
+    testing::{self, AuthorizationServer, Dialect, Fault, ProtectedApi},
 };
 
 const API: &str = "https://api.example.com/v2";
@@ -127,6 +127,13 @@ async fn a_document_of_another_resource_is_refused() {
         "http://api.example.com/v2",
         "/v2",
         "",
+        " https://api.example.com/v2",
+        "https://api.example.com/v2\n",
+        "https://user:password@api.example.com/v2",
+        "https://api.example.com./v2",
+        "https://api.example.com/v2?",
+        "https://api.example.com//v2",
+        "https://api.example.com/v2;x",
     ] {
         let api = api().resource_member("resource", resource);
         let error = discover(API, None, api).await.unwrap_err();
@@ -162,6 +169,11 @@ async fn the_challenge_may_not_name_a_url_elsewhere() {
         ("/x", invalid),
         ("file:///etc/passwd", invalid),
         ("https://api.example.com\\\\@evil.test/x", invalid),
+        ("https://user:password@api.example.com/x", invalid),
+        ("https://api.example.com/x#fragment", invalid),
+        ("https://api.example.com./x", invalid),
+        ("https://[::ffff:169.254.169.254]/x", invalid),
+        ("https://169.254.169.254/x", invalid),
     ] {
         let (service, asked) = documents(json!({ "resource": API }));
         let challenge = naming(named);
@@ -321,4 +333,26 @@ async fn a_url_that_no_token_may_go_to_is_an_error() {
         let error = discover(url, None, api()).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{url}");
     }
+}
+
+#[cfg(feature = "reqwest")]
+#[tokio::test]
+async fn the_document_of_an_api_on_this_machine_is_read_without_following_redirects() {
+    let api = AuthorizationServer::new(Dialect::Rfc6749).api();
+    let served = testing::serve(api.clone()).await.unwrap();
+    let url = format!("{}/v2", served.url());
+    let api = api.resource_metadata(&url, [ISSUER]);
+    let found = ProtectedResource::discover(&url, None).await.unwrap();
+    assert_eq!(found.resource(), url);
+    assert_eq!(found.authorization_servers(), [ISSUER]);
+
+    // Followed, it would lead to the document.
+    let location = format!("{}/.well-known/oauth-protected-resource/v2", served.url());
+    api.resource_fault(Fault::Redirect {
+        status: StatusCode::FOUND,
+        location: location.parse().unwrap(),
+    });
+    let error = ProtectedResource::discover(&url, None).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
+    assert_eq!(api.resource_requests(), 2);
 }

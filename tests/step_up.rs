@@ -11,90 +11,29 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use support::{API, FullRequest, TOKEN_URL, get, order, source, status};
+use support::{
+    API, get, order, source, status,
+    step_up::{
+        Client, allowed, api, asks, cache, client, machine, oauth, ok, reason, requested, send,
+        server,
+    },
+};
 use tokio::{
     task::JoinSet,
     time::{advance, sleep},
 };
-use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
+use tower::{ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_bearer::{
-    AddTokenLayer, BearerAuthLayer, Challenge, ClientAuth, ClientCredentialsSource,
-    JwtBearerSource, MemoryStore, OAuthClient, ReplayBody, SecurityToken, StepUp, StoredSession,
-    Token, TokenCache, TokenContext, TokenError, TokenErrorKind, TokenExchange,
-    TokenExchangeSource, TokenSource, TokenStore, Verdict,
+    AddTokenLayer, BearerAuthLayer, Challenge, ClientCredentialsSource, JwtBearerSource,
+    MemoryStore, ReplayBody, SecurityToken, StepUp, StoredSession, Token, TokenCache, TokenContext,
+    TokenError, TokenErrorKind, TokenExchange, TokenExchangeSource, TokenSource, TokenStore,
+    Verdict,
     events::{Event, EventKind, Observer},
     source_fn,
-    testing::{AuthorizationServer, Dialect, Fault, ProtectedApi, ResponseBody},
+    testing::Fault,
 };
 
-type Client = BoxCloneSyncService<FullRequest, Response<ResponseBody>, BoxError>;
-
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn server() -> AuthorizationServer {
-    AuthorizationServer::new(Dialect::Rfc6749)
-}
-
-fn oauth(server: &AuthorizationServer) -> OAuthClient {
-    OAuthClient::with_transport(TOKEN_URL, server.clone())
-        .unwrap()
-        .client_auth(ClientAuth::client_secret_basic(
-            AuthorizationServer::CLIENT_ID,
-            AuthorizationServer::CLIENT_SECRET,
-        ))
-}
-
-/// A machine that asks for `read`.
-fn machine(server: &AuthorizationServer) -> ClientCredentialsSource {
-    ClientCredentialsSource::new(oauth(server)).scope("read")
-}
-
-fn allowed() -> StepUp {
-    StepUp::new().scopes(["write", "delete"])
-}
-
-fn cache(source: impl TokenSource) -> TokenCache {
-    TokenCache::builder(source).step_up(allowed()).build()
-}
-
-fn client(cache: &TokenCache, api: &ProtectedApi) -> Client {
-    let stack = ServiceBuilder::new()
-        .layer(BearerAuthLayer::from(cache.clone()))
-        .service(api.clone());
-    BoxCloneSyncService::new(stack)
-}
-
-fn url(path: &str) -> String {
-    format!("{API}{path}")
-}
-
-async fn send(client: &Client, path: &str) -> Response<ResponseBody> {
-    client.clone().oneshot(get(&url(path))).await.unwrap()
-}
-
-async fn ok(client: &Client, path: &str) -> bool {
-    send(client, path).await.status() == StatusCode::OK
-}
-
-/// Why there was no more.
-fn reason<R>(response: &Response<R>) -> Option<TokenError> {
-    response.extensions().get().cloned()
-}
-
-/// The scopes of all token requests.
-fn requested(server: &AuthorizationServer) -> Vec<String> {
-    let requests = server.requests();
-    let scope = requests.iter().map(|it| it.param("scope").unwrap_or("-"));
-    scope.map(str::to_owned).collect()
-}
-
-fn api(server: &AuthorizationServer) -> ProtectedApi {
-    server
-        .api()
-        .require_scope("/orders", "write")
-        .require_scope("/orders/7", "delete")
-        .require_scope("/admin", "admin")
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_needs_more_is_sent_again_with_a_token_that_has_more() {
@@ -394,7 +333,7 @@ async fn a_failed_step_up_does_not_fail_requests_that_need_any_token() {
 async fn a_response_that_a_layer_below_knows_to_be_of_others_is_the_callers() {
     let server = server();
     let cache = cache(machine(&server));
-    let elsewhere = async |request| {
+    let elsewhere = |request| async {
         let mut response = asks(request).await?;
         // As after a redirect to another origin, which has not received the token.
         response.extensions_mut().insert(Verdict::Unrelated);
@@ -600,15 +539,6 @@ async fn a_late_challenge_to_an_older_token_sends_the_request_again_and_nothing_
     assert!(late.await.unwrap());
     assert_eq!(requested(&server), ["read", "read write"]);
     assert_eq!(cache.peek().unwrap().expose_secret(), wide);
-}
-
-/// An API that asks all requests for `write`.
-async fn asks(_: Request<ReplayBody<Full<Bytes>>>) -> Result<Response<String>, http::Error> {
-    let challenge = r#"Bearer error="insufficient_scope", scope="write""#;
-    Response::builder()
-        .status(403)
-        .header("www-authenticate", challenge)
-        .body(String::new())
 }
 
 /// Lets the cache step up by a request to another API. Returns its token.

@@ -24,7 +24,9 @@ use mcp::{Client, Settings};
 use serde_json::{Value, json};
 use support::{Arguments, Options, check};
 use tower::{BoxError, ServiceExt, service_fn};
-use tower_bearer::testing::{self, AuthorizationServer, Dialect, ProtectedApi, Served};
+use tower_bearer::testing::{
+    self, AuthorizationServer, Dialect, ProtectedApi, RecordedRequest, Served,
+};
 
 const OPTIONS: Options = Options {
     optional: &[
@@ -136,7 +138,8 @@ async fn on_this_machine(settings: Settings) -> Result<(), BoxError> {
         let api = server
             .api()
             .require_scope("/mcp/tools", "tools:list")
-            .require_scope("/mcp/tools/call", "tools:call");
+            .require_scope("/mcp/tools/call", "tools:call")
+            .challenge("/mcp/admin", StatusCode::UNAUTHORIZED, "Bearer scope=admin");
         let (logins, tools) = (testing::serve(server.clone()).await?, serve(&api).await?);
         let (issuer, url) = (logins.url(), format!("{}/mcp", tools.url()));
         let server = server
@@ -151,7 +154,7 @@ async fn on_this_machine(settings: Settings) -> Result<(), BoxError> {
         let settings = Settings {
             credentials: json!({"client_id": "program", "client_secret": "s3cr3t", "issuer": issuer}),
             issuers: vec![issuer],
-            scopes: vec!["tools:call".to_owned()],
+            scopes: vec!["tools:list".to_owned(), "tools:call".to_owned()],
             agrees: grant == "authorization_code",
             ..settings.clone()
         };
@@ -168,6 +171,7 @@ async fn on_this_machine(settings: Settings) -> Result<(), BoxError> {
         };
         check("one login, and one more for the other scope", requests == 2)?;
 
+        let machine = settings.clone();
         let other = Settings {
             issuers: vec!["https://login.example".to_owned()],
             agrees: false,
@@ -182,6 +186,19 @@ async fn on_this_machine(settings: Settings) -> Result<(), BoxError> {
             "nothing was sent to it",
             server.token_requests() == requests,
         )?;
+
+        if grant == "client_credentials" {
+            // As if the token were bad, the server asks for a scope that is not on the list.
+            let mut client = Client::new(&url, machine)?;
+            client.begin().await?;
+            let refused = client.request("admin", json!({})).await;
+            let asks_for_admin =
+                |it: &RecordedRequest| it.param("scope").is_some_and(|it| it.contains("admin"));
+            check(
+                "what is not on the list was not requested",
+                refused.is_err() && !server.requests().iter().any(asks_for_admin),
+            )?;
+        }
     }
     Ok(())
 }

@@ -88,8 +88,10 @@ impl TokenCacheBuilder {
     ///   later refreshes request the same, also those of another process that shares the store, if its own list allows it.
     /// - If more cannot be had, the caller gets the API's own response, with a [`TokenError`](crate::TokenError) of kind
     ///   [`InsufficientScope`](crate::TokenErrorKind::InsufficientScope) in its extensions. What could not be had is not
-    ///   requested again for 15 minutes, until a [login](TokenCache::login) or a [reset](TokenCache::reset). In any case, there
+    ///   requested again for 15 minutes, or until a [login](TokenCache::login) or a [reset](TokenCache::reset). In any case, there
     ///   are at most ten step-ups at once, and one more each minute.
+    /// - If the API also rejects the token, as with `error="invalid_token", claims="…"`, and more cannot be had, an ordinary
+    ///   refresh replaces it.
     ///
     /// [`ClientCredentialsSource`](crate::ClientCredentialsSource), [`JwtBearerSource`](crate::JwtBearerSource) and
     /// [`TokenExchangeSource`](crate::TokenExchangeSource) request more. With a refresh token that cannot be done: it never gets

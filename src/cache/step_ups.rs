@@ -149,3 +149,64 @@ impl StepUps {
         self.refusals.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue, header::WWW_AUTHENTICATE};
+
+    use super::*;
+    use crate::{challenge::StepUp, token::Token};
+
+    fn wanted(scope: &str) -> Arc<Wanted> {
+        let text = format!("Bearer error=insufficient_scope, scope={scope}");
+        let value = HeaderValue::try_from(text).unwrap();
+        let headers = HeaderMap::from_iter([(WWW_AUTHENTICATE, value)]);
+        let challenge = Challenge::from_headers(&headers).unwrap();
+        let step_up = StepUp::new().scopes([scope]);
+        let token = Token::new("at").unwrap();
+        Arc::new(Wanted::by(&challenge, &step_up, &[], &token).unwrap())
+    }
+
+    fn not_granted() -> TokenError {
+        TokenError::new(TokenErrorKind::InsufficientScope, "not granted")
+    }
+
+    #[test]
+    fn the_last_refusals_are_remembered_each_for_a_quarter_of_an_hour() {
+        let (now, mut step_ups) = (Instant::now(), StepUps::default());
+        let names: Vec<String> = (0..=MAX_REFUSALS).map(|n| format!("s{n}")).collect();
+        for name in &names {
+            step_ups.refused(wanted(name), not_granted(), now);
+        }
+        let is_refused =
+            |step_ups: &StepUps, name: &str, now| step_ups.refusal(&wanted(name), now).is_some();
+        assert!(!is_refused(&step_ups, "s0", now));
+        assert!(names[1..].iter().all(|it| is_refused(&step_ups, it, now)));
+        let later = now + REFUSED_FOR;
+        assert!(!names.iter().any(|it| is_refused(&step_ups, it, later)));
+        // What is over takes no place.
+        step_ups.refused(wanted("s1"), not_granted(), later);
+        assert_eq!(step_ups.refusals.len(), 1);
+    }
+
+    #[test]
+    fn the_budget_is_spent_at_once_and_comes_back_by_the_minute() {
+        let (now, mut step_ups) = (Instant::now(), StepUps::default());
+        let wanted = wanted("s");
+        let mut take = |now| step_ups.withdraw(&wanted, now);
+        for _ in 0..BUDGET {
+            take(now).unwrap();
+        }
+        let error = take(now).unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::InsufficientScope);
+        assert_eq!(error.retry_after(), Some(REFILL));
+        take(now + REFILL - Duration::from_millis(1)).unwrap_err();
+        take(now + REFILL).unwrap();
+        take(now + REFILL).unwrap_err();
+        let later = now + 100 * REFILL;
+        for _ in 0..BUDGET {
+            take(later).unwrap();
+        }
+        take(later).unwrap_err();
+    }
+}

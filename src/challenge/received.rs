@@ -25,7 +25,7 @@ const MAX_CHALLENGES: usize = 16;
 /// | `resource_metadata` | RFC 9728 §5.1 |
 /// | `claims` | Microsoft's claims challenge, for continuous access evaluation |
 ///
-/// The API has written all of it, so it is no more than a wish: [`StepUp`](crate::StepUp) says which wishes are followed. A
+/// The API has written all of it, and an attacker may control the API. [`StepUp`](crate::StepUp) says what of it is followed. A
 /// value is left out if it has characters that its definition does not allow, or is longer than 4 KiB (`claims`: 8 KiB). So is
 /// a scope of more than 100 names.
 ///
@@ -111,7 +111,7 @@ impl Challenge {
         }
     }
 
-    /// Adds a parameter. The first of a name counts (RFC 9110 §11.2 allows no second one).
+    /// Adds a parameter. The first valid one of a name counts (RFC 9110 §11.2 allows no second one).
     fn add(&mut self, name: &[u8], value: Value<'_>) {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         let limit = if is("claims") { MAX_CLAIMS } else { MAX_VALUE };

@@ -12,7 +12,7 @@ use super::Challenge;
 /// | Challenge | What is requested |
 /// |---|---|
 /// | `error="insufficient_scope"` (RFC 6750 §3.1) | the scope of the source and that of the challenge, if all of it is allowed |
-/// | `claims="…"` (continuous access evaluation) | the same with the parameter `claims`, if [`claims`](Self::claims) are allowed |
+/// | `claims="…"` with any error (continuous access evaluation) | the same with the parameter `claims`, if [`claims`](Self::claims) are allowed |
 /// | `error="insufficient_user_authentication"` (RFC 9470 §3) | nothing: a person must log in. A source of your own may do it |
 ///
 /// # Examples
@@ -54,6 +54,17 @@ impl StepUp {
     ///
     /// They are decoded first: JSON in base64, and an object. If the client has a parameter `claims` of its own, both are
     /// merged. Default: `false`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_bearer::{StepUp, TokenCacheBuilder};
+    ///
+    /// /// For an API with continuous access evaluation.
+    /// fn with_claims(builder: TokenCacheBuilder) -> TokenCacheBuilder {
+    ///     builder.step_up(StepUp::new().claims(true))
+    /// }
+    /// ```
     pub fn claims(mut self, allowed: bool) -> Self {
         self.claims = allowed;
         self

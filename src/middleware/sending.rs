@@ -100,20 +100,31 @@ pub(super) enum Objection {
     /// It rejects the token.
     Rejected(Option<Arc<Challenge>>),
     /// It asks for more, as the cache allows it to.
-    NeedsMore(Arc<Challenge>),
+    NeedsMore {
+        challenge: Arc<Challenge>,
+        /// It rejects the token as well. If there is no more, another token may help.
+        is_rejected: bool,
+    },
 }
 
 #[cold]
 fn objection(cache: &TokenCache, head: ResponseHead<'_>, is_rejected: bool) -> Option<Objection> {
-    let challenge = Challenge::from_headers(head.headers).map(Arc::new);
     let may_ask = matches!(head.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
         // A layer below knows that the response says nothing about the token, as after a redirect to another origin.
         && head.extensions.get::<Verdict>() != Some(&Verdict::Unrelated);
+    if !may_ask && !is_rejected {
+        return None;
+    }
+    let challenge = Challenge::from_headers(head.headers).map(Arc::new);
     if may_ask
         && let (Some(step_up), Some(challenge)) = (cache.step_up(), &challenge)
         && step_up.concerns(challenge)
     {
-        return Some(Objection::NeedsMore(Arc::clone(challenge)));
+        let challenge = Arc::clone(challenge);
+        return Some(Objection::NeedsMore {
+            challenge,
+            is_rejected,
+        });
     }
     is_rejected.then_some(Objection::Rejected(challenge))
 }

@@ -157,14 +157,19 @@ impl<G: Grant> TokenSource for GrantSource<G> {
     /// [`ReauthRequired`](crate::TokenErrorKind::ReauthRequired) if the session has ended, otherwise the error of the
     /// token endpoint, of the store or of the grant.
     async fn token(&self, cx: TokenContext) -> Result<Token, TokenError> {
-        if self.grant.uses_refresh_tokens() {
-            match cx.wanted() {
-                Some(wanted) => self.more_of_login(wanted, &cx).await,
-                None => self.refresh(&cx).await,
-            }
-        } else {
-            self.adopt_or_request(&cx).await
+        if !self.grant.uses_refresh_tokens() {
+            return self.adopt_or_request(&cx).await;
         }
+        let token = match cx.wanted() {
+            Some(wanted) => self.more_of_login(wanted, &cx).await,
+            None => self.refresh(&cx).await,
+        }?;
+        let is_asked_for_more = cx.scopes().next().is_some();
+        Ok(if is_asked_for_more {
+            token.with_no_added_scope()
+        } else {
+            token
+        })
     }
 
     async fn has_changed(&self) -> bool {

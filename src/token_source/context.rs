@@ -114,15 +114,44 @@ impl TokenContext {
     /// which [more is needed](Self::is_step_up).
     ///
     /// The API has written it. Nothing in it is checked against the list of [`StepUp`]: use [`scopes`](Self::scopes).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_bearer::TokenContext;
+    ///
+    /// /// How recent a login must be, if the API says so (RFC 9470).
+    /// fn max_age(cx: &TokenContext) -> Option<u64> {
+    ///     cx.challenge()?.max_age()
+    /// }
+    /// assert_eq!(max_age(&TokenContext::new()), None);
+    /// ```
     pub fn challenge(&self) -> Option<&Challenge> {
         self.challenge.as_deref()
     }
 
-    /// Whether the token to replace is good, and the API asks for more than it has: see
+    /// Whether the API asks for more than the token to replace has: see
     /// [`TokenCacheBuilder::step_up`](crate::TokenCacheBuilder::step_up).
     ///
     /// Return a token that has more, or an error of kind
     /// [`InsufficientScope`](crate::TokenErrorKind::InsufficientScope). The current token stays in use after an error.
+    ///
+    /// # Examples
+    ///
+    /// A source that gets more only by another login of a person:
+    ///
+    /// ```
+    /// use tower_bearer::{Token, TokenError, TokenErrorKind, source_fn};
+    ///
+    /// let source = source_fn(|cx| async move {
+    ///     if cx.is_step_up() {
+    ///         let message = "log in again at https://portal.example.com";
+    ///         return Err(TokenError::new(TokenErrorKind::InsufficientScope, message));
+    ///     }
+    ///     Token::new("abc")
+    /// });
+    /// # let _ = tower_bearer::TokenCache::new(source);
+    /// ```
     pub fn is_step_up(&self) -> bool {
         self.wanted.is_some()
     }

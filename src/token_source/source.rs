@@ -250,6 +250,10 @@ macro_rules! forward_to_pointee {
                 (**self).origins()
             }
 
+            fn scopes(&self) -> Vec<String> {
+                (**self).scopes()
+            }
+
             fn schedule(&self) -> Schedule {
                 (**self).schedule()
             }

@@ -7,6 +7,7 @@
 )]
 
 pub mod failing_store;
+pub mod step_up;
 
 use std::error::Error;
 

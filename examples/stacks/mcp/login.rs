@@ -77,12 +77,16 @@ impl Logins {
                 .into_iter()
                 .flatten(),
         );
+        let is_person = metadata.has_login();
+        if !is_person {
+            // No person sees what is granted, and the server may ask for anything.
+            scopes.retain(|scope| self.settings.allows(scope));
+        }
         let scope = scopes
             .iter()
             .map(String::as_str)
             .collect::<Vec<_>>()
             .join(" ");
-        let is_person = metadata.has_login();
         let cache = if is_person {
             self.of_person(client, &scope, resource.resource()).await?
         } else {
@@ -219,6 +223,12 @@ fn fixed(text: &str) -> SecurityToken {
 }
 
 impl Settings {
+    /// Whether the server may ask a machine for this scope.
+    fn allows(&self, scope: &str) -> bool {
+        let listed = &self.scopes;
+        listed.iter().any(|it| it == scope) || (listed.is_empty() && self.agrees)
+    }
+
     /// A member of the credentials.
     pub(super) fn credential(&self, name: &str) -> Option<&str> {
         self.credentials.get(name).and_then(Value::as_str)

@@ -25,7 +25,7 @@ pub(crate) struct Settings {
     pub(crate) client_id_url: Option<String>,
     /// The authorization servers that may be used. If there are none, a person is asked.
     pub(crate) issuers: Vec<String>,
-    /// The scopes that the server may ask for later, if no person is there to agree.
+    /// The scopes that the server may ask a machine for, which has no person to agree. If there are none, `agrees` decides.
     pub(crate) scopes: Vec<String>,
     /// Agrees to everything that a person would be asked. Otherwise a browser is opened.
     pub(crate) agrees: bool,

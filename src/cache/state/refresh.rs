@@ -163,11 +163,13 @@ impl State {
     pub(in crate::cache) fn refresh_lost(&mut self, input: Input<'_>, run: &RefreshRun) {
         if let Some(lost) = self.take_running(run.id) {
             self.publish_again();
-            self.end_step_ups(Some(&lost.kind), None);
-            if !run.found_nothing {
-                let error = interrupted("the runtime that ran the refresh shut down");
-                self.refresh_ended(input, run, EventKind::Failed, Err(&error));
+            if run.found_nothing {
+                self.next_step_up(input);
+                return;
             }
+            self.end_step_ups(Some(&lost.kind), None);
+            let error = interrupted("the runtime that ran the refresh shut down");
+            self.refresh_ended(input, run, EventKind::Failed, Err(&error));
         }
     }
 

@@ -67,7 +67,12 @@ impl State {
         let before = self.token.issued().map(|before| before.token.clone());
         let granted = match outcome {
             RefreshOutcome::Token { token, asked } => {
-                let checked = step_up.wanted.check_granted(before.as_ref(), &token);
+                // What another process has stored is the session, whatever was granted before.
+                let checked = if token.is_adopted() {
+                    Ok(())
+                } else {
+                    step_up.wanted.check_granted(before.as_ref(), &token)
+                };
                 checked.map(|()| (token, asked))
             }
             RefreshOutcome::Failed(error)

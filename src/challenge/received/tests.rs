@@ -34,6 +34,7 @@ fn of_several_challenges_the_most_telling_one_counts() {
     for (lines, scheme, error) in [
         (&["Basic realm=a, Bearer"][..], "Bearer", None),
         (&["DPoP error=x, Bearer error=y"], "Bearer", Some("y")),
+        (&["DPoP error=x, Bearer"], "Bearer", None),
         (&["DPoP error=x"], "DPoP", Some("x")),
         (&["Bearer realm=a, Bearer error=x"], "Bearer", Some("x")),
         (&["Bearer error=x, Bearer error=y"], "Bearer", Some("x")),
@@ -41,6 +42,16 @@ fn of_several_challenges_the_most_telling_one_counts() {
         (&["Bearer realm=a", "error=x"], "Bearer", Some("x")),
         (&["Bearer", "Basic error=x"], "Bearer", None),
         (&["Bearer error=x, error=y"], "Bearer", Some("x")),
+        (
+            &[
+                "Negotiate",
+                "NTLM abc==",
+                "Basic realm=\"é, Bearer error=z\"",
+                "Bearer\terror = x",
+            ],
+            "Bearer",
+            Some("x"),
+        ),
     ] {
         let found = challenge(lines).unwrap();
         assert_eq!(
@@ -51,6 +62,30 @@ fn of_several_challenges_the_most_telling_one_counts() {
     }
     for lines in [&[][..], &["Basic realm=a"], &["error=x"], &["\"", ""]] {
         assert!(challenge(lines).is_none(), "{lines:?}");
+    }
+}
+
+#[test]
+fn of_two_values_of_one_parameter_the_first_counts() {
+    for (parameters, expected) in [
+        ("scope=a, scope=b", "scope=a"),
+        ("max_age=1, max_age=2", "max_age=1"),
+        ("CLAIMS=a, claims=b", "claims=a"),
+        ("acr_values=a, acr_values=b", "acr_values=a"),
+        (
+            "resource_metadata=a, resource_metadata=b",
+            "resource_metadata=a",
+        ),
+        // The first that can be one.
+        (r#"scope="a\"b", scope=c"#, "scope=c"),
+        ("max_age=soon, max_age=2", "max_age=2"),
+    ] {
+        let found = challenge(&[&format!("Bearer {parameters}")]);
+        assert_eq!(
+            found,
+            challenge(&[&format!("Bearer {expected}")]),
+            "{parameters}"
+        );
     }
 }
 
@@ -110,6 +145,16 @@ fn a_value_that_is_too_long_is_left_out_and_remembered() {
 fn a_header_with_thousands_of_challenges_is_read_in_part() {
     let many = format!("{}Bearer error=late", "Bearer, ".repeat(5_000));
     assert_eq!(challenge(&[&many]).unwrap().error(), None);
+    let first = format!("{}Bearer error=first", "Bearer, ".repeat(15));
+    assert_eq!(challenge(&[&first]).unwrap().error(), Some("first"));
+}
+
+#[test]
+fn thousands_of_parameters_hide_no_error() {
+    let others: Vec<String> = (0..5_000).map(|n| format!("p{n}=\"v, \\\"{n}\"")).collect();
+    let line = format!("Bearer {}, error=x, scope=a", others.join(", "));
+    let found = challenge(&[&line]);
+    assert_eq!(found, challenge(&["Bearer error=x, scope=a"]));
 }
 
 #[test]

@@ -4,11 +4,17 @@ use http::{HeaderMap, HeaderValue, header::WWW_AUTHENTICATE};
 use super::*;
 
 fn wanted(parameters: &str) -> Result<Wanted, TokenError> {
+    wanted_with_claims(parameters, true)
+}
+
+fn wanted_with_claims(parameters: &str, are_allowed: bool) -> Result<Wanted, TokenError> {
     let mut headers = HeaderMap::new();
     let line = HeaderValue::from_str(&format!("Bearer {parameters}")).unwrap();
     headers.append(WWW_AUTHENTICATE, line);
     let challenge = Challenge::from_headers(&headers).unwrap();
-    let step_up = StepUp::new().scopes(["read write", "delete"]).claims(true);
+    let step_up = StepUp::new()
+        .scopes(["read write", "delete"])
+        .claims(are_allowed);
     let token = Token::new("at").unwrap().with_scope("granted read");
     Wanted::by(&challenge, &step_up, &["own".to_owned()], &token)
 }
@@ -97,4 +103,23 @@ fn a_token_that_says_that_it_has_not_what_is_wanted_is_not_taken() {
     }
     let same = token("a", None);
     assert!(wanted.check_granted(Some(&same), &same).is_err());
+}
+
+#[test]
+fn claims_are_wanted_beside_a_scope_and_only_if_they_are_allowed() {
+    let both = "error=insufficient_scope, scope=write, claims=e30=";
+    for (parameters, are_allowed, expected) in [
+        (both, true, Some((1, true))),
+        (both, false, Some((1, false))),
+        (
+            "error=insufficient_scope, claims=e30=",
+            true,
+            Some((0, true)),
+        ),
+        ("error=insufficient_scope, claims=e30=", false, None),
+    ] {
+        let wanted = wanted_with_claims(parameters, are_allowed).ok();
+        let wanted = wanted.map(|it| (it.scopes().count(), it.claims().is_some()));
+        assert_eq!(wanted, expected, "{parameters}");
+    }
 }

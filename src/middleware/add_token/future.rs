@@ -66,8 +66,15 @@ where
                     cache.reject_sent(sent, challenge);
                     response.extensions_mut().insert(TokenRejected::new(sent));
                 }
-                Objection::NeedsMore(challenge) => {
-                    if let Lookup::Failed(reason) = cache.more(sent, &challenge) {
+                Objection::NeedsMore {
+                    challenge,
+                    is_rejected,
+                } => {
+                    let more = cache.more(sent, &challenge);
+                    if is_rejected {
+                        cache.reject_sent(sent, Some(challenge));
+                        response.extensions_mut().insert(TokenRejected::new(sent));
+                    } else if let Lookup::Failed(reason) = more {
                         response.extensions_mut().insert(reason);
                     }
                 }

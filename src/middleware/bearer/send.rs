@@ -18,6 +18,9 @@
 //!                         SendAgain
 //! ```
 //!
+//! If more is needed and the token is rejected as well, both are reported: the wait is for the step-up, and for a refresh if
+//! that fails.
+//!
 //! After a rejection, `Answered` carries the reason in the response's extensions. After `SendAgain`, the policy drains the
 //! rejected response, and `Retry` calls this service again.
 //!
@@ -205,7 +208,10 @@ where
                         Objection::Rejected(challenge) => {
                             held.look_up_replacement(challenge, settings)
                         }
-                        Objection::NeedsMore(challenge) => held.look_up_more(&challenge, settings),
+                        Objection::NeedsMore {
+                            challenge,
+                            is_rejected,
+                        } => held.look_up_more(challenge, is_rejected, settings),
                     };
                     match looked_up {
                         Err(outcome) => return Poll::Ready(Ok(outcome)),
@@ -247,22 +253,31 @@ impl<B, R> HeldResponse<B, R> {
     }
 
     /// Reports that the API asks for more, which starts a step-up. Returns the waiter if the request is to wait for it, else the
-    /// outcome.
+    /// outcome. If the API rejects the token as well, reports that, too.
     #[cold]
     fn look_up_more(
         self,
-        challenge: &Arc<Challenge>,
+        challenge: Arc<Challenge>,
+        is_rejected: bool,
         settings: &BearerSettings,
     ) -> Result<(Self, Waiter), Outcome<B, R>> {
         tracing::debug!("more permission needed");
         let cache = &self.cache;
         if matches!(self.can_replay, CanReplay::Never) {
-            // The token is good, as far as the API says.
-            cache.replay_accepted(Some(self.rejected));
-            settings.replays.deposit();
+            if is_rejected {
+                cache.replay_rejected(self.rejected);
+            } else {
+                // The token is good, as far as the API says.
+                cache.replay_accepted(Some(self.rejected));
+                settings.replays.deposit();
+            }
             return Err(answered_with(self.response, more_needed_again()));
         }
-        let lookup = cache.more(self.rejected, challenge);
+        let lookup = cache.more(self.rejected, &challenge);
+        if is_rejected {
+            // It waits for the step-up. If that fails, or was refused, a refresh replaces the token.
+            return self.look_up_replacement(Some(challenge), settings);
+        }
         if let Err(reason) = self.can_replay.check() {
             return Err(self.not_replayed(reason));
         }

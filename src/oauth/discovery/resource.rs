@@ -193,8 +193,9 @@ impl ProtectedResource {
                 "the API's metadata document is not a JSON object with `resource` (RFC 9728 §2)",
             )
         })?;
-        // Parsed, so that a default port or an empty path makes no difference.
-        if api_url(&document.resource).ok().as_ref() != Some(url) {
+        // Parsed, so that a default port or an empty path makes no difference. The parser ignores white space around a URL.
+        let resource = Some(&*document.resource).filter(|it| it.trim() == *it);
+        if resource.and_then(|it| api_url(it).ok()).as_ref() != Some(url) {
             return Err(invalid(
                 "the API's metadata document is that of another `resource` than the URL that was asked for (RFC 9728 §3.3); if \
                  that is the one that you mean, pass its URL",
@@ -223,7 +224,8 @@ impl ProtectedResource {
         &self.authorization_servers
     }
 
-    /// The scopes that the API knows, as far as it publishes them.
+    /// The scopes that the API knows, as far as it publishes them. None of them is checked: do not request them without a list of
+    /// your own.
     pub fn scopes_supported(&self) -> &[String] {
         &self.scopes_supported
     }
@@ -236,6 +238,10 @@ impl ProtectedResource {
     /// # Errors
     ///
     /// [`Config`](TokenErrorKind::Config): there is none.
+    ///
+    /// # Examples
+    ///
+    /// See [`ProtectedResource`].
     pub fn confirm_server(
         &self,
         mut is_known: impl FnMut(&str) -> bool,
