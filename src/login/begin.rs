@@ -4,6 +4,7 @@ use secrecy::ExposeSecret;
 
 use super::{
     authorization_code::{AuthorizationCode, config},
+    client_id::client_id,
     pending::PendingLogin,
     random::{challenge, unpredictable},
     scope::scope_to_ask_for,
@@ -79,12 +80,7 @@ impl AuthorizationCode {
         redirect_uri: impl AsRef<str>,
     ) -> Result<(String, PendingLogin), TokenError> {
         let redirect_uri = checked_redirect_uri(redirect_uri.as_ref())?;
-        let Some(client_id) = self.client.client_id() else {
-            return Err(config(
-                "nobody can log in without the client id; set it with `OAuthClient::client_auth`, or as the parameter \
-                 `client_id`",
-            ));
-        };
+        let client_id = client_id(&self.client)?;
         let is_reserved = |(name, _): &(&str, &str)| RESERVED.contains(name);
         if let Some((name, _)) = self.requested.others().find(is_reserved) {
             return Err(config(format!(

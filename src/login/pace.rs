@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Asked, TokenError, TokenErrorKind};
+use crate::{
+    clock::MAX_DURATION,
+    error::{Asked, TokenError, TokenErrorKind},
+};
 
 /// RFC 8628 §3.2: if the server names none.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
@@ -71,6 +74,14 @@ impl Pace {
         }
     }
 
+    /// A pace that was kept, which anybody may have written.
+    pub(super) fn checked(self) -> Self {
+        Self {
+            interval: self.interval.clamp(MIN_INTERVAL, MAX_DURATION),
+            ..self
+        }
+    }
+
     pub(super) fn interval(&self) -> Duration {
         self.interval
     }
@@ -81,7 +92,7 @@ impl Pace {
             Answer::Failed => self.failures += 1,
             Answer::SlowDown => {
                 self.failures = 0;
-                self.interval += SLOW_DOWN;
+                self.interval = self.interval.saturating_add(SLOW_DOWN);
             }
             _ => self.failures = 0,
         }
@@ -108,7 +119,8 @@ pub(super) fn expired(failure: Option<TokenError>) -> TokenError {
 pub(super) fn ended(answer: &Answer, error: TokenError, failure: Option<TokenError>) -> TokenError {
     let new = |message| TokenError::new(TokenErrorKind::ReauthRequired, message);
     let ended = match answer {
-        Answer::Denied => new(
+        Answer::Denied => TokenError::new(
+            TokenErrorKind::LoginDenied,
             "the person or the server has denied the access; begin another login only if the person wants that",
         ),
         Answer::Expired => expired(None),
