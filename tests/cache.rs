@@ -865,6 +865,39 @@ mod throttling {
         );
     }
 
+    /// A session that is dead until a reset, in a store that takes its time to say whether it has changed.
+    struct DeadUntilReset {
+        has_changed: bool,
+    }
+
+    impl TokenSource for DeadUntilReset {
+        async fn token(&self, cx: TokenContext) -> Result<Token, TokenError> {
+            if cx.is_after_reset() {
+                Token::new("token")
+            } else {
+                Err(final_error())
+            }
+        }
+
+        async fn has_changed(&self) -> bool {
+            sleep(5 * SECOND).await;
+            self.has_changed
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_reset_nobody_gets_the_error_before_it_although_the_source_is_being_asked() {
+        for has_changed in [false, true] {
+            let cache = TokenCache::new(DeadUntilReset { has_changed });
+            cache.token().await.unwrap_err();
+            advance(11 * SECOND).await;
+            // From here on the source is asked whether something has changed.
+            cache.token().await.unwrap_err();
+            cache.reset();
+            assert_eq!(secret(&cache.token().await.unwrap()), "token");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn retry_after_is_respected() {
         let source = Numbered::default();

@@ -38,10 +38,13 @@ pub(super) enum Meanwhile {
 }
 
 impl RunningRefresh {
-    pub(super) fn lookup(&self) -> Lookup<Arc<SharedResult>> {
+    /// What a caller gets who needs a token. `epoch` is the number of resets: after one, nobody gets the error of a failure
+    /// before it.
+    pub(super) fn lookup(&self, epoch: u32) -> Lookup<Arc<SharedResult>> {
         match &self.kind {
-            RefreshKind::IfChanged(error) => Lookup::Failed(error.clone()),
+            RefreshKind::IfChanged(error) if self.epoch == epoch => Lookup::Failed(error.clone()),
             RefreshKind::Full
+            | RefreshKind::IfChanged(_)
             | RefreshKind::AdoptOnly(_)
             | RefreshKind::Look
             | RefreshKind::StepUp(_) => self.wait(),

@@ -50,7 +50,7 @@
 //! | `session_may_have_changed` | ask the source for another session; callers without a token wait for that | nothing: it is called again after this refresh |
 //! | `revoked` | drop the token; refreshes wait for a change | the same, and the token of this refresh is not used |
 //! | `logged_in` | use its token, or none until the next refresh; forget failures | the same, and this refresh no longer counts |
-//! | `reset` | forget failures | forget failures; this refresh no longer counts if it fails |
+//! | `reset` | forget failures | forget failures; this refresh no longer counts if it fails; callers wait for it |
 //!
 //! A refresh that is needed does not wait for a look for a token of another process. If that look finds one meanwhile, it
 //! replaces the rejected token until the refresh ends.
@@ -180,8 +180,9 @@ impl State {
             return Lookup::Ready(Arc::clone(issued));
         }
         let needed = usable.is_none();
+        let epoch = self.throttle.epoch();
         if let Some(running) = self.joinable(input.now) {
-            return running.lookup();
+            return running.lookup(epoch);
         }
         let cx = self.context(input);
         match self

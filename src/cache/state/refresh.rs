@@ -44,13 +44,14 @@ impl State {
             RefreshKind::StepUp(step_up) => {
                 self.step_up_completed(input, run, &refresh, step_up, outcome)
             }
-            _ => Some(self.running_completed(input, run, &refresh, outcome, is_revoked)),
+            _ => self.running_completed(input, run, &refresh, outcome, is_revoked),
         };
         self.next_step_up(input);
         completed
     }
 
-    /// The running refresh ended, which is no step-up.
+    /// The running refresh ended, which is no step-up. Those that wait since a reset for an answer to what came before it start
+    /// over.
     fn running_completed(
         &mut self,
         input: Input<'_>,
@@ -58,9 +59,9 @@ impl State {
         refresh: &RunningRefresh,
         outcome: RefreshOutcome,
         is_revoked: bool,
-    ) -> Completed {
+    ) -> Option<Completed> {
         let is_of_this_epoch = refresh.epoch == self.throttle.epoch();
-        match outcome {
+        let completed = match outcome {
             RefreshOutcome::Token { token, asked } => {
                 Ok(self.token_came(input, run, refresh, token, asked))
             }
@@ -100,7 +101,9 @@ impl State {
                 }
                 Err(error)
             }
-        }
+        };
+        let is_answer = is_of_this_epoch || !matches!(refresh.kind, RefreshKind::IfChanged(_));
+        (is_answer || completed.is_ok()).then_some(completed)
     }
 
     /// The running refresh has brought a token, which is used from now on.
@@ -288,7 +291,7 @@ impl State {
         };
         let result = Arc::clone(&running.result);
         self.effects.spawn = Some(RefreshTask::new(runtime, result, run, delay, cx, kind));
-        let lookup = running.lookup();
+        let lookup = running.lookup(running.epoch);
         self.refresh = RefreshState::Running(running);
         lookup
     }

@@ -32,9 +32,10 @@ impl State {
         challenge: Option<Arc<Challenge>>,
     ) -> Lookup<Arc<SharedResult>> {
         // Checked first: a lost refresh gives the token back that it was to replace.
+        let epoch = self.throttle.epoch();
         let running = self.joinable(input.now);
         let (running, waiting) = running
-            .map(|running| (running.lookup(), running.wait()))
+            .map(|running| (running.lookup(epoch), running.wait()))
             .unzip();
         let CurrentToken::InUse(issued) = &self.token else {
             // After a login there may be no token yet.
@@ -136,8 +137,9 @@ impl State {
             Permission::After(_) => return self.start(input, delay, cx, RefreshKind::Full),
         };
         // Another process may have a good token. Looking for it sends no token request, so it need not wait.
+        let epoch = self.throttle.epoch();
         if let Some(running) = self.running(input.now) {
-            running.lookup()
+            running.lookup(epoch)
         } else if self.throttle.may_look(now) {
             self.start(input, Duration::ZERO, cx, RefreshKind::AdoptOnly(error))
         } else {
