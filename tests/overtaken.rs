@@ -643,6 +643,46 @@ async fn a_dead_session_in_memory_is_not_sent_again_if_an_earlier_one_was_revoke
     assert_eq!(refresh_tokens(&endpoint), ["rt-2"]);
 }
 
+/// The session of our login could not be saved, and another process has saved that of another login, which does not know ours.
+#[tokio::test(start_paused = true)]
+async fn a_revocation_counts_for_a_login_whose_session_was_never_saved() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    first(&process(&endpoint, &store)).await.unwrap();
+    store.before(|call, _| match call {
+        Call::Save | Call::Mark => Err(full_disk()),
+        _ => Ok(()),
+    });
+    let start = |login: &str| {
+        let client = client(&endpoint).revocation_url("https://login.example/revoke");
+        RefreshTokenSource::new(client.unwrap(), login).store(store.clone())
+    };
+    let source = start("rt-new");
+    let token = first(&source).await.unwrap();
+    lock(&store).stored.change(|session| {
+        session["former_identities"] = serde_json::json!([session["identity"]]);
+        session["identity"] = json_identity("rt-other");
+        session["generation"] = 3.into();
+        session["refresh_token"] = "rt-other-1".into();
+    });
+    store.repair();
+    endpoint.respond_next([(200, ""); 3]);
+    let cx = TokenContext::new().replacing(token);
+    source.revoke(cx).await.unwrap();
+    assert_eq!(store.session()["ended"]["reason"], "revoked");
+    endpoint.sent();
+    first(&start("rt-new")).await.unwrap_err();
+    assert_eq!(endpoint.sent(), [""; 0]);
+    // Nor after the next login.
+    first(&start("rt-last")).await.unwrap();
+    endpoint.sent();
+    first(&start("rt-new")).await.unwrap();
+    assert_eq!(endpoint.sent(), [""; 0]);
+}
+
+fn json_identity(refresh_token: &str) -> serde_json::Value {
+    serde_json::to_value(Identity::new("refresh", refresh_token)).unwrap()
+}
+
 /// The store has only marks, each with the refresh token before the one that the source has.
 #[tokio::test(start_paused = true)]
 async fn the_refresh_token_of_the_last_mark_is_not_sent_after_a_dead_one() {

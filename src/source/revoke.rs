@@ -97,12 +97,9 @@ impl<G: Grant> GrantSource<G> {
             if stored.is_some_and(|stored| stored.is_revoked() && self.is_known_to(&stored)) {
                 return Ok(());
             }
-            let session = if self.is_known_to(&session) {
-                session
-            } else {
-                session.with_dead(std::slice::from_ref(&self.identity), cx.clock().wall())
-            };
-            let session = session.at(replaces.saturating_add(1));
+            let session = self
+                .with_our_login(session, cx)
+                .at(replaces.saturating_add(1));
             return self.save_revoked(lease, slot, session, replaces).await;
         }
         let tokens = self.tokens_of(&session, cx).await?;
@@ -123,6 +120,7 @@ impl<G: Grant> GrantSource<G> {
             .at(replaces)
             .of_client(self.client_identity.clone())
             .revoked(&credentials, cx.clock().wall());
+        let session = self.with_our_login(session, cx);
         self.with_state(|state| state.revocations += 1);
         self.supersede(stored.as_ref(), &session);
         self.note_revoked(&session);
@@ -233,6 +231,16 @@ impl<G: Grant> GrantSource<G> {
         !self.grant.can_begin()
             || !session.is_older_than(&self.identity)
             || self.is_ended_in(session)
+    }
+
+    /// The revoked `session` with our login, which is revoked as well. `session` does not know it if the session of our login was
+    /// never saved, and that of a later one is stored.
+    fn with_our_login(&self, session: StoredSession, cx: &TokenContext) -> StoredSession {
+        if self.is_known_to(&session) {
+            session
+        } else {
+            session.with_dead(std::slice::from_ref(&self.identity), cx.clock().wall())
+        }
     }
 
     fn is_ended_in(&self, session: &StoredSession) -> bool {

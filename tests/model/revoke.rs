@@ -22,11 +22,7 @@ impl Run<'_> {
             if stored.is_some_and(|stored| stored.is_revoked && stored.knows(config)) {
                 return self.go(Step::Releasing(End::Revoked));
             }
-            let session = if session.knows(config) {
-                session
-            } else {
-                session.with_dead(Credentials::default().with(config))
-            };
+            let session = session.with_login(config);
             return self.go(Step::SavingRevoked {
                 session: session.at(replaces + 1),
                 replaces,
@@ -76,6 +72,7 @@ impl Run<'_> {
         };
         let credentials = tokens.with(session.identity);
         let session = session.at(replaces).of_client().revoked(credentials);
+        let session = session.with_login(config);
         self.me().supersede(stored, &session);
         self.me().note_revoked(&session);
         self.go(Step::SavingRevoked { session, replaces });

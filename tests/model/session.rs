@@ -207,6 +207,15 @@ impl Session {
         self.has_client && self.ended.contains(credential)
     }
 
+    /// `with_our_login`, of a process with this credential.
+    pub(crate) fn with_login(self, credential: Credential) -> Self {
+        if self.knows(credential) {
+            self
+        } else {
+            self.with_dead(Credentials::default().with(credential))
+        }
+    }
+
     pub(crate) fn with_dead(self, dead: Credentials) -> Self {
         let logins = if self.is_revoked {
             dead.without(self.identity)
