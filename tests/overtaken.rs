@@ -683,6 +683,22 @@ fn json_identity(refresh_token: &str) -> serde_json::Value {
     serde_json::to_value(Identity::new("refresh", refresh_token)).unwrap()
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_dead_login_that_was_not_saved_as_dead_is_not_sent_after_a_refresh_of_another_process() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    first(&process(&endpoint, &store)).await.unwrap();
+    store.before(only_marks);
+    let login = RefreshTokenSource::new(client(&endpoint), "login").store(store.clone());
+    endpoint.respond_next([DEAD]);
+    first(&login).await.unwrap_err();
+    store.repair();
+    lock(&store).stored.refresh("other");
+    endpoint.sent();
+    let error = first(&login).await.unwrap_err();
+    assert!(error.is_final(), "{error}");
+    assert_eq!(endpoint.sent(), [""; 0]);
+}
+
 /// The store has only marks, each with the refresh token before the one that the source has.
 #[tokio::test(start_paused = true)]
 async fn the_refresh_token_of_the_last_mark_is_not_sent_after_a_dead_one() {

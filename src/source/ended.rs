@@ -14,7 +14,10 @@ impl<G: Grant> GrantSource<G> {
     fn is_declared_dead(&self, session: &StoredSession, credential: &Identity) -> bool {
         let is_stored = session.client() == Some(&self.client_identity)
             && session.ended().is_some_and(|it| it.contains(credential));
-        let is_known = |failed: &Failed| failed.knows_dead(session.generation(), credential);
+        // A login that the session does not know stays dead, however often others refresh that session.
+        let is_of_session = *credential != self.identity || !session.is_older_than(credential);
+        let generation = is_of_session.then(|| session.generation());
+        let is_known = |failed: &Failed| failed.knows_dead(generation, credential);
         is_stored || self.with_state(|state| state.failed.as_ref().is_some_and(is_known))
     }
 

@@ -53,11 +53,16 @@ impl Failed {
         self.knows_dead(self.generation, &self.credential)
     }
 
-    /// Whether the server has declared this credential of a session of this generation dead.
-    pub(super) fn knows_dead(&self, generation: u64, credential: &Identity) -> bool {
-        self.dead
-            .iter()
-            .any(|(of, dead)| *of == generation && dead == credential)
+    /// Whether the server has declared this credential of a session of this generation dead. `None`: of any session.
+    pub(super) fn knows_dead(
+        &self,
+        generation: impl Into<Option<u64>>,
+        credential: &Identity,
+    ) -> bool {
+        let generation = generation.into();
+        self.dead.iter().any(|(of, dead)| {
+            dead == credential && generation.is_none_or(|generation| generation == *of)
+        })
     }
 }
 

@@ -489,7 +489,13 @@ impl State {
             .view()
             .is_none_or(|view| !view.is_revoked && view.order.identity == identity(credential));
         let may_repeat = self.plan.grant == GrantKind::ExchangeToken && began;
-        (self.has_unused_login(process) || may_repeat) && self.server.accepts(credential, self.now)
+        // It may have begun a session that was never saved, and that another one has replaced.
+        let has_begun = self.oracle.sent.iter().any(|sent| {
+            (sent.process, sent.life, &sent.credential) == (process, host.life, credential)
+                && matches!(sent.fate, Fate::Granted(_))
+        });
+        let may_begin = may_repeat || (self.has_unused_login(process) && !has_begun);
+        may_begin && self.server.accepts(credential, self.now)
     }
 
     /// Whether the login of this process died before a session began with it. The session before it is none of its business.

@@ -176,6 +176,9 @@ impl State {
                 reason
             }
         };
+        let (look, has_lost) = (self.hosts[host.process].last_look, |at| {
+            self.oracle.has_lost(at)
+        });
         if !is_ours && self.is_held_up(host) {
             return Ok("sent again: a process was held up longer than its lease lasts");
         }
@@ -195,17 +198,19 @@ impl State {
                 None if sender.store_trouble >= sent.answered_at => {
                     Ok("sent again: the store could not save that it is dead")
                 }
+                // That it is dead was to replace the mark.
+                None if !is_ours && has_lost(sent.look) => {
+                    Ok("sent again: the store has lost the mark, and so not saved that it is dead")
+                }
                 None => failed_over(self.has_lapsed(sent)),
             },
             Fate::Granted(tokens) if tokens.refresh.is_none() => {
                 Ok("sent again: it was not replaced")
             }
             Fate::Granted(_) => match sent.saved_at {
-                // The mark of this process has the version of the one that the store has lost. So it was no fence.
-                Some(at)
-                    if self.oracle.has_lost(sent.look)
-                        && at > self.hosts[host.process].last_look =>
-                {
+                // The store has lost one of the two marks, so this one was no fence: it has the version of the other one, or is
+                // gone.
+                Some(at) if at > look && (has_lost(sent.look) || has_lost(look)) => {
                     self.has_lapsed(sent)
                 }
                 Some(_) => failed_over(Err("its successor is saved")),
