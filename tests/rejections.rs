@@ -232,6 +232,30 @@ async fn a_token_of_another_process_that_is_found_during_a_refresh_is_used() {
     assert_eq!(cache.status().state, TokenState::Fresh);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_token_of_another_process_that_is_found_after_a_refresh_has_failed_is_used() {
+    let source = Failing::default();
+    let cache = TokenCache::new(source.clone());
+    let client = client(&cache, |_, token, _| token == 1);
+    assert_eq!(status(&client, API).await, StatusCode::UNAUTHORIZED);
+    let send = || {
+        let client = client.clone();
+        tokio::spawn(async move { status(&client, API).await })
+    };
+    let looking = send();
+    sleep(2 * SECOND).await;
+    let refreshing = send();
+    sleep(2 * SECOND).await;
+    source.may_fail.notify_one();
+    assert_eq!(refreshing.await.unwrap(), StatusCode::UNAUTHORIZED);
+
+    source.may_look.notify_one();
+    assert_eq!(looking.await.unwrap(), StatusCode::OK);
+    assert_eq!(cache.peek().unwrap().expose_secret(), "2");
+    assert_eq!(status(&client, API).await, StatusCode::OK);
+    assert_eq!(cache.status().state, TokenState::Fresh);
+}
+
 /// A cache whose token 2 has been rejected twice in a row, so that its refresh is held back.
 async fn held() -> (Arc<AtomicU64>, TokenCache, Client) {
     let (issued, cache) = numbered();

@@ -24,17 +24,9 @@ pub(super) struct RunningRefresh {
     /// When the refresh before it started.
     pub(super) started_before: Option<Instant>,
     pub(super) lost_at: Instant,
-    pub(super) meanwhile: Meanwhile,
-}
-
-/// What else a refresh depends on while it runs.
-#[derive(Clone, Copy)]
-pub(super) enum Meanwhile {
-    Nothing,
-    /// The look for a token of another process that it has superseded, which goes on.
-    Looking(u64),
-    /// That look has found this token, which is in use. If the refresh fails, its callers get it, too.
-    Found(Generation),
+    /// A look for a token of another process has found this one meanwhile, which is in use. If the refresh fails, its callers get
+    /// it, too.
+    pub(super) found: Option<Generation>,
 }
 
 impl RunningRefresh {

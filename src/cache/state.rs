@@ -52,8 +52,8 @@
 //! | `logged_in` | use its token, or none until the next refresh; forget failures | the same, and this refresh no longer counts |
 //! | `reset` | forget failures | forget failures; this refresh no longer counts if it fails; callers wait for it |
 //!
-//! A refresh that is needed does not wait for a look for a token of another process. If that look finds one meanwhile, it
-//! replaces the rejected token until the refresh ends.
+//! A refresh that is needed does not wait for a look for a token of another process. If that look finds one, it replaces the
+//! rejected token: until the refresh ends, or at once if it has failed.
 //!
 //! A refresh that takes too long is given up: the state forgets it, and the next one may start. If it ends after all, only
 //! its own waiters get the result.
@@ -93,6 +93,9 @@ use crate::{
 pub(super) struct State {
     pub(super) token: CurrentToken,
     refresh: RefreshState,
+    /// The look for a token of another process that goes on beside a refresh, or after one that has failed. A token that it
+    /// finds takes the place of a rejected one.
+    look_beside: Option<u64>,
     pub(super) throttle: RefreshThrottle,
     pub(super) counts: Counts,
     /// What the last token came with, such as a session that could not be saved.
@@ -128,6 +131,7 @@ impl State {
         Self {
             token: CurrentToken::None,
             refresh: RefreshState::Idle,
+            look_beside: None,
             throttle: RefreshThrottle::default(),
             counts: Counts::default(),
             warning: None,
@@ -243,6 +247,7 @@ impl State {
         self.refreshed_at = Some(input.now.wall);
         self.throttle.succeeded();
         self.challenge = None;
+        self.look_beside = None;
         let before = self.token.issued().cloned();
         self.set_token(CurrentToken::InUse(Arc::clone(issued)));
         let (same, other) = match &before {

@@ -10,7 +10,7 @@ use crate::{
         issued::Issued,
         lookup::{Lookup, interrupted, runtime},
         refresh_task::{RefreshKind, RefreshOutcome, RefreshRun, RefreshTask},
-        running_refresh::{Meanwhile, RefreshState, RunningRefresh},
+        running_refresh::{RefreshState, RunningRefresh},
         waiter::{Completed, SharedResult},
     },
     clock::{self, Now},
@@ -143,7 +143,7 @@ impl State {
         match outcome {
             RefreshOutcome::Token { token, asked } => {
                 let issued = self.issue(input, token, asked);
-                let kind = if self.is_found_meanwhile(run.id, &issued) {
+                let kind = if self.is_found_beside(run.id, &issued) {
                     EventKind::Adopted
                 } else {
                     EventKind::Superseded
@@ -217,27 +217,24 @@ impl State {
     }
 
     /// Whether a token that the refresh `id` has brought, which no longer runs, takes the place of a rejected one: it does if that
-    /// was the look that the running refresh has superseded.
-    fn is_found_meanwhile(&mut self, id: u64, issued: &Issued) -> bool {
+    /// was the look that a refresh has superseded.
+    fn is_found_beside(&mut self, id: u64, issued: &Issued) -> bool {
         let before = self.token.issued();
         let is_better = before
             .is_some_and(|before| before.is_rejected() && before.generation != issued.generation);
-        if let RefreshState::Running(running) = &mut self.refresh
-            && let Meanwhile::Looking(looking) = running.meanwhile
-            && looking == id
-            && is_better
-        {
-            running.meanwhile = Meanwhile::Found(issued.generation);
-            return true;
+        if self.look_beside != Some(id) || !is_better {
+            return false;
         }
-        false
+        if let RefreshState::Running(running) = &mut self.refresh {
+            running.found = Some(issued.generation);
+        }
+        true
     }
 
     /// The token that was found while `refresh` ran, if it can still be used.
     fn found_during(&self, refresh: &RunningRefresh, now: Now) -> Option<Arc<Issued>> {
         let issued = self.token.usable(now)?;
-        let is_found =
-            matches!(refresh.meanwhile, Meanwhile::Found(found) if found == issued.generation);
+        let is_found = refresh.found == Some(issued.generation);
         (is_found && !issued.is_rejected()).then(|| Arc::clone(issued))
     }
 
@@ -278,11 +275,11 @@ impl State {
                 }
             },
             lost_at: clock::later(start, timeout),
-            meanwhile: match &self.refresh {
-                RefreshState::Running(look) => Meanwhile::Looking(look.id),
-                RefreshState::Idle => Meanwhile::Nothing,
-            },
+            found: None,
         };
+        if let RefreshState::Running(look) = &self.refresh {
+            self.look_beside = Some(look.id);
+        }
         let run = RefreshRun {
             id: running.id,
             reason: self.reason(input.now, &kind, &cx),

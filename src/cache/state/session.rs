@@ -41,6 +41,7 @@ impl State {
     ) {
         self.throttle.began_anew();
         self.forget_refusals();
+        self.look_beside = None;
         self.is_after_reset = false;
         self.effects.notify = true;
         let completed = token.map(|token| {
