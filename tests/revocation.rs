@@ -928,6 +928,60 @@ mod at_the_same_time {
         assert_eq!(stored(&store).await["ended"]["reason"], "revoked");
     }
 
+    /// A store whose saves take five seconds while `is_slow` is set.
+    #[derive(Clone, Default)]
+    struct SlowStore {
+        inner: MemoryStore,
+        is_slow: Arc<AtomicBool>,
+    }
+
+    struct SlowLease(<MemoryStore as TokenStore>::Lease, Arc<AtomicBool>);
+
+    impl TokenStore for SlowStore {
+        type Lease = SlowLease;
+
+        async fn load(&self) -> Result<Option<StoredSession>, TokenError> {
+            self.inner.load().await
+        }
+
+        async fn lease(&self) -> Result<SlowLease, TokenError> {
+            Ok(SlowLease(self.inner.lease().await?, self.is_slow.clone()))
+        }
+    }
+
+    impl StoreLease for SlowLease {
+        async fn save(&mut self, replaces: u64, session: &StoredSession) -> Result<(), TokenError> {
+            if self.1.load(Ordering::SeqCst) {
+                sleep(5 * SECOND).await;
+            }
+            self.0.save(replaces, session).await
+        }
+
+        async fn is_held(&self) -> Result<bool, TokenError> {
+            self.0.is_held().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nor_does_a_refresh_that_begins_while_the_revocation_is_saved() {
+        let (server, store) = (server(), SlowStore::default());
+        let cache = repeatable(&server, &server.issue_exchange_token(), &store);
+        cache.token().await.unwrap();
+        sleep(SECOND).await;
+        cache.reset();
+        store.is_slow.store(true, Ordering::SeqCst);
+        let revocation = tokio::spawn({
+            let cache = cache.clone();
+            async move { cache.revoke().await }
+        });
+        sleep(SECOND).await;
+        assert_eq!(server.live_sessions(), 0, "revoked, and not saved yet");
+        assert_is_revoked(&cache.refresh().await.unwrap_err());
+        revocation.await.unwrap().unwrap();
+        assert_eq!((server.exchanges(), server.live_sessions()), (1, 0));
+        assert_eq!(stored(&store).await["ended"]["reason"], "revoked");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn nor_does_a_request_without_refresh_tokens() {
         let server = server();

@@ -121,10 +121,13 @@ impl<G: Grant> GrantSource<G> {
             .of_client(self.client_identity.clone())
             .revoked(&credentials, cx.clock().wall());
         let session = self.with_our_login(session, cx);
+        // Twice, for refreshes that have begun before and during the save. They wait for us, and their reset came before.
         self.with_state(|state| state.revocations += 1);
         self.supersede(stored.as_ref(), &session);
         self.note_revoked(&session);
-        self.save_revoked(lease, slot, session, replaces).await
+        let result = self.save_revoked(lease, slot, session, replaces).await;
+        self.with_state(|state| state.revocations += 1);
+        result
     }
 
     /// The tokens of `session`, and the refresh token of a login that has not begun its session yet.

@@ -24,7 +24,7 @@ pub(super) struct SessionState {
     pub(super) failed: Option<Failed>,
     /// The credential that the store has, while it could not save the sessions that came after it. It is spent.
     pub(super) superseded: Option<Identity>,
-    /// How often this process has revoked the session.
+    /// Changes when this process revokes the session.
     pub(super) revocations: u64,
     /// The store had a session of another client when it was last read.
     pub(super) has_seen_another_client: bool,

@@ -313,7 +313,8 @@ impl State {
             self.count("caller must log in again");
             let state = &mut self.hosts[process];
             state.final_at = self.now;
-
+            // Nobody uses it any more, also if the store is not reached next.
+            state.good_token = None;
             self.check_end(host);
             return;
         }
