@@ -267,7 +267,7 @@ async fn an_error_response_ends_the_login() {
     assert_eq!(status, 400);
     assert!(body.contains("<h1>The login failed</h1>"), "{body}");
     let error = login.ended().await.unwrap_err();
-    assert_eq!(error.kind(), TokenErrorKind::LoginDenied);
+    assert_eq!(error.kind(), TokenErrorKind::ReauthRequired);
     assert_eq!(error.oauth_code(), Some("access_denied"));
 }
 
@@ -457,10 +457,6 @@ async fn a_login_has_a_time_limit() {
     let callback = login.answer(&server).await;
     let error = login.ended().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Timeout);
-    // The server may have shown in the browser that it knows no such redirect URI.
-    let url = callback.url();
-    let uri = url.split('?').next().unwrap();
-    assert!(error.to_string().contains(uri), "{error}");
     assert!(error.to_string().contains("60 seconds"), "{error}");
     assert!(callback.is_closed().await);
 }

@@ -30,9 +30,6 @@ pub enum TokenErrorKind {
     /// The server does not accept the credential of the grant, such as the refresh token. A person must log in again or configure
     /// a new one.
     ReauthRequired,
-    /// A person or the server has denied a login, which has said so with `access_denied`. Ask again only if the person wants
-    /// that.
-    LoginDenied,
     /// A token is empty, or has characters that no header may carry.
     InvalidToken,
     /// The API rejected the token, and there is no other.
@@ -70,7 +67,6 @@ impl TokenErrorKind {
             Self::InvalidClient => "invalid_client",
             Self::InvalidRequest => "invalid_request",
             Self::ReauthRequired => "reauth_required",
-            Self::LoginDenied => "login_denied",
             Self::InvalidToken => "invalid_token",
             Self::Rejected => "rejected",
             Self::InsufficientScope => "insufficient_scope",
@@ -101,7 +97,6 @@ impl TokenErrorKind {
             Self::InvalidClient
             | Self::InvalidRequest
             | Self::ReauthRequired
-            | Self::LoginDenied
             | Self::InvalidToken
             | Self::InsufficientScope
             | Self::InsecureOrigin
@@ -134,7 +129,6 @@ impl TokenErrorKind {
             Self::InvalidClient => write!(f, "{endpoint} rejected the client authentication"),
             Self::InvalidRequest => write!(f, "{endpoint} rejected the request"),
             Self::ReauthRequired => f.write_str("a person must authorize again"),
-            Self::LoginDenied => f.write_str("the login was denied"),
             Self::InvalidToken => f.write_str("the token is not valid"),
             Self::Rejected => f.write_str("the API rejected the token"),
             Self::InsufficientScope => f.write_str("the API asks for more permission"),

@@ -4,7 +4,6 @@ use secrecy::ExposeSecret;
 
 use super::{
     authorization_code::{AuthorizationCode, config},
-    client_id::client_id,
     pending::PendingLogin,
     random::{challenge, unpredictable},
     scope::scope_to_ask_for,
@@ -80,7 +79,12 @@ impl AuthorizationCode {
         redirect_uri: impl AsRef<str>,
     ) -> Result<(String, PendingLogin), TokenError> {
         let redirect_uri = checked_redirect_uri(redirect_uri.as_ref())?;
-        let client_id = client_id(&self.client)?;
+        let Some(client_id) = self.client.client_id() else {
+            return Err(config(
+                "nobody can log in without the client id; set it with `OAuthClient::client_auth`, or as the parameter \
+                 `client_id`",
+            ));
+        };
         let is_reserved = |(name, _): &(&str, &str)| RESERVED.contains(name);
         if let Some((name, _)) = self.requested.others().find(is_reserved) {
             return Err(config(format!(

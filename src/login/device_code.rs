@@ -4,7 +4,7 @@ use std::fmt;
 
 use tokio::task::JoinHandle;
 
-use super::{client_id::client_id, pending_device::PendingDeviceLogin, scope::scope_to_ask_for};
+use super::{pending_device::PendingDeviceLogin, scope::scope_to_ask_for};
 use crate::{
     clock::Clock,
     error::{TokenError, TokenErrorKind},
@@ -120,8 +120,8 @@ impl DeviceCode {
     ///
     /// # Errors
     ///
-    /// - [`Config`](TokenErrorKind::Config): the client id or the device authorization endpoint is unknown, or a
-    ///   [`parameter`](Self::parameter) is one that the login makes itself.
+    /// - [`Config`](TokenErrorKind::Config): the device authorization endpoint is unknown, or a [`parameter`](Self::parameter)
+    ///   is one that the login makes itself.
     /// - [`InvalidResponse`](TokenErrorKind::InvalidResponse): a code or an address is missing, or is not
     ///   [harmless](PendingDeviceLogin) to show.
     /// - [`InvalidRequest`](TokenErrorKind::InvalidRequest): the client is not registered for such logins, or may not ask for
@@ -152,7 +152,6 @@ impl DeviceCode {
     /// # }
     /// ```
     pub async fn begin(&self) -> Result<PendingDeviceLogin, TokenError> {
-        client_id(&self.client)?;
         let is_reserved = |(name, _): &(&str, &str)| RESERVED.contains(name);
         if let Some((name, _)) = self.requested.others().find(is_reserved) {
             let message =
@@ -189,10 +188,9 @@ impl DeviceCode {
     ///
     /// - [`Timeout`](TokenErrorKind::Timeout): nobody has logged in before the code expired. If asking has failed last, the
     ///   error's source says why.
-    /// - [`LoginDenied`](TokenErrorKind::LoginDenied): the person or the server has denied the access. Begin another login only
-    ///   if the person wants that.
-    /// - [`ReauthRequired`](TokenErrorKind::ReauthRequired): the server does not accept the device code, perhaps because an
-    ///   [answer was lost](Self#a-lost-answer).
+    /// - [`ReauthRequired`](TokenErrorKind::ReauthRequired): the person or the server has denied the access, and
+    ///   [`oauth_code`](TokenError::oauth_code) is `access_denied`; or the server does not accept the device code, perhaps
+    ///   because an [answer was lost](Self#a-lost-answer).
     /// - [`Config`](TokenErrorKind::Config): another client has begun the login.
     /// - [`InvalidClient`](TokenErrorKind::InvalidClient), [`InvalidRequest`](TokenErrorKind::InvalidRequest): the server rejects
     ///   the client or the request.

@@ -26,14 +26,12 @@ impl AuthorizationCode {
     ///
     /// # Errors
     ///
-    /// The login has failed. Show the person a page that says so, with a link to begin again: if your route begins another login
-    /// by itself, and the server answers in the same way, the browser goes round in circles.
+    /// The login has failed, and the person must begin again:
     ///
-    /// - [`LoginDenied`](TokenErrorKind::LoginDenied): the person or the server has denied the access.
     /// - [`InvalidResponse`](TokenErrorKind::InvalidResponse): the response is not the one to this login, or comes from another
     ///   server.
-    /// - [`ReauthRequired`](TokenErrorKind::ReauthRequired): the code is no longer valid, or the person must do something at the
-    ///   server, which `prompt=none` has forbidden.
+    /// - [`ReauthRequired`](TokenErrorKind::ReauthRequired): the person or the server has denied the access, or the code is no
+    ///   longer valid.
     /// - [`InvalidRequest`](TokenErrorKind::InvalidRequest), [`Server`](TokenErrorKind::Server): the server has answered with
     ///   another error.
     /// - [`Config`](TokenErrorKind::Config): another client has begun the login.

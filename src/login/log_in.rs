@@ -36,8 +36,7 @@ impl BrowserLogin {
     /// # Errors
     ///
     /// - [`Config`](TokenErrorKind::Config): the port cannot be opened, or the path is none.
-    /// - [`Timeout`](TokenErrorKind::Timeout): the person has not logged in within the [time limit](Self::time_limit). A server
-    ///   that does not know the client id, or the redirect URI, shows its error in the browser, and this is all that is known.
+    /// - [`Timeout`](TokenErrorKind::Timeout): the person has not logged in within the [time limit](Self::time_limit).
     /// - The errors of [`AuthorizationCode::begin`] and [`AuthorizationCode::finish`]. A response with another `state` is none of
     ///   them: it is refused, and the login goes on.
     ///
@@ -83,7 +82,7 @@ impl BrowserLogin {
         let mut listener = Listener::bind(self.address, self.port, &self.path).await?;
         let time_limit = self.time_limit;
         let Ok(answered) = timeout(time_limit, self.wait(&mut listener)).await else {
-            return Err(self.too_late(&listener.redirect_uri()));
+            return Err(self.too_late());
         };
         let Answered {
             pending,
@@ -144,10 +143,9 @@ impl BrowserLogin {
         }
     }
 
-    fn too_late(&self, redirect_uri: &str) -> TokenError {
+    fn too_late(&self) -> TokenError {
         let message = format!(
-            "nobody has logged in within {} seconds; begin again, and if the browser has shown an error of the server: the client \
-             id is unknown there, or the redirect URI {redirect_uri} is not registered (`BrowserLogin::port` sets the port)",
+            "nobody has logged in within {} seconds; begin again",
             self.time_limit.as_secs()
         );
         TokenError::new(TokenErrorKind::Timeout, message).asking(Asked::Authorization)

@@ -77,7 +77,6 @@ mod authorization_code;
 mod begin;
 mod browser_login;
 mod callback;
-mod client_id;
 mod device_code;
 mod finish;
 mod listener;

@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    clock::MAX_DURATION,
-    error::{Asked, TokenError, TokenErrorKind},
-};
+use crate::error::{Asked, TokenError, TokenErrorKind};
 
 /// RFC 8628 §3.2: if the server names none.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
@@ -74,14 +71,6 @@ impl Pace {
         }
     }
 
-    /// A pace that was kept, which anybody may have written.
-    pub(super) fn checked(self) -> Self {
-        Self {
-            interval: self.interval.clamp(MIN_INTERVAL, MAX_DURATION),
-            ..self
-        }
-    }
-
     pub(super) fn interval(&self) -> Duration {
         self.interval
     }
@@ -92,7 +81,7 @@ impl Pace {
             Answer::Failed => self.failures += 1,
             Answer::SlowDown => {
                 self.failures = 0;
-                self.interval = self.interval.saturating_add(SLOW_DOWN);
+                self.interval += SLOW_DOWN;
             }
             _ => self.failures = 0,
         }
@@ -119,8 +108,7 @@ pub(super) fn expired(failure: Option<TokenError>) -> TokenError {
 pub(super) fn ended(answer: &Answer, error: TokenError, failure: Option<TokenError>) -> TokenError {
     let new = |message| TokenError::new(TokenErrorKind::ReauthRequired, message);
     let ended = match answer {
-        Answer::Denied => TokenError::new(
-            TokenErrorKind::LoginDenied,
+        Answer::Denied => new(
             "the person or the server has denied the access; begin another login only if the person wants that",
         ),
         Answer::Expired => expired(None),

@@ -40,13 +40,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// is neither https nor on this machine.
 ///
 /// It can be kept with serde, and another process can go on with it until it [expires](Self::expires_at). **It holds a
-/// secret**, the device code: a program that has it can get the session. `Debug` shows neither code. What was written by one
-/// version of this crate is meant to be read minutes later, and need not be readable by another version. What is read is
-/// checked in the same way as the server's answer.
-///
-/// Save it once, after `begin`. Delete it after [`TokenCache::login`](crate::TokenCache::login) has returned, or when `finish`
-/// fails. If the process ends between `finish` and `TokenCache::login`, the login is lost, and the person begins again: the
-/// server gives the tokens once.
+/// secret**, the device code: a program that has it can get the session. `Debug` shows neither code. What was written by one version of
+/// this crate is meant to be read minutes later, and need not be readable by another version.
 ///
 /// # Examples
 ///
@@ -69,7 +64,6 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// assert_eq!(pending.verification_uri(), "https://login.example.com/device");
 /// assert!(pending.to_string().contains(pending.user_code()));
 ///
-/// // In a file that only this program can read. If it is restarted, `finish` goes on with what it has read.
 /// let kept = serde_json::to_string(&pending)?;
 /// let resumed: PendingDeviceLogin = serde_json::from_str(&kept)?;
 /// assert_eq!(resumed.user_code(), pending.user_code());
@@ -78,7 +72,6 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// # }
 /// ```
 #[derive(Serialize, Deserialize)]
-#[serde(try_from = "Kept")]
 #[must_use = "a login cannot be finished without it"]
 pub struct PendingDeviceLogin {
     /// The client that has begun it.
@@ -93,40 +86,6 @@ pub struct PendingDeviceLogin {
     pace: Pace,
     #[serde(skip)]
     here: Here,
-}
-
-/// A pending login as it was kept, before it is checked.
-#[derive(Deserialize)]
-struct Kept {
-    client: Identity,
-    #[serde(with = "secret_text")]
-    device_code: SecretString,
-    user_code: String,
-    verification_uri: String,
-    verification_uri_complete: Option<String>,
-    expires_at: SystemTime,
-    lifetime: Duration,
-    pace: Pace,
-}
-
-impl TryFrom<Kept> for PendingDeviceLogin {
-    type Error = TokenError;
-
-    fn try_from(kept: Kept) -> Result<Self, TokenError> {
-        let complete = kept.verification_uri_complete;
-        let complete = complete.map(|it| shown::uri("verification_uri_complete", it));
-        Ok(Self {
-            client: kept.client,
-            device_code: kept.device_code,
-            user_code: shown::user_code(kept.user_code)?,
-            verification_uri: shown::uri("verification_uri", kept.verification_uri)?,
-            verification_uri_complete: complete.transpose()?,
-            expires_at: kept.expires_at,
-            lifetime: kept.lifetime.min(MAX_DURATION),
-            pace: kept.pace.checked(),
-            here: Here::default(),
-        })
-    }
 }
 
 /// What only this process knows.

@@ -1,7 +1,7 @@
 //! How a pending login keeps its secrets, for `#[serde(with)]`.
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer, Serializer, de::Error};
+use serde::{Deserialize, Deserializer, Serializer};
 
 use crate::zeroize::secret;
 
@@ -15,9 +15,5 @@ pub(super) fn serialize<S: Serializer>(
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<SecretString, D::Error> {
-    let text = secret(String::deserialize(deserializer)?);
-    if text.expose_secret().is_empty() {
-        return Err(D::Error::custom("a secret of the login is empty"));
-    }
-    Ok(text)
+    String::deserialize(deserializer).map(secret)
 }
