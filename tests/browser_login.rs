@@ -262,12 +262,16 @@ async fn an_error_response_ends_the_login() {
     let server = server();
     server.authorization_fault(Fault::member("error", "access_denied"));
     server.authorization_fault(Fault::member("code", Value::Null));
+    let html = "<script>hunter2</script>";
+    server.authorization_fault(Fault::member("error_description", html));
     let login = Waiting::new(browser_login(&server)).await;
     let (status, _, body) = login.answer(&server).await.open().await;
     assert_eq!(status, 400);
     assert!(body.contains("<h1>The login failed</h1>"), "{body}");
+    assert!(!body.contains("hunter2"), "{body}");
     let error = login.ended().await.unwrap_err();
-    assert_eq!(error.kind(), TokenErrorKind::ReauthRequired);
+    assert_eq!(error.kind(), TokenErrorKind::LoginDenied);
+    assert!(!error.is_final());
     assert_eq!(error.oauth_code(), Some("access_denied"));
 }
 
@@ -457,7 +461,16 @@ async fn a_login_has_a_time_limit() {
     let callback = login.answer(&server).await;
     let error = login.ended().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Timeout);
-    assert!(error.to_string().contains("60 seconds"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("60 seconds"), "{text}");
+    let redirect_uri = format!("`http://{}/callback`", callback.host);
+    for cause in [
+        "the client id is unknown",
+        &redirect_uri,
+        "`BrowserLogin::port`",
+    ] {
+        assert!(text.contains(cause), "{cause}: {text}");
+    }
     assert!(callback.is_closed().await);
 }
 

@@ -270,18 +270,20 @@ async fn a_person_who_takes_their_time_gets_a_session() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_an_expiry_and_a_lost_code_are_told_apart() {
-    use TokenErrorKind::{Config, InvalidClient, InvalidRequest, ReauthRequired, Timeout};
+    use TokenErrorKind::{
+        Config, InvalidClient, InvalidRequest, LoginDenied, ReauthRequired, Timeout,
+    };
 
     for (fault, kind, code, words) in [
         (
             Fault::error("access_denied"),
-            ReauthRequired,
+            LoginDenied,
             Some("access_denied"),
             "denied the access",
         ),
         (
             Fault::error("authorization_declined"),
-            ReauthRequired,
+            LoginDenied,
             Some("authorization_declined"),
             "denied the access",
         ),
@@ -340,6 +342,8 @@ async fn a_person_who_refuses_ends_the_login() {
     assert!(server.deny_device(pending.user_code()));
     let error = login.finish(&mut pending).await.unwrap_err();
     assert_eq!(error.oauth_code(), Some("access_denied"));
+    assert_eq!(error.kind(), TokenErrorKind::LoginDenied);
+    assert!(!error.is_final() && !error.is_transient());
     assert_eq!(polls.seconds(), [5]);
 }
 
@@ -635,6 +639,22 @@ async fn an_unknown_endpoint_and_a_reserved_parameter_are_configuration_errors()
         assert_hides(&error, &["hunter2"]);
     }
     assert_eq!(server.device_authorization_requests(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_without_a_client_id_sends_nothing() {
+    let server = server();
+    let anonymous = OAuthClient::discover_with_transport(ISSUER, server.clone()).unwrap();
+    let error = DeviceCode::new(anonymous.clone())
+        .begin()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Config);
+    assert!(error.to_string().contains("client id"), "{error}");
+    assert_eq!(server.device_authorization_requests(), 0);
+
+    let named = anonymous.parameter("client_id", "my-tv");
+    drop(DeviceCode::new(named).begin().await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]

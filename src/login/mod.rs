@@ -77,6 +77,7 @@ mod authorization_code;
 mod begin;
 mod browser_login;
 mod callback;
+mod checks;
 mod device_code;
 mod finish;
 mod listener;

@@ -108,7 +108,8 @@ pub(super) fn expired(failure: Option<TokenError>) -> TokenError {
 pub(super) fn ended(answer: &Answer, error: TokenError, failure: Option<TokenError>) -> TokenError {
     let new = |message| TokenError::new(TokenErrorKind::ReauthRequired, message);
     let ended = match answer {
-        Answer::Denied => new(
+        Answer::Denied => TokenError::new(
+            TokenErrorKind::LoginDenied,
             "the person or the server has denied the access; begin another login only if the person wants that",
         ),
         Answer::Expired => expired(None),
