@@ -182,6 +182,33 @@ async fn a_login_can_be_kept_in_the_session_of_a_browser() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stored_login_that_was_damaged_is_not_read() {
+    let login = AuthorizationCode::new(client(&server()));
+    let (_, pending) = login.begin(REDIRECT_URI).await.unwrap();
+    let kept = serde_json::to_value(&pending).unwrap();
+    for (name, value) in [
+        // Any response with an empty `state` would answer it.
+        ("state", json!("")),
+        ("state", json!("hunter2")),
+        ("verifier", json!("")),
+        ("verifier", json!("hunter2&grant_type=x")),
+        ("issuer", Value::Null),
+        ("redirect_uri", json!("http://hunter2.example.com/")),
+        ("redirect_uri", json!("")),
+    ] {
+        let mut damaged = kept.clone();
+        damaged[name] = value.clone();
+        let error = serde_json::from_value::<PendingLogin>(damaged).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("begin another login"),
+            "{name} {value}: {error}"
+        );
+    }
+    drop(serde_json::from_value::<PendingLogin>(kept).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_url_has_what_the_server_needs() {
     let server = server();
     let client = client(&server)

@@ -462,6 +462,38 @@ async fn another_process_goes_on_with_a_stored_login() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stored_login_that_was_damaged_is_not_read() {
+    let server = server();
+    let pending = DeviceCode::new(client(&server)).begin().await.unwrap();
+    let kept = serde_json::to_value(&pending).unwrap();
+    let duration = |secs: u64| json!({ "secs": secs, "nanos": 0 });
+    for (path, value) in [
+        ("/pace/interval", duration(0)),
+        ("/pace/interval", duration(3601)),
+        ("/pace/interval", duration(u64::MAX)),
+        ("/lifetime", duration(u64::MAX)),
+        ("/expires_at/secs_since_epoch", json!(u64::MAX)),
+        ("/device_code", json!("")),
+        ("/user_code", json!("hunter2\u{1b}[2J")),
+        ("/verification_uri", json!("javascript:hunter2")),
+        ("/verification_uri", json!("http://login.example.com/")),
+        (
+            "/verification_uri",
+            json!("https://login.example.com/\u{7}"),
+        ),
+        ("/verification_uri_complete", json!("file:///hunter2")),
+    ] {
+        let mut damaged = kept.clone();
+        *damaged.pointer_mut(path).unwrap() = value.clone();
+        let error = serde_json::from_value::<PendingDeviceLogin>(damaged).unwrap_err();
+        let error = error.to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+        assert!(!error.contains(char::is_control), "{path}: {error:?}");
+    }
+    drop(serde_json::from_value::<PendingDeviceLogin>(kept).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stored_login_that_has_expired_sends_nothing() {
     let server = server();
     let (client, polls) = Polls::of(&server);

@@ -129,7 +129,7 @@ impl AuthorizationCode {
 }
 
 /// The redirect URI as it is sent: exactly as it was given, because the server compares it so.
-fn checked_redirect_uri(uri: &str) -> Result<String, TokenError> {
+pub(super) fn checked_redirect_uri(uri: &str) -> Result<String, TokenError> {
     let uri = uri.trim();
     let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
     let is_http = ["http", "https"]

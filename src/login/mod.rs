@@ -92,6 +92,7 @@ mod random;
 mod scope;
 mod secret_text;
 mod shown;
+mod stored_login;
 
 pub use self::{
     authorization_code::AuthorizationCode, browser_login::BrowserLogin, device_code::DeviceCode,

@@ -12,6 +12,8 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// A longer one is taken for a mistake, such as milliseconds: no login would be noticed. `slow_down` still lengthens it.
 const MAX_INTERVAL: Duration = Duration::from_secs(60);
+/// More than `slow_down` makes of it while a code lives.
+const LONGEST_POSSIBLE: Duration = Duration::from_secs(3600);
 /// RFC 8628 §3.5.
 const SLOW_DOWN: Duration = Duration::from_secs(5);
 /// The longest wait after failures, unless the interval or the server's `Retry-After` is longer.
@@ -69,6 +71,11 @@ impl Pace {
             interval: interval.clamp(MIN_INTERVAL, MAX_INTERVAL),
             failures: 0,
         }
+    }
+
+    /// Whether a server can have led to it. A stored one may be damaged.
+    pub(super) fn is_possible(&self) -> bool {
+        (MIN_INTERVAL..=LONGEST_POSSIBLE).contains(&self.interval)
     }
 
     pub(super) fn interval(&self) -> Duration {
