@@ -204,9 +204,9 @@ impl TokenError {
     ///
     /// It depends on the [kind](TokenError::kind) alone. Not transient are
     /// [`InvalidClient`](TokenErrorKind::InvalidClient), [`InvalidRequest`](TokenErrorKind::InvalidRequest),
-    /// [`ReauthRequired`](TokenErrorKind::ReauthRequired), [`InvalidToken`](TokenErrorKind::InvalidToken),
-    /// [`InsufficientScope`](TokenErrorKind::InsufficientScope), [`InsecureOrigin`](TokenErrorKind::InsecureOrigin) and
-    /// [`Config`](TokenErrorKind::Config).
+    /// [`ReauthRequired`](TokenErrorKind::ReauthRequired), [`LoginDenied`](TokenErrorKind::LoginDenied),
+    /// [`InvalidToken`](TokenErrorKind::InvalidToken), [`InsufficientScope`](TokenErrorKind::InsufficientScope),
+    /// [`InsecureOrigin`](TokenErrorKind::InsecureOrigin) and [`Config`](TokenErrorKind::Config).
     pub fn is_transient(&self) -> bool {
         self.inner.kind.is_transient()
     }

@@ -182,6 +182,33 @@ async fn a_login_can_be_kept_in_the_session_of_a_browser() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stored_login_that_was_damaged_is_not_read() {
+    let login = AuthorizationCode::new(client(&server()));
+    let (_, pending) = login.begin(REDIRECT_URI).await.unwrap();
+    let kept = serde_json::to_value(&pending).unwrap();
+    for (name, value) in [
+        // Any response with an empty `state` would answer it.
+        ("state", json!("")),
+        ("state", json!("hunter2")),
+        ("verifier", json!("")),
+        ("verifier", json!("hunter2&grant_type=x")),
+        ("issuer", Value::Null),
+        ("redirect_uri", json!("http://hunter2.example.com/")),
+        ("redirect_uri", json!("")),
+    ] {
+        let mut damaged = kept.clone();
+        damaged[name] = value.clone();
+        let error = serde_json::from_value::<PendingLogin>(damaged).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("begin another login"),
+            "{name} {value}: {error}"
+        );
+    }
+    drop(serde_json::from_value::<PendingLogin>(kept).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_url_has_what_the_server_needs() {
     let server = server();
     let client = client(&server)
@@ -428,7 +455,11 @@ async fn a_parameter_that_occurs_twice_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn an_error_response_becomes_an_error_that_says_what_to_do() {
     for (code, kind, words) in [
-        ("access_denied", TokenErrorKind::ReauthRequired, "allow it"),
+        (
+            "access_denied",
+            TokenErrorKind::LoginDenied,
+            "only if the person wants",
+        ),
         ("login_required", TokenErrorKind::ReauthRequired, "prompt"),
         ("invalid_scope", TokenErrorKind::InvalidRequest, "scope"),
         ("server_error", TokenErrorKind::Server, "later"),
@@ -441,6 +472,33 @@ async fn an_error_response_becomes_an_error_that_says_what_to_do() {
         let error = refused(&server(), &faults).await;
         assert_eq!((error.kind(), error.oauth_code()), (kind, Some(code)));
         assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_login_is_not_taken_for_a_dead_session() {
+    // A web application redirects to the login if an error is final, and would ask the person over and over.
+    let error = refused(&server(), &[("error", json!("access_denied"))]).await;
+    assert_eq!(error.kind().as_str(), "login_denied");
+    assert!(!error.is_final() && !error.is_transient());
+    let text = error.to_string();
+    assert!(text.starts_with("the login was denied: "), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_without_a_state_asks_for_the_whole_query() {
+    for query in ["", "error=access_denied", "code=hunter2"] {
+        let server = server();
+        let login = AuthorizationCode::new(client(&server));
+        let (_, pending) = login.begin(REDIRECT_URI).await.unwrap();
+        let error = login.finish(pending, query).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
+        let text = error.to_string();
+        assert!(
+            text.contains("has no `state`; pass the whole query"),
+            "{text}"
+        );
+        assert_hides(&error, &["hunter2"]);
     }
 }
 

@@ -270,18 +270,20 @@ async fn a_person_who_takes_their_time_gets_a_session() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_an_expiry_and_a_lost_code_are_told_apart() {
-    use TokenErrorKind::{Config, InvalidClient, InvalidRequest, ReauthRequired, Timeout};
+    use TokenErrorKind::{
+        Config, InvalidClient, InvalidRequest, LoginDenied, ReauthRequired, Timeout,
+    };
 
     for (fault, kind, code, words) in [
         (
             Fault::error("access_denied"),
-            ReauthRequired,
+            LoginDenied,
             Some("access_denied"),
             "denied the access",
         ),
         (
             Fault::error("authorization_declined"),
-            ReauthRequired,
+            LoginDenied,
             Some("authorization_declined"),
             "denied the access",
         ),
@@ -340,6 +342,8 @@ async fn a_person_who_refuses_ends_the_login() {
     assert!(server.deny_device(pending.user_code()));
     let error = login.finish(&mut pending).await.unwrap_err();
     assert_eq!(error.oauth_code(), Some("access_denied"));
+    assert_eq!(error.kind(), TokenErrorKind::LoginDenied);
+    assert!(!error.is_final() && !error.is_transient());
     assert_eq!(polls.seconds(), [5]);
 }
 
@@ -455,6 +459,38 @@ async fn another_process_goes_on_with_a_stored_login() {
     DeviceCode::new(client).finish(&mut pending).await.unwrap();
     // An interval after the start, and the longer one.
     assert_eq!(polls.seconds(), [5, 18]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_login_that_was_damaged_is_not_read() {
+    let server = server();
+    let pending = DeviceCode::new(client(&server)).begin().await.unwrap();
+    let kept = serde_json::to_value(&pending).unwrap();
+    let duration = |secs: u64| json!({ "secs": secs, "nanos": 0 });
+    for (path, value) in [
+        ("/pace/interval", duration(0)),
+        ("/pace/interval", duration(3601)),
+        ("/pace/interval", duration(u64::MAX)),
+        ("/lifetime", duration(u64::MAX)),
+        ("/expires_at/secs_since_epoch", json!(u64::MAX)),
+        ("/device_code", json!("")),
+        ("/user_code", json!("hunter2\u{1b}[2J")),
+        ("/verification_uri", json!("javascript:hunter2")),
+        ("/verification_uri", json!("http://login.example.com/")),
+        (
+            "/verification_uri",
+            json!("https://login.example.com/\u{7}"),
+        ),
+        ("/verification_uri_complete", json!("file:///hunter2")),
+    ] {
+        let mut damaged = kept.clone();
+        *damaged.pointer_mut(path).unwrap() = value.clone();
+        let error = serde_json::from_value::<PendingDeviceLogin>(damaged).unwrap_err();
+        let error = error.to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+        assert!(!error.contains(char::is_control), "{path}: {error:?}");
+    }
+    drop(serde_json::from_value::<PendingDeviceLogin>(kept).unwrap());
 }
 
 #[tokio::test(start_paused = true)]
@@ -635,6 +671,22 @@ async fn an_unknown_endpoint_and_a_reserved_parameter_are_configuration_errors()
         assert_hides(&error, &["hunter2"]);
     }
     assert_eq!(server.device_authorization_requests(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_without_a_client_id_sends_nothing() {
+    let server = server();
+    let anonymous = OAuthClient::discover_with_transport(ISSUER, server.clone()).unwrap();
+    let error = DeviceCode::new(anonymous.clone())
+        .begin()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Config);
+    assert!(error.to_string().contains("client id"), "{error}");
+    assert_eq!(server.device_authorization_requests(), 0);
+
+    let named = anonymous.parameter("client_id", "my-tv");
+    drop(DeviceCode::new(named).begin().await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]

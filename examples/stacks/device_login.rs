@@ -145,7 +145,7 @@ async fn example(_: Arguments) -> Result<(), BoxError> {
     let denied = with_phone(Phone::Deny, &server, &cache, &oauth).await;
     let error = denied.err().ok_or("the login should have failed")?;
     println!("  {error}");
-    check("it says why", error.oauth_code() == Some("access_denied"))?;
+    check("it says why", error.kind() == TokenErrorKind::LoginDenied)?;
     check("no other login", server.device_grants() == 2)?;
     Ok(())
 }

@@ -30,6 +30,10 @@ pub enum TokenErrorKind {
     /// The server does not accept the credential of the grant, such as the refresh token. A person must log in again or configure
     /// a new one.
     ReauthRequired,
+    /// A person was asked to log in, and has denied the access, or the server has for them. Show it with a way to try again. Do
+    /// not begin another login by yourself: the person would be asked over and over. It is not
+    /// [final](crate::TokenError::is_final), because it says nothing of a session.
+    LoginDenied,
     /// A token is empty, or has characters that no header may carry.
     InvalidToken,
     /// The API rejected the token, and there is no other.
@@ -67,6 +71,7 @@ impl TokenErrorKind {
             Self::InvalidClient => "invalid_client",
             Self::InvalidRequest => "invalid_request",
             Self::ReauthRequired => "reauth_required",
+            Self::LoginDenied => "login_denied",
             Self::InvalidToken => "invalid_token",
             Self::Rejected => "rejected",
             Self::InsufficientScope => "insufficient_scope",
@@ -97,6 +102,7 @@ impl TokenErrorKind {
             Self::InvalidClient
             | Self::InvalidRequest
             | Self::ReauthRequired
+            | Self::LoginDenied
             | Self::InvalidToken
             | Self::InsufficientScope
             | Self::InsecureOrigin
@@ -129,6 +135,7 @@ impl TokenErrorKind {
             Self::InvalidClient => write!(f, "{endpoint} rejected the client authentication"),
             Self::InvalidRequest => write!(f, "{endpoint} rejected the request"),
             Self::ReauthRequired => f.write_str("a person must authorize again"),
+            Self::LoginDenied => f.write_str("the login was denied"),
             Self::InvalidToken => f.write_str("the token is not valid"),
             Self::Rejected => f.write_str("the API rejected the token"),
             Self::InsufficientScope => f.write_str("the API asks for more permission"),

@@ -1,13 +1,9 @@
 //! [`AuthorizationCode`]: the login of a person in a browser, by a code (RFC 6749 §4.1) that is bound to the program that
 //! asked for it (RFC 7636).
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
-use crate::{
-    error::{TokenError, TokenErrorKind},
-    grant::Requested,
-    oauth::OAuthClient,
-};
+use crate::{grant::Requested, oauth::OAuthClient};
 
 /// The login of a person in a browser, by an authorization code with PKCE (RFC 6749 §4.1, RFC 7636).
 ///
@@ -126,8 +122,4 @@ impl fmt::Debug for AuthorizationCode {
             .field("issuer", &self.issuer)
             .finish()
     }
-}
-
-pub(super) fn config(message: impl Into<Cow<'static, str>>) -> TokenError {
-    TokenError::new(TokenErrorKind::Config, message)
 }

@@ -3,7 +3,8 @@
 use secrecy::ExposeSecret;
 
 use super::{
-    authorization_code::{AuthorizationCode, config},
+    authorization_code::AuthorizationCode,
+    checks::{client_id, config, nothing_reserved},
     pending::PendingLogin,
     random::{challenge, unpredictable},
     scope::scope_to_ask_for,
@@ -79,18 +80,8 @@ impl AuthorizationCode {
         redirect_uri: impl AsRef<str>,
     ) -> Result<(String, PendingLogin), TokenError> {
         let redirect_uri = checked_redirect_uri(redirect_uri.as_ref())?;
-        let Some(client_id) = self.client.client_id() else {
-            return Err(config(
-                "nobody can log in without the client id; set it with `OAuthClient::client_auth`, or as the parameter \
-                 `client_id`",
-            ));
-        };
-        let is_reserved = |(name, _): &(&str, &str)| RESERVED.contains(name);
-        if let Some((name, _)) = self.requested.others().find(is_reserved) {
-            return Err(config(format!(
-                "the login makes the parameter `{name}` itself, so it cannot be set"
-            )));
-        }
+        let client_id = client_id(&self.client)?;
+        nothing_reserved(&self.requested, &RESERVED)?;
         let clock = Clock::System;
         self.client.prepare(&clock).await?;
         let endpoint = self.client.authorization_endpoint(&clock).await?;
@@ -138,7 +129,7 @@ impl AuthorizationCode {
 }
 
 /// The redirect URI as it is sent: exactly as it was given, because the server compares it so.
-fn checked_redirect_uri(uri: &str) -> Result<String, TokenError> {
+pub(super) fn checked_redirect_uri(uri: &str) -> Result<String, TokenError> {
     let uri = uri.trim();
     let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
     let is_http = ["http", "https"]

@@ -38,8 +38,12 @@ impl From<Refused> for TokenError {
 /// Nothing of the text gets into an error.
 pub(super) fn code_in(text: &str, login: &PendingLogin) -> Result<SecretString, Refused> {
     let callback = Callback::parse(text)?;
-    let state = callback.state.as_ref().map_or("", |it| it.expose_secret());
-    let expected = login.state.expose_secret();
+    let Some(state) = &callback.state else {
+        return Err(Refused::Foreign(invalid(
+            "the response has no `state`; pass the whole query of the request",
+        )));
+    };
+    let (state, expected) = (state.expose_secret(), login.state.expose_secret());
     if !bool::from(state.as_bytes().ct_eq(expected.as_bytes())) {
         return Err(Refused::Foreign(invalid(
             "the response is not the one to this login, because its `state` is another one (RFC 6749 §10.12); begin again",
@@ -100,15 +104,15 @@ impl Callback {
 
 /// What the registered error codes mean (RFC 6749 §4.1.2.1, RFC 8707 §2, `OpenID` Connect Core §3.1.2.6).
 const ERRORS: &[(&str, TokenErrorKind, &str)] = {
-    use TokenErrorKind::{InvalidRequest, ReauthRequired, Server};
+    use TokenErrorKind::{InvalidRequest, LoginDenied, ReauthRequired, Server};
 
     const REQUEST: &str = "check the parameters of the login";
     const NOT_SILENT: &str = "the login needs the person, so leave out `prompt=none`";
     &[
         (
             "access_denied",
-            ReauthRequired,
-            "the person or the server has denied the access; log in again and allow it",
+            LoginDenied,
+            "the person or the server has denied the access; begin another login only if the person wants that",
         ),
         ("login_required", ReauthRequired, NOT_SILENT),
         ("consent_required", ReauthRequired, NOT_SILENT),

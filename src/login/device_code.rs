@@ -4,10 +4,16 @@ use std::fmt;
 
 use tokio::task::JoinHandle;
 
-use super::{pending_device::PendingDeviceLogin, scope::scope_to_ask_for};
+use super::{
+    checks::{client_id, config, nothing_reserved},
+    pending_device::PendingDeviceLogin,
+    scope::scope_to_ask_for,
+};
+#[cfg(doc)]
+use crate::error::TokenErrorKind;
 use crate::{
     clock::Clock,
-    error::{TokenError, TokenErrorKind},
+    error::TokenError,
     grant::Requested,
     oauth::{OAuthClient, Parameters, TokenResponse},
     source::first_session,
@@ -120,8 +126,8 @@ impl DeviceCode {
     ///
     /// # Errors
     ///
-    /// - [`Config`](TokenErrorKind::Config): the device authorization endpoint is unknown, or a [`parameter`](Self::parameter)
-    ///   is one that the login makes itself.
+    /// - [`Config`](TokenErrorKind::Config): the client id or the device authorization endpoint is unknown, or a
+    ///   [`parameter`](Self::parameter) is one that the login makes itself.
     /// - [`InvalidResponse`](TokenErrorKind::InvalidResponse): a code or an address is missing, or is not
     ///   [harmless](PendingDeviceLogin) to show.
     /// - [`InvalidRequest`](TokenErrorKind::InvalidRequest): the client is not registered for such logins, or may not ask for
@@ -152,12 +158,8 @@ impl DeviceCode {
     /// # }
     /// ```
     pub async fn begin(&self) -> Result<PendingDeviceLogin, TokenError> {
-        let is_reserved = |(name, _): &(&str, &str)| RESERVED.contains(name);
-        if let Some((name, _)) = self.requested.others().find(is_reserved) {
-            let message =
-                format!("the login makes the parameter `{name}` itself, so it cannot be set");
-            return Err(TokenError::new(TokenErrorKind::Config, message));
-        }
+        client_id(&self.client)?;
+        nothing_reserved(&self.requested, &RESERVED)?;
         self.client.prepare(&self.clock).await?;
         let mut parameters = Parameters::new(GRANT_TYPE);
         let scope = scope_to_ask_for(&self.client, &self.clock, &self.requested).await?;
@@ -188,9 +190,10 @@ impl DeviceCode {
     ///
     /// - [`Timeout`](TokenErrorKind::Timeout): nobody has logged in before the code expired. If asking has failed last, the
     ///   error's source says why.
-    /// - [`ReauthRequired`](TokenErrorKind::ReauthRequired): the person or the server has denied the access, and
-    ///   [`oauth_code`](TokenError::oauth_code) is `access_denied`; or the server does not accept the device code, perhaps
-    ///   because an [answer was lost](Self#a-lost-answer).
+    /// - [`LoginDenied`](TokenErrorKind::LoginDenied): the person or the server has denied the access. Show a message that says
+    ///   so and has a way to try again, and do not begin another login by yourself.
+    /// - [`ReauthRequired`](TokenErrorKind::ReauthRequired): the server does not accept the device code, perhaps because an
+    ///   [answer was lost](Self#a-lost-answer).
     /// - [`Config`](TokenErrorKind::Config): another client has begun the login.
     /// - [`InvalidClient`](TokenErrorKind::InvalidClient), [`InvalidRequest`](TokenErrorKind::InvalidRequest): the server rejects
     ///   the client or the request.
@@ -232,7 +235,7 @@ impl DeviceCode {
         if pending.client != self.client.identity(&[]) {
             let message = "another client has begun this login, so its code may be meant for another server; finish it with \
                            that client";
-            return Err(TokenError::new(TokenErrorKind::Config, message));
+            return Err(config(message));
         }
         loop {
             if !pending.has_request() {

@@ -3,8 +3,9 @@
 use secrecy::SecretString;
 
 use super::{
-    authorization_code::{AuthorizationCode, config},
+    authorization_code::AuthorizationCode,
     callback::{self, Refused},
+    checks::config,
     pending::PendingLogin,
 };
 #[cfg(doc)]
@@ -30,8 +31,11 @@ impl AuthorizationCode {
     ///
     /// - [`InvalidResponse`](TokenErrorKind::InvalidResponse): the response is not the one to this login, or comes from another
     ///   server.
-    /// - [`ReauthRequired`](TokenErrorKind::ReauthRequired): the person or the server has denied the access, or the code is no
-    ///   longer valid.
+    /// - [`LoginDenied`](TokenErrorKind::LoginDenied): the person or the server has denied the access. Show a page that says so
+    ///   and has a way to try again, and do not begin another login by yourself: a redirect to the login would ask the person
+    ///   over and over.
+    /// - [`ReauthRequired`](TokenErrorKind::ReauthRequired): the code is no longer valid, or a silent login (`prompt=none`) needs
+    ///   the person.
     /// - [`InvalidRequest`](TokenErrorKind::InvalidRequest), [`Server`](TokenErrorKind::Server): the server has answered with
     ///   another error.
     /// - [`Config`](TokenErrorKind::Config): another client has begun the login.

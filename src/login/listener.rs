@@ -4,10 +4,14 @@
 //! literal address, and what is wrong with a request harms only that request. Numbers and times are limited.
 
 use std::{
+    collections::VecDeque,
     future::{Future, pending},
     net::{IpAddr, SocketAddr},
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,7 +28,7 @@ use secrecy::SecretString;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 
@@ -34,7 +38,8 @@ use crate::{
     race::{First, race},
 };
 
-/// How many connections are open at the same time. Others wait until one of them ends.
+/// How many connections are open at the same time. Another one replaces the oldest that has sent no request yet: a program that
+/// only connects must not delay the browser.
 const MAX_CONNECTIONS: usize = 32;
 
 /// How long a connection may take to send the head of its request.
@@ -51,6 +56,8 @@ pub(super) struct Listener {
     socket: TcpListener,
     route: Arc<Route>,
     connections: JoinSet<()>,
+    /// The connections whose requests are not there yet, the oldest first.
+    silent: VecDeque<Silent>,
     caller: mpsc::Sender<Call>,
     calls: mpsc::Receiver<Call>,
 }
@@ -60,6 +67,12 @@ struct Route {
     /// The address and the port, as in a URL.
     authority: String,
     path: String,
+}
+
+/// A connection that has sent no whole head of a request.
+struct Silent {
+    task: AbortHandle,
+    has_head: Arc<AtomicBool>,
 }
 
 /// A request of the path. Its browser waits for an answer.
@@ -106,6 +119,7 @@ impl Listener {
                 path: path.to_owned(),
             }),
             connections: JoinSet::new(),
+            silent: VecDeque::new(),
             caller,
             calls,
         })
@@ -124,7 +138,8 @@ impl Listener {
                 calls,
                 ..
             } = self;
-            let is_full = connections.len() >= MAX_CONNECTIONS;
+            // One that was replaced has not ended yet, or all have sent requests.
+            let is_full = connections.len() > MAX_CONNECTIONS;
             let accepted = async {
                 if is_full {
                     pending().await
@@ -140,14 +155,28 @@ impl Listener {
             match race(calls.recv(), race(ended, accepted)).await {
                 First::Left(Some(call)) => return call,
                 First::Right(First::Right(Ok((stream, _)))) => {
-                    let route = Arc::clone(&self.route);
-                    let connection = serve(stream, route, self.caller.clone());
-                    self.connections.spawn(connection);
+                    self.replace_oldest();
+                    let (route, has_head) = (Arc::clone(&self.route), Arc::default());
+                    let connection =
+                        serve(stream, route, self.caller.clone(), Arc::clone(&has_head));
+                    let task = self.connections.spawn(connection);
+                    self.silent.push_back(Silent { task, has_head });
                 }
                 // For example, there are no file descriptors left. Try again a moment later.
                 First::Right(First::Right(Err(_))) => sleep(Duration::from_millis(50)).await,
                 First::Left(None) | First::Right(First::Left(())) => {}
             }
+        }
+    }
+
+    /// Closes the oldest silent connection if there are as many connections as may be.
+    fn replace_oldest(&mut self) {
+        self.silent
+            .retain(|it| !it.task.is_finished() && !it.has_head.load(Ordering::Relaxed));
+        if self.connections.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = self.silent.pop_front()
+        {
+            oldest.task.abort();
         }
     }
 
@@ -186,10 +215,16 @@ fn authority(address: SocketAddr) -> String {
 }
 
 /// Serves one request.
-async fn serve(stream: TcpStream, route: Arc<Route>, caller: mpsc::Sender<Call>) {
+async fn serve(
+    stream: TcpStream,
+    route: Arc<Route>,
+    caller: mpsc::Sender<Call>,
+    has_head: Arc<AtomicBool>,
+) {
     let (_until_closed, closed) = oneshot::channel();
     let closed = Mutex::new(Some(closed));
     let service = service_fn(|request: Request<Incoming>| {
+        has_head.store(true, Ordering::Relaxed);
         let closed = closed.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (route, caller) = (&route, &caller);
         async move {

@@ -36,7 +36,11 @@ impl BrowserLogin {
     /// # Errors
     ///
     /// - [`Config`](TokenErrorKind::Config): the port cannot be opened, or the path is none.
-    /// - [`Timeout`](TokenErrorKind::Timeout): the person has not logged in within the [time limit](Self::time_limit).
+    /// - [`LoginDenied`](TokenErrorKind::LoginDenied): the person or the server has denied the access. Show a message that says
+    ///   so and has a way to try again, and do not begin another login by yourself.
+    /// - [`Timeout`](TokenErrorKind::Timeout): the person has not logged in within the [time limit](Self::time_limit). If the
+    ///   browser shows an error of the server, it does not know the client id, or the redirect URI, which the error names, is not
+    ///   registered. A server tells the program nothing of either (RFC 6749 §4.1.2.1).
     /// - The errors of [`AuthorizationCode::begin`] and [`AuthorizationCode::finish`]. A response with another `state` is none of
     ///   them: it is refused, and the login goes on.
     ///
@@ -82,7 +86,7 @@ impl BrowserLogin {
         let mut listener = Listener::bind(self.address, self.port, &self.path).await?;
         let time_limit = self.time_limit;
         let Ok(answered) = timeout(time_limit, self.wait(&mut listener)).await else {
-            return Err(self.too_late());
+            return Err(self.too_late(&listener.redirect_uri()));
         };
         let Answered {
             pending,
@@ -143,9 +147,10 @@ impl BrowserLogin {
         }
     }
 
-    fn too_late(&self) -> TokenError {
+    fn too_late(&self, redirect_uri: &str) -> TokenError {
         let message = format!(
-            "nobody has logged in within {} seconds; begin again",
+            "nobody has logged in within {} seconds; begin again; if the browser shows an error of the server, the client id is \
+             unknown there, or the redirect URI `{redirect_uri}` is not registered (for a fixed port: `BrowserLogin::port`)",
             self.time_limit.as_secs()
         );
         TokenError::new(TokenErrorKind::Timeout, message).asking(Asked::Authorization)

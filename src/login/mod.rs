@@ -77,6 +77,7 @@ mod authorization_code;
 mod begin;
 mod browser_login;
 mod callback;
+mod checks;
 mod device_code;
 mod finish;
 mod listener;
@@ -91,6 +92,7 @@ mod random;
 mod scope;
 mod secret_text;
 mod shown;
+mod stored_login;
 
 pub use self::{
     authorization_code::AuthorizationCode, browser_login::BrowserLogin, device_code::DeviceCode,

@@ -12,6 +12,8 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// A longer one is taken for a mistake, such as milliseconds: no login would be noticed. `slow_down` still lengthens it.
 const MAX_INTERVAL: Duration = Duration::from_secs(60);
+/// More than `slow_down` makes of it while a code lives.
+const LONGEST_POSSIBLE: Duration = Duration::from_secs(3600);
 /// RFC 8628 §3.5.
 const SLOW_DOWN: Duration = Duration::from_secs(5);
 /// The longest wait after failures, unless the interval or the server's `Retry-After` is longer.
@@ -71,6 +73,11 @@ impl Pace {
         }
     }
 
+    /// Whether a server can have led to it. A stored one may be damaged.
+    pub(super) fn is_possible(&self) -> bool {
+        (MIN_INTERVAL..=LONGEST_POSSIBLE).contains(&self.interval)
+    }
+
     pub(super) fn interval(&self) -> Duration {
         self.interval
     }
@@ -108,7 +115,8 @@ pub(super) fn expired(failure: Option<TokenError>) -> TokenError {
 pub(super) fn ended(answer: &Answer, error: TokenError, failure: Option<TokenError>) -> TokenError {
     let new = |message| TokenError::new(TokenErrorKind::ReauthRequired, message);
     let ended = match answer {
-        Answer::Denied => new(
+        Answer::Denied => TokenError::new(
+            TokenErrorKind::LoginDenied,
             "the person or the server has denied the access; begin another login only if the person wants that",
         ),
         Answer::Expired => expired(None),

@@ -43,6 +43,7 @@ use crate::store::Identity;
 /// # }
 /// ```
 #[derive(Serialize, Deserialize)]
+#[serde(try_from = "super::stored_login::StoredLogin")]
 #[must_use = "a login cannot be finished without it"]
 pub struct PendingLogin {
     /// The client that has begun it.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::{
     task::JoinHandle,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, MAX_DURATION, later},
-    error::{TokenError, TokenErrorKind},
+    error::{Asked, TokenError, TokenErrorKind},
     freshness::Deadline,
     oauth::{DeviceAuthorization, TokenResponse},
     store::Identity,
@@ -41,7 +41,11 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 ///
 /// It can be kept with serde, and another process can go on with it until it [expires](Self::expires_at). **It holds a
 /// secret**, the device code: a program that has it can get the session. `Debug` shows neither code. What was written by one version of
-/// this crate is meant to be read minutes later, and need not be readable by another version.
+/// this crate is meant to be read minutes later, and need not be readable by another version. A value that was damaged is not
+/// read.
+///
+/// Save it once, after `begin`. Delete it after [`cache.login`](crate::TokenCache::login) has returned, or when `finish` fails
+/// for good. If the process ends between `finish` and `cache.login`, the login is lost, and the person begins again.
 ///
 /// # Examples
 ///
@@ -72,6 +76,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// # }
 /// ```
 #[derive(Serialize, Deserialize)]
+#[serde(try_from = "StoredDeviceLogin")]
 #[must_use = "a login cannot be finished without it"]
 pub struct PendingDeviceLogin {
     /// The client that has begun it.
@@ -100,11 +105,62 @@ struct Here {
     failure: Option<TokenError>,
 }
 
+/// A login as it was stored. What was changed since then is checked like the response of a server.
+#[derive(Deserialize)]
+struct StoredDeviceLogin {
+    client: Identity,
+    #[serde(with = "secret_text")]
+    device_code: SecretString,
+    user_code: String,
+    verification_uri: String,
+    verification_uri_complete: Option<String>,
+    expires_at: SystemTime,
+    lifetime: Duration,
+    pace: Pace,
+}
+
+impl TryFrom<StoredDeviceLogin> for PendingDeviceLogin {
+    type Error = String;
+
+    fn try_from(stored: StoredDeviceLogin) -> Result<Self, String> {
+        let damaged =
+            |what: &str| format!("the stored login is damaged: {what}; begin another login");
+        let refused = |reason: String| damaged(&reason);
+        if stored.device_code.expose_secret().is_empty() {
+            return Err(damaged("its device code is empty"));
+        }
+        if stored.lifetime > MAX_DURATION {
+            return Err(damaged("its lifetime is longer than a century"));
+        }
+        if !stored.pace.is_possible() {
+            return Err(damaged("its interval is none"));
+        }
+        let complete = stored.verification_uri_complete;
+        let complete = complete.map(|it| shown::uri("verification_uri_complete", it));
+        Ok(Self {
+            client: stored.client,
+            device_code: stored.device_code,
+            user_code: shown::user_code(stored.user_code).map_err(refused)?,
+            verification_uri: shown::uri("verification_uri", stored.verification_uri)
+                .map_err(refused)?,
+            verification_uri_complete: complete.transpose().map_err(refused)?,
+            expires_at: stored.expires_at,
+            lifetime: stored.lifetime,
+            pace: stored.pace,
+            here: Here::default(),
+        })
+    }
+}
+
 impl PendingDeviceLogin {
     pub(super) fn new(
         client: Identity,
         authorization: DeviceAuthorization,
     ) -> Result<Self, TokenError> {
+        let refused = |message: String| {
+            TokenError::new(TokenErrorKind::InvalidResponse, message)
+                .asking(Asked::DeviceAuthorization)
+        };
         let sent = authorization.sent;
         let lifetime = authorization.lifetime.unwrap_or(DEFAULT_LIFETIME);
         let lifetime = lifetime.min(MAX_DURATION);
@@ -115,9 +171,10 @@ impl PendingDeviceLogin {
         Ok(Self {
             client,
             device_code: authorization.device_code,
-            user_code: shown::user_code(authorization.user_code)?,
-            verification_uri: shown::uri("verification_uri", authorization.verification_uri)?,
-            verification_uri_complete: complete.transpose()?,
+            user_code: shown::user_code(authorization.user_code).map_err(refused)?,
+            verification_uri: shown::uri("verification_uri", authorization.verification_uri)
+                .map_err(refused)?,
+            verification_uri_complete: complete.transpose().map_err(refused)?,
             expires_at: deadline.wall,
             lifetime,
             here: Here {

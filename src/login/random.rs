@@ -25,6 +25,12 @@ pub(super) fn unpredictable() -> Result<SecretString, TokenError> {
     Ok(secret)
 }
 
+/// Whether `text` has the form of an [`unpredictable`] value.
+pub(super) fn has_form(text: &str) -> bool {
+    let is_unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    text.len() == (LENGTH * 4).div_ceil(3) && text.bytes().all(is_unreserved)
+}
+
 /// The code challenge of `verifier`, by the method `S256` (RFC 7636 §4.2).
 pub(super) fn challenge(verifier: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier))
@@ -51,11 +57,7 @@ mod tests {
         let mut seen = HashSet::new();
         for _ in 0..100 {
             let value = unpredictable().unwrap().expose_secret().to_owned();
-            let is_unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-            assert!(
-                value.len() == 43 && value.bytes().all(is_unreserved),
-                "{value}"
-            );
+            assert!(value.len() == 43 && has_form(&value), "{value}");
             assert!(seen.insert(value));
         }
     }

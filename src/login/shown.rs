@@ -1,9 +1,6 @@
 //! What a server wants a person to be shown. Programs print it, and terminals obey control characters.
 
-use crate::{
-    error::{Asked, TokenError, TokenErrorKind},
-    http_url::HttpUrl,
-};
+use crate::http_url::HttpUrl;
 
 /// More than anybody types.
 const MAX_CODE: usize = 64;
@@ -12,7 +9,7 @@ const MAX_URI: usize = 2048;
 
 /// The `user_code` of a device authorization response, if it can be shown: letters and digits of any script, and the spaces
 /// and signs of ASCII.
-pub(super) fn user_code(text: String) -> Result<String, TokenError> {
+pub(super) fn user_code(text: String) -> Result<String, String> {
     let is_harmless = |c: char| c.is_alphanumeric() || c == ' ' || c.is_ascii_punctuation();
     if text.chars().count() > MAX_CODE {
         return Err(refused("user_code", "is longer than 64 characters"));
@@ -27,7 +24,7 @@ pub(super) fn user_code(text: String) -> Result<String, TokenError> {
 }
 
 /// The URI called `name` of a device authorization response, if it can be shown and opened.
-pub(super) fn uri(name: &str, text: String) -> Result<String, TokenError> {
+pub(super) fn uri(name: &str, text: String) -> Result<String, String> {
     if text.len() > MAX_URI {
         return Err(refused(name, "is longer than 2048 bytes"));
     }
@@ -49,10 +46,9 @@ pub(super) fn uri(name: &str, text: String) -> Result<String, TokenError> {
     }
 }
 
-/// Repeats nothing of the text, because errors are printed, too.
-fn refused(name: &str, reason: &str) -> TokenError {
-    let message = format!("`{name}` {reason}, so it is not shown to anybody");
-    TokenError::new(TokenErrorKind::InvalidResponse, message).asking(Asked::DeviceAuthorization)
+/// Why a text is not shown. Repeats nothing of it, because errors are printed, too.
+fn refused(name: &str, reason: &str) -> String {
+    format!("`{name}` {reason}, so it is not shown to anybody")
 }
 
 #[cfg(test)]
@@ -86,8 +82,7 @@ mod tests {
             let shown = user_code(code.to_owned());
             assert_eq!(shown.is_ok(), is_shown, "{code:?}");
             if let Err(error) = shown {
-                assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
-                assert!(!error.to_string().contains(char::is_control), "{error:?}");
+                assert!(!error.contains(char::is_control), "{error:?}");
             }
         }
     }
@@ -121,7 +116,6 @@ mod tests {
             let shown = uri("verification_uri", text.to_owned());
             assert_eq!(shown.is_ok(), is_shown, "{text:?}");
             if let Err(error) = shown {
-                let error = error.to_string();
                 assert!(error.contains("`verification_uri`"), "{error}");
                 assert!(!error.contains(char::is_control), "{error:?}");
             }

@@ -138,6 +138,6 @@ async fn a_person_who_cancels_sees_that_the_login_has_failed() {
         .await;
     look_at(&mut browser, "failed").await;
     let error = login.await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), TokenErrorKind::ReauthRequired);
+    assert_eq!(error.kind(), TokenErrorKind::LoginDenied);
     assert_eq!(error.oauth_code(), Some("access_denied"));
 }
