@@ -36,8 +36,7 @@ fn session(oauth: &OAuthClient, folder: &Path, api: &str) -> Result<TokenCache, 
         // The authorization server of this example has another port each time. One that stays needs no name.
         .session_name("orders")
         .store(FileStore::new(folder.join("session.json"))?)
-        .origins(Origins::only([api])?)
-        .reauth_hint("log in");
+        .origins(Origins::only([api])?);
     Ok(TokenCache::new(source))
 }
 
