@@ -95,7 +95,8 @@ impl TokenCacheBuilder {
     ///
     /// [`ClientCredentialsSource`](crate::ClientCredentialsSource), [`JwtBearerSource`](crate::JwtBearerSource) and
     /// [`TokenExchangeSource`](crate::TokenExchangeSource) request more. With a refresh token that cannot be done: it never gets
-    /// more than was granted (RFC 6749 §6), so the error says that a person must log in. A source of your own sees
+    /// more than was granted (RFC 6749 §6), so the error says that a person must log in: with the scope before and that of the
+    /// response's [`Challenge`](crate::Challenge) together, and then [`TokenCache::login`]. A source of your own sees
     /// [`TokenContext::is_step_up`](crate::TokenContext::is_step_up).
     ///
     /// [`BearerAuthLayer`](crate::BearerAuthLayer) sends the request again. [`AddTokenLayer`](crate::AddTokenLayer) obtains the

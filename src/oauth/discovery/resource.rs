@@ -41,7 +41,7 @@ const MAX_NAMES: usize = 1000;
 /// use http::{Request, Response};
 /// use http_body_util::Full;
 /// use tower::{BoxError, service_fn};
-/// use tower_bearer::{OAuthClient, ProtectedResource};
+/// use tower_bearer::{ClientAuth, ClientCredentialsSource, OAuthClient, Origins, ProtectedResource};
 ///
 /// const KNOWN: [&str; 2] = ["https://login.example.com", "https://login.example.org"];
 ///
@@ -54,8 +54,12 @@ const MAX_NAMES: usize = 1000;
 /// let api = ProtectedResource::discover_with_transport("https://api.example.com/v2", None, http.clone()).await?;
 ///
 /// let issuer = api.confirm_server(|issuer| KNOWN.contains(&issuer))?;
-/// let client = OAuthClient::discover_with_transport(issuer, http)?;
-/// # let _ = client;
+/// let client = OAuthClient::discover_with_transport(issuer, http)?
+///     .client_auth(ClientAuth::client_secret_basic("my-service", "a secret"));
+/// let source = ClientCredentialsSource::new(client)
+///     .resource(api.resource())
+///     .origins(Origins::only(["https://api.example.com"])?);
+/// # let _ = source;
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,8 +114,8 @@ impl ProtectedResource {
 
     /// Reads the metadata of the API at `url`, reached by any service that speaks HTTP.
     ///
-    /// They are at [`resource_metadata`](Challenge::resource_metadata) of the challenge, if that names a URL, or else at the
-    /// well-known URL: for `https://api.example.com/v2` that is
+    /// They are at [`resource_metadata`](Challenge::resource_metadata) of the challenge, if that names a URL. A request without a
+    /// token gets one: [`Challenge::from_headers`] reads it from the 401. Without it, they are at the well-known URL: for `https://api.example.com/v2` that is
     /// `https://api.example.com/.well-known/oauth-protected-resource/v2` (RFC 9728 §3.1).
     ///
     /// - The `resource` in the document must be `url` (§3.3). If the API is a part of a larger one, whose metadata count for it,
@@ -171,7 +175,9 @@ impl ProtectedResource {
                 .exchange(&clock, target, settings.deadline(), get(&document))
                 .await?;
             if is_missing(&response) {
-                return Err(invalid("the API publishes no metadata there")
+                return Err(invalid(
+                    "the API publishes no metadata there; send it a request without a token, and pass the `Challenge` of its 401",
+                )
                     .with_response(response.describe())
                     .with_status(response.status));
             }
@@ -252,7 +258,8 @@ impl ProtectedResource {
             let message = if self.authorization_servers.is_empty() {
                 "the API names no authorization server"
             } else {
-                "the API names no authorization server that is confirmed, so no secret is sent to any of them"
+                "the API names no authorization server that is confirmed, so no secret is sent to any of them; compare with all \
+                 of the name, byte by byte, also with a slash at its end"
             };
             TokenError::new(TokenErrorKind::Config, message)
         })
