@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use http::{Request, StatusCode, header::LOCATION};
 use serde_json::{Value, json};
@@ -206,6 +206,28 @@ async fn a_stored_login_that_was_damaged_is_not_read() {
         );
     }
     drop(serde_json::from_value::<PendingLogin>(kept).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_logins_of_one_browser_are_told_apart_by_their_states() {
+    let server = server();
+    let login = AuthorizationCode::new(client(&server));
+    let mut kept = HashMap::new();
+    let mut urls = Vec::new();
+    for _tab in 0..2 {
+        let (url, pending) = login.begin(REDIRECT_URI).await.unwrap();
+        assert_eq!(parameters(&url)["state"], pending.state());
+        assert!(!format!("{pending:?}").contains(pending.state()));
+        kept.insert(pending.state().to_owned(), pending);
+        urls.push(url);
+    }
+    // The one that has begun first is finished last.
+    for url in urls.iter().rev() {
+        let response = visit(&server, url).await;
+        let pending = kept.remove(&parameters(&response)["state"]).unwrap();
+        login.finish(pending, response).await.unwrap();
+    }
+    assert_eq!(server.code_grants(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,8 @@ use crate::{grant::Requested, oauth::OAuthClient};
 /// The login of a person in a browser, by an authorization code with PKCE (RFC 6749 §4.1, RFC 7636).
 ///
 /// A web application [begins](Self::begin) a login, sends the browser to the server, and [finishes](Self::finish) the login in
-/// the route that the browser comes back to.
+/// the route that the browser comes back to. Keep several [`PendingLogin`](super::PendingLogin)s, by their
+/// [`state`](super::PendingLogin::state), because people open two tabs.
 ///
 /// The `scope`, the `resource` and the `audience` that the client has as [`parameter`](OAuthClient::parameter)s are asked for
 /// as well, unless the login has its own. Those of the client are also sent when the session is refreshed, so set a `resource`
@@ -36,7 +37,7 @@ use crate::{grant::Requested, oauth::OAuthClient};
 ///     login.begin("https://app.example.com/callback").await
 /// }
 ///
-/// /// `kept` is removed from the session of the browser, and `query` is that of the request.
+/// /// `query` is that of the request, and `kept` is removed from the session of the browser: the one with its `state`.
 /// async fn callback(client: &OAuthClient, kept: PendingLogin, query: &str) -> Result<StoredSession, TokenError> {
 ///     AuthorizationCode::new(client.clone()).finish(kept, query).await
 /// }
@@ -64,6 +65,10 @@ impl AuthorizationCode {
 
     /// Adds to the scope (RFC 6749 §3.3): one or more names with spaces between them. Default: none is sent, and the server
     /// decides.
+    ///
+    /// Set the scope here rather than as a [`parameter`](OAuthClient::parameter) of the client if it may change between
+    /// releases. A parameter of the client is a part of what tells stored sessions apart: with another one, the sessions that
+    /// are stored are not found, and everybody has to log in again.
     ///
     /// If a scope is asked for, and the server's metadata name `offline_access` among the supported ones, that is asked for as
     /// well: without it, such a server gives no refresh token. Some also want the [`parameter`](Self::parameter) `prompt` to be

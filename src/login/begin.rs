@@ -36,6 +36,9 @@ const OF_CLIENT: [&str; 2] = ["resource", "audience"];
 impl AuthorizationCode {
     /// Begins a login: returns the URL to send the person to, and what [`finish`](Self::finish) needs later.
     ///
+    /// A web application keeps the latter in the session of the browser. Keep several, by their
+    /// [`state`](PendingLogin::state), because people open two tabs.
+    ///
     /// `redirect_uri` is where the server sends the browser after that, and must be registered there. It is https, http to this
     /// machine, or of a scheme that belongs to the program.
     ///
@@ -69,7 +72,7 @@ impl AuthorizationCode {
     /// assert!(url.starts_with("https://login.example.com/authorize?response_type=code&client_id=my-app&"));
     ///
     /// // For the session of the browser.
-    /// let kept = serde_json::to_string(&pending)?;
+    /// let kept = (pending.state().to_owned(), serde_json::to_string(&pending)?);
     /// # let _ = kept;
     /// # Ok(()) }
     /// # main().unwrap();

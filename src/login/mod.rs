@@ -44,7 +44,16 @@
 //! # A web application
 //!
 //! [`AuthorizationCode`] has an example with two routes. Such a program is usually a confidential client, and has a session for
-//! each person: see `Sessions`, with the feature of that name.
+//! each person: see `Sessions`, with the feature of that name. The example `web_login` is a whole application.
+//!
+//! - Keep the [`PendingLogin`] at the server, in the session of the browser that is sent away: under a random cookie that is
+//!   `HttpOnly`, `Secure` and `SameSite=Lax`. With `Strict`, the browser comes back without it. Keep several, by their
+//!   [`state`](PendingLogin::state), because people open two tabs, and remove the one that comes back.
+//! - When the login is finished, give the browser another cookie, and forget the old one. Otherwise an attacker who has planted
+//!   a cookie in the browser before the login is logged in as that person afterwards (session fixation).
+//! - `sessions.get(&user).await?.login(session).await?` begins the session of that user, or goes on with it if it has ended.
+//!   Who the user is, the browser's session says, never the query.
+//! - A person who has denied the access must not be sent to the server again at once. Show a page with a button.
 //!
 //! # A machine without a browser
 //!
