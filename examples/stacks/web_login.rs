@@ -222,11 +222,11 @@ fn set_cookie(id: &str) -> [(header::HeaderName, String); 1] {
     [(header::SET_COOKIE, cookie)]
 }
 
-/// 256 bits that nobody can guess.
+/// 128 bits that nobody can guess.
 fn random() -> Result<String, BoxError> {
-    let mut bytes = [0; 32];
+    let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
 /// What a person can do next: a method, a path, and the text of a button.
