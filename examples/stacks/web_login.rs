@@ -36,7 +36,7 @@ use tower_bearer::{
 };
 
 /// Names the session of a person. Here it is random, and made at the first login of a browser. An application with accounts
-/// takes the account's id.
+/// takes the account's id. It is the name of a file, too.
 type User = String;
 
 /// The sessions of all users, in a folder.
@@ -243,13 +243,13 @@ fn page(text: &str, actions: &[Action]) -> Response {
     });
     let buttons: String = buttons.collect();
     let page = Html(format!(
-        "{PAGE_START}<h1>My orders</h1><p>{text}</p>{buttons}"
+        "{PAGE_START}<title>My orders</title><h1>My orders</h1><p>{text}</p>{buttons}"
     ));
     // After a logout, the browser's "back" shows nothing.
     ([(header::CACHE_CONTROL, "no-store")], page).into_response()
 }
 
-const PAGE_START: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>My orders</title>\
+const PAGE_START: &str = "<!doctype html><html lang=en><meta charset=utf-8>\
      <meta name=viewport content='width=device-width, initial-scale=1'><style>\
      body{font:1.1rem/1.5 system-ui,sans-serif;margin:12vh auto;max-width:24rem;padding:0 1.5rem;color:#222}\
      button{font:inherit;width:100%;margin-top:.8rem;padding:.7rem;border:0;border-radius:.4rem;\
