@@ -558,6 +558,10 @@ async fn a_login_that_cannot_work_does_not_begin() {
         "authorization_endpoint",
         "http://login.example.com/authorize",
     );
+    let with_fragment = server_at(ISSUER).metadata_member(
+        "authorization_endpoint",
+        "https://login.example.com/authorize#x",
+    );
     let good = || AuthorizationCode::new(client(&server));
     let insecure = TokenErrorKind::InsecureOrigin;
     for (login, redirect_uri, kind) in [
@@ -575,6 +579,11 @@ async fn a_login_that_cannot_work_does_not_begin() {
             AuthorizationCode::new(client(&http_endpoint)),
             REDIRECT_URI,
             insecure,
+        ),
+        (
+            AuthorizationCode::new(client(&with_fragment)),
+            REDIRECT_URI,
+            TokenErrorKind::InvalidResponse,
         ),
         (
             good().parameter("state", "mine"),

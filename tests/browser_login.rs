@@ -296,6 +296,26 @@ async fn a_code_that_the_server_rejects_ends_the_login_with_a_page_that_says_so(
 }
 
 #[tokio::test]
+async fn two_logins_at_the_same_time_have_ports_and_states_of_their_own() {
+    let server = server();
+    let first = Waiting::new(browser_login(&server)).await;
+    let second = Waiting::new(browser_login(&server)).await;
+    let (to_first, to_second) = (first.answer(&server).await, second.answer(&server).await);
+    assert_ne!(to_first.host, to_second.host);
+    // The answer to one login is none to the other.
+    let crossed = Callback {
+        host: to_first.host.clone(),
+        ..to_second.clone()
+    };
+    assert_eq!(crossed.open().await.0, 400);
+    assert_eq!(to_second.open().await.0, 200);
+    assert_eq!(to_first.open().await.0, 200);
+    first.ended().await.unwrap();
+    second.ended().await.unwrap();
+    assert_eq!(server.code_grants(), 2);
+}
+
+#[tokio::test]
 async fn a_second_callback_is_refused() {
     let server = server();
     let (arrived, goes_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));

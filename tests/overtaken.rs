@@ -699,6 +699,31 @@ async fn a_dead_login_that_was_not_saved_as_dead_is_not_sent_after_a_refresh_of_
     assert_eq!(endpoint.sent(), [""; 0]);
 }
 
+/// A lease that is kept while a session is not saved was taken long ago, so it may end at any moment.
+#[tokio::test(start_paused = true)]
+async fn a_kept_lease_that_ends_while_the_session_is_marked_does_not_count_as_a_new_one() {
+    let (endpoint, store) = (TokenEndpoint::default(), Store::default());
+    let source = process(&endpoint, &store);
+    store.before(only_marks);
+    let token = first(&source).await.unwrap();
+    endpoint.sent();
+    store.calls();
+    let sent = endpoint.clone();
+    store.before(move |call, stored| {
+        match call {
+            Call::Mark => stored.is_held = false,
+            Call::Lease => {
+                assert_eq!(sent.sent(), [""; 0], "without the lease");
+                stored.is_held = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    });
+    next(&source, &token).await.unwrap();
+    assert!(store.calls().iter().any(|(call, _)| *call == Call::Lease));
+}
+
 /// The store has only marks, each with the refresh token before the one that the source has.
 #[tokio::test(start_paused = true)]
 async fn the_refresh_token_of_the_last_mark_is_not_sent_after_a_dead_one() {

@@ -25,8 +25,10 @@ pub(super) type Leased = (BoxStoreLease, AtLease);
 )]
 pub(super) enum AtLease {
     Read(Option<StoredSession>),
-    /// The lease was kept from before, or its session is yet to be read.
+    /// It is yet to be read.
     Unread,
+    /// The same, and the lease was kept from before. So it may end at any moment.
+    Kept,
 }
 
 /// Whether a save is the last one under its lease.
@@ -46,7 +48,7 @@ impl<G: Grant> GrantSource<G> {
             slot.lease = None;
         }
         if let Some(lease) = slot.lease.take() {
-            return Ok((lease, AtLease::Unread));
+            return Ok((lease, AtLease::Kept));
         }
         if slot.unsaved.is_some() {
             // Without the lease, others could send the spent refresh token. So it is kept if the session cannot be read.
@@ -63,7 +65,7 @@ impl<G: Grant> GrantSource<G> {
     ) -> Result<Option<StoredSession>, TokenError> {
         match at_lease {
             AtLease::Read(stored) => Ok(stored),
-            AtLease::Unread => self.store.load().await,
+            AtLease::Unread | AtLease::Kept => self.store.load().await,
         }
     }
 

@@ -56,6 +56,7 @@ impl<G: Grant> GrantSource<G> {
         // The lease begins before the response that says so.
         let asked = Instant::now();
         let (mut lease, at_lease) = self.take_lease(&mut slot).await?;
+        let asked = (!matches!(at_lease, AtLease::Kept)).then_some(asked);
         // A task of its own: from here on a refresh token may be spent, and its successor must be saved even if the
         // caller stops waiting.
         let (source, cx) = (self.clone(), self.after_revocations(revocations, cx));
@@ -80,7 +81,7 @@ impl<G: Grant> GrantSource<G> {
         &self,
         lease: &mut BoxStoreLease,
         at_lease: AtLease,
-        asked: Instant,
+        asked: Option<Instant>,
         slot: &mut LeaseSlot,
         cx: &TokenContext,
     ) -> Result<Token, TokenError> {
@@ -219,10 +220,11 @@ fn overtaken() -> TokenError {
     TokenError::new(TokenErrorKind::LeaseLost, message)
 }
 
-/// Fails if the lease, which was `asked` for then, has ended. Saving a mark proves only that no other process has saved: another one may
-/// have the lease by now, and send the same refresh token.
-async fn check_held(lease: &BoxStoreLease, asked: Instant) -> Result<(), TokenError> {
-    if asked.elapsed() < SHORTEST_LEASE || is_held(lease).await? {
+/// Fails if the lease has ended. `asked` is when it was asked for, and `None` for one that was kept from before. Saving a mark proves
+/// only that no other process has saved: another one may have the lease by now, and send the same refresh token.
+async fn check_held(lease: &BoxStoreLease, asked: Option<Instant>) -> Result<(), TokenError> {
+    let is_new = asked.is_some_and(|asked| asked.elapsed() < SHORTEST_LEASE);
+    if is_new || is_held(lease).await? {
         return Ok(());
     }
     let message = "the lease has ended while the session was marked";
