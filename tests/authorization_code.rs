@@ -597,6 +597,7 @@ async fn a_login_that_cannot_work_does_not_begin() {
     ] {
         let error = login.begin(redirect_uri).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{redirect_uri}: {error}");
+        assert!(!error.to_string().contains("with a token"), "{error}");
     }
     for redirect_uri in ["http://127.0.0.1:7000/", "com.example.app:/callback"] {
         drop(good().begin(redirect_uri).await.unwrap());

@@ -5,7 +5,7 @@ use serde::Deserialize;
 #[cfg(feature = "login")]
 use super::LoginMetadata;
 use super::{super::EndpointUrl, issuer::Issuer};
-use crate::error::{TokenError, TokenErrorKind};
+use crate::error::{Asked, TokenError, TokenErrorKind};
 
 /// The registered methods of client authentication. Only these are shown in errors.
 const METHODS: [&str; 7] = [
@@ -131,7 +131,9 @@ pub(super) fn endpoint(name: &str, url: &str, issuer: &Issuer) -> Result<Endpoin
             "no URL that secrets may be posted to"
         };
         let message = format!("the server's metadata document has a `{name}` that is {what}");
-        TokenError::new(kind, message).with_source(error)
+        TokenError::new(kind, message)
+            .with_source(error)
+            .asking(Asked::Metadata)
     })?;
     if parsed.is_https() == issuer.url().is_https() {
         return Ok(parsed);
@@ -148,7 +150,7 @@ pub(super) fn endpoint(name: &str, url: &str, issuer: &Issuer) -> Result<Endpoin
         )
     };
     let message = format!("the `{name}` in the server's metadata document {what}");
-    Err(TokenError::new(kind, message))
+    Err(TokenError::new(kind, message).asking(Asked::Metadata))
 }
 
 fn invalid(what: &str) -> TokenError {
