@@ -225,6 +225,14 @@ fn full_disk() -> TokenError {
     TokenError::new(TokenErrorKind::Store, "the disk is full")
 }
 
+/// Nothing can be saved.
+fn no_saves(call: Call, _: &mut Stored) -> Result<(), TokenError> {
+    match call {
+        Call::Save | Call::Mark => Err(full_disk()),
+        _ => Ok(()),
+    }
+}
+
 /// Nothing can be saved but marks.
 fn only_marks(call: Call, _: &mut Stored) -> Result<(), TokenError> {
     match call {
@@ -404,10 +412,7 @@ async fn unsaved_when_a_login_is_recorded_as_dead(
 ) -> (RefreshTokenSource, Token) {
     let source = process(endpoint, store);
     let token = first(&source).await.unwrap();
-    store.before(|call, _| match call {
-        Call::Save | Call::Mark => Err(full_disk()),
-        _ => Ok(()),
-    });
+    store.before(no_saves);
     let token = next(&source, &token).await.unwrap();
     lock(store).stored.end("rejected", login);
     store.repair();
@@ -491,10 +496,7 @@ async fn a_login_that_died_after_a_revocation_is_not_sent_when_an_unsaved_sessio
  {
     let (endpoint, store) = (TokenEndpoint::default(), Store::default());
     first(&process(&endpoint, &store)).await.unwrap();
-    store.before(|call, _| match call {
-        Call::Save | Call::Mark => Err(full_disk()),
-        _ => Ok(()),
-    });
+    store.before(no_saves);
     let source = RefreshTokenSource::new(client(&endpoint), "rt-new").store(store.clone());
     let token = first(&source).await.unwrap();
     // Another process, which has the lease, has revoked the session before.
@@ -523,10 +525,7 @@ async fn a_login_that_died_after_a_revocation_is_not_sent_when_an_unsaved_sessio
 async fn a_login_that_died_before_the_session_of_a_later_one_was_saved_is_an_earlier_login() {
     let (endpoint, store) = (TokenEndpoint::default(), Store::default());
     first(&process(&endpoint, &store)).await.unwrap();
-    store.before(|call, _| match call {
-        Call::Save | Call::Mark => Err(full_disk()),
-        _ => Ok(()),
-    });
+    store.before(no_saves);
     let source = RefreshTokenSource::new(client(&endpoint), "rt-new").store(store.clone());
     let token = first(&source).await.unwrap();
     store.repair();
@@ -551,10 +550,7 @@ async fn an_earlier_refresh_token_in_the_store_is_not_sent_after_an_unexplained_
     assert_eq!(refresh_tokens(&endpoint), ["rt-0", "rt-1"]);
     assert_eq!(store.session()["refresh_token"], "rt-1");
     // The store has `rt-1`, which is spent. A strict server ends the session when it comes back.
-    store.before(|call, _| match call {
-        Call::Save | Call::Mark => Err(full_disk()),
-        _ => Ok(()),
-    });
+    store.before(no_saves);
     endpoint.respond_next([UNEXPLAINED]);
     next(&source, &token).await.unwrap_err();
     assert_eq!(refresh_tokens(&endpoint), ["rt-2"]);
@@ -570,10 +566,7 @@ async fn sent_with_an_earlier_session_in_the_store(answer: (u16, &'static str)) 
     let token = next(&source, &token).await.unwrap();
     lock(&store).stored.session = earlier;
     lock(&store).stored.mark();
-    store.before(|call, _| match call {
-        Call::Save | Call::Mark => Err(full_disk()),
-        _ => Ok(()),
-    });
+    store.before(no_saves);
     endpoint.sent();
     endpoint.respond_next([answer, answer]);
     next(&source, &token).await.unwrap_err();
@@ -603,10 +596,7 @@ async fn a_dead_session_in_memory_is_not_sent_again_if_the_stored_one_has_nothin
     let old = RefreshTokenSource::new(client(&endpoint), "rt-old").store(store.clone());
     endpoint.respond_next([DEAD]);
     first(&old).await.unwrap_err();
-    store.before(|call, _| match call {
-        Call::Save | Call::Mark => Err(full_disk()),
-        _ => Ok(()),
-    });
+    store.before(no_saves);
     let source = process(&endpoint, &store);
     let token = first(&source).await.unwrap();
     endpoint.sent();
@@ -627,10 +617,7 @@ async fn a_dead_session_in_memory_is_not_sent_again_if_an_earlier_one_was_revoke
         session["refresh_token"] = serde_json::Value::Null;
     });
     lock(&store).stored.end("revoked", "rt-1");
-    store.before(|call, _| match call {
-        Call::Save | Call::Mark => Err(full_disk()),
-        _ => Ok(()),
-    });
+    store.before(no_saves);
     let source = RefreshTokenSource::new(client(&endpoint), "rt-new").store(store.clone());
     let token = first(&source).await.unwrap();
     endpoint.sent();
@@ -648,10 +635,7 @@ async fn a_dead_session_in_memory_is_not_sent_again_if_an_earlier_one_was_revoke
 async fn a_revocation_counts_for_a_login_whose_session_was_never_saved() {
     let (endpoint, store) = (TokenEndpoint::default(), Store::default());
     first(&process(&endpoint, &store)).await.unwrap();
-    store.before(|call, _| match call {
-        Call::Save | Call::Mark => Err(full_disk()),
-        _ => Ok(()),
-    });
+    store.before(no_saves);
     let start = |login: &str| {
         let client = client(&endpoint).revocation_url("https://login.example/revoke");
         RefreshTokenSource::new(client.unwrap(), login).store(store.clone())
@@ -735,10 +719,7 @@ async fn the_refresh_token_of_the_last_mark_is_not_sent_after_a_dead_one() {
         for _ in 0..refreshes {
             token = next(&source, &token).await.unwrap();
         }
-        store.before(|call, _| match call {
-            Call::Save | Call::Mark => Err(full_disk()),
-            _ => Ok(()),
-        });
+        store.before(no_saves);
         endpoint.sent();
         endpoint.respond_next([DEAD]);
         next(&source, &token).await.unwrap_err();
@@ -838,10 +819,7 @@ async fn a_session_of_an_earlier_login_is_not_saved_over_a_later_one_whatever_th
     let (endpoint, store) = (TokenEndpoint::default(), Store::default());
     let source = process(&endpoint, &store);
     let mut token = first(&source).await.unwrap();
-    store.before(|call, _| match call {
-        Call::Save | Call::Mark => Err(full_disk()),
-        _ => Ok(()),
-    });
+    store.before(no_saves);
     for _ in 0..3 {
         token = next(&source, &token).await.unwrap();
     }
@@ -894,10 +872,7 @@ async fn overtaken(endpoint: &TokenEndpoint, store: &Store) -> (RefreshTokenSour
 async fn a_lease_that_is_taken_after_another_was_lost_is_kept_until_the_session_is_saved() {
     let (endpoint, store) = (TokenEndpoint::default(), Store::default());
     let (source, token) = overtaken(&endpoint, &store).await;
-    store.before(|call, _| match call {
-        Call::Save | Call::Mark => Err(full_disk()),
-        _ => Ok(()),
-    });
+    store.before(no_saves);
     endpoint.respond_next([DOWN]);
     next(&source, &token).await.unwrap_err();
     assert_eq!(refresh_tokens(&endpoint), ["rt-2"]);
@@ -1138,10 +1113,7 @@ async fn a_revocation_that_others_overtake_again_and_again_is_saved_in_the_backg
 async fn unsaved_revocation(endpoint: &TokenEndpoint, store: &Store) -> RefreshTokenSource {
     let source = revocable(endpoint, store);
     let mut token = first(&source).await.unwrap();
-    store.before(|call, _| match call {
-        Call::Save | Call::Mark => Err(full_disk()),
-        _ => Ok(()),
-    });
+    store.before(no_saves);
     for _ in 0..3 {
         token = next(&source, &token).await.unwrap();
     }
