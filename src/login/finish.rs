@@ -27,13 +27,12 @@ impl AuthorizationCode {
     ///
     /// # Errors
     ///
-    /// The login has failed, and the person must begin again:
+    /// The login has failed. Show the person a page that says so, with a link to begin another one. A route that begins another
+    /// one by itself may get the same answer again and again, also if the error [is final](TokenError::is_final).
     ///
     /// - [`InvalidResponse`](TokenErrorKind::InvalidResponse): the response is not the one to this login, or comes from another
     ///   server.
-    /// - [`LoginDenied`](TokenErrorKind::LoginDenied): the person or the server has denied the access. Show a page that says so
-    ///   and has a way to try again, and do not begin another login by yourself: a redirect to the login would ask the person
-    ///   over and over.
+    /// - [`LoginDenied`](TokenErrorKind::LoginDenied): the person or the server has denied the access.
     /// - [`ReauthRequired`](TokenErrorKind::ReauthRequired): the code is no longer valid, or a silent login (`prompt=none`) needs
     ///   the person.
     /// - [`InvalidRequest`](TokenErrorKind::InvalidRequest), [`Server`](TokenErrorKind::Server): the server has answered with
