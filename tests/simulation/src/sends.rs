@@ -319,9 +319,11 @@ impl State {
         let revoked_at = self.oracle.revoked_at();
         self.is_after_reset(host)
             || self.oracle.sent.iter().any(|sent| {
+                // The grant that has begun the session may begin it anew.
+                let is_grant = credential.starts_with("et-") && sent.credential == credential;
                 let is_from = match &sent.fate {
                     Fate::Granted(tokens) => match &tokens.refresh {
-                        Some(refresh) => refresh == credential,
+                        Some(refresh) => refresh == credential || is_grant,
                         None => sent.credential == credential,
                     },
                     _ => false,
