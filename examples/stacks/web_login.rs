@@ -222,7 +222,7 @@ fn set_cookie(id: &str) -> [(header::HeaderName, String); 1] {
     [(header::SET_COOKIE, cookie)]
 }
 
-/// 128 bits that nobody can guess.
+/// A random name of 128 bits.
 fn random() -> Result<String, BoxError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;

@@ -30,8 +30,8 @@ pub(super) struct RunningRefresh {
 }
 
 impl RunningRefresh {
-    /// What a caller gets who needs a token. `epoch` is the number of resets: after one, nobody gets the error of a failure
-    /// before it.
+    /// What a caller that needs a token gets. `epoch` is the number of resets so far: after a reset, no caller gets the error of a
+    /// failure before it.
     pub(super) fn lookup(&self, epoch: u32) -> Lookup<Arc<SharedResult>> {
         match &self.kind {
             RefreshKind::IfChanged(error) if self.epoch == epoch => Lookup::Failed(error.clone()),

@@ -67,8 +67,8 @@ impl AuthorizationCode {
     /// decides.
     ///
     /// Set the scope here rather than as a [`parameter`](OAuthClient::parameter) of the client if it may change between
-    /// releases. A parameter of the client is a part of what tells stored sessions apart: with another one, the sessions that
-    /// are stored are not found, and everybody has to log in again.
+    /// releases. A parameter of the client is a part of what a stored session belongs to: with another one, the session is that
+    /// of another client, and an error.
     ///
     /// If a scope is asked for, and the server's metadata name `offline_access` among the supported ones, that is asked for as
     /// well: without it, such a server gives no refresh token. Some also want the [`parameter`](Self::parameter) `prompt` to be

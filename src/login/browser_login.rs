@@ -24,9 +24,8 @@ const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(300);
 ///
 /// The port is safe to be reached by all programs and web pages of the machine: it serves GET requests of the one path and with
 /// the literal address as `Host`, refuses requests that do not answer this login without ending it, and answers the first that
-/// does. A request head has at most 32 KiB and 10 seconds, and 32 connections are served at a time:
-/// another one replaces the oldest that has sent no request. The page at the end has no
-/// scripts, and no cache keeps it.
+/// does. A request head has at most 32 KiB and 10 seconds, and 32 connections are served at a time: another one replaces the
+/// oldest that has sent no request. The page at the end has no scripts, and no cache keeps it.
 ///
 /// # Examples
 ///

@@ -14,9 +14,10 @@ use crate::store::Identity;
 /// [`finish`](super::AuthorizationCode::finish) takes it.
 ///
 /// A web application keeps it with serde in the session of the browser that it sends away, and removes it from there when
-/// that browser comes back. Keep several, by their [`state`](Self::state), because people open two tabs. **It holds secrets**: the `state` and the code verifier. So keep it on the server, or in a cookie
-/// only if that is encrypted, `HttpOnly` and `Secure`. What was written by one version of this crate is meant to be read
-/// minutes later, and need not be readable by another version.
+/// that browser comes back. Keep several, by their [`state`](Self::state), because people open two tabs. **It holds secrets**:
+/// the `state` and the code verifier. So keep it on the server, or in a cookie only if that is encrypted, `HttpOnly` and
+/// `Secure`. What was written by one version of this crate is meant to be read minutes later, and need not be readable by
+/// another version. A value that was damaged is not read.
 ///
 /// `Debug` shows no secret.
 ///

@@ -133,7 +133,7 @@ impl TryFrom<StoredDeviceLogin> for PendingDeviceLogin {
             return Err(damaged("its lifetime is longer than a century"));
         }
         if !stored.pace.is_possible() {
-            return Err(damaged("its interval is none"));
+            return Err(damaged("its interval is not from 1 second to 1 hour"));
         }
         let complete = stored.verification_uri_complete;
         let complete = complete.map(|it| shown::uri("verification_uri_complete", it));

@@ -27,7 +27,7 @@ impl TryFrom<StoredLogin> for PendingLogin {
             |what: &str| format!("the stored login is damaged: {what}; begin another login");
         for (name, value) in [("state", &stored.state), ("verifier", &stored.verifier)] {
             if !random::has_form(value.expose_secret()) {
-                return Err(damaged(&format!("its `{name}` is none")));
+                return Err(damaged(&format!("its `{name}` has another form")));
             }
         }
         if stored.names_issuer && stored.issuer.is_none() {

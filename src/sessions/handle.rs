@@ -20,12 +20,11 @@ const MAX_CLOSED: u32 = 10;
 /// for a while.
 ///
 /// With [`BearerAuthLayer::keyed`](crate::BearerAuthLayer::keyed), a stack sends each request with the token of its key.
-/// The token of one key never goes out with the request of another.
+/// The token of one key's cache never goes out with the request of another key.
 ///
-/// - *A store for each key*: two keys whose sources have the same file, row or name as their store share its session, and so
-///   send each other's tokens. If the factory gives each source its key as
-///   [`session_name`](crate::GrantSource::session_name), that mistake is an error of kind
-///   [`Config`](TokenErrorKind::Config).
+/// - *A store for each key*: the factory gives each key a file, a row or a name of its own. Two keys with the same one share a
+///   session, and so its tokens. If the factory gives each source its key as
+///   [`session_name`](crate::GrantSource::session_name), that mistake is a [`Config`](TokenErrorKind::Config) error.
 /// - *One creation*: however many requests of a key come first, the factory is called once, in a task that no caller can
 ///   cancel. All of them get its result. After an error, the next request calls it again.
 /// - *One cache for a key*: a session that is in use is not dropped, unless it is [removed](Sessions::remove). So a running

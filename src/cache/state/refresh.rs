@@ -50,8 +50,8 @@ impl State {
         completed
     }
 
-    /// The running refresh ended, which is no step-up. Those that wait since a reset for an answer to what came before it start
-    /// over.
+    /// The running refresh ended, which is no step-up. If it has only looked for a change since a failure, and a reset came
+    /// meanwhile, those that wait for it start over.
     fn running_completed(
         &mut self,
         input: Input<'_>,

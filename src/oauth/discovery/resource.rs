@@ -114,8 +114,9 @@ impl ProtectedResource {
 
     /// Reads the metadata of the API at `url`, reached by any service that speaks HTTP.
     ///
-    /// They are at [`resource_metadata`](Challenge::resource_metadata) of the challenge, if that names a URL. A request without a
-    /// token gets one: [`Challenge::from_headers`] reads it from the 401. Without it, they are at the well-known URL: for `https://api.example.com/v2` that is
+    /// They are at [`resource_metadata`](Challenge::resource_metadata) of the challenge, if that names a URL. The API answers a
+    /// request without a token with 401 and a challenge: see [`Challenge::from_headers`]. Without such a URL, they are at the
+    /// well-known one: for `https://api.example.com/v2` that is
     /// `https://api.example.com/.well-known/oauth-protected-resource/v2` (RFC 9728 §3.1).
     ///
     /// - The `resource` in the document must be `url` (§3.3). If the API is a part of a larger one, whose metadata count for it,
@@ -175,9 +176,10 @@ impl ProtectedResource {
                 .exchange(&clock, target, settings.deadline(), get(&document))
                 .await?;
             if is_missing(&response) {
-                return Err(invalid(
+                let error = invalid(
                     "the API publishes no metadata there; send it a request without a token, and pass the `Challenge` of its 401",
-                )
+                );
+                return Err(error
                     .with_response(response.describe())
                     .with_status(response.status));
             }

@@ -318,7 +318,7 @@ impl State {
             self.count("caller must log in again");
             let state = &mut self.hosts[process];
             state.final_at = self.now;
-            // Nobody uses it any more, also if the store is not reached next.
+            // Its cache has dropped the token, so a later request may fail for another reason.
             state.good_token = None;
             self.check_end(host);
             return;
